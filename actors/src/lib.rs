@@ -1,0 +1,25 @@
+//! The ARW kernel: actors with restart budgets, and the model-server processes, store, journal and read models of one node.
+//!
+//! Nothing here knows HTTP routes, command lines or QUIC: those crates depend on this one.
+
+pub mod ids;
+pub mod moment;
+
+pub mod clock;
+pub mod config;
+
+pub mod mailbox;
+pub mod supervision;
+pub mod tree;
+
+pub mod journal;
+pub mod projection;
+pub mod store;
+
+pub mod hardware;
+pub mod model;
+pub mod policy;
+pub mod runtime;
+
+#[cfg(feature = "testkit")]
+pub mod testkit;

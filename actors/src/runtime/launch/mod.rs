@@ -1,0 +1,1 @@
+//! Starting programs on this operating system: keeper, shim, sandbox.

@@ -1,0 +1,5 @@
+//! Model-server processes as supervised actors.
+
+pub mod launch;
+pub mod launcher;
+pub mod log;
