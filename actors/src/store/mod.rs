@@ -171,6 +171,20 @@ impl Store {
         }
     }
 
+    /// As [`Store::submit`], but taken even when the queue is full or the store is closing. For owners that have at most
+    /// one write in the queue at any time, so that the queue stays bounded.
+    pub(crate) fn submit_reserved<T, W, D>(&self, durability: Durability, write: W, done: D)
+    where
+        T: Send + 'static,
+        W: FnOnce(&Connection) -> Result<T, WriteError> + Send + 'static,
+        D: FnOnce(Result<T, WriteError>) + Send + 'static,
+    {
+        let task = Box::new(TypedTask { write: Some(write), output: None, done });
+        if let Err((job, refusal)) = self.shared().queue.push_reserved(Job { durability, task }) {
+            job.task.finish(Err(refusal));
+        }
+    }
+
     /// Makes a write and waits for it, at most `patience`. Not for async code: it blocks the thread.
     ///
     /// # Errors

@@ -48,6 +48,7 @@ struct Waiting {
     jobs: VecDeque<Job>,
     full: usize,
     closing: bool,
+    ended: bool,
 }
 
 pub(super) struct Queue {
@@ -70,6 +71,22 @@ impl Queue {
         if waiting.jobs.len() >= self.capacity {
             return Err((job, WriteError::Overloaded { waiting: self.capacity }));
         }
+        self.add(&mut waiting, job);
+        Ok(())
+    }
+
+    /// Adds a write even when the queue is full or closing, as long as the writer lives. For owners that have at most one
+    /// write in the queue at any time.
+    pub(super) fn push_reserved(&self, job: Job) -> Result<(), (Job, WriteError)> {
+        let mut waiting = self.waiting.lock();
+        if waiting.ended {
+            return Err((job, WriteError::Closed));
+        }
+        self.add(&mut waiting, job);
+        Ok(())
+    }
+
+    fn add(&self, waiting: &mut Waiting, job: Job) {
         let full = job.durability == Durability::Full;
         waiting.full += usize::from(full);
         waiting.jobs.push_back(job);
@@ -77,7 +94,6 @@ impl Queue {
         if full || waiting.jobs.len() == 1 || waiting.jobs.len() == BATCH_MAX {
             self.arrival.notify_one();
         }
-        Ok(())
     }
 
     /// From now on nothing more is taken; what waits is still written.
@@ -91,6 +107,7 @@ impl Queue {
         let jobs = {
             let mut waiting = self.waiting.lock();
             waiting.closing = true;
+            waiting.ended = true;
             std::mem::take(&mut waiting.jobs)
         };
         for job in jobs {
@@ -107,6 +124,7 @@ impl Queue {
         let mut waiting = self.waiting.lock();
         while waiting.jobs.is_empty() {
             if waiting.closing {
+                waiting.ended = true;
                 return Wake::Ended;
             }
             match due {
