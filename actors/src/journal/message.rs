@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::event::Event;
+use crate::moment::WallTime;
 
 impl Event {
     /// A plain sentence for people: what happened, why, and what comes next or what to do.
@@ -13,59 +14,43 @@ impl Event {
     pub fn message(&self) -> String {
         match self {
             Self::NodeStarted { name, version, clean, .. } => node_started(name, version, *clean),
-            Self::NodeStopping { reason } => format!("The node stops: {reason}."),
+            Self::NodeStopping { reason } => format!("The node stops: {}.", bare(reason)),
             Self::ActorCrashed { path, reason, detail, handling } => {
                 let doing =
                     handling.as_ref().map(|message| format!(" while handling {message}")).unwrap_or_default();
                 format!("{path} ended{doing}: {}.", cause(reason, detail))
             }
             Self::ActorRestarted { path, reason, detail, used, max, window_s, .. } => {
-                format!(
-                    "{path} was restarted after {}. {}.",
-                    cause(reason, detail),
-                    budget(*used, *max, *window_s)
-                )
+                let (cause, budget) = (cause(reason, detail), budget(*used, *max, *window_s));
+                format!("{path} was restarted after {cause}. {budget}.")
             }
-            Self::ActorQuarantined { path, reason, detail, used, max, window_s, retry_at } => format!(
-                "{path} is quarantined after {}. {}. {}.",
-                cause(reason, detail),
-                budget(*used, *max, *window_s),
-                next_try(retry_at.as_ref())
-            ),
+            Self::ActorQuarantined { path, reason, detail, used, max, window_s, retry_at } => {
+                let (cause, budget) = (cause(reason, detail), budget(*used, *max, *window_s));
+                format!("{path} is quarantined after {cause}. {budget}. {}.", next_try(retry_at.as_ref()))
+            }
             Self::ActorRecovered { path } => format!("{path} works again; its quarantine is over."),
-            Self::ActorEscalated { path, to, reason, detail, used, max, window_s } => format!(
-                "{path} gave up after {}. {}. {to} decides what happens next.",
-                cause(reason, detail),
-                budget(*used, *max, *window_s)
-            ),
+            Self::ActorEscalated { path, to, reason, detail, used, max, window_s } => {
+                let (cause, budget) = (cause(reason, detail), budget(*used, *max, *window_s));
+                format!("{path} gave up after {cause}. {budget}. {to} decides what happens next.")
+            }
             Self::DeadLetters { path, reason, count } => {
                 format!("{count} {} to {path} reached nobody: {reason}.", plural(*count, "message"))
             }
             Self::OrphanEnded { id, pid } => {
                 format!("Ended process {pid}, which an earlier arw had left running for the runtime {id}.")
             }
-            Self::OrphanLeft { detail } => {
-                format!(
-                    "A process that an earlier arw had left running could not be ended: {detail}. End it by hand."
-                )
-            }
+            Self::OrphanLeft { detail } => orphan_left(bare(detail)),
             Self::ModelImported { name, size_bytes, .. } => {
                 format!("Imported the model {name} ({}).", size(*size_bytes))
             }
             Self::ModelRemoved { name, .. } => format!("Removed the model {name}."),
             Self::TokenCreated { name, scopes, expires_at, .. } => {
-                let end =
-                    expires_at.map_or_else(|| "does not expire".to_owned(), |at| format!("expires at {at}"));
-                format!("Created the token {name} ({}); it {end}.", scopes.join(", "))
+                token_created(name, scopes, expires_at.as_ref())
             }
             Self::TokenRevoked { name, .. } => {
                 format!("Revoked the token {name}; it is refused from now on.")
             }
-            Self::JournalDegraded { reason } => {
-                format!(
-                    "Events cannot be written: {reason}. The newest stay in memory and are written when that is repaired."
-                )
-            }
+            Self::JournalDegraded { reason } => journal_degraded(bare(reason)),
             Self::JournalRecovered { lost, degraded_ms } => journal_recovered(*lost, *degraded_ms),
             Self::Unknown { message, .. } => message.clone(),
             Self::RuntimeAdded { id, adapter, model } => {
@@ -106,6 +91,21 @@ fn node_started(name: &str, version: &str, clean: bool) -> String {
     format!("The node {name} started (arw {version}).{before}")
 }
 
+fn orphan_left(detail: &str) -> String {
+    format!("A process that an earlier arw had left running could not be ended: {detail}. End it by hand.")
+}
+
+fn token_created(name: &str, scopes: &[String], expires_at: Option<&WallTime>) -> String {
+    let end = expires_at.map_or_else(|| "does not expire".to_owned(), |at| format!("expires at {at}"));
+    format!("Created the token {name} ({}); it {end}.", scopes.join(", "))
+}
+
+fn journal_degraded(reason: &str) -> String {
+    format!(
+        "Events cannot be written: {reason}. The newest stay in memory and are written once that is repaired."
+    )
+}
+
 fn journal_recovered(lost: u64, degraded_ms: u64) -> String {
     let missing = match lost {
         0 => "none is missing".to_owned(),
@@ -128,7 +128,7 @@ fn budget(used: u32, max: u32, window_s: u64) -> String {
     format!("{used} of {max} restarts within {} are used", span(window_s.saturating_mul(1000)))
 }
 
-fn next_try(at: Option<&crate::moment::WallTime>) -> String {
+fn next_try(at: Option<&WallTime>) -> String {
     at.map_or_else(
         || "Start it by hand once the cause is repaired".to_owned(),
         |at| format!("The next try is at {at}"),

@@ -9,6 +9,7 @@
 
 mod event;
 mod message;
+mod pipeline;
 mod record;
 mod subscription;
 mod table;
@@ -18,22 +19,17 @@ mod tail;
 mod tests;
 
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
-
-use parking_lot::{Condvar, Mutex};
-use rusqlite::Connection;
-use tokio::sync::watch;
-use tracing::{error, warn};
 
 pub use self::event::{Event, Severity};
 pub use self::record::{JournalItem, JournalStatus, Page, Record, RestartRecord};
 pub use self::subscription::Subscription;
 
-use self::tail::{Look, Tail};
+use self::pipeline::Shared;
 use crate::clock::Clock;
-use crate::moment::{Moment, WallTime};
-use crate::store::{Durability, ReadError, Store, StoreHealth, WriteError};
+use crate::moment::WallTime;
+use crate::store::{ReadError, Store};
 
 /// How long events are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +48,7 @@ impl Default for Retention {
 }
 
 /// How a journal is opened.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct JournalOptions {
     /// How long events are kept.
     pub retention: Retention,
@@ -72,11 +68,7 @@ pub const PAGE_MAX: usize = 1_000;
 /// A read waits this long for events that are on their way to the disk, then shows them from memory.
 const SETTLE_WAIT: Duration = Duration::from_secs(1);
 
-/// Retention looks again after so many events or so long, and removes few rows at a time so that other writes get through.
-const RETENTION_EVERY: u64 = 500;
-const RETENTION_PAUSE: Duration = Duration::from_secs(600);
-const RETENTION_STEP: usize = 500;
-
+/// Whatever the settings say, so that restart windows can be rebuilt.
 const MIN_AGE: Duration = Duration::from_secs(3600);
 const MIN_ROWS: u64 = 1_000;
 
@@ -99,38 +91,6 @@ pub struct Journal {
     shared: Arc<Shared>,
 }
 
-struct Shared {
-    store: Store,
-    clock: Clock,
-    retention: Retention,
-    stopped_cleanly: bool,
-    state: Mutex<State>,
-    settled: Condvar,
-    visible: watch::Sender<u64>,
-}
-
-struct State {
-    tail: Tail,
-    oldest: u64,
-    // At most one write of ours is in the store's queue at any time.
-    writing: bool,
-    outage: Option<Outage>,
-    retention: RetentionState,
-}
-
-struct Outage {
-    reason: String,
-    since: Moment,
-    lost_before: u64,
-}
-
-#[derive(Default)]
-struct RetentionState {
-    running: bool,
-    checked_at: Option<Moment>,
-    checked_seq: u64,
-}
-
 impl Journal {
     /// Opens the journal in `store`. Blocks for a short read: call it while the node starts.
     ///
@@ -138,31 +98,11 @@ impl Journal {
     /// The journal cannot be read.
     pub fn open(store: Store, options: JournalOptions) -> Result<Self, ReadError> {
         let bounds = store.read_blocking(table::bounds)?;
-        let stopped_cleanly = bounds.last_kind.is_none_or(|kind| kind == "node_stopping");
         let retention = Retention {
             max_age: options.retention.max_age.max(MIN_AGE),
             max_rows: options.retention.max_rows.max(MIN_ROWS),
         };
-        let shared = Arc::new(Shared {
-            clock: options.clock,
-            retention,
-            stopped_cleanly,
-            state: Mutex::new(State {
-                tail: Tail::after(bounds.last),
-                oldest: bounds.oldest,
-                writing: false,
-                outage: None,
-                retention: RetentionState::default(),
-            }),
-            settled: Condvar::new(),
-            visible: watch::Sender::new(bounds.last),
-            store,
-        });
-        let weak = Arc::downgrade(&shared);
-        shared.store.on_health(move |health| Shared::heard(&weak, health));
-        let health = shared.store.health().borrow().clone();
-        shared.on_health(&health);
-        Shared::retire(&shared);
+        let shared = Shared::start(store, options.clock, retention, &bounds);
         Ok(Self { shared })
     }
 
@@ -302,190 +242,6 @@ impl Journal {
 impl fmt::Debug for Journal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Journal").field("status", &self.status()).finish_non_exhaustive()
-    }
-}
-
-impl State {
-    /// True when the caller should write now: something waits, and nobody is at it.
-    fn take_turn(&mut self) -> bool {
-        let turn = !self.writing && self.outage.is_none() && self.tail.has_waiting();
-        self.writing |= turn;
-        turn
-    }
-}
-
-/// One consistent look at what is stored and what is only in memory.
-struct Glance {
-    settled: u64,
-    unsettled: Vec<Arc<Record>>,
-    last: u64,
-    oldest: u64,
-}
-
-impl Shared {
-    fn glance(&self) -> Glance {
-        let state = self.state.lock();
-        let tail = &state.tail;
-        Glance {
-            settled: tail.settled(),
-            unsettled: tail.unsettled(),
-            last: tail.last(),
-            oldest: state.oldest,
-        }
-    }
-
-    fn look(&self, seq: u64) -> Look {
-        self.state.lock().tail.look(seq)
-    }
-
-    /// Waits until everything appended so far is stored; false when that takes longer than `patience`, or cannot be now.
-    fn settle(&self, patience: Duration) -> bool {
-        let mut state = self.state.lock();
-        let wanted = state.tail.last();
-        self.settled.wait_while_for(
-            &mut state,
-            |state| state.tail.settled() < wanted && state.outage.is_none() && state.writing,
-            patience,
-        );
-        state.tail.settled() >= wanted
-    }
-
-    /// Tells readers what can be seen now. Must not be called with the state locked.
-    fn show(&self) {
-        let visible = self.state.lock().tail.visible();
-        self.visible.send_if_modified(|shown| std::mem::replace(shown, visible) != visible);
-        self.settled.notify_all();
-    }
-
-    /// Queues the one write that takes everything that waits. Events are few (the life cycle only, never one per request),
-    /// so each is made safe against a power cut.
-    fn write(this: &Arc<Self>) {
-        let (writer, teller) = (Arc::clone(this), Arc::clone(this));
-        this.store.submit_reserved(
-            Durability::Full,
-            move |db: &Connection| {
-                let batch = writer.state.lock().tail.start_write();
-                Ok(table::insert(db, &batch)?)
-            },
-            move |outcome| Self::wrote(&teller, outcome),
-        );
-    }
-
-    fn wrote(this: &Arc<Self>, outcome: Result<(), WriteError>) {
-        let again = {
-            let mut state = this.state.lock();
-            state.writing = false;
-            let mut go_on = true;
-            match outcome {
-                Ok(()) => state.tail.wrote(),
-                Err(WriteError::Unavailable { .. } | WriteError::Closed | WriteError::Overloaded { .. }) => {
-                    state.tail.write_failed();
-                    // The recovery of the store, or the next event, brings the next try.
-                    go_on = false;
-                }
-                Err(
-                    problem @ (WriteError::Sql(_)
-                    | WriteError::Refused(_)
-                    | WriteError::Panicked(_)
-                    | WriteError::TimedOut(_)),
-                ) => {
-                    // Trying these again would fail for ever and keep every later event from the disk.
-                    error!(%problem, "events could not be journaled and are given up");
-                    state.tail.write_refused();
-                }
-            }
-            go_on && state.take_turn()
-        };
-        this.show();
-        if again {
-            Self::write(this);
-        }
-        if this.retention_is_due() {
-            Self::retire(this);
-        }
-    }
-
-    fn heard(this: &Weak<Self>, health: &StoreHealth) {
-        let Some(this) = this.upgrade() else { return };
-        if this.on_health(health) {
-            Self::write(&this);
-        }
-    }
-
-    /// Notes the change; true when the caller should write what waits.
-    fn on_health(&self, health: &StoreHealth) -> bool {
-        let write = {
-            let mut state = self.state.lock();
-            let (now, wall) = (self.clock.now(), self.clock.wall());
-            match (health, state.outage.take()) {
-                (StoreHealth::Ok, None) => {}
-                (StoreHealth::Ok, Some(outage)) => {
-                    state.tail.set_degraded(false);
-                    let lost = state.tail.lost() - outage.lost_before;
-                    let degraded_ms = u64::try_from(now.since(outage.since).as_millis()).unwrap_or(u64::MAX);
-                    state.tail.push(wall, Event::JournalRecovered { lost, degraded_ms });
-                }
-                (StoreHealth::Degraded { reason, .. }, Some(outage)) => {
-                    state.outage = Some(Outage { reason: reason.clone(), ..outage });
-                }
-                (StoreHealth::Degraded { reason, .. }, None) => {
-                    state.tail.set_degraded(true);
-                    let lost_before = state.tail.lost();
-                    state.outage = Some(Outage { reason: reason.clone(), since: now, lost_before });
-                    state.tail.push(wall, Event::JournalDegraded { reason: reason.clone() }.bounded());
-                }
-            }
-            state.take_turn()
-        };
-        self.show();
-        write
-    }
-
-    fn retention_is_due(&self) -> bool {
-        let state = self.state.lock();
-        let (seq, now) = (state.tail.last(), self.clock.now());
-        let done = &state.retention;
-        seq - done.checked_seq.min(seq) >= RETENTION_EVERY
-            || done.checked_at.is_none_or(|at| now.since(at) >= RETENTION_PAUSE)
-    }
-
-    fn retire(this: &Arc<Self>) {
-        {
-            let mut state = this.state.lock();
-            if state.retention.running {
-                return;
-            }
-            let checked_seq = state.tail.last();
-            state.retention =
-                RetentionState { running: true, checked_at: Some(this.clock.now()), checked_seq };
-        }
-        Self::retire_step(this);
-    }
-
-    fn retire_step(this: &Arc<Self>) {
-        let age = i64::try_from(this.retention.max_age.as_millis()).unwrap_or(i64::MAX);
-        let cutoff = WallTime::from_millis(this.clock.wall().as_millis().saturating_sub(age));
-        let (rows_max, teller) = (this.retention.max_rows, Arc::clone(this));
-        this.store.submit(
-            Durability::Relaxed,
-            move |db: &Connection| Ok(table::retire(db, cutoff, rows_max, RETENTION_STEP)?),
-            move |outcome| match outcome {
-                Ok(retired) => {
-                    teller.state.lock().oldest = retired.oldest;
-                    if retired.more {
-                        Self::retire_step(&teller);
-                    } else {
-                        teller.state.lock().retention.running = false;
-                    }
-                }
-                Err(problem) => {
-                    if !matches!(problem, WriteError::Closed | WriteError::Unavailable { .. }) {
-                        warn!(%problem, "old events could not be removed; it is tried again later");
-                    }
-                    teller.state.lock().retention.running = false;
-                }
-            },
-        );
     }
 }
 

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::*;
-use crate::store::{Fault, StoreOptions};
+use crate::store::{Durability, Fault, StoreOptions};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const NOW: WallTime = WallTime::from_millis(1_700_000_000_000);
@@ -57,7 +57,7 @@ async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("it comes in time")
 }
 
-fn one_of_each() -> Vec<Event> {
+fn one_of_each_about_actors() -> Vec<Event> {
     let text = || "text".to_owned();
     let some = || Some("hint".to_owned());
     let at = Some(NOW);
@@ -93,6 +93,13 @@ fn one_of_each() -> Vec<Event> {
             window_s: 60,
         },
         Event::DeadLetters { path: text(), reason: text(), count: 3 },
+    ]
+}
+
+fn one_of_each_other() -> Vec<Event> {
+    let text = || "text".to_owned();
+    let some = || Some("hint".to_owned());
+    vec![
         Event::RuntimeAdded { id: text(), adapter: text(), model: some() },
         Event::RuntimeRemoved { id: text() },
         Event::RuntimeStateChanged {
@@ -126,7 +133,7 @@ fn one_of_each() -> Vec<Event> {
         Event::OrphanLeft { detail: text() },
         Event::ModelImported { name: text(), sha256: text(), size_bytes: 5 },
         Event::ModelRemoved { name: text(), sha256: text() },
-        Event::TokenCreated { id: text(), name: text(), scopes: vec![text()], expires_at: at },
+        Event::TokenCreated { id: text(), name: text(), scopes: vec![text()], expires_at: Some(NOW) },
         Event::TokenRevoked { id: text(), name: text() },
         Event::JournalDegraded { reason: text() },
         Event::JournalRecovered { lost: 1, degraded_ms: 5 },
@@ -137,7 +144,7 @@ fn one_of_each() -> Vec<Event> {
 fn every_event_comes_back_as_it_was_with_the_next_number() {
     let folder = tempfile::tempdir().unwrap();
     let (_store, journal) = open(folder.path());
-    let events = one_of_each();
+    let events = [one_of_each_about_actors(), one_of_each_other()].concat();
     for event in &events {
         journal.append(event.clone());
     }

@@ -8,9 +8,11 @@
 //! when writes work again ([`Store::health`]).
 
 mod error;
+mod files;
 mod health;
 mod queue;
 mod readers;
+mod receipt;
 mod schema;
 mod writer;
 
@@ -18,12 +20,8 @@ mod writer;
 mod tests;
 
 use std::fmt;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -32,9 +30,11 @@ use tokio::sync::{oneshot, watch};
 
 pub use self::error::{CloseError, OpenError, ReadError, WriteError};
 pub use self::health::StoreHealth;
+pub use self::receipt::WriteReceipt;
 
-use self::queue::{Job, Queue, Task};
+use self::queue::{Job, Queue};
 use self::readers::Readers;
+use self::receipt::TypedTask;
 use self::writer::Writer;
 use crate::clock::Clock;
 
@@ -48,7 +48,7 @@ pub enum Durability {
 }
 
 /// How a store is opened.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct StoreOptions {
     /// Writes that may wait; further ones are refused with [`WriteError::Overloaded`].
     pub queue_max: usize,
@@ -117,9 +117,9 @@ impl Store {
     /// # Errors
     /// [`OpenError`], with the path and what to do.
     pub fn open(path: &Path, options: StoreOptions) -> Result<Self, OpenError> {
-        check_folder(path)?;
-        let lock = lock_beside(path)?;
-        make_private(path)?;
+        files::check_folder(path)?;
+        let lock = files::lock_beside(path)?;
+        files::make_private(path)?;
         let connection = schema::open_writer(path)?;
         let shared = Arc::new(Shared {
             path: path.to_owned(),
@@ -312,50 +312,6 @@ impl Shared {
     }
 }
 
-/// The answer to a write: a future of its outcome.
-#[must_use = "await it to know the outcome, or drop it explicitly when nobody needs to know"]
-pub struct WriteReceipt<T> {
-    receipt: oneshot::Receiver<Result<T, WriteError>>,
-}
-
-impl<T> Future for WriteReceipt<T> {
-    type Output = Result<T, WriteError>;
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.receipt).poll(context).map(|outcome| outcome.unwrap_or(Err(WriteError::Closed)))
-    }
-}
-
-impl<T> fmt::Debug for WriteReceipt<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("WriteReceipt")
-    }
-}
-
-struct TypedTask<T, W, D> {
-    write: Option<W>,
-    output: Option<T>,
-    done: D,
-}
-
-impl<T, W, D> Task for TypedTask<T, W, D>
-where
-    T: Send,
-    W: FnOnce(&Connection) -> Result<T, WriteError> + Send,
-    D: FnOnce(Result<T, WriteError>) + Send,
-{
-    fn run(&mut self, connection: &Connection) -> Result<(), WriteError> {
-        let write =
-            self.write.take().ok_or_else(|| WriteError::Refused("the write ran already".to_owned()))?;
-        self.output = Some(write(connection)?);
-        Ok(())
-    }
-
-    fn finish(self: Box<Self>, outcome: Result<(), WriteError>) {
-        let Self { output, done, .. } = *self;
-        done(outcome.and_then(|()| output.ok_or(WriteError::Closed)));
-    }
-}
-
 /// Set once, when the writer thread has ended.
 #[derive(Default)]
 struct Finished {
@@ -409,49 +365,4 @@ fn run_to_the_end(writer: Writer) {
         shared.publish_health(&StoreHealth::Degraded { reason, since: Clock::system().wall(), lost: 0 });
     }
     shared.finished.set();
-}
-
-fn check_folder(path: &Path) -> Result<(), OpenError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let refuse = |reason: String| OpenError::Folder { folder: folder.to_owned(), reason };
-    let about = std::fs::metadata(folder).map_err(|e| refuse(e.to_string()))?;
-    if !about.is_dir() {
-        return Err(refuse("it is not a folder".to_owned()));
-    }
-    std::fs::read_dir(folder).map(|_| ()).map_err(|e| refuse(e.to_string()))
-}
-
-fn lock_beside(path: &Path) -> Result<File, OpenError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let refuse =
-        |e: std::io::Error| OpenError::NotWritable { path: PathBuf::from(&name), reason: e.to_string() };
-    let file = private().open(&name).map_err(refuse)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: path.to_owned() }),
-        Err(TryLockError::Error(e)) => Err(refuse(e)),
-    }
-}
-
-/// SQLite gives its log files the permissions of the database, so this decides for all of them.
-fn make_private(path: &Path) -> Result<(), OpenError> {
-    match private().open(path) {
-        Ok(_) => Ok(()),
-        Err(_) if path.is_dir() => {
-            Err(OpenError::NotADatabase { path: path.to_owned(), reason: "it is a folder".to_owned() })
-        }
-        Err(e) => Err(OpenError::NotWritable { path: path.to_owned(), reason: e.to_string() }),
-    }
-}
-
-fn private() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600);
-    }
-    options
 }

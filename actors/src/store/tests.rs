@@ -4,6 +4,8 @@ use std::sync::mpsc::sync_channel;
 
 use super::*;
 
+type BoxedWrite = Box<dyn FnOnce(&Connection) -> Result<(), WriteError> + Send>;
+
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn open(folder: &Path) -> Store {
@@ -76,8 +78,7 @@ fn a_bad_write_does_not_take_its_batch_along() {
     let (_folder, store) = with_notes();
     let release = hold(&store);
     let (tell, told) = sync_channel(8);
-    let submit = |name: &'static str,
-                  write: Box<dyn FnOnce(&Connection) -> Result<(), WriteError> + Send>| {
+    let submit = |name: &'static str, write: BoxedWrite| {
         let tell = tell.clone();
         store.submit(Durability::Relaxed, write, move |outcome| tell.send((name, outcome)).unwrap());
     };
@@ -184,10 +185,10 @@ fn a_write_that_finds_the_disk_full_is_not_the_end_of_its_batch() {
     let big = |db: &Connection| {
         Ok(db.execute("INSERT INTO note (text) VALUES (hex(zeroblob(100000)))", []).map(|_| ())?)
     };
-    for write in [Box::new(add("small")) as Box<dyn FnOnce(&Connection) -> _ + Send>, Box::new(big)] {
+    for write in [Box::new(add("small")) as BoxedWrite, Box::new(big)] {
         let tell = tell.clone();
         store.submit(Durability::Full, write, move |outcome: Result<(), WriteError>| {
-            tell.send(outcome).unwrap()
+            tell.send(outcome).unwrap();
         });
     }
     drop(release);
