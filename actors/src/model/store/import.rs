@@ -13,7 +13,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::content::{ImportPhase, ImportProgress, OnProgress, PartFile, Source, report, write_error};
+use super::content::{ImportPhase, ImportProgress, PartFile, Source, report, write_error};
 use super::{ModelStore, StoreError, io_error};
 use crate::ids::{BadName, check_name};
 use crate::model::gguf::{GgufError, GgufHeader};
@@ -211,15 +211,8 @@ impl ModelStore {
         part: PartFile,
         record: ModelRecord,
         name: Option<&str>,
-        on_progress: OnProgress<'_>,
     ) -> Result<ModelRecord, ImportError> {
         let _lock = self.lock()?;
-        let total_bytes = record.size_bytes;
-        // The last chance to cancel: from here on it is done in milliseconds.
-        report(
-            on_progress,
-            ImportProgress { phase: ImportPhase::Flushing, done_bytes: total_bytes, total_bytes },
-        )?;
         if let Some(known) = self.add_name(&record.sha256, name)? {
             return Ok(known);
         }
@@ -258,7 +251,7 @@ fn check_free(records: &[ModelRecord], name: &str) -> Result<(), ImportError> {
 }
 
 /// The file's name without its ending, with what names may not hold replaced by `-`: `My Model (v2).gguf` → `My-Model-v2`.
-fn default_name(source: &Path) -> String {
+pub(super) fn default_name(source: &Path) -> String {
     let stem = source.file_stem().unwrap_or_default().to_string_lossy();
     let mut name = String::new();
     for c in stem.chars() {
@@ -273,9 +266,4 @@ fn default_name(source: &Path) -> String {
 
 fn short(hash: &ModelHash) -> &str {
     hash.as_str().get(..12).unwrap_or_else(|| hash.as_str())
-}
-
-#[cfg(test)]
-pub(super) fn default_name_of(path: &str) -> String {
-    default_name(Path::new(path))
 }

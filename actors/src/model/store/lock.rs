@@ -15,8 +15,13 @@ pub(super) struct StoreLock {
 }
 
 impl StoreLock {
-    /// Waits for the lock, at most [`TRIES`] × [`PAUSE`].
+    /// Waits for the lock, at most ten seconds.
     pub(super) fn take(path: &Path) -> Result<Self, StoreError> {
+        Self::take_within(path, TRIES)
+    }
+
+    /// Tries so many times, [`PAUSE`] apart.
+    pub(super) fn take_within(path: &Path, tries: u32) -> Result<Self, StoreError> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -24,7 +29,7 @@ impl StoreLock {
             .truncate(false)
             .open(path)
             .map_err(io_error("create", path))?;
-        for _ in 0..TRIES {
+        for _ in 0..tries {
             match file.try_lock() {
                 Ok(()) => return Ok(Self { _file: file }),
                 // Waiting without bound would hang a node behind a suspended command.
@@ -32,7 +37,7 @@ impl StoreLock {
                 Err(TryLockError::Error(e)) => return Err(io_error("lock", path)(e)),
             }
         }
-        Err(StoreError::Busy { path: path.to_owned(), waited_s: (PAUSE * TRIES).as_secs() })
+        Err(StoreError::Busy { path: path.to_owned(), waited_s: (PAUSE * tries).as_secs() })
     }
 }
 
