@@ -190,13 +190,12 @@ impl ModelStore {
         // What was copied is what counts: the source may have been changed after the first look.
         let reader = part.reader().map_err(|e| write_error(source.path(), e))?;
         let header = GgufHeader::read(reader, len).map_err(|e| not_a_model(source.path(), e))?;
-        report(
-            on_progress,
-            ImportProgress { phase: ImportPhase::Flushing, done_bytes: len, total_bytes: len },
-        )?;
+        let flushing = ImportProgress { phase: ImportPhase::Flushing, done_bytes: len, total_bytes: len };
+        report(on_progress, flushing)?;
         part.finish().map_err(|e| write_error(part.path(), e))?;
-        let record = ModelRecord::new(header, final_name, hash, len, imported_at);
-        self.commit(part, record, name, on_progress)
+        // The last chance to cancel. Not asked under the lock: what the caller does meanwhile is not ours to bound.
+        report(on_progress, flushing)?;
+        self.commit(part, ModelRecord::new(header, final_name, hash, len, imported_at), name)
     }
 
     fn create_part(&self) -> Result<PartFile, ImportError> {
