@@ -107,7 +107,6 @@ impl Machine {
 #[test]
 fn this_machine_is_probed_without_a_panic() {
     let mut hardware = probe(&HardwareSources::system());
-    println!("{}", serde_json::to_string_pretty(&hardware).unwrap());
     assert!(hardware.cpu.usable_cores >= 1 && hardware.cpu.usable_cores <= hardware.cpu.logical_cores);
     assert!(hardware.memory.total_bytes > 0);
     assert!(hardware.memory.free_for_models() <= hardware.memory.total_bytes);
@@ -528,7 +527,7 @@ mod on_linux {
             ("9", "driver is not loaded"),
             ("4", "/dev/nvidia"),
             ("18", "restart the machine"),
-            ("999", "unknown"),
+            ("999", "an internal driver error"),
         ];
         for (code, words) in expected {
             let Some(machine) = with_stub(machine(), &[&format!("-DSTUB_INIT={code}")]) else { return };
