@@ -21,5 +21,9 @@ pub mod model;
 pub mod policy;
 pub mod runtime;
 
+pub mod node;
+pub mod system;
+pub mod views;
+
 #[cfg(feature = "testkit")]
 pub mod testkit;

@@ -100,6 +100,13 @@ impl Add<Duration> for WallTime {
     }
 }
 
+impl std::ops::Sub<Duration> for WallTime {
+    type Output = WallTime;
+    fn sub(self, span: Duration) -> WallTime {
+        WallTime(self.0.saturating_sub(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
+    }
+}
+
 impl fmt::Display for WallTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A year beyond 9999 cannot be written as RFC 3339; the epoch stands in for it rather than a panic.

@@ -2,12 +2,14 @@
 //!
 //! Owns the content-addressed store under `models/` ([`store`]), the reading and checking of GGUF headers ([`gguf`]) and the
 //! estimate of the memory that a model needs ([`fit`]). Refuses to know which runtime uses a model and how it is served.
-//! Everything here blocks: callers run it on a blocking thread.
+//! [`ModelStore`] blocks; [`ModelLibrary`] is what actors and the gateway use.
 
 pub mod gguf;
 pub mod record;
 
 pub mod store;
+
+pub mod library;
 
 pub mod fit;
 
@@ -16,4 +18,5 @@ pub mod testkit;
 
 pub use gguf::{GgufError, GgufHeader};
 pub use record::{ModelHash, ModelRecord};
-pub use store::{ImportError, ImportProgress, ModelStore};
+pub use library::ModelLibrary;
+pub use store::{ImportError, ImportProgress, ModelStore, RemoveError, Removed, StoreError};

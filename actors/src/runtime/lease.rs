@@ -12,7 +12,9 @@ use tokio::sync::Notify;
 
 use super::launcher::{Endpoint, Secret};
 use super::machine::RuntimeState;
+use crate::clock::Clock;
 use crate::ids::RuntimeId;
+use crate::moment::Moment;
 
 /// The right to send one request. Dropping it frees the slot.
 #[derive(Debug)]
@@ -92,22 +94,39 @@ pub struct UsageTotals {
 }
 
 /// Counts a runtime's requests in flight and their usage. Shared by its actor and its leases.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Meter {
     in_flight: AtomicU32,
     requests: AtomicU64,
     prompt_tokens: AtomicU64,
     completion_tokens: AtomicU64,
     cached_tokens: AtomicU64,
+    /// When the last lease was given back; 0: never.
+    left_at: AtomicU64,
+    clock: Clock,
     left: Notify,
 }
 
 impl Meter {
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self {
+            in_flight: AtomicU32::new(0),
+            requests: AtomicU64::new(0),
+            prompt_tokens: AtomicU64::new(0),
+            completion_tokens: AtomicU64::new(0),
+            cached_tokens: AtomicU64::new(0),
+            left_at: AtomicU64::new(0),
+            clock,
+            left: Notify::new(),
+        }
+    }
+
     pub(crate) fn enter(&self) {
         self.in_flight.fetch_add(1, Ordering::AcqRel);
     }
 
     fn leave(&self) {
+        self.left_at.store(self.clock.now().as_nanos(), Ordering::Relaxed);
         self.in_flight.fetch_sub(1, Ordering::AcqRel);
         self.left.notify_one();
     }
@@ -122,6 +141,11 @@ impl Meter {
     /// Requests that hold a lease now.
     pub(crate) fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Acquire)
+    }
+
+    /// How long ago the last lease was given back. One that never had a lease counts as idle for ever.
+    pub(crate) fn idle_for(&self) -> Duration {
+        self.clock.now().since(Moment::from_nanos(self.left_at.load(Ordering::Relaxed)))
     }
 
     /// Resolves when a lease was given back since the last call.

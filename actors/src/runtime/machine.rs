@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-pub use health::{Health, HealthAnswer, ProbeKind, ProbeStatus};
+pub use health::{Health, HealthAnswer, Probe, ProbeKind, ProbeStatus};
 pub use rules::RuntimeRules;
 
 use super::launcher::{Cause, Diagnosis};
@@ -118,8 +118,6 @@ pub enum RuntimeEvent {
     Exited { attempt: u64, by_us: bool, diagnosis: Diagnosis },
     /// A probe was answered, or not.
     Probed { attempt: u64, kind: ProbeKind, answer: HealthAnswer, latency: Duration },
-    /// The program said that it is ready: probe now.
-    LooksReady { attempt: u64 },
     /// The program's activity counter, read beside a start-up probe.
     Progressed { attempt: u64, counter: u64 },
     /// Requests that hold a lease now.
@@ -262,6 +260,21 @@ impl RuntimeMachine {
         self.held
     }
 
+    /// It runs, or will by itself.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        match self.state {
+            RuntimeState::Stopped | RuntimeState::Failed => false,
+            RuntimeState::Draining => self.after != After::Stop,
+            RuntimeState::Starting
+            | RuntimeState::Warming
+            | RuntimeState::Ready
+            | RuntimeState::Degraded
+            | RuntimeState::Backoff
+            | RuntimeState::Quarantined => true,
+        }
+    }
+
     /// The number of the newest launch.
     #[must_use]
     pub fn attempt(&self) -> u64 {
@@ -330,10 +343,6 @@ impl RuntimeMachine {
             RuntimeEvent::Probed { attempt, kind, answer, latency } if attempt == self.attempt => {
                 self.probed(now, kind, answer, latency, &mut actions);
             }
-            RuntimeEvent::LooksReady { attempt } if attempt == self.attempt => {
-                self.health.probe_soon(now);
-                self.probe_if_due(now, &mut actions);
-            }
             RuntimeEvent::Progressed { attempt, counter } if attempt == self.attempt => {
                 self.progressed(now, counter);
             }
@@ -343,7 +352,6 @@ impl RuntimeMachine {
             | RuntimeEvent::NoRoom { .. }
             | RuntimeEvent::Exited { .. }
             | RuntimeEvent::Probed { .. }
-            | RuntimeEvent::LooksReady { .. }
             | RuntimeEvent::Progressed { .. } => {}
             RuntimeEvent::InFlight(count) => self.in_flight_changed(now, count, &mut actions),
             RuntimeEvent::TimerFired => self.timer_fired(now, &mut actions),

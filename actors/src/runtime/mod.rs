@@ -1,5 +1,26 @@
 //! Model-server processes as supervised actors.
+//!
+//! Owns everything between "this runtime shall run" and bytes from its engine: what it is ([`spec`]), what happens next ([`machine`]),
+//! how its program is started and ended ([`launcher`], [`launch`]), what it printed ([`log`]) and why it died ([`diagnosis`]),
+//! who serves which model ([`directory`]) and the right to send a request ([`lease`]). Refuses to know HTTP routes.
 
-pub mod launch;
+pub mod spec;
+
+pub mod directory;
+
+pub mod machine;
+
+mod actor;
+
+pub mod row;
+
+pub mod engine_client;
+pub mod lease;
+
+pub mod diagnosis;
 pub mod launcher;
 pub mod log;
+
+pub mod launch;
+
+pub(crate) use actor::{engine_path, wall_of};

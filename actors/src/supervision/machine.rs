@@ -355,6 +355,12 @@ impl SupervisorMachine {
         own.unwrap_or(&self.budget)
     }
 
+    /// The budget that all children share, except those with one of their own.
+    #[must_use]
+    pub fn shared_budget(&self) -> &RestartBudget {
+        &self.budget
+    }
+
     /// When [`SupervisorEvent::TimerFired`] is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Moment> {

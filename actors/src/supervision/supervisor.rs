@@ -416,7 +416,8 @@ impl SupervisorState {
                 let Some(path) = self.path_of(child) else { return None };
                 let wait = until.since(self.system.clock.now());
                 warn!(%path, %reason, ?wait, "quarantined: restart budget used up");
-                self.system.observe(&RestartEvent::Quarantined { path, reason, wait });
+                let budget = self.machine.budget(child).usage(self.system.clock.now());
+                self.system.observe(&RestartEvent::Quarantined { path, reason, budget, wait });
             }
             SupervisorAction::Recovered(key) => {
                 self.show_budget(key);
@@ -610,6 +611,7 @@ impl SupervisorState {
                 path: self.record.path().clone(),
                 child: child.clone(),
                 text: Arc::clone(text),
+                budget: self.machine.shared_budget().usage(self.system.clock.now()),
             };
             self.system.observe(&event);
         }

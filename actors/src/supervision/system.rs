@@ -46,6 +46,8 @@ pub enum RestartEvent {
         path: ActorPath,
         /// How it failed.
         reason: ExitReason,
+        /// Its budget.
+        budget: RestartUse,
         /// Until it is tried again.
         wait: Duration,
     },
@@ -62,6 +64,8 @@ pub enum RestartEvent {
         child: ActorPath,
         /// How that child last ended.
         text: Arc<str>,
+        /// The budget that it used up.
+        budget: RestartUse,
     },
 }
 

@@ -1,0 +1,512 @@
+//! Drives one runtime: does what its machine says, and lets requests through.
+//!
+//! Owns the engine, the requests that wait for it and the row that others read. Refuses to decide (`machine.rs`).
+
+mod launching;
+mod probing;
+mod publishing;
+mod tending;
+
+pub(crate) use publishing::wall_of;
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use self::launching::LaunchOutcome;
+use self::tending::Tended;
+use super::directory::{Board, DirectoryMessage};
+use super::engine_client::EngineClient;
+use super::launcher::{Endpoint, EngineExit, Launcher, Secret};
+use super::lease::{AcquireError, EngineLease, Meter, NotReady};
+use super::log::EngineLog;
+use super::machine::{
+    By, HealthAnswer, ProbeKind, RuntimeAction, RuntimeEvent, RuntimeMachine, RuntimeRules, RuntimeState,
+};
+use super::row::RuntimeRow;
+use super::spec::{Adapter, RuntimeSpec};
+use crate::journal::{Event, Journal};
+use crate::mailbox::{Actor, Context, Fault, Handle, Reply};
+use crate::model::{ModelLibrary, ModelRecord};
+use crate::moment::Moment;
+use crate::supervision::RestartBudget;
+use crate::tree::ResourceRow;
+
+/// What every incarnation of a runtime's actor starts from.
+pub(crate) struct RuntimeArgs {
+    pub(crate) spec: Arc<RuntimeSpec>,
+    pub(crate) rules: RuntimeRules,
+    pub(crate) queue_max: usize,
+    pub(crate) launcher: Arc<dyn Launcher>,
+    pub(crate) client: EngineClient,
+    pub(crate) models: ModelLibrary,
+    pub(crate) journal: Journal,
+    pub(crate) directory: Handle<DirectoryMessage>,
+    pub(crate) log: Arc<EngineLog>,
+    pub(crate) row: Arc<ArcSwap<Option<RuntimeRow>>>,
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) board: Arc<Board>,
+    pub(crate) scratch: PathBuf,
+    pub(crate) accelerator: &'static str,
+    /// What the next incarnation must know.
+    pub(crate) memory: Arc<Mutex<RuntimeMemory>>,
+}
+
+/// What outlives a crash of the runtime's actor.
+pub(crate) struct RuntimeMemory {
+    pub(crate) budget: RestartBudget,
+    pub(crate) is_wanted: bool,
+}
+
+pub(crate) enum RuntimeMessage {
+    Start(Reply<RuntimeRow>),
+    Stop(Reply<RuntimeRow>),
+    Restart(Reply<RuntimeRow>),
+    Acquire(Reply<Result<EngineLease, AcquireError>>),
+    /// Start with the node.
+    Boot,
+    /// Give the memory back, if idle.
+    Evict,
+    LaunchDone(u64, LaunchOutcome),
+    Exited(u64, EngineExit),
+    Probed(u64, ProbeKind, HealthAnswer, Duration),
+    LeaseLeft,
+    Timer,
+    /// Show what moves without a change of state.
+    Refresh,
+}
+crate::message!(RuntimeMessage {
+    Start, Stop, Restart, Acquire, Boot, Evict, LaunchDone, Exited, Probed, LeaseLeft, Timer, Refresh
+});
+
+pub(crate) struct RuntimeActor {
+    spec: Arc<RuntimeSpec>,
+    args: Shared,
+    machine: RuntimeMachine,
+    engine: Option<Serving>,
+    tended: Option<Tended>,
+    cancel_launch: Option<oneshot::Sender<()>>,
+    waiting: VecDeque<Waiting>,
+    timer: Option<(Moment, crate::mailbox::TaskHandle)>,
+    engine_row: ResourceRow,
+    last_exit: Option<EngineExit>,
+    model: Option<ModelRecord>,
+    needed_bytes: Option<u64>,
+    /// A task waits for the last request in flight.
+    awaits_leases: bool,
+}
+
+/// The parts of [`RuntimeArgs`] that the actor uses all its life.
+#[derive(Clone)]
+struct Shared {
+    queue_max: usize,
+    rules: RuntimeRules,
+    launcher: Arc<dyn Launcher>,
+    client: EngineClient,
+    models: ModelLibrary,
+    journal: Journal,
+    directory: Handle<DirectoryMessage>,
+    log: Arc<EngineLog>,
+    row: Arc<ArcSwap<Option<RuntimeRow>>>,
+    meter: Arc<Meter>,
+    board: Arc<Board>,
+    scratch: PathBuf,
+    accelerator: &'static str,
+    memory: Arc<Mutex<RuntimeMemory>>,
+}
+
+/// Where the running engine is reached.
+#[derive(Clone)]
+struct Serving {
+    pid: Option<u32>,
+    endpoint: Option<Endpoint>,
+    secret: Option<Secret>,
+    sandbox: Option<super::launcher::SandboxReport>,
+}
+
+struct Waiting {
+    reply: Reply<Result<EngineLease, AcquireError>>,
+    since: Moment,
+}
+
+/// Resident memory and counters of a busy engine are shown this often.
+const REFRESH_EVERY: Duration = Duration::from_secs(1);
+
+impl Actor for RuntimeActor {
+    type Message = RuntimeMessage;
+    type Args = RuntimeArgs;
+    const KIND: &'static str = "runtime";
+
+    async fn start(args: &RuntimeArgs, context: &mut Context<RuntimeMessage>) -> Result<Self, Fault> {
+        let (budget, is_wanted) = {
+            let memory = args.memory.lock();
+            (memory.budget.clone(), memory.is_wanted)
+        };
+        let seed = u64::from(std::process::id()) ^ context.now().as_nanos();
+        let machine = RuntimeMachine::new(args.rules, budget.clone(), context.now(), seed);
+        let engine_row = context.system().tree().enter_resource(context.path(), "engine", "process");
+        engine_row.set_budget(budget);
+        let mut actor = Self {
+            spec: Arc::clone(&args.spec),
+            args: Shared::new(args),
+            machine,
+            engine: None,
+            tended: None,
+            cancel_launch: None,
+            waiting: VecDeque::new(),
+            timer: None,
+            engine_row,
+            last_exit: None,
+            model: args.spec.model.as_deref().and_then(|model| args.models.find(model)),
+            needed_bytes: None,
+            awaits_leases: false,
+        };
+        if !args.spec.is_managed() {
+            actor.engine = Some(launching::external(&args.spec)?);
+        }
+        actor.show_state(RuntimeState::Stopped);
+        actor.publish(context);
+        context.every(REFRESH_EVERY, || RuntimeMessage::Refresh);
+        if is_wanted {
+            actor.feed(context, RuntimeEvent::StartWanted(By::Boot));
+        }
+        Ok(actor)
+    }
+
+    async fn handle(
+        &mut self,
+        message: RuntimeMessage,
+        context: &mut Context<RuntimeMessage>,
+    ) -> Result<(), Fault> {
+        match message {
+            RuntimeMessage::Acquire(reply) => {
+                self.acquire(context, reply);
+                return Ok(());
+            }
+            RuntimeMessage::Start(reply) => {
+                self.feed(context, RuntimeEvent::StartWanted(By::Operator));
+                self.answer(reply);
+            }
+            RuntimeMessage::Stop(reply) => {
+                self.feed(context, RuntimeEvent::StopWanted(By::Operator));
+                self.answer(reply);
+            }
+            RuntimeMessage::Restart(reply) => {
+                self.feed(context, RuntimeEvent::RestartWanted);
+                self.answer(reply);
+            }
+            RuntimeMessage::Boot => self.feed(context, RuntimeEvent::StartWanted(By::Boot)),
+            RuntimeMessage::Evict => {
+                self.look_at_leases(context);
+                self.feed(context, RuntimeEvent::StopWanted(By::Eviction));
+            }
+            RuntimeMessage::LaunchDone(attempt, outcome) => self.launch_done(context, attempt, outcome),
+            RuntimeMessage::Exited(attempt, exit) => self.exited(context, attempt, exit),
+            RuntimeMessage::Probed(attempt, kind, answer, latency) => {
+                self.note_progress(context, attempt);
+                self.look_at_leases(context);
+                self.feed(context, RuntimeEvent::Probed { attempt, kind, answer, latency });
+            }
+            RuntimeMessage::LeaseLeft => {
+                self.awaits_leases = false;
+                self.look_at_leases(context);
+            }
+            RuntimeMessage::Timer => {
+                self.timer = None;
+                self.look_at_leases(context);
+                self.feed(context, RuntimeEvent::TimerFired);
+            }
+            RuntimeMessage::Refresh => self.publish_if_changed(context),
+        }
+        Ok(())
+    }
+
+    async fn stopping(&mut self, context: &mut Context<RuntimeMessage>) {
+        self.refuse_waiting(context.now());
+        if let Some(tended) = self.tended.take() {
+            tended.end(self.args.rules.stop_grace).await;
+        }
+    }
+}
+
+impl Shared {
+    fn new(args: &RuntimeArgs) -> Self {
+        Self {
+            queue_max: args.queue_max,
+            rules: args.rules,
+            launcher: Arc::clone(&args.launcher),
+            client: args.client.clone(),
+            models: args.models.clone(),
+            journal: args.journal.clone(),
+            directory: args.directory.clone(),
+            log: Arc::clone(&args.log),
+            row: Arc::clone(&args.row),
+            meter: Arc::clone(&args.meter),
+            board: Arc::clone(&args.board),
+            scratch: args.scratch.clone(),
+            accelerator: args.accelerator,
+            memory: Arc::clone(&args.memory),
+        }
+    }
+}
+
+impl RuntimeActor {
+    /// Passes an event to the machine and does what it says.
+    fn feed(&mut self, context: &mut Context<RuntimeMessage>, event: RuntimeEvent) {
+        let actions = self.machine.handle(context.now(), event);
+        let has_changed = !actions.is_empty();
+        for action in actions {
+            self.perform(context, action);
+        }
+        self.reset_timer(context);
+        if has_changed {
+            self.publish(context);
+        }
+    }
+
+    fn perform(&mut self, context: &mut Context<RuntimeMessage>, action: RuntimeAction) {
+        match action {
+            RuntimeAction::Launch { attempt } => self.launch(context, attempt),
+            RuntimeAction::CancelLaunch { .. } => {
+                if let Some(cancel) = self.cancel_launch.take() {
+                    // It may just have ended; then its result is on its way.
+                    let _ = cancel.send(());
+                }
+            }
+            RuntimeAction::Terminate { grace, .. } => {
+                if let Some(tended) = &self.tended {
+                    tended.terminate(grace);
+                }
+            }
+            RuntimeAction::Probe { attempt, kind } => self.probe(context, attempt, kind),
+            RuntimeAction::Changed { from, to } => self.changed(from, to),
+            RuntimeAction::Failed { diagnosis } => self.failed(context, &diagnosis),
+            RuntimeAction::Quarantined { until, diagnosis } => {
+                let usage = self.machine.budget().usage(context.now());
+                let wait = until.since(context.now());
+                warn!(runtime = %self.spec.id, reason = diagnosis.detail, ?wait, "runtime quarantined");
+                self.args.journal.append(Event::RuntimeQuarantined {
+                    id: self.spec.id.to_string(),
+                    reason: diagnosis.detail,
+                    hint: diagnosis.hint,
+                    used: usage.used,
+                    max: usage.max,
+                    window_s: usage.window.as_secs(),
+                    retry_at: Some(context.clock().wall() + wait),
+                });
+            }
+            RuntimeAction::Recovered { since } => {
+                let down_ms = u64::try_from(context.now().since(since).as_millis()).unwrap_or(u64::MAX);
+                info!(runtime = %self.spec.id, down_ms, "runtime recovered");
+                self.args.journal.append(Event::RuntimeRecovered { id: self.spec.id.to_string(), down_ms });
+            }
+            RuntimeAction::ServeWaiting => self.serve_waiting(context),
+            RuntimeAction::RefuseWaiting => self.refuse_waiting(context.now()),
+        }
+    }
+
+    fn reset_timer(&mut self, context: &mut Context<RuntimeMessage>) {
+        let due = self.machine.next_deadline();
+        if self.timer.as_ref().map(|(at, _)| *at) == due {
+            return;
+        }
+        if let Some((_, timer)) = self.timer.take() {
+            timer.cancel();
+        }
+        if let Some(due) = due {
+            let wait = due.since(context.now());
+            self.timer = Some((due, context.after(wait, RuntimeMessage::Timer)));
+        }
+    }
+
+    fn acquire(
+        &mut self,
+        context: &mut Context<RuntimeMessage>,
+        reply: Reply<Result<EngineLease, AcquireError>>,
+    ) {
+        let now = context.now();
+        if self.machine.state().0 == RuntimeState::Ready {
+            self.lease(reply, now, now);
+            // Tells the machine that it is not idle; nothing follows from it while it serves.
+            drop(self.machine.handle(now, RuntimeEvent::InFlight(self.args.meter.in_flight())));
+            return;
+        }
+        if self.machine.is_held() {
+            self.answer_not_ready(reply, now);
+            return;
+        }
+        self.waiting.retain(|waiting| !waiting.reply.is_abandoned());
+        if self.waiting.len() >= self.args.queue_max {
+            let (runtime, waiting) = (self.spec.id.clone(), self.waiting.len());
+            reply.send(Err(AcquireError::QueueFull { runtime, waiting }));
+            return;
+        }
+        self.waiting.push_back(Waiting { reply, since: now });
+        self.feed(context, RuntimeEvent::StartWanted(By::Demand));
+        self.publish(context);
+    }
+
+    fn lease(&self, reply: Reply<Result<EngineLease, AcquireError>>, since: Moment, now: Moment) {
+        let Some(engine) = &self.engine else {
+            self.answer_not_ready(reply, now);
+            return;
+        };
+        let Some(endpoint) = engine.endpoint.clone() else {
+            self.answer_not_ready(reply, now);
+            return;
+        };
+        self.args.meter.enter();
+        // A reply that is refused drops the lease, which gives the slot back.
+        reply.send(Ok(EngineLease {
+            runtime: self.spec.id.clone(),
+            model: self.spec.model.clone(),
+            endpoint,
+            secret: engine.secret.clone(),
+            waited: now.since(since),
+            meter: Arc::clone(&self.args.meter),
+        }));
+    }
+
+    fn serve_waiting(&mut self, context: &Context<RuntimeMessage>) {
+        let now = context.now();
+        for waiting in std::mem::take(&mut self.waiting) {
+            if !waiting.reply.is_abandoned() {
+                self.lease(waiting.reply, waiting.since, now);
+            }
+        }
+    }
+
+    fn refuse_waiting(&mut self, now: Moment) {
+        for waiting in std::mem::take(&mut self.waiting) {
+            self.answer_not_ready(waiting.reply, now);
+        }
+    }
+
+    fn answer_not_ready(&self, reply: Reply<Result<EngineLease, AcquireError>>, now: Moment) {
+        let (state, _) = self.machine.state();
+        let diagnosis = self.machine.diagnosis();
+        let (reason, hint) = if self.machine.is_held() {
+            let hint = format!("start it: arw runtime start {}", self.spec.id);
+            (Some("an operator has stopped it".to_owned()), Some(hint))
+        } else {
+            (
+                diagnosis.map(|diagnosis| diagnosis.detail.clone()),
+                diagnosis.and_then(|diagnosis| diagnosis.hint.clone()),
+            )
+        };
+        let retry_after = match state {
+            RuntimeState::Failed => None,
+            RuntimeState::Stopped if self.machine.is_held() => None,
+            RuntimeState::Quarantined
+            | RuntimeState::Backoff
+            | RuntimeState::Stopped
+            | RuntimeState::Starting
+            | RuntimeState::Warming
+            | RuntimeState::Ready
+            | RuntimeState::Degraded
+            | RuntimeState::Draining => Some(self.retry_after(now)),
+        };
+        let runtime = self.spec.id.clone();
+        let not_ready = NotReady { runtime, state, reason, hint, retry_after };
+        reply.send(Err(AcquireError::NotReady(not_ready)));
+    }
+
+    fn retry_after(&self) -> Duration {
+        let now = self.args.journal_clock_now();
+        let due = self.machine.retries_at().map_or(Duration::ZERO, |due| due.since(now));
+        due.max(RETRY_AFTER_MIN)
+    }
+
+    /// Notes what the next incarnation of this actor must know.
+    fn remember(&self) {
+        let mut memory = self.args.memory.lock();
+        memory.budget = self.machine.budget().clone();
+        memory.is_wanted = self.machine.is_wanted();
+    }
+
+    fn answer(&self, reply: Reply<RuntimeRow>) {
+        if let Some(row) = self.args.row.load().as_ref() {
+            // Whoever asked may have given up.
+            let _ = reply.send(row.clone());
+        }
+    }
+
+    /// Tells the machine how many requests are in flight.
+    fn look_at_leases(&mut self, context: &mut Context<RuntimeMessage>) {
+        let count = self.args.meter.in_flight();
+        self.feed(context, RuntimeEvent::InFlight(count));
+        let drains = self.machine.state().0 == RuntimeState::Draining;
+        if drains && count > 0 && !self.awaits_leases {
+            self.awaits_leases = true;
+            let meter = Arc::clone(&self.args.meter);
+            context.spawn(async move {
+                meter.left().await;
+                RuntimeMessage::LeaseLeft
+            });
+        }
+    }
+
+    fn failed(&mut self, context: &Context<RuntimeMessage>, diagnosis: &super::launcher::Diagnosis) {
+        let usage = self.machine.budget().usage(context.now());
+        warn!(runtime = %self.spec.id, reason = diagnosis.detail, used = usage.used, max = usage.max, "runtime failed");
+        let pid = self.engine.as_ref().and_then(|engine| engine.pid);
+        let log_tail = self.args.log.lines(LOG_TAIL).into_iter().map(|line| line.text.to_string()).collect();
+        let cause = serde_json::to_value(diagnosis.cause).ok();
+        self.args.journal.append(Event::RuntimeExited {
+            id: self.spec.id.to_string(),
+            pid,
+            cause: cause.and_then(|cause| cause.as_str().map(str::to_owned)).unwrap_or_default(),
+            detail: diagnosis.detail.clone(),
+            hint: diagnosis.hint.clone(),
+            restarts_used: usage.used,
+            restarts_max: usage.max,
+            log_tail,
+        });
+        // From these the budget is rebuilt when the node starts again.
+        self.args.journal.append(Event::ActorRestarted {
+            path: engine_path(context.path().as_str()),
+            reason: "process_exit".to_owned(),
+            detail: diagnosis.detail.clone(),
+            used: usage.used,
+            max: usage.max,
+            window_s: usage.window.as_secs(),
+            at: context.clock().wall(),
+        });
+    }
+
+    fn changed(&mut self, from: RuntimeState, to: RuntimeState) {
+        let diagnosis = self.machine.diagnosis();
+        info!(runtime = %self.spec.id, from = from.word(), to = to.word(), "runtime state");
+        self.args.journal.append(Event::RuntimeStateChanged {
+            id: self.spec.id.to_string(),
+            from: from.word().to_owned(),
+            to: to.word().to_owned(),
+            reason: diagnosis.map(|diagnosis| diagnosis.detail.clone()),
+            hint: diagnosis.and_then(|diagnosis| diagnosis.hint.clone()),
+        });
+        self.show_state(to);
+    }
+}
+
+/// The path under which an engine's restarts are journaled: the engine's row in the tree.
+pub(crate) fn engine_path(runtime_path: &str) -> String {
+    format!("{runtime_path}/engine")
+}
+
+/// The end of the log that goes into the journal: enough to see the error, and not the whole story.
+const LOG_TAIL: usize = 12;
+/// Asking again sooner would only add to the load.
+const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
+
+impl RuntimeSpec {
+    /// Whether a one-token completion can be asked for as a probe.
+    pub(crate) fn has_work_probe(&self, model: Option<&ModelRecord>) -> bool {
+        self.adapter == Adapter::LlamaCpp && model.is_none_or(|model| !model.embedding)
+    }
+}

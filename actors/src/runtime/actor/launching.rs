@@ -1,0 +1,213 @@
+//! From "this runtime shall run" to a program that runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::tending::Tended;
+use super::{RuntimeActor, RuntimeMessage, Serving, Shared};
+use crate::mailbox::{Context, Fault};
+use crate::model::fit::memory_needed;
+use crate::model::ModelRecord;
+use crate::runtime::directory::{DirectoryMessage, RoomAnswer};
+use crate::runtime::launcher::{
+    Cause, Diagnosis, Endpoint, Engine, EngineExit, ExitStatus, LaunchSpec, Secret,
+};
+use crate::runtime::machine::RuntimeEvent;
+use crate::runtime::spec::RuntimeSpec;
+use crate::supervision::ExitReason;
+
+/// How a launch went.
+pub(crate) enum LaunchOutcome {
+    Runs(Box<dyn Engine>),
+    NoRoom(Diagnosis),
+    Failed(Diagnosis),
+}
+
+/// Evicting others takes as long as their engines take to end.
+const ROOM_PATIENCE: Duration = Duration::from_secs(60);
+/// What a context takes when nobody says how long it is to be: as much as most engines take by themselves.
+const CONTEXT_DEFAULT: u64 = 4096;
+
+impl RuntimeActor {
+    pub(super) fn launch(&mut self, context: &mut Context<RuntimeMessage>, attempt: u64) {
+        self.last_exit = None;
+        let (cancel, mut cancelled) = oneshot::channel();
+        self.cancel_launch = Some(cancel);
+        self.model = self.spec.model.as_deref().and_then(|model| self.args.models.find(model));
+        self.needed_bytes = self.model.as_ref().map(|model| needed_bytes(&self.spec, model));
+        let spec = Arc::clone(&self.spec);
+        let (shared, model, needed) = (self.args.clone(), self.model.clone(), self.needed_bytes);
+        context.spawn(async move {
+            let outcome = tokio::select! {
+                outcome = launch(&spec, &shared, model, needed, attempt) => outcome,
+                // An error means that the actor is gone, which ends this task too.
+                _ = &mut cancelled => LaunchOutcome::Failed(cancelled_diagnosis()),
+            };
+            RuntimeMessage::LaunchDone(attempt, outcome)
+        });
+    }
+
+    pub(super) fn launch_done(
+        &mut self,
+        context: &mut Context<RuntimeMessage>,
+        attempt: u64,
+        outcome: LaunchOutcome,
+    ) {
+        self.cancel_launch = None;
+        if attempt != self.machine.attempt() {
+            // An engine of an old attempt: dropping it kills it.
+            return;
+        }
+        let event = match outcome {
+            LaunchOutcome::Runs(engine) => {
+                self.engine = Some(Serving {
+                    pid: Some(engine.pid()),
+                    endpoint: engine.endpoint().cloned(),
+                    secret: Some(engine.secret().clone()),
+                    sandbox: Some(engine.sandbox().clone()),
+                });
+                self.tended = Some(Tended::begin(context, engine, attempt));
+                RuntimeEvent::Launched { attempt }
+            }
+            LaunchOutcome::NoRoom(diagnosis) => RuntimeEvent::NoRoom { attempt, diagnosis },
+            LaunchOutcome::Failed(diagnosis) => {
+                let text = diagnosis.detail.clone().into();
+                self.engine_row.set_last_exit(ExitReason::StartFailed { text });
+                RuntimeEvent::LaunchFailed { attempt, diagnosis }
+            }
+        };
+        self.feed(context, event);
+    }
+
+    pub(super) fn exited(
+        &mut self,
+        context: &mut Context<RuntimeMessage>,
+        attempt: u64,
+        exit: EngineExit,
+    ) {
+        if attempt != self.machine.attempt() {
+            return;
+        }
+        self.tended = None;
+        let detail = exit.diagnosis.detail.clone().into();
+        self.engine_row.set_last_exit(match exit.status {
+            ExitStatus::Code(code) => ExitReason::ProcessExit { code, detail },
+            ExitStatus::Signal(signal) => ExitReason::ProcessSignal { signal, detail },
+            ExitStatus::KeeperLost => ExitReason::Crash { text: detail, while_handling: None },
+        });
+        self.last_exit = Some(exit.clone());
+        let (by_us, diagnosis) = (exit.by_us, exit.diagnosis);
+        self.feed(context, RuntimeEvent::Exited { attempt, by_us, diagnosis });
+        if !self.machine.has_program() {
+            self.engine = None;
+            self.publish(context);
+        }
+    }
+}
+
+async fn launch(
+    spec: &RuntimeSpec,
+    shared: &Shared,
+    model: Option<ModelRecord>,
+    needed: Option<u64>,
+    attempt: u64,
+) -> LaunchOutcome {
+    if let Some(name) = &spec.model
+        && model.is_none()
+    {
+        return LaunchOutcome::Failed(Diagnosis {
+            cause: Cause::ModelMissing,
+            detail: format!("model `{name}` is not in the model store"),
+            hint: Some("import it: arw model import FILE --name NAME".to_owned()),
+            permanent: true,
+        });
+    }
+    if let Some(needed) = needed
+        && let Some(denied) = ask_for_room(spec, shared, needed).await
+    {
+        return LaunchOutcome::NoRoom(denied);
+    }
+    let launch = LaunchSpec {
+        runtime: spec.id.clone(),
+        attempt,
+        program: spec.program.clone().unwrap_or_default(),
+        args: spec.args.clone(),
+        env: spec.env.clone(),
+        model: model.map(|model| shared.models.path_of(&model)),
+        allow_read: spec.allow_read.clone(),
+        scratch: shared.scratch.clone(),
+        log: Arc::clone(&shared.log),
+    };
+    match shared.launcher.launch(launch).await {
+        Ok(engine) => LaunchOutcome::Runs(engine),
+        Err(error) => LaunchOutcome::Failed(error.0),
+    }
+}
+
+/// `None` when there is room.
+async fn ask_for_room(spec: &RuntimeSpec, shared: &Shared, needed: u64) -> Option<Diagnosis> {
+    let id = spec.id.clone();
+    let make_room = |reply| DirectoryMessage::MakeRoom(id, needed, reply);
+    let why = match shared.directory.ask(make_room, ROOM_PATIENCE).await {
+        Ok(RoomAnswer::Granted) => return None,
+        Ok(RoomAnswer::Denied(why)) => why,
+        Err(error) => format!("the directory of runtimes does not answer: {error}"),
+    };
+    Some(Diagnosis {
+        cause: Cause::OutOfMemory,
+        detail: format!("not loaded: {why}"),
+        hint: Some("stop another runtime, or use a smaller model, quantisation or context".to_owned()),
+        permanent: false,
+    })
+}
+
+fn cancelled_diagnosis() -> Diagnosis {
+    Diagnosis {
+        cause: Cause::Stopped,
+        detail: "the start was cancelled".to_owned(),
+        hint: None,
+        permanent: false,
+    }
+}
+
+pub(super) fn needed_bytes(spec: &RuntimeSpec, model: &ModelRecord) -> u64 {
+    let context = context_length(spec, Some(model)).unwrap_or(CONTEXT_DEFAULT);
+    let asked = asked_context(spec);
+    memory_needed(model, asked.unwrap_or(context.min(CONTEXT_DEFAULT)), 1)
+}
+
+/// The context that the program's arguments ask for.
+fn asked_context(spec: &RuntimeSpec) -> Option<u64> {
+    let mut args = spec.args.iter();
+    while let Some(arg) = args.next() {
+        let (name, value) = match arg.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (arg.as_str(), None),
+        };
+        if matches!(name, "-c" | "--ctx-size") {
+            let value = value.or_else(|| args.next().map(String::as_str));
+            // 0 means "what the model was made for".
+            return value.and_then(|value| value.parse().ok()).filter(|&tokens| tokens > 0);
+        }
+    }
+    None
+}
+
+/// The most tokens of a conversation: what the arguments ask for, else what the model was made for.
+pub(super) fn context_length(spec: &RuntimeSpec, model: Option<&ModelRecord>) -> Option<u64> {
+    asked_context(spec).or_else(|| model.and_then(|model| model.context_length))
+}
+
+/// Where an external server is reached.
+pub(super) fn external(spec: &RuntimeSpec) -> Result<Serving, Fault> {
+    let url = spec.base_url.as_deref().unwrap_or_default();
+    let secret = spec.api_key_env.as_deref().and_then(|name| std::env::var(name).ok());
+    Ok(Serving {
+        pid: None,
+        endpoint: Some(Endpoint::Url(url.parse()?)),
+        secret: secret.as_deref().map(Secret::new),
+        sandbox: None,
+    })
+}

@@ -1,0 +1,119 @@
+//! Asks an engine how it is.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+
+use super::{RuntimeActor, RuntimeMessage, Serving};
+use crate::mailbox::Context;
+use crate::runtime::engine_client::EngineClient;
+use crate::runtime::launcher::Endpoint;
+use crate::runtime::machine::{HealthAnswer, ProbeKind, RuntimeEvent};
+use crate::runtime::spec::Adapter;
+
+/// A health endpoint that takes longer is not well; llama.cpp's answers within a millisecond even under load.
+const LIVENESS_TIMEOUT: Duration = Duration::from_secs(3);
+/// One token of a short prompt; a large model on a slow machine may have to be paged in first.
+const WORK_TIMEOUT: Duration = Duration::from_secs(20);
+/// Answers to probes are small.
+const ANSWER_MAX_BYTES: usize = 256 << 10;
+
+impl RuntimeActor {
+    pub(super) fn probe(
+        &mut self,
+        context: &mut Context<RuntimeMessage>,
+        attempt: u64,
+        kind: ProbeKind,
+    ) {
+        let Some(engine) = self.engine.clone() else { return };
+        let probe = match kind {
+            ProbeKind::Liveness => liveness(self.spec.adapter),
+            ProbeKind::Work => work(self.spec.model.as_deref()),
+        };
+        let (client, clock) = (self.args.client.clone(), context.clock());
+        let samples = self.tended.as_ref().map(super::tending::Tended::samples);
+        let timeout = match kind {
+            ProbeKind::Liveness => LIVENESS_TIMEOUT,
+            ProbeKind::Work => WORK_TIMEOUT,
+        };
+        context.spawn(async move {
+            let began = clock.now();
+            let progress = || samples.as_ref().map_or(0, |samples| samples.borrow().progress);
+            let before = progress();
+            let answer = match tokio::time::timeout(timeout, ask(&client, &engine, probe, kind)).await {
+                Ok(answer) => answer,
+                // A program that works hard answers late; one that is stuck uses no time at all.
+                Err(_) if progress() > before && kind == ProbeKind::Work => HealthAnswer::Busy,
+                Err(_) => HealthAnswer::Failed(format!("no answer within {} s", timeout.as_secs())),
+            };
+            RuntimeMessage::Probed(attempt, kind, answer, clock.now().since(began))
+        });
+    }
+
+    /// Tells the machine how far the program has come.
+    pub(super) fn note_progress(&mut self, context: &mut Context<RuntimeMessage>, attempt: u64) {
+        if let Some(tended) = &self.tended {
+            let counter = tended.sample().progress;
+            self.feed(context, RuntimeEvent::Progressed { attempt, counter });
+        }
+    }
+}
+
+fn liveness(adapter: Adapter) -> Result<Request<Full<Bytes>>, http::Error> {
+    let path = match adapter {
+        Adapter::LlamaCpp | Adapter::Process => "/health",
+        Adapter::Openai => "/v1/models",
+    };
+    Request::builder().method(Method::GET).uri(path).body(Full::new(Bytes::new()))
+}
+
+fn work(model: Option<&str>) -> Result<Request<Full<Bytes>>, http::Error> {
+    let body = serde_json::json!({
+        "model": model.unwrap_or("default"), "prompt": "a", "max_tokens": 1, "temperature": 0, "stream": false
+    });
+    Request::builder()
+        .method(Method::POST)
+        .uri("/v1/completions")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(body.to_string())))
+}
+
+async fn ask(
+    client: &EngineClient,
+    engine: &Serving,
+    request: Result<Request<Full<Bytes>>, http::Error>,
+    kind: ProbeKind,
+) -> HealthAnswer {
+    let Some(endpoint) = &engine.endpoint else { return HealthAnswer::Ok };
+    let request = match request {
+        Ok(request) => request,
+        Err(error) => return HealthAnswer::Failed(error.to_string()),
+    };
+    let answer = match client.send(endpoint, engine.secret.as_ref(), request).await {
+        Ok(answer) => answer,
+        Err(error) => return HealthAnswer::Failed(error.to_string()),
+    };
+    let status = answer.status();
+    // Read to its end, so that the connection can be used again.
+    let body = Limited::new(answer.into_body(), ANSWER_MAX_BYTES).collect().await;
+    if let Err(error) = body {
+        return HealthAnswer::Failed(format!("its answer breaks off: {error}"));
+    }
+    judge(status, kind, matches!(endpoint, Endpoint::Url(_)))
+}
+
+fn judge(status: StatusCode, kind: ProbeKind, is_external: bool) -> HealthAnswer {
+    match (status, kind) {
+        (StatusCode::OK, _) => HealthAnswer::Ok,
+        (StatusCode::SERVICE_UNAVAILABLE, ProbeKind::Liveness) => HealthAnswer::Loading,
+        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) if is_external => {
+            HealthAnswer::Failed(format!("it refuses our key ({status}): check api_key_env"))
+        }
+        // A server without this endpoint is no worse for it.
+        (StatusCode::NOT_FOUND | StatusCode::NOT_IMPLEMENTED, ProbeKind::Work) => HealthAnswer::Busy,
+        (StatusCode::NOT_FOUND, ProbeKind::Liveness) if !is_external => HealthAnswer::Ok,
+        (status, _) => HealthAnswer::Failed(format!("it answers {status}")),
+    }
+}

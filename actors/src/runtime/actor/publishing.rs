@@ -1,0 +1,148 @@
+//! Writes the row that everyone else reads.
+
+use std::sync::Arc;
+
+use super::{RuntimeActor, RuntimeMessage};
+use crate::clock::Clock;
+use crate::mailbox::Context;
+use crate::moment::{Moment, WallTime};
+use crate::runtime::actor::launching::context_length;
+use crate::runtime::launcher::{Endpoint, ExitStatus};
+use crate::runtime::machine::{Health, RuntimeState};
+use crate::runtime::row::{
+    BudgetRow, HealthRow, LastExitRow, MemoryRow, ProbeRow, QueueRow, RuntimeRow, StartupRow,
+};
+use crate::supervision::RestartBudget;
+use crate::tree::ActorState;
+
+impl RuntimeActor {
+    pub(super) fn publish(&mut self, context: &Context<RuntimeMessage>) {
+        let row = self.row(context.clock());
+        self.args.row.store(Arc::new(Some(row)));
+        self.args.board.changed();
+        self.engine_row.set_budget(self.machine.budget().clone());
+        self.remember();
+    }
+
+    /// For what moves without a change of state.
+    pub(super) fn publish_if_changed(&mut self, context: &Context<RuntimeMessage>) {
+        let resident_bytes = self.tended.as_ref().and_then(|tended| tended.sample().resident_bytes);
+        let budget = budget_row(self.machine.budget(), context.clock());
+        let shown = self.args.row.load();
+        let is_same = shown.as_ref().as_ref().is_some_and(|row| {
+            row.memory.resident_bytes == resident_bytes
+                && row.in_flight == self.args.meter.in_flight()
+                && row.usage == self.args.meter.totals()
+                && row.queue.waiting == self.waiting.len()
+                && row.restart_budget.used == budget.used
+        });
+        drop(shown);
+        if !is_same {
+            self.publish(context);
+        }
+    }
+
+    pub(super) fn show_state(&self, state: RuntimeState) {
+        self.engine_row.set_state(match state {
+            RuntimeState::Stopped => ActorState::Stopped,
+            RuntimeState::Starting | RuntimeState::Warming => ActorState::Starting,
+            RuntimeState::Ready | RuntimeState::Degraded => ActorState::Running,
+            RuntimeState::Draining => ActorState::Stopping,
+            RuntimeState::Backoff => ActorState::Backoff,
+            RuntimeState::Quarantined => ActorState::Quarantined,
+            RuntimeState::Failed => ActorState::Failed,
+        });
+    }
+
+    fn row(&self, clock: Clock) -> RuntimeRow {
+        let (state, since) = self.machine.state();
+        let diagnosis = self.machine.diagnosis();
+        let engine = self.engine.as_ref();
+        let endpoint = engine.and_then(|engine| engine.endpoint.as_ref());
+        RuntimeRow {
+            id: self.spec.id.clone(),
+            adapter: self.spec.adapter.word(),
+            model: self.spec.model.clone(),
+            profile: self.spec.profile.clone(),
+            state,
+            severity: state.severity(),
+            reason: diagnosis.map(|diagnosis| diagnosis.detail.clone()),
+            hint: diagnosis.and_then(|diagnosis| diagnosis.hint.clone()),
+            pid: engine.and_then(|engine| engine.pid),
+            port: match endpoint {
+                Some(Endpoint::Tcp(address)) => Some(address.port()),
+                Some(Endpoint::Url(url)) => url.port_u16(),
+                Some(Endpoint::Unix(_)) | None => None,
+            },
+            socket: match endpoint {
+                Some(Endpoint::Unix(path)) => Some(path.display().to_string()),
+                Some(Endpoint::Tcp(_) | Endpoint::Url(_)) | None => None,
+            },
+            since: wall_of(clock, since),
+            retry_at: self.machine.retries_at().map(|at| wall_of(clock, at)),
+            auto_start: self.spec.auto_start,
+            health: health_row(self.machine.health(), clock),
+            restart_budget: budget_row(self.machine.budget(), clock),
+            last_exit: self.last_exit.as_ref().map(|exit| LastExitRow {
+                reason: match exit.status {
+                    ExitStatus::Code(_) => "process_exit",
+                    ExitStatus::Signal(_) => "process_signal",
+                    ExitStatus::KeeperLost => "crash",
+                },
+                detail: exit.diagnosis.detail.clone(),
+                at: exit.at,
+            }),
+            queue: QueueRow { waiting: self.waiting.len(), max: self.args.queue_max },
+            in_flight: self.args.meter.in_flight(),
+            usage: self.args.meter.totals(),
+            memory: MemoryRow {
+                needed_bytes: self.needed_bytes,
+                resident_bytes: self.tended.as_ref().and_then(|tended| tended.sample().resident_bytes),
+            },
+            context_length: context_length(&self.spec, self.model.as_ref()),
+            accelerator: self.args.accelerator,
+            sandbox: engine.and_then(|engine| engine.sandbox.clone()),
+        }
+    }
+}
+
+fn health_row(health: &Health, clock: Clock) -> HealthRow {
+    let at = |moment: Option<Moment>| moment.map(|at| wall_of(clock, at));
+    let millis = |span: Option<std::time::Duration>| {
+        span.map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+    };
+    let probe = |probe: &crate::runtime::machine::Probe| ProbeRow {
+        status: probe.status.word(),
+        at: at(probe.at),
+        latency_ms: millis(probe.latency),
+        failures: probe.failures,
+    };
+    HealthRow {
+        startup: StartupRow {
+            status: health.startup.status.word(),
+            at: at(health.startup.at),
+            took_ms: millis(health.startup.latency),
+        },
+        liveness: probe(&health.liveness),
+        work: probe(&health.work),
+    }
+}
+
+fn budget_row(budget: &RestartBudget, clock: Clock) -> BudgetRow {
+    let usage = budget.usage(clock.now());
+    BudgetRow {
+        window_s: usage.window.as_secs(),
+        max: usage.max,
+        used: usage.used,
+        remaining: usage.max - usage.used,
+        resets_at: usage.resets_at.map(|at| wall_of(clock, at)),
+    }
+}
+
+/// The calendar time of a moment before or after now.
+pub(crate) fn wall_of(clock: Clock, moment: Moment) -> WallTime {
+    let (now, wall) = (clock.now(), clock.wall());
+    let past = i64::try_from(now.since(moment).as_millis()).unwrap_or(i64::MAX);
+    let ahead = i64::try_from(moment.since(now).as_millis()).unwrap_or(i64::MAX);
+    WallTime::from_millis(wall.as_millis().saturating_sub(past).saturating_add(ahead))
+}

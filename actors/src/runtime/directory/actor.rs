@@ -1,0 +1,510 @@
+//! Keeps the list of runtimes and hands out memory.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tracing::{error, warn};
+
+use super::client::{AddRuntimeError, Board, ControlError, DirectoryMessage, Entry};
+use super::room::{Holder, Room, RoomAnswer, make_room};
+use super::saved::SavedRuntimes;
+use crate::clock::Clock;
+use crate::config::RuntimeSettings;
+use crate::hardware::{HardwareSources, Hardware, refresh_memory};
+use crate::ids::RuntimeId;
+use crate::journal::{Event, Journal};
+use crate::mailbox::{Actor, Context, Fault, Handle, MonitorGuard, Reply};
+use crate::model::ModelLibrary;
+use crate::moment::Moment;
+use crate::runtime::actor::{RuntimeActor, RuntimeArgs, RuntimeMemory, RuntimeMessage, engine_path};
+use crate::runtime::engine_client::EngineClient;
+use crate::runtime::launcher::Launcher;
+use crate::runtime::lease::Meter;
+use crate::runtime::log::{EngineLog, EngineLogOptions};
+use crate::runtime::machine::{RuntimeRules, RuntimeState};
+use crate::runtime::spec::{Adapter, RuntimeSpec};
+use crate::supervision::{
+    ActorSpec, OnExhausted, Quarantine, RestartBudget, RestartHistory, RestartLimits, Shutdown,
+    SupervisorHandle,
+};
+use crate::tree::ActorPath;
+
+/// What the directory starts from.
+pub(crate) struct DirectoryArgs {
+    pub(crate) supervisor: SupervisorHandle,
+    pub(crate) launcher: Arc<dyn Launcher>,
+    pub(crate) client: EngineClient,
+    pub(crate) models: ModelLibrary,
+    pub(crate) journal: Journal,
+    pub(crate) board: Arc<Board>,
+    pub(crate) settings: RuntimeSettings,
+    /// Runtimes of the configuration file.
+    pub(crate) configured: Vec<RuntimeSpec>,
+    pub(crate) state_dir: PathBuf,
+    pub(crate) hardware: Arc<Mutex<Hardware>>,
+    pub(crate) sources: HardwareSources,
+    /// Engine restarts of earlier processes.
+    pub(crate) history: Mutex<RestartHistory>,
+}
+
+pub(crate) struct DirectoryActor {
+    args: Args,
+    saved: SavedRuntimes,
+    members: HashMap<RuntimeId, Member>,
+    /// Loads that wait for others to go.
+    wishes: Vec<Wish>,
+    /// Memory promised to loads that are under way, and until when it counts.
+    promises: HashMap<RuntimeId, (u64, Moment)>,
+}
+
+struct Member {
+    _monitor: MonitorGuard,
+    is_configured: bool,
+}
+
+struct Wish {
+    id: RuntimeId,
+    needed: u64,
+    reply: Reply<RoomAnswer>,
+    since: Moment,
+}
+
+/// The parts of [`DirectoryArgs`] that are used all the time.
+struct Args {
+    supervisor: SupervisorHandle,
+    launcher: Arc<dyn Launcher>,
+    client: EngineClient,
+    models: ModelLibrary,
+    journal: Journal,
+    board: Arc<Board>,
+    settings: RuntimeSettings,
+    configured: Vec<RuntimeSpec>,
+    state_dir: PathBuf,
+    hardware: Arc<Mutex<Hardware>>,
+    sources: HardwareSources,
+    history: RestartHistory,
+}
+
+/// More than a machine can load; keeps a runaway script from filling the tree.
+const RUNTIMES_MAX: usize = 256;
+/// Starting an actor takes microseconds; a supervisor that is busy longer is in trouble.
+const SUPERVISOR_PATIENCE: Duration = Duration::from_secs(20);
+/// After eviction engines take a moment to end; memory is looked at again this often.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Evicted engines have ended well before (their own grace is 10 s).
+const ROOM_WAIT: Duration = Duration::from_secs(30);
+/// By then a load has its memory, or has failed.
+const PROMISE_HOLDS: Duration = Duration::from_secs(60);
+
+impl Actor for DirectoryActor {
+    type Message = DirectoryMessage;
+    type Args = DirectoryArgs;
+    const KIND: &'static str = "directory";
+
+    async fn start(args: &DirectoryArgs, context: &mut Context<DirectoryMessage>) -> Result<Self, Fault> {
+        context.after(Duration::ZERO, DirectoryMessage::Boot);
+        Ok(Self {
+            saved: SavedRuntimes::at(&args.state_dir),
+            args: Args {
+                supervisor: args.supervisor.clone(),
+                launcher: Arc::clone(&args.launcher),
+                client: args.client.clone(),
+                models: args.models.clone(),
+                journal: args.journal.clone(),
+                board: Arc::clone(&args.board),
+                settings: args.settings.clone(),
+                configured: args.configured.clone(),
+                state_dir: args.state_dir.clone(),
+                hardware: Arc::clone(&args.hardware),
+                sources: args.sources.clone(),
+                history: args.history.lock().clone(),
+            },
+            members: HashMap::new(),
+            wishes: Vec::new(),
+            promises: HashMap::new(),
+        })
+    }
+
+    async fn handle(
+        &mut self,
+        message: DirectoryMessage,
+        context: &mut Context<DirectoryMessage>,
+    ) -> Result<(), Fault> {
+        match message {
+            DirectoryMessage::Boot => self.boot(context).await,
+            DirectoryMessage::Add(spec, reply) => {
+                let result = self.add_and_save(*spec, context).await;
+                // Whoever asked may have given up.
+                let _ = reply.send(result);
+            }
+            DirectoryMessage::Remove(id, reply) => {
+                let result = self.remove(&id).await;
+                let _ = reply.send(result);
+            }
+            DirectoryMessage::MakeRoom(id, needed, reply) => {
+                self.wishes.push(Wish { id, needed, reply, since: context.now() });
+                self.look_for_room(context);
+            }
+            DirectoryMessage::LookForRoom => self.look_for_room(context),
+            DirectoryMessage::RuntimeDown(id, down) => {
+                if down.is_final && self.members.remove(&id).is_some() {
+                    error!(runtime = %id, reason = %down.reason, "a runtime's actor ended; it is started anew");
+                    self.readd(&id, context).await;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl DirectoryActor {
+    async fn boot(&mut self, context: &mut Context<DirectoryMessage>) {
+        // After a crash of this actor the runtimes are still there: they are known from the board.
+        let known: Vec<_> = self.args.board.entries.load().iter().cloned().collect();
+        for entry in known {
+            let is_configured = self.args.configured.iter().any(|spec| spec.id == entry.spec.id);
+            self.watch(&entry, is_configured, context);
+        }
+        for spec in self.args.configured.clone() {
+            self.add_at_boot(spec, true, context).await;
+        }
+        let saved = match self.saved.read() {
+            Ok(saved) => saved,
+            Err(error) => {
+                error!(%error, "runtimes added earlier are not known");
+                return;
+            }
+        };
+        for spec in saved {
+            self.add_at_boot(spec, false, context).await;
+        }
+    }
+
+    async fn add_at_boot(
+        &mut self,
+        spec: RuntimeSpec,
+        is_configured: bool,
+        context: &mut Context<DirectoryMessage>,
+    ) {
+        let id = spec.id.clone();
+        if self.members.contains_key(&id) {
+            return;
+        }
+        if let Err(error) = self.add(spec, is_configured, context).await {
+            // What is wrong with it may be mended while the node runs; it stays in the file.
+            warn!(runtime = %id, %error, "runtime not added");
+        }
+    }
+
+    async fn add_and_save(
+        &mut self,
+        spec: RuntimeSpec,
+        context: &mut Context<DirectoryMessage>,
+    ) -> Result<(), AddRuntimeError> {
+        spec.check()?;
+        if self.members.contains_key(&spec.id) {
+            return Err(AddRuntimeError::Exists(spec.id));
+        }
+        if self.members.len() >= RUNTIMES_MAX {
+            return Err(AddRuntimeError::TooMany(RUNTIMES_MAX));
+        }
+        self.check_on_this_machine(&spec)?;
+        let mut saved = self.saved_specs();
+        saved.push(spec.clone());
+        self.saved.write(saved).map_err(|error| AddRuntimeError::NotSaved(error.to_string()))?;
+        let event = Event::RuntimeAdded {
+            id: spec.id.to_string(),
+            adapter: spec.adapter.word().to_owned(),
+            model: spec.model.clone(),
+        };
+        self.add(spec, false, context).await?;
+        self.args.journal.append(event);
+        Ok(())
+    }
+
+    fn check_on_this_machine(&self, spec: &RuntimeSpec) -> Result<(), AddRuntimeError> {
+        if spec.is_managed()
+            && let Some(model) = &spec.model
+            && self.args.models.find(model).is_none()
+        {
+            let known = self.args.models.list().iter().map(|model| model.name.clone()).collect();
+            return Err(AddRuntimeError::UnknownModel { model: model.clone(), known });
+        }
+        if let Some(program) = &spec.program
+            && let Err(why) = find_program(program)
+        {
+            return Err(AddRuntimeError::NoProgram { program: program.display().to_string(), why });
+        }
+        Ok(())
+    }
+
+    /// What the file holds besides the configured ones.
+    fn saved_specs(&self) -> Vec<RuntimeSpec> {
+        let entries = self.args.board.entries.load();
+        let is_saved = |entry: &&Entry| {
+            self.members.get(&entry.spec.id).is_some_and(|member| !member.is_configured)
+        };
+        entries.iter().filter(is_saved).map(|entry| entry.spec.as_ref().clone()).collect()
+    }
+
+    async fn add(
+        &mut self,
+        spec: RuntimeSpec,
+        is_configured: bool,
+        context: &mut Context<DirectoryMessage>,
+    ) -> Result<(), AddRuntimeError> {
+        spec.check()?;
+        let spec = Arc::new(spec);
+        let parts = Parts::new(&self.args, &spec, context.clock());
+        let handle = self.start_actor(&spec, &parts, context).await?;
+        if spec.auto_start {
+            // A fresh mailbox has room.
+            let _ = handle.try_tell(RuntimeMessage::Boot);
+        }
+        let entry = Entry { spec, handle, log: parts.log, meter: parts.meter, row: parts.row };
+        self.watch(&entry, is_configured, context);
+        let mut entries = self.args.board.entries.load().as_ref().clone();
+        entries.retain(|known| known.spec.id != entry.spec.id);
+        entries.push(entry);
+        self.args.board.entries.store(Arc::new(entries));
+        self.args.board.changed();
+        Ok(())
+    }
+
+    fn watch(&mut self, entry: &Entry, is_configured: bool, context: &Context<DirectoryMessage>) {
+        let (id, own) = (entry.spec.id.clone(), context.handle());
+        let member_id = id.clone();
+        let monitor = entry.handle.monitor(move |down| {
+            // A full mailbox is counted; the next exit will be told again.
+            let _ = own.try_tell(DirectoryMessage::RuntimeDown(id.clone(), down.clone()));
+        });
+        self.members.insert(member_id, Member { _monitor: monitor, is_configured });
+    }
+
+    async fn readd(&mut self, id: &RuntimeId, context: &mut Context<DirectoryMessage>) {
+        let entries = self.args.board.entries.load_full();
+        let Some(entry) = entries.iter().find(|entry| entry.spec.id == *id) else { return };
+        let is_configured = self.args.configured.iter().any(|spec| spec.id == *id);
+        self.add_at_boot(entry.spec.as_ref().clone(), is_configured, context).await;
+    }
+
+    async fn start_actor(
+        &self,
+        spec: &Arc<RuntimeSpec>,
+        parts: &Parts,
+        context: &Context<DirectoryMessage>,
+    ) -> Result<Handle<RuntimeMessage>, AddRuntimeError> {
+        let rules = rules_for(spec, &self.args.settings);
+        let path = self.args.supervisor.path().child(spec.id.as_str());
+        let engine = ActorPath::root(&engine_path(path.as_str()));
+        let mut budget = RestartBudget::new(rules.limits);
+        budget.restore(self.args.history.get(&engine).into_iter().flatten().copied());
+        let args = RuntimeArgs {
+            spec: Arc::clone(spec),
+            rules,
+            queue_max: usize::try_from(self.args.settings.queue_max).unwrap_or(usize::MAX),
+            launcher: Arc::clone(&self.args.launcher),
+            client: self.args.client.clone(),
+            models: self.args.models.clone(),
+            journal: self.args.journal.clone(),
+            directory: context.handle(),
+            log: Arc::clone(&parts.log),
+            row: Arc::clone(&parts.row),
+            meter: Arc::clone(&parts.meter),
+            board: Arc::clone(&self.args.board),
+            scratch: self.args.state_dir.join("runtime").join("scratch").join(spec.id.as_str()),
+            accelerator: if self.args.hardware.lock().gpus.is_empty() { "cpu" } else { "unknown" },
+            memory: Arc::new(Mutex::new(RuntimeMemory { budget, is_wanted: false })),
+        };
+        let stop = rules.stop_grace + STOP_MARGIN;
+        let actor = ActorSpec::<RuntimeActor>::new(spec.id.as_str(), args)
+            .shutdown(Shutdown::Grace(stop))
+            // A defect in one runtime's actor must not end the others.
+            .on_exhausted(OnExhausted::Quarantine(ACTOR_QUARANTINE));
+        let added = self.args.supervisor.add(actor, SUPERVISOR_PATIENCE).await;
+        added.map_err(|error| AddRuntimeError::Unavailable(error.to_string()))
+    }
+
+    async fn remove(&mut self, id: &RuntimeId) -> Result<(), ControlError> {
+        let Some(member) = self.members.get(id) else {
+            let known = self.members.keys().map(ToString::to_string).collect();
+            return Err(ControlError::Unknown { id: id.to_string(), known });
+        };
+        if member.is_configured {
+            return Err(ControlError::Configured(id.clone()));
+        }
+        let mut saved = self.saved_specs();
+        saved.retain(|spec| spec.id != *id);
+        self.saved.write(saved).map_err(|error| ControlError::NotSaved(error.to_string()))?;
+        self.members.remove(id);
+        self.args.supervisor.remove(id.as_str(), SUPERVISOR_PATIENCE).await;
+        let mut entries = self.args.board.entries.load().as_ref().clone();
+        entries.retain(|entry| entry.spec.id != *id);
+        self.args.board.entries.store(Arc::new(entries));
+        self.args.board.changed();
+        self.args.journal.append(Event::RuntimeRemoved { id: id.to_string() });
+        Ok(())
+    }
+
+    /// Grants what fits, asks idle runtimes to go for what would fit then, and denies the rest.
+    fn look_for_room(&mut self, context: &mut Context<DirectoryMessage>) {
+        let now = context.now();
+        self.wishes.retain(|wish| !wish.reply.is_abandoned());
+        let mut waiting = Vec::new();
+        for wish in std::mem::take(&mut self.wishes) {
+            match self.judge(&wish, now) {
+                Room::Fits => {
+                    self.promises.insert(wish.id, (wish.needed, now + PROMISE_HOLDS));
+                    wish.reply.send(RoomAnswer::Granted);
+                }
+                Room::Evict(victims) if now.since(wish.since) < ROOM_WAIT => {
+                    self.evict(&victims);
+                    waiting.push(wish);
+                }
+                Room::Evict(victims) => {
+                    let names: Vec<_> = victims.iter().map(ToString::to_string).collect();
+                    let why = format!("{} did not give its memory back in time", names.join(", "));
+                    wish.reply.send(RoomAnswer::Denied(why));
+                }
+                // What was asked to go may still be going.
+                Room::None(_) if self.anyone_drains() && now.since(wish.since) < ROOM_WAIT => {
+                    waiting.push(wish);
+                }
+                Room::None(why) => {
+                    wish.reply.send(RoomAnswer::Denied(why));
+                }
+            }
+        }
+        self.wishes = waiting;
+        if !self.wishes.is_empty() {
+            context.after(LOOK_AGAIN, DirectoryMessage::LookForRoom);
+        }
+    }
+
+    fn judge(&mut self, wish: &Wish, now: Moment) -> Room {
+        let entries = self.args.board.entries.load_full();
+        let resident = |id: &RuntimeId| {
+            let entry = entries.iter().find(|entry| entry.spec.id == *id)?;
+            entry.row.load().as_ref().as_ref().and_then(|row| row.memory.resident_bytes)
+        };
+        // A promise is used up as far as the engine holds the memory by now.
+        self.promises.retain(|id, (_, until)| *until > now && *id != wish.id);
+        let reserved = self
+            .promises
+            .iter()
+            .map(|(id, (needed, _))| needed.saturating_sub(resident(id).unwrap_or(0)))
+            .sum();
+        let mut hardware = self.args.hardware.lock();
+        refresh_memory(&mut hardware, &self.args.sources);
+        let free = hardware.memory.free_for_models();
+        drop(hardware);
+        let holders: Vec<_> = entries.iter().filter_map(|entry| holder(entry, &wish.id)).collect();
+        make_room(wish.needed, free, reserved, self.args.settings.memory_headroom_bytes, &holders)
+    }
+
+    fn evict(&self, victims: &[RuntimeId]) {
+        let entries = self.args.board.entries.load();
+        for entry in entries.iter().filter(|entry| victims.contains(&entry.spec.id)) {
+            // A full mailbox means that it is not idle at all.
+            let _ = entry.handle.try_tell(RuntimeMessage::Evict);
+        }
+    }
+
+    fn anyone_drains(&self) -> bool {
+        let entries = self.args.board.entries.load();
+        entries.iter().any(|entry| {
+            entry.row.load().as_ref().as_ref().is_some_and(|row| row.state == RuntimeState::Draining)
+        })
+    }
+}
+
+/// What a runtime that holds memory would free.
+fn holder(entry: &Entry, asking: &RuntimeId) -> Option<Holder> {
+    let row = entry.row.load_full();
+    let row = row.as_ref().as_ref()?;
+    let bytes = row.memory.resident_bytes?;
+    if entry.spec.id == *asking {
+        return None;
+    }
+    let is_idle = row.state == RuntimeState::Ready && entry.meter.in_flight() == 0;
+    let idle_for = is_idle.then(|| entry.meter.idle_for());
+    Some(Holder { id: entry.spec.id.clone(), bytes, idle_for })
+}
+
+/// What a runtime shares with those who read it; the same over restarts of its actor.
+struct Parts {
+    log: Arc<EngineLog>,
+    meter: Arc<Meter>,
+    row: Arc<ArcSwap<Option<crate::runtime::row::RuntimeRow>>>,
+}
+
+impl Parts {
+    fn new(args: &Args, spec: &RuntimeSpec, clock: Clock) -> Self {
+        let entries = args.board.entries.load();
+        if let Some(known) = entries.iter().find(|entry| entry.spec.id == spec.id) {
+            return Self {
+                log: Arc::clone(&known.log),
+                meter: Arc::clone(&known.meter),
+                row: Arc::clone(&known.row),
+            };
+        }
+        let file = args.state_dir.join("logs").join(format!("{}.log", spec.id));
+        Self {
+            log: Arc::new(EngineLog::new(EngineLogOptions { file: Some(file), ..EngineLogOptions::default() })),
+            meter: Arc::new(Meter::new(clock)),
+            row: Arc::new(ArcSwap::from_pointee(None)),
+        }
+    }
+}
+
+fn rules_for(spec: &RuntimeSpec, settings: &RuntimeSettings) -> RuntimeRules {
+    let limits = spec.restart.map_or(
+        RestartLimits { max: settings.restart.max, window: settings.restart.window },
+        |restart| RestartLimits { max: restart.max, window: Duration::from_secs(restart.window_s) },
+    );
+    let defaults = RuntimeRules::default();
+    RuntimeRules {
+        is_managed: spec.is_managed(),
+        has_http: spec.serves_http(),
+        has_work: spec.adapter == Adapter::LlamaCpp,
+        start_timeout: settings.start_timeout,
+        stop_grace: settings.stop_grace,
+        idle_after: spec.idle_after().or(settings.idle_after),
+        limits,
+        backoff: crate::supervision::Backoff {
+            second: settings.backoff.initial,
+            max: settings.backoff.max,
+            ..defaults.backoff
+        },
+        quarantine_first: settings.quarantine_retry_after,
+        ..defaults
+    }
+}
+
+/// Where the program is, or where it was looked for.
+fn find_program(program: &std::path::Path) -> Result<PathBuf, String> {
+    if program.components().count() > 1 {
+        return match program.metadata() {
+            Ok(file) if file.is_file() => Ok(program.to_owned()),
+            Ok(_) => Err("it is not a file".to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|folder| folder.join(program)).find(|at| at.is_file());
+    found.ok_or_else(|| "it is in none of the folders of PATH: give its whole path".to_owned())
+}
+
+/// A runtime's actor panics only through a defect of ours; its engine is restarted with it.
+const ACTOR_QUARANTINE: Quarantine = Quarantine {
+    first: Duration::from_secs(30),
+    max: Duration::from_secs(600),
+    probation: Duration::from_secs(60),
+    limits: RestartLimits { max: 3, window: Duration::from_secs(60) },
+};
+/// Beyond the engine's own grace: killing and reaping.
+const STOP_MARGIN: Duration = Duration::from_secs(6);

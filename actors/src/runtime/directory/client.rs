@@ -1,0 +1,384 @@
+//! What the rest of the node calls.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use super::room::RoomAnswer;
+use crate::ids::RuntimeId;
+use crate::mailbox::{AskError, Down, Handle, Reply};
+use crate::runtime::actor::RuntimeMessage;
+use crate::runtime::lease::{AcquireError, EngineLease, Meter, NotReady};
+use crate::runtime::log::EngineLog;
+use crate::runtime::machine::RuntimeState;
+use crate::runtime::row::RuntimeRow;
+use crate::runtime::spec::{BadRuntimeSpec, RuntimeSpec};
+
+/// The runtimes of a node. Cheap to clone.
+#[derive(Clone)]
+pub struct Runtimes {
+    directory: Handle<DirectoryMessage>,
+    board: Arc<Board>,
+}
+
+impl fmt::Debug for Runtimes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Runtimes({})", self.board.entries.load().len())
+    }
+}
+
+/// What can be read without asking anybody: written by the directory, read by all.
+#[derive(Debug, Default)]
+pub(crate) struct Board {
+    pub(crate) entries: ArcSwap<Vec<Entry>>,
+    /// Counts changes of the list and of any runtime's row.
+    pub(crate) changes: watch::Sender<u64>,
+}
+
+/// One runtime on the board.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) spec: Arc<RuntimeSpec>,
+    pub(crate) handle: Handle<RuntimeMessage>,
+    pub(crate) log: Arc<EngineLog>,
+    pub(crate) meter: Arc<Meter>,
+    /// The newest row that its actor has written.
+    pub(crate) row: Arc<ArcSwap<Option<RuntimeRow>>>,
+}
+
+impl Entry {
+    /// The row as its actor has written it, with what moves too often to be written each time.
+    fn row(&self) -> Option<RuntimeRow> {
+        let mut row = self.row.load().as_ref().clone()?;
+        row.in_flight = self.meter.in_flight();
+        row.usage = self.meter.totals();
+        Some(row)
+    }
+}
+
+impl Board {
+    pub(crate) fn changed(&self) {
+        self.changes.send_modify(|version| *version += 1);
+    }
+}
+
+pub(crate) enum DirectoryMessage {
+    Add(Box<RuntimeSpec>, Reply<Result<(), AddRuntimeError>>),
+    Remove(RuntimeId, Reply<Result<(), ControlError>>),
+    /// Add what was saved and configured.
+    Boot,
+    /// A runtime is about to load.
+    MakeRoom(RuntimeId, u64, Reply<RoomAnswer>),
+    /// Room is waited for: look again.
+    LookForRoom,
+    /// A runtime's actor has ended, though nobody removed it.
+    RuntimeDown(RuntimeId, Down),
+}
+crate::message!(DirectoryMessage { Add, Remove, Boot, MakeRoom, LookForRoom, RuntimeDown });
+
+/// A runtime that serves a model, for `/v1/models`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// The name that clients ask for.
+    pub name: String,
+    /// By which runtime.
+    pub runtime: RuntimeId,
+    /// Its state.
+    pub state: RuntimeState,
+    /// The most tokens of a conversation, as far as known.
+    pub context_length: Option<u64>,
+}
+
+/// A runtime cannot be added.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AddRuntimeError {
+    /// The description does not hold together.
+    #[error(transparent)]
+    Bad(#[from] BadRuntimeSpec),
+    /// The id is taken.
+    #[error("a runtime called `{0}` exists already: remove it first, or choose another id")]
+    Exists(RuntimeId),
+    /// The model is not in the store.
+    #[error("no model is called `{model}`; known: {}", list(known))]
+    UnknownModel {
+        /// As given.
+        model: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// The program is not there.
+    #[error("program `{program}` was not found: {why}")]
+    NoProgram {
+        /// As given.
+        program: String,
+        /// Where it was looked for.
+        why: String,
+    },
+    /// Too many.
+    #[error("a node has at most {0} runtimes")]
+    TooMany(usize),
+    /// The list could not be saved; nothing was added.
+    #[error("the list of runtimes cannot be saved: {0}")]
+    NotSaved(String),
+    /// The node is stopping or overloaded.
+    #[error("the node does not answer: {0}")]
+    Unavailable(String),
+}
+
+/// A runtime cannot be controlled.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ControlError {
+    /// There is none of that id.
+    #[error("no runtime is called `{id}`")]
+    Unknown {
+        /// As given.
+        id: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// It comes from the configuration file.
+    #[error("runtime `{0}` comes from the configuration file: take its [[runtimes]] section out there")]
+    Configured(RuntimeId),
+    /// The list could not be saved; nothing was removed.
+    #[error("the list of runtimes cannot be saved: {0}")]
+    NotSaved(String),
+    /// The node is stopping or overloaded.
+    #[error("the node does not answer: {0}")]
+    Unavailable(String),
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+/// Adding and removing write a small file and start or stop an actor.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// A runtime's actor answers in microseconds unless the node is overloaded.
+const CONTROL_PATIENCE: Duration = Duration::from_secs(5);
+
+impl Runtimes {
+    pub(crate) fn new(directory: Handle<DirectoryMessage>, board: Arc<Board>) -> Self {
+        Self { directory, board }
+    }
+
+    /// Adds a runtime, and starts it when it is to start by itself.
+    ///
+    /// # Errors
+    /// See [`AddRuntimeError`]; nothing was added then.
+    pub async fn add(&self, spec: RuntimeSpec) -> Result<RuntimeRow, AddRuntimeError> {
+        spec.check()?;
+        let id = spec.id.clone();
+        let answer = self.directory.ask(|reply| DirectoryMessage::Add(Box::new(spec), reply), PATIENCE).await;
+        answer.unwrap_or_else(|error| Err(AddRuntimeError::Unavailable(error.to_string())))?;
+        self.row(id.as_str()).map_err(|error| AddRuntimeError::Unavailable(error.to_string()))
+    }
+
+    /// Stops a runtime and forgets it.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn remove(&self, id: &str) -> Result<(), ControlError> {
+        let id = self.entry(id)?.spec.id.clone();
+        let answer = self.directory.ask(|reply| DirectoryMessage::Remove(id, reply), PATIENCE).await;
+        answer.unwrap_or_else(|error| Err(ControlError::Unavailable(error.to_string())))
+    }
+
+    /// Begins to start a runtime.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn start(&self, id: &str) -> Result<RuntimeRow, ControlError> {
+        self.control(id, RuntimeMessage::Start).await
+    }
+
+    /// Begins to stop a runtime: requests in flight may finish, and requests do not start it again.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn stop(&self, id: &str) -> Result<RuntimeRow, ControlError> {
+        self.control(id, RuntimeMessage::Stop).await
+    }
+
+    /// Begins to stop a runtime and start it again.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn restart(&self, id: &str) -> Result<RuntimeRow, ControlError> {
+        self.control(id, RuntimeMessage::Restart).await
+    }
+
+    /// Waits until a runtime is neither on its way up nor down, and returns its row; after `patience` the row as it is then.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn settled(&self, id: &str, patience: Duration) -> Result<RuntimeRow, ControlError> {
+        let mut changes = self.board.changes.subscribe();
+        let deadline = tokio::time::Instant::now() + patience;
+        loop {
+            let row = self.row(id)?;
+            let is_moving = matches!(
+                row.state,
+                RuntimeState::Starting
+                    | RuntimeState::Warming
+                    | RuntimeState::Draining
+                    | RuntimeState::Backoff
+            );
+            // An error means that the node is ending: the row is as good as it gets.
+            let changed = tokio::time::timeout_at(deadline, changes.changed());
+            if !is_moving || !matches!(changed.await, Ok(Ok(()))) {
+                return Ok(row);
+            }
+        }
+    }
+
+    /// A runtime's row.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub fn row(&self, id: &str) -> Result<RuntimeRow, ControlError> {
+        let row = self.entry(id)?.row();
+        row.ok_or_else(|| ControlError::Unavailable("it is just being added".to_owned()))
+    }
+
+    /// All rows, in the order in which they were added.
+    #[must_use]
+    pub fn rows(&self) -> Vec<RuntimeRow> {
+        let entries = self.board.entries.load();
+        entries.iter().filter_map(Entry::row).collect()
+    }
+
+    /// Counts changes of the list and of any row.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.board.changes.subscribe()
+    }
+
+    /// What a runtime's program printed.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub fn log(&self, id: &str) -> Result<Arc<EngineLog>, ControlError> {
+        Ok(Arc::clone(&self.entry(id)?.log))
+    }
+
+    /// The ids of the runtimes that serve this model.
+    #[must_use]
+    pub fn users_of(&self, model: &str) -> Vec<RuntimeId> {
+        let entries = self.board.entries.load();
+        let uses = |entry: &&Entry| entry.spec.is_managed() && entry.spec.model.as_deref() == Some(model);
+        entries.iter().filter(uses).map(|entry| entry.spec.id.clone()).collect()
+    }
+
+    /// What clients may ask for.
+    #[must_use]
+    pub fn served(&self) -> Vec<Served> {
+        let entries = self.board.entries.load();
+        let serves = entries.iter().filter(|entry| entry.spec.serves_http());
+        serves
+            .map(|entry| {
+                let row = entry.row.load();
+                let row = row.as_ref().as_ref();
+                Served {
+                    name: entry.spec.model.clone().unwrap_or_else(|| entry.spec.id.to_string()),
+                    runtime: entry.spec.id.clone(),
+                    state: row.map_or(RuntimeState::Stopped, |row| row.state),
+                    context_length: row.and_then(|row| row.context_length),
+                }
+            })
+            .collect()
+    }
+
+    /// Gets the right to send a request to whoever serves `model` (a model's name or a runtime's id; `None` when there is just one runtime). Waits
+    /// while the runtime starts, restarts or drains, for `patience` at most; a stopped one is started.
+    ///
+    /// # Errors
+    /// See [`AcquireError`].
+    pub async fn acquire(
+        &self,
+        model: Option<&str>,
+        patience: Duration,
+    ) -> Result<EngineLease, AcquireError> {
+        let entry = self.choose(model)?;
+        let ask = entry.handle.ask(RuntimeMessage::Acquire, patience).await;
+        match ask {
+            Ok(answer) => answer,
+            Err(AskError::Expired(_)) => Err(AcquireError::NotReady(self.not_ready(&entry))),
+            Err(AskError::Refused(reason)) => Err(AcquireError::Unavailable(reason.to_string())),
+            // The runtime's actor was restarted with the request in hand: nothing has happened yet.
+            Err(error @ (AskError::Crashed | AskError::Stopped | AskError::NoReply)) => {
+                Err(AcquireError::Unavailable(error.to_string()))
+            }
+        }
+    }
+
+    fn not_ready(&self, entry: &Entry) -> NotReady {
+        let row = entry.row.load();
+        let row = row.as_ref().as_ref();
+        NotReady {
+            runtime: entry.spec.id.clone(),
+            state: row.map_or(RuntimeState::Stopped, |row| row.state),
+            reason: row.and_then(|row| row.reason.clone()),
+            hint: row.and_then(|row| row.hint.clone()),
+            retry_after: Some(Duration::from_secs(5)),
+        }
+    }
+
+    fn choose(&self, model: Option<&str>) -> Result<Entry, AcquireError> {
+        let entries = self.board.entries.load();
+        let serving = || entries.iter().filter(|entry| entry.spec.serves_http());
+        let Some(model) = model else {
+            let mut all = serving();
+            return match (all.next(), all.next()) {
+                (Some(only), None) => Ok(only.clone()),
+                _ => Err(AcquireError::ModelNotNamed { known: self.known() }),
+            };
+        };
+        // HTTP-10: a model's name first; of several runtimes that serve it, one that is ready and least busy.
+        let by_model = serving().filter(|entry| entry.spec.model.as_deref() == Some(model));
+        let best = by_model.min_by_key(|entry| {
+            let row = entry.row.load();
+            let row = row.as_ref().as_ref();
+            let ready = row.is_some_and(|row| row.state == RuntimeState::Ready);
+            (!ready, entry.meter.in_flight())
+        });
+        let found = best.or_else(|| serving().find(|entry| entry.spec.id.as_str() == model));
+        let unknown = || AcquireError::UnknownModel { model: model.to_owned(), known: self.known() };
+        found.cloned().ok_or_else(unknown)
+    }
+
+    /// Everything that a request may name.
+    #[must_use]
+    pub fn known(&self) -> Vec<String> {
+        let mut known: Vec<String> = Vec::new();
+        for served in self.served() {
+            for name in [served.name, served.runtime.to_string()] {
+                if !known.contains(&name) {
+                    known.push(name);
+                }
+            }
+        }
+        known
+    }
+
+    async fn control(
+        &self,
+        id: &str,
+        message: impl FnOnce(Reply<RuntimeRow>) -> RuntimeMessage,
+    ) -> Result<RuntimeRow, ControlError> {
+        let entry = self.entry(id)?;
+        let answer = entry.handle.ask(message, CONTROL_PATIENCE).await;
+        answer.map_err(|error| ControlError::Unavailable(error.to_string()))
+    }
+
+    fn entry(&self, id: &str) -> Result<Entry, ControlError> {
+        let entries = self.board.entries.load();
+        let found = entries.iter().find(|entry| entry.spec.id.as_str() == id).cloned();
+        found.ok_or_else(|| ControlError::Unknown {
+            id: id.chars().take(80).collect(),
+            known: entries.iter().map(|entry| entry.spec.id.to_string()).collect(),
+        })
+    }
+}

@@ -1,0 +1,105 @@
+//! The runtimes that were added while the node ran, in a file of the state folder.
+//!
+//! Owns `runtimes.json`: read at the start, replaced as a whole at each change, so that a crash leaves the old or the new list.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::runtime::spec::RuntimeSpec;
+
+/// The file.
+#[derive(Clone, Debug)]
+pub(crate) struct SavedRuntimes {
+    path: PathBuf,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Contents {
+    schema: u32,
+    runtimes: Vec<RuntimeSpec>,
+}
+
+/// The file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SavedError {
+    /// It cannot be read or written.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// `read` or `write`.
+        action: &'static str,
+        /// The file.
+        path: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It is not what this program wrote.
+    #[error("{path} is damaged or of a newer version: {source}; move it away to start with no runtimes")]
+    Damaged {
+        /// The file.
+        path: String,
+        /// Where.
+        source: serde_json::Error,
+    },
+}
+
+const SCHEMA: u32 = 1;
+
+impl SavedRuntimes {
+    pub(crate) fn at(state_dir: &Path) -> Self {
+        Self { path: state_dir.join("runtimes.json") }
+    }
+
+    /// What was saved last; nothing when there is no file.
+    pub(crate) fn read(&self) -> Result<Vec<RuntimeSpec>, SavedError> {
+        let text = match fs::read(&self.path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(self.io("read", source)),
+        };
+        let contents: Contents = serde_json::from_slice(&text)
+            .map_err(|source| SavedError::Damaged { path: self.path.display().to_string(), source })?;
+        Ok(contents.runtimes)
+    }
+
+    /// Replaces what was saved.
+    pub(crate) fn write(&self, runtimes: Vec<RuntimeSpec>) -> Result<(), SavedError> {
+        let contents = Contents { schema: SCHEMA, runtimes };
+        let replace = || {
+            let text = serde_json::to_vec_pretty(&contents)?;
+            let new = self.path.with_extension("json.new");
+            let mut file = File::create(&new)?;
+            file.write_all(&text)?;
+            file.sync_all()?;
+            fs::rename(&new, &self.path)?;
+            self.path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+        };
+        replace().map_err(|source| self.io("write", source))
+    }
+
+    fn io(&self, action: &'static str, source: io::Error) -> SavedError {
+        SavedError::Io { action, path: self.path.display().to_string(), source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_saved_is_read_again_and_a_damaged_file_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let saved = SavedRuntimes::at(folder.path());
+        assert!(saved.read().unwrap().is_empty());
+        let spec: RuntimeSpec = serde_json::from_value(serde_json::json!({
+            "id": "a", "adapter": "process", "program": "/bin/true", "args": ["x"], "env": {"A": "1"}, "idle_after_s": 5
+        }))
+        .unwrap();
+        saved.write(vec![spec.clone()]).unwrap();
+        assert_eq!(saved.read().unwrap(), [spec]);
+        fs::write(folder.path().join("runtimes.json"), "{\"schema\":1,").unwrap();
+        assert!(saved.read().unwrap_err().to_string().contains("is damaged"));
+    }
+}

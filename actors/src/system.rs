@@ -1,0 +1,286 @@
+//! Builds a node: who supervises whom, on one screen.
+//!
+//! Owns the order in which a node comes up and goes down. Refuses to know HTTP, and how an operating system starts programs: the
+//! launcher is given to it.
+//!
+//! ```text
+//! node                      one_for_one
+//! ├── runtimes              one_for_one, an engine budget per runtime
+//! │   └── <id> ── engine    the runtime's actor, and its program as a row
+//! ├── directory             which runtimes there are, who gets memory
+//! ├── views                 /state/*
+//! └── caretaker             the journal's health and retention, dead letters
+//! ```
+
+mod caretaker;
+mod identity;
+mod lock;
+mod observer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tracing::warn;
+
+use self::caretaker::{CaretakerActor, CaretakerArgs};
+use self::identity::Identity;
+use self::lock::StateLock;
+use self::observer::JournalObserver;
+use crate::clock::Clock;
+use crate::config::NodeConfig;
+use crate::hardware::{HardwareSources, probe};
+use crate::journal::{Event, Journal, JournalOptions, Retention};
+use crate::model::{ModelLibrary, ModelStore};
+use crate::node::{Node, NodeInfo, NodeStatus};
+use crate::policy::Tokens;
+use crate::runtime::directory::{Board, DirectoryActor, DirectoryArgs, Runtimes};
+use crate::runtime::engine_client::EngineClient;
+use crate::runtime::launcher::{Launcher, SweepReport};
+use crate::runtime::spec::RuntimeSpec;
+use crate::store::{Store, StoreOptions};
+use crate::supervision::{ActorSpec, ActorSystem, ExitReason, RestartHistory};
+use crate::tree::ActorPath;
+use crate::views::{Sources, Views, ViewsActor, ViewsArgs};
+
+pub use self::identity::IdentityError;
+pub use self::lock::LockError;
+
+/// A node could not come up. Nothing of it is left running.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The state folder cannot be made.
+    #[error("state folder {path} cannot be made or entered: {source}")]
+    StateDir {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Another node uses the state folder.
+    #[error(transparent)]
+    Locked(#[from] LockError),
+    /// The node's identity cannot be read or written.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Store(#[from] crate::store::OpenError),
+    /// The database cannot be read.
+    #[error(transparent)]
+    Read(#[from] crate::store::ReadError),
+    /// The model store cannot be opened.
+    #[error(transparent)]
+    Models(#[from] crate::model::StoreError),
+    /// The administrator's token cannot be made.
+    #[error(transparent)]
+    AdminToken(#[from] crate::policy::AdminFileError),
+    /// A runtime of the configuration does not hold together.
+    #[error("runtime `{id}` of the configuration: {why}")]
+    BadRuntime {
+        /// Which.
+        id: String,
+        /// Why.
+        why: String,
+    },
+    /// An actor could not start.
+    #[error("the node's actors do not start: {0}")]
+    Actors(#[from] crate::supervision::StartSystemError),
+}
+
+/// A node that runs, and how to end it.
+#[derive(Debug)]
+pub struct RunningNode {
+    /// For the gateway.
+    pub node: Node,
+    store: Store,
+    status: watch::Sender<NodeStatus>,
+    http: Arc<Mutex<String>>,
+    _lock: StateLock,
+}
+
+/// Budgets are rebuilt from so far back: no restart window is longer.
+const HISTORY: Duration = Duration::from_secs(24 * 3600);
+/// Engines get their grace within this time, one after the other in the worst case.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(60);
+/// The last events are on the disk well before.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
+
+impl RunningNode {
+    /// Brings a node up on `config.node.state_dir`. Blocks for the file system's part of it (tens of milliseconds).
+    ///
+    /// # Errors
+    /// See [`BuildError`].
+    pub async fn build(config: &NodeConfig, launcher: Arc<dyn Launcher>) -> Result<Self, BuildError> {
+        let clock = Clock::system();
+        let state_dir = make_state_dir(&config.node.state_dir)?;
+        let lock = StateLock::take(&state_dir)?;
+        let identity = Identity::next(&state_dir)?;
+        let store =
+            Store::open(&state_dir.join("arw.db"), StoreOptions { clock, ..StoreOptions::default() })?;
+        let retention =
+            Retention { max_age: config.store.journal_max_age, max_rows: config.store.journal_max_rows };
+        let journal = Journal::open(store.clone(), JournalOptions { retention, clock })?;
+        let tokens = Tokens::open(store.clone(), journal.clone())?;
+        tokens.ensure_admin_file(&state_dir.join("admin.token"), clock.wall()).await?;
+        let models =
+            ModelLibrary::new(ModelStore::open(state_dir.join("models"))?, journal.clone(), clock)?;
+        let info = Arc::new(NodeInfo {
+            id: identity.id,
+            name: config.node.name.clone(),
+            incarnation: identity.incarnation,
+            version: env!("CARGO_PKG_VERSION"),
+            started_at: clock.wall(),
+            state_dir: state_dir.clone(),
+        });
+        journal.append(Event::NodeStarted {
+            id: info.id.clone(),
+            name: info.name.clone(),
+            incarnation: info.incarnation,
+            version: info.version.to_owned(),
+            pid: std::process::id(),
+            clean: journal.last_stop_was_clean(),
+        });
+        report_sweep(&launcher.sweep().await, &journal);
+
+        let history = read_history(&journal, clock)?;
+        let observer = Arc::new(JournalObserver::new(journal.clone(), clock));
+        let seed = info.started_at.as_millis().unsigned_abs();
+        let system = ActorSystem::with("node", clock, Some(observer), history.clone(), seed);
+        let (status, status_seen) = watch::channel(NodeStatus::Starting);
+        let http = Arc::new(Mutex::new(String::new()));
+        let sources = HardwareSources::system();
+        let hardware = Arc::new(Mutex::new(probe(&sources)));
+        let engines = EngineClient::new();
+        let board = Arc::new(Board::default());
+
+        let mut root = system.root();
+        let supervisor = root.nest(root.supervisor("runtimes"));
+        let directory = root.actor(ActorSpec::<DirectoryActor>::new(
+            "directory",
+            DirectoryArgs {
+                supervisor,
+                launcher,
+                client: engines.clone(),
+                models: models.clone(),
+                journal: journal.clone(),
+                board: Arc::clone(&board),
+                settings: config.runtime.clone(),
+                configured: configured(config)?,
+                state_dir: state_dir.clone(),
+                hardware: Arc::clone(&hardware),
+                sources,
+                history: Mutex::new(history),
+            },
+        ));
+        let runtimes = Runtimes::new(directory, board);
+        let views = Views::new(
+            info.incarnation,
+            Sources {
+                info: Arc::clone(&info),
+                system: system.clone(),
+                journal: journal.clone(),
+                models: models.clone(),
+                runtimes: runtimes.clone(),
+                hardware,
+                status: status_seen.clone(),
+                http: Arc::clone(&http),
+                clock,
+            },
+        );
+        root.actor(ActorSpec::<ViewsActor>::new("views", ViewsArgs { views: views.clone() }));
+        let care = CaretakerArgs {
+            journal: journal.clone(),
+            store: store.clone(),
+            status: status.clone(),
+        };
+        root.actor(ActorSpec::<CaretakerActor>::new("caretaker", care));
+        system.start(root).await?;
+
+        let node = Node {
+            info,
+            system,
+            journal,
+            tokens,
+            models,
+            runtimes,
+            engines,
+            views,
+            status: status_seen,
+        };
+        Ok(Self { node, store, status, http, _lock: lock })
+    }
+
+    /// The gateway listens there: from now on the node counts as ready.
+    pub fn serves_at(&self, http: String) {
+        *self.http.lock() = http;
+        self.status.send_if_modified(|status| {
+            let starts = *status == NodeStatus::Starting;
+            if starts {
+                *status = NodeStatus::Ready;
+            }
+            starts
+        });
+    }
+
+    /// Ends everything in order: engines, actors, journal, database.
+    pub async fn shutdown(self, reason: &str) -> Option<ExitReason> {
+        self.status.send_replace(NodeStatus::Stopping);
+        self.node.journal.append(Event::NodeStopping { reason: reason.to_owned() });
+        let ended = self.node.system.shutdown(SHUTDOWN_PATIENCE).await;
+        if !self.node.journal.flush(FLUSH_PATIENCE).await {
+            warn!("the last events are not on the disk");
+        }
+        if let Err(error) = self.store.close(FLUSH_PATIENCE).await {
+            warn!(%error, "the database was not closed in order");
+        }
+        ended
+    }
+}
+
+fn make_state_dir(path: &Path) -> Result<PathBuf, BuildError> {
+    let make = || {
+        std::fs::create_dir_all(path)?;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            // Keys, tokens and logs are nobody else's.
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
+        }
+        path.canonicalize()
+    };
+    make().map_err(|source| BuildError::StateDir { path: path.to_owned(), source })
+}
+
+fn report_sweep(report: &SweepReport, journal: &Journal) {
+    for (id, pid) in &report.ended {
+        warn!(runtime = %id, pid, "ended an engine that an earlier node had left running");
+        journal.append(Event::OrphanEnded { id: id.to_string(), pid: *pid });
+    }
+    for detail in &report.failed {
+        warn!(detail, "an engine of an earlier node could not be ended");
+        journal.append(Event::OrphanLeft { detail: detail.clone() });
+    }
+}
+
+fn read_history(journal: &Journal, clock: Clock) -> Result<RestartHistory, BuildError> {
+    let since = clock.wall() - HISTORY;
+    let mut history = RestartHistory::new();
+    for restart in journal.restarts_since_blocking(since)? {
+        let at = clock.moment_of(restart.at);
+        history.entry(ActorPath::root(&restart.path)).or_default().push(at);
+    }
+    Ok(history)
+}
+
+fn configured(config: &NodeConfig) -> Result<Vec<RuntimeSpec>, BuildError> {
+    let specs = config.runtimes.iter().map(|runtime| {
+        let spec = RuntimeSpec::from(runtime.clone());
+        let check = spec.check();
+        check.map_err(|why| BuildError::BadRuntime { id: spec.id.to_string(), why: why.to_string() })?;
+        Ok(spec)
+    });
+    specs.collect()
+}

@@ -1,0 +1,120 @@
+//! Looks after what no other actor does: whether the journal can be written, how long it is kept, and dead letters.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::journal::{Event, Journal};
+use crate::mailbox::{Actor, Context, DeadLetterCounts, Fault};
+use crate::node::NodeStatus;
+use crate::store::{Store, StoreHealth};
+
+pub(super) struct CaretakerArgs {
+    pub(super) journal: Journal,
+    pub(super) store: Store,
+    pub(super) status: watch::Sender<NodeStatus>,
+}
+
+pub(super) struct CaretakerActor {
+    journal: Journal,
+    health: watch::Receiver<StoreHealth>,
+    status: watch::Sender<NodeStatus>,
+    dead_letters: DeadLetterCounts,
+}
+
+pub(super) enum CaretakerMessage {
+    StoreChanged,
+    Retain,
+    CountDeadLetters,
+}
+crate::message!(CaretakerMessage { StoreChanged, Retain, CountDeadLetters });
+
+/// Rows grow old slowly, and each round removes a bounded chunk.
+const RETAIN_EVERY: Duration = Duration::from_secs(60);
+/// One event for all dead letters of this time: a flood of them must not become a flood of events.
+const DEAD_LETTERS_EVERY: Duration = Duration::from_secs(10);
+
+impl Actor for CaretakerActor {
+    type Message = CaretakerMessage;
+    type Args = CaretakerArgs;
+    const KIND: &'static str = "caretaker";
+
+    async fn start(args: &CaretakerArgs, context: &mut Context<CaretakerMessage>) -> Result<Self, Fault> {
+        context.every(RETAIN_EVERY, || CaretakerMessage::Retain);
+        context.every(DEAD_LETTERS_EVERY, || CaretakerMessage::CountDeadLetters);
+        let actor = Self {
+            journal: args.journal.clone(),
+            health: args.store.health(),
+            status: args.status.clone(),
+            dead_letters: context.system().dead_letters().counts(),
+        };
+        actor.watch_store(context);
+        actor.show_health();
+        Ok(actor)
+    }
+
+    async fn handle(
+        &mut self,
+        message: CaretakerMessage,
+        context: &mut Context<CaretakerMessage>,
+    ) -> Result<(), Fault> {
+        match message {
+            CaretakerMessage::StoreChanged => {
+                self.health.mark_unchanged();
+                self.watch_store(context);
+                self.show_health();
+            }
+            CaretakerMessage::Retain => self.journal.enforce_retention(),
+            CaretakerMessage::CountDeadLetters => self.count_dead_letters(context),
+        }
+        Ok(())
+    }
+}
+
+impl CaretakerActor {
+    fn watch_store(&self, context: &mut Context<CaretakerMessage>) {
+        let mut health = self.health.clone();
+        context.spawn(async move {
+            if health.changed().await.is_err() {
+                // The store is closing, and the node with it.
+                std::future::pending::<()>().await;
+            }
+            CaretakerMessage::StoreChanged
+        });
+    }
+
+    fn show_health(&self) {
+        let degraded = match &*self.health.borrow() {
+            StoreHealth::Ok => None,
+            StoreHealth::Degraded { reason, .. } => Some(format!("events cannot be written: {reason}")),
+        };
+        self.status.send_if_modified(|status| {
+            let next = match (&*status, degraded) {
+                (NodeStatus::Stopping | NodeStatus::Starting, None) | (NodeStatus::Stopping, Some(_)) => {
+                    return false;
+                }
+                (_, Some(reason)) => NodeStatus::Degraded(vec![reason]),
+                (NodeStatus::Ready | NodeStatus::Degraded(_), None) => NodeStatus::Ready,
+            };
+            let changes = *status != next;
+            *status = next;
+            changes
+        });
+    }
+
+    fn count_dead_letters(&mut self, context: &Context<CaretakerMessage>) {
+        let system = context.system();
+        let counts = system.dead_letters().counts();
+        let before = std::mem::replace(&mut self.dead_letters, counts);
+        let newest = system.dead_letters().newest();
+        let path = newest.last().map_or_else(String::new, |letter| letter.path.to_string());
+        let by_reason = [
+            ("stopped", counts.stopped - before.stopped),
+            ("overloaded", counts.overloaded - before.overloaded),
+            ("expired", counts.expired - before.expired),
+        ];
+        for (reason, count) in by_reason.into_iter().filter(|(_, count)| *count > 0) {
+            self.journal.append(Event::DeadLetters { path: path.clone(), reason: reason.to_owned(), count });
+        }
+    }
+}

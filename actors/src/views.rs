@@ -1,0 +1,125 @@
+//! The read models of a node: what `/state/*` shows.
+//!
+//! Owns their content (spec/http.md, section 2) and when they are brought up to date. Refuses to know HTTP, and to decide anything.
+
+mod actor;
+mod render;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use serde_json::{Map, Value};
+use tokio::sync::watch;
+
+pub(crate) use self::actor::{ViewsActor, ViewsArgs};
+use crate::clock::Clock;
+use crate::hardware::Hardware;
+use crate::journal::Journal;
+use crate::model::ModelLibrary;
+use crate::node::{NodeInfo, NodeStatus};
+use crate::projection::{PUBLISH_INTERVAL, ReadModel};
+use crate::runtime::directory::Runtimes;
+use crate::supervision::ActorSystem;
+
+/// All read models of a node. Cheap to clone.
+#[derive(Clone)]
+pub struct Views {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    models: [ReadModel; 4],
+    /// When each was last brought up to date, in nanoseconds.
+    fresh_at: [AtomicU64; 4],
+    sources: Sources,
+}
+
+/// What the views are made of.
+pub(crate) struct Sources {
+    pub(crate) info: Arc<NodeInfo>,
+    pub(crate) system: ActorSystem,
+    pub(crate) journal: Journal,
+    pub(crate) models: ModelLibrary,
+    pub(crate) runtimes: Runtimes,
+    pub(crate) hardware: Arc<Mutex<Hardware>>,
+    pub(crate) status: watch::Receiver<NodeStatus>,
+    /// Where the gateway listens; empty until it does.
+    pub(crate) http: Arc<Mutex<String>>,
+    pub(crate) clock: Clock,
+}
+
+/// Which view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum View {
+    Node,
+    Actors,
+    Runtimes,
+    Models,
+}
+
+const VIEWS: [(View, &str); 4] = [
+    (View::Node, "node"),
+    (View::Actors, "actors"),
+    (View::Runtimes, "runtimes"),
+    (View::Models, "models"),
+];
+
+impl fmt::Debug for Views {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Views")
+    }
+}
+
+impl Views {
+    pub(crate) fn new(epoch: u64, sources: Sources) -> Self {
+        let clock = sources.clock;
+        let models = VIEWS.map(|(view, name)| ReadModel::new(name, epoch, clock, render(view, &sources)));
+        let fresh_at = [const { AtomicU64::new(0) }; 4];
+        Self { shared: Arc::new(Shared { models, fresh_at, sources }) }
+    }
+
+    /// The read model of this name, brought up to date; `None` when there is none.
+    #[must_use]
+    pub fn fresh(&self, name: &str) -> Option<&ReadModel> {
+        let (view, _) = VIEWS.into_iter().find(|(_, known)| *known == name)?;
+        let at = self.shared.sources.clock.now();
+        let last = &self.shared.fresh_at[view as usize];
+        let age = at.as_nanos().saturating_sub(last.load(Ordering::Relaxed));
+        // However many ask, it is rendered once in this time.
+        if u128::from(age) >= PUBLISH_INTERVAL.as_nanos() {
+            self.publish(view);
+        }
+        Some(self.model(view))
+    }
+
+    /// Every name.
+    #[must_use]
+    pub fn names(&self) -> [&'static str; 4] {
+        VIEWS.map(|(_, name)| name)
+    }
+
+    pub(crate) fn model(&self, view: View) -> &ReadModel {
+        &self.shared.models[view as usize]
+    }
+
+    pub(crate) fn publish(&self, view: View) {
+        let at = self.shared.sources.clock.now().as_nanos();
+        self.shared.fresh_at[view as usize].store(at, Ordering::Relaxed);
+        self.model(view).publish(render(view, &self.shared.sources));
+    }
+
+    pub(crate) fn sources(&self) -> &Sources {
+        &self.shared.sources
+    }
+}
+
+fn render(view: View, sources: &Sources) -> Map<String, Value> {
+    match view {
+        View::Node => render::node(sources),
+        View::Actors => render::actors(sources),
+        View::Runtimes => render::runtimes(sources),
+        View::Models => render::models(sources),
+    }
+}
