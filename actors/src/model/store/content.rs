@@ -45,9 +45,9 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// Chunks between the reader and the writer: the writer may fall this far behind.
 const CHUNKS_IN_FLIGHT: usize = 4;
 
-/// Bytes after which the writer makes the disk start: else a large import fills the page cache, and the last flush stalls
-/// the whole machine.
-const FLUSH_EVERY_BYTES: u64 = 256 << 20;
+/// Bytes after which the disk is made to start: it then works while the rest is hashed, and a large import does not fill
+/// the page cache with what is still to be written.
+const FLUSH_EVERY_BYTES: u64 = 16 << 20;
 
 /// Left free besides the model: the node's database and logs live on the same disk.
 pub(super) const SPACE_MARGIN_BYTES: u64 = 64 << 20;
@@ -208,26 +208,29 @@ impl PartFile {
         hash_reader(&mut self.file, progress, on_progress, unreadable)
     }
 
-    /// Reads and hashes here, writes on a second thread: the slower of the two sets the pace.
+    /// Reads and hashes here, writes on a second thread and flushes on a third: the slowest of them sets the pace.
     fn copy(&mut self, source: &mut Source, on_progress: OnProgress<'_>) -> Result<ModelHash, ImportError> {
-        let failed = |path: &Path, source| write_error(path, source);
-        let path = self.path.clone();
-        let mut output = self.file.try_clone().map_err(|e| failed(&path, e))?;
+        let output = &self.file;
         let (to_writer, filled) = mpsc::sync_channel::<Vec<u8>>(CHUNKS_IN_FLIGHT);
         let (to_reader, emptied) = mpsc::sync_channel::<Vec<u8>>(CHUNKS_IN_FLIGHT + 2);
-        std::thread::scope(|scope| {
-            let writer = std::thread::Builder::new()
-                .name("model-import".to_owned())
-                .spawn_scoped(scope, move || write_chunks(&mut output, &filled, &to_reader))
-                .map_err(|e| failed(&path, e))?;
-            let read = read_chunks(source, &emptied, to_writer, on_progress);
-            // A panic in the writer would be a defect of ours; the import fails and leaves nothing.
-            let written =
-                writer.join().unwrap_or_else(|_| Err(io::Error::other("the writing thread panicked")));
-            // The writer's error comes first: the reader only noticed that nobody takes its chunks.
-            written.map_err(|e| failed(&path, e))?;
-            read
-        })
+        // One request may wait: more would ask for the same.
+        let (to_flusher, flushes) = mpsc::sync_channel::<()>(1);
+        let copied = std::thread::scope(|scope| {
+            let thread = || std::thread::Builder::new().name("model-import".to_owned());
+            let flusher = thread().spawn_scoped(scope, move || flush_when_asked(output, &flushes))?;
+            let writer = thread()
+                .spawn_scoped(scope, move || write_chunks(output, &filled, &to_reader, &to_flusher))?;
+            let read = read_chunks(source, &emptied, &to_writer, on_progress);
+            // The writer ends when nobody can send it anything, and the flusher with the writer.
+            drop(to_writer);
+            // A panic there would be a defect of ours; the import fails and leaves nothing.
+            let panicked = |_| Err(io::Error::other("a thread of the import panicked"));
+            // Their errors come first: the reader only noticed that nobody takes its chunks.
+            writer.join().unwrap_or_else(panicked)?;
+            flusher.join().unwrap_or_else(panicked)?;
+            Ok(read)
+        });
+        copied.map_err(|e| write_error(&self.path, e)).flatten()
     }
 
     /// Waits until the disk has everything, and makes the file read-only.
@@ -258,7 +261,7 @@ impl Drop for PartFile {
 fn read_chunks(
     source: &mut Source,
     emptied: &mpsc::Receiver<Vec<u8>>,
-    to_writer: mpsc::SyncSender<Vec<u8>>,
+    to_writer: &mpsc::SyncSender<Vec<u8>>,
     on_progress: OnProgress<'_>,
 ) -> Result<ModelHash, ImportError> {
     let total_bytes = source.len;
@@ -269,6 +272,7 @@ fn read_chunks(
         let mut chunk = emptied.try_recv().unwrap_or_default();
         let length = (total_bytes - done_bytes).min(CHUNK_BYTES as u64);
         chunk.clear();
+        chunk.reserve(CHUNK_BYTES);
         let got =
             (&mut source.file).take(length).read_to_end(&mut chunk).map_err(|e| source.unreadable(e))?;
         if got as u64 != length {
@@ -291,20 +295,30 @@ fn read_chunks(
 }
 
 fn write_chunks(
-    output: &mut File,
+    mut output: &File,
     filled: &mpsc::Receiver<Vec<u8>>,
     to_reader: &mpsc::SyncSender<Vec<u8>>,
+    to_flusher: &mpsc::SyncSender<()>,
 ) -> io::Result<()> {
     let mut unflushed = 0;
     for chunk in filled {
         output.write_all(&chunk)?;
         unflushed += chunk.len() as u64;
         if unflushed >= FLUSH_EVERY_BYTES {
-            output.sync_data()?;
+            // When a request waits already, this one is part of it.
+            let _ = to_flusher.try_send(());
             unflushed = 0;
         }
         // Nobody may take it any more: then it is dropped.
         let _ = to_reader.try_send(chunk);
+    }
+    Ok(())
+}
+
+/// An error must come from here: the system reports a failed write of an open file only once.
+fn flush_when_asked(output: &File, flushes: &mpsc::Receiver<()>) -> io::Result<()> {
+    for () in flushes {
+        output.sync_data()?;
     }
     Ok(())
 }

@@ -76,7 +76,7 @@ fn an_imported_model_is_found_by_name_and_by_hash() {
     for text in ["tiny-model-v2", &hash[..7], "", "deadbeef", &hash.to_uppercase()] {
         assert_eq!(f.store.find(text).unwrap(), None, "{text}");
     }
-    assert_eq!(f.again().list().unwrap(), [record.clone()]);
+    assert_eq!(f.again().list().unwrap(), std::slice::from_ref(&record));
     f.store.verify(&record).unwrap();
 }
 
@@ -138,7 +138,7 @@ fn a_file_that_may_not_be_read_says_so() {
     use std::os::unix::fs::PermissionsExt;
     let f = fixture();
     let path = f.file("secret.gguf", &tiny_gguf("tiny"));
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
     if fs::File::open(&path).is_ok() {
         eprintln!("skipped: this user may read everything");
         return;
@@ -398,7 +398,7 @@ fn a_damaged_manifest_is_reported_and_harms_no_other_model() {
     ];
     for (text, expected) in cases {
         fs::write(&manifest, text).unwrap();
-        assert_eq!(f.again().list().unwrap(), [good.clone()], "{expected}");
+        assert_eq!(f.again().list().unwrap(), std::slice::from_ref(&good), "{expected}");
         let damaged = f.store.list_damaged().unwrap();
         assert_eq!(damaged.len(), 1);
         assert!(damaged[0].reason.contains(expected), "{}", damaged[0].reason);
