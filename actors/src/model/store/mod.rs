@@ -20,6 +20,7 @@ mod content;
 mod import;
 mod lock;
 mod manifest;
+mod source;
 
 use std::fs;
 use std::io;

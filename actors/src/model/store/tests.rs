@@ -515,6 +515,40 @@ fn two_contents_at_once_under_one_name_give_one_model() {
 }
 
 #[test]
+fn content_that_somebody_else_imported_meanwhile_keeps_its_record() {
+    let f = fixture();
+    let source = f.file("slow.gguf", &sized_gguf("large", 1 << 20));
+    let faster = f.file("fast.gguf", &sized_gguf("large", 1 << 20));
+    let mut first = None;
+    let record = f.store.import(&source, None, NOON, &mut |p| {
+        if p.phase == ImportPhase::Flushing && first.is_none() {
+            first = Some(f.import(&faster, None).unwrap());
+        }
+        ControlFlow::Continue(())
+    });
+    assert_eq!(record.unwrap().name, "fast");
+    assert_eq!(Some(f.store.list().unwrap()), first.map(|r| vec![r]));
+    assert_eq!(f.left().len(), 2, "{:?}", f.left());
+}
+
+#[test]
+fn the_beginning_of_two_hashes_finds_neither() {
+    let f = fixture();
+    let model = f.have("tiny");
+    // Hashes are taken at their word until they are verified, so two that begin alike can be made.
+    for end in ["aa", "bb"] {
+        let hash: ModelHash = format!("0123456789{}", end.repeat(27)).parse().unwrap();
+        fs::copy(f.store.path_of(&model), f.store.file_path(&hash)).unwrap();
+        let record = ModelRecord { name: end.to_owned(), sha256: hash, ..model.clone() };
+        f.store.write_manifest(&record).unwrap();
+    }
+    assert_eq!(f.store.find("0123456789").unwrap(), None);
+    assert_eq!(f.store.find("0123456789a").unwrap().map(|r| r.name).as_deref(), Some("aa"));
+    assert!(f.store.remove("0123456789").is_err());
+    assert_eq!(f.store.list().unwrap().len(), 3);
+}
+
+#[test]
 fn waiting_for_the_lock_has_an_end() {
     let f = fixture();
     let path = f.folder.path().join("models/lock");
