@@ -98,6 +98,7 @@ pub(super) fn merge(nvml: Found, sysfs: Found) -> (Vec<Gpu>, Vec<String>) {
     let mut gpus = nvml.gpus;
     let mut notes = nvml.notes;
     for mut gpu in sysfs.gpus {
+        // Known to NVML, or another node of a device that the kernel has named already.
         let known = gpus.iter().any(|g| g.pci_address.is_some() && g.pci_address == gpu.pci_address);
         if known {
             continue;

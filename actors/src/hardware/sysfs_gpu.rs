@@ -2,7 +2,6 @@
 //!
 //! Owns which files the drivers of AMD, Intel and NVIDIA have. Refuses to load any library.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -19,7 +18,6 @@ pub(super) fn read(sysfs_root: &Path) -> Found {
         return found;
     }
     let folder = sysfs_root.join("class/drm");
-    let mut seen = BTreeSet::new();
     for (number, card) in cards(&folder) {
         let device = card.join("device");
         let vendor = match text_file::line(&device.join("vendor")) {
@@ -31,10 +29,6 @@ pub(super) fn read(sysfs_root: &Path) -> Found {
         };
         let uevent = text_file::table(&device.join("uevent")).unwrap_or_default();
         let pci = value(&uevent, "PCI_SLOT_NAME").and_then(pci_address);
-        // One device may have several nodes.
-        if pci.as_ref().is_some_and(|address| !seen.insert(address.clone())) {
-            continue;
-        }
         let driver = value(&uevent, "DRIVER").map(text_file::shown);
         let of_maker = match vendor.as_str() {
             "0x1002" => Maker { name: "amd", title: "AMD", own_memory: amd_memory },

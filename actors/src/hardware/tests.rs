@@ -282,6 +282,7 @@ mod on_linux {
     fn an_amd_card_is_read_from_sysfs() {
         let machine = machine()
             .amd_card("card1", "0000:0a:00.0")
+            .amd_card("card2", "0000:0a:00.0") // another node of the same device
             .card("card1-DP-1", &[("vendor", "0x1002")])
             .card("renderD128", &[("vendor", "0x1002")])
             .with("sys/class/drm/card1/device/product_name", "Radeon PRO W7900\n")
@@ -547,7 +548,7 @@ mod on_linux {
         let Some(machine) = with_stub(machine(), &["-DSTUB_GARBAGE", "-DSTUB_COUNT=4000000000u"]) else {
             return;
         };
-        let hardware = machine.probe();
+        let mut hardware = machine.probe();
         assert_eq!(hardware.gpus.len(), 2);
         let gpu = &hardware.gpus[1];
         assert_eq!((gpu.id.as_str(), gpu.name.as_str()), ("nvidia-1", "NVIDIA GPU"));
@@ -556,6 +557,8 @@ mod on_linux {
         let notes = hardware.gpu_notes.join("\n");
         assert!(notes.contains("NVML lists 4000000000 cards, of which the first 64 are shown"), "{notes}");
         assert!(notes.contains("NVML cannot open card 2: "), "{notes}");
+        refresh_memory(&mut hardware, &machine.sources());
+        assert_eq!(hardware.gpus[1].vram_free_bytes, hardware.gpus[1].vram_total_bytes);
     }
 
     #[test]

@@ -139,7 +139,7 @@ fn read_entry<R: Read>(input: &mut Input<R>) -> Result<Tensor, GgufError> {
     let kind = input.u32(WHAT)?;
     let offset = input.u64(WHAT)?;
     let bytes = match tensor_type(kind) {
-        Known::Yes(known) if row % known.elements != 0 => {
+        Known::Yes(known) if !row.is_multiple_of(known.elements) => {
             return Err(damaged(format!(
                 "tensor `{name}` with rows of {row} (type {} needs a multiple of {})",
                 known.name, known.elements
@@ -167,7 +167,7 @@ fn check_offset(tensor: &Tensor, expected: Option<u64>, alignment: u64, at: u64)
             at,
             what: format!("tensor `{name}` at offset {offset} instead of {expected}"),
         }),
-        None if offset % alignment != 0 => Err(GgufError::Malformed {
+        None if !offset.is_multiple_of(alignment) => Err(GgufError::Malformed {
             at,
             what: format!("tensor `{name}` at offset {offset}, not a multiple of {alignment}"),
         }),

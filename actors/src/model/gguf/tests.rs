@@ -167,6 +167,17 @@ fn a_kv_cache_may_differ_from_layer_to_layer() {
 }
 
 #[test]
+fn an_array_of_nonsense_is_read_to_its_end() {
+    let nonsense = || GgufValue::Array([-1, 2, -3].map(GgufValue::I32).to_vec());
+    // Of another part of the model (a vision tower): nobody asks for it.
+    let other =
+        model().key("clip.attention.head_count_kv", nonsense()).key("general.name", "behind it".into());
+    assert_eq!(read(&other.build()).unwrap().name.as_deref(), Some("behind it"));
+    let own = error(&model().key("llama.attention.head_count_kv", nonsense()).build());
+    assert!(own.contains("holds a negative number instead of a number or one number per layer"), "{own}");
+}
+
+#[test]
 fn without_kv_heads_every_head_counts() {
     let header = read(&model().without("llama.attention.head_count_kv").build()).unwrap();
     assert_eq!(header.kv_bytes_per_token, 2 * 4 * (16 + 16) * 2);

@@ -1,18 +1,18 @@
 //! The bytes of an import: from a source that may misbehave into a file of ours, hashed on the way.
 //!
-//! Owns the source's checks, the unfinished file and the copying. Refuses to know about names and manifests.
+//! Owns the unfinished file, the copying and the hashing. Refuses to know about names and manifests.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
-use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
 use super::super::record::ModelHash;
 use super::import::ImportError;
+use super::source::Source;
 
 /// How far an import is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,91 +45,12 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// Chunks between the reader and the writer: the writer may fall this far behind.
 const CHUNKS_IN_FLIGHT: usize = 4;
 
-/// Bytes after which the writer makes the disk start: else a large import fills the page cache, and the last flush stalls
-/// the whole machine.
-const FLUSH_EVERY_BYTES: u64 = 256 << 20;
+/// Bytes after which the disk is made to start: it then works while the rest is hashed, and a large import does not fill
+/// the page cache with what is still to be written.
+const FLUSH_EVERY_BYTES: u64 = 16 << 20;
 
 /// Left free besides the model: the node's database and logs live on the same disk.
 pub(super) const SPACE_MARGIN_BYTES: u64 = 64 << 20;
-
-/// A file that somebody wants to import.
-#[derive(Debug)]
-pub(super) struct Source {
-    path: PathBuf,
-    file: File,
-    len: u64,
-    modified: Option<SystemTime>,
-}
-
-impl Source {
-    /// Opens `path`, following symbolic links, and refuses everything but a regular file that is not empty.
-    pub(super) fn open(path: &Path) -> Result<Self, ImportError> {
-        let at = || path.to_owned();
-        let unreadable = |source: io::Error| match source.kind() {
-            io::ErrorKind::NotFound => match fs::read_link(path) {
-                Ok(target) => ImportError::DanglingLink { path: at(), target },
-                Err(_) => ImportError::SourceMissing { path: at() },
-            },
-            _ => ImportError::SourceUnreadable { path: at(), source },
-        };
-        // Looked at before it is opened: opening a named pipe would wait for its writer.
-        check_kind(path, &fs::metadata(path).map_err(unreadable)?)?;
-        let file = File::open(path).map_err(unreadable)?;
-        let metadata = file.metadata().map_err(unreadable)?;
-        check_kind(path, &metadata)?;
-        if metadata.len() == 0 {
-            return Err(ImportError::SourceEmpty { path: at() });
-        }
-        Ok(Self { path: at(), file, len: metadata.len(), modified: metadata.modified().ok() })
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    pub(super) fn file(&mut self) -> &mut File {
-        &mut self.file
-    }
-
-    pub(super) fn len(&self) -> u64 {
-        self.len
-    }
-
-    pub(super) fn rewind(&mut self) -> Result<(), ImportError> {
-        self.file.seek(SeekFrom::Start(0)).map(drop).map_err(|e| self.unreadable(e))
-    }
-
-    fn unreadable(&self, source: io::Error) -> ImportError {
-        ImportError::SourceUnreadable { path: self.path.clone(), source }
-    }
-
-    /// Fails when somebody wrote to the source since it was opened: what was read is then a mixture.
-    fn check_unchanged(&mut self) -> Result<(), ImportError> {
-        let metadata = self.file.metadata().map_err(|e| self.unreadable(e))?;
-        if metadata.len() == self.len && metadata.modified().ok() == self.modified {
-            return Ok(());
-        }
-        Err(ImportError::SourceChanged { path: self.path.clone(), before: self.len, after: metadata.len() })
-    }
-
-    /// Hashes it without copying.
-    pub(super) fn hash(&mut self, on_progress: OnProgress<'_>) -> Result<ModelHash, ImportError> {
-        self.rewind()?;
-        let (path, total_bytes) = (self.path.clone(), self.len);
-        let unreadable = |source| ImportError::SourceUnreadable { path: path.clone(), source };
-        let progress = ImportProgress { phase: ImportPhase::Comparing, done_bytes: 0, total_bytes };
-        let hash = hash_reader(&mut self.file, progress, on_progress, unreadable)?;
-        self.check_unchanged()?;
-        Ok(hash)
-    }
-}
-
-fn check_kind(path: &Path, metadata: &fs::Metadata) -> Result<(), ImportError> {
-    if metadata.is_dir() {
-        return Err(ImportError::SourceIsFolder { path: path.to_owned() });
-    }
-    if metadata.is_file() { Ok(()) } else { Err(ImportError::SourceIsSpecial { path: path.to_owned() }) }
-}
 
 /// A file of the store that has no name yet. Dropping it deletes it.
 #[derive(Debug)]
@@ -177,7 +98,7 @@ impl PartFile {
         let hash = if self.share_blocks(source) {
             self.hash(source, on_progress)?
         } else {
-            check_space(&self.path, source.len)?;
+            check_space(&self.path, source.len())?;
             self.copy(source, on_progress)?
         };
         source.check_unchanged()?;
@@ -188,7 +109,7 @@ impl PartFile {
     #[cfg(target_os = "linux")]
     fn share_blocks(&mut self, source: &Source) -> bool {
         // Any refusal (other file system, other mount, not supported) leads to the copy, which reports real trouble.
-        rustix::fs::ioctl_ficlone(&self.file, &source.file).is_ok()
+        rustix::fs::ioctl_ficlone(&self.file, source.file()).is_ok()
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -200,34 +121,37 @@ impl PartFile {
         let path = self.path.clone();
         let unreadable = |source| ImportError::Write { path: path.clone(), source };
         let found = self.file.metadata().map_err(unreadable)?.len();
-        if found != source.len {
-            let path = source.path.clone();
-            return Err(ImportError::SourceChanged { path, before: source.len, after: found });
+        if found != source.len() {
+            return Err(source.changed(found));
         }
-        let progress = ImportProgress { phase: ImportPhase::Copying, done_bytes: 0, total_bytes: source.len };
+        let progress =
+            ImportProgress { phase: ImportPhase::Copying, done_bytes: 0, total_bytes: source.len() };
         hash_reader(&mut self.file, progress, on_progress, unreadable)
     }
 
-    /// Reads and hashes here, writes on a second thread: the slower of the two sets the pace.
+    /// Reads and hashes here, writes on a second thread and flushes on a third: the slowest of them sets the pace.
     fn copy(&mut self, source: &mut Source, on_progress: OnProgress<'_>) -> Result<ModelHash, ImportError> {
-        let failed = |path: &Path, source| write_error(path, source);
-        let path = self.path.clone();
-        let mut output = self.file.try_clone().map_err(|e| failed(&path, e))?;
+        let output = &self.file;
         let (to_writer, filled) = mpsc::sync_channel::<Vec<u8>>(CHUNKS_IN_FLIGHT);
         let (to_reader, emptied) = mpsc::sync_channel::<Vec<u8>>(CHUNKS_IN_FLIGHT + 2);
-        std::thread::scope(|scope| {
-            let writer = std::thread::Builder::new()
-                .name("model-import".to_owned())
-                .spawn_scoped(scope, move || write_chunks(&mut output, &filled, &to_reader))
-                .map_err(|e| failed(&path, e))?;
-            let read = read_chunks(source, &emptied, to_writer, on_progress);
-            // A panic in the writer would be a defect of ours; the import fails and leaves nothing.
-            let written =
-                writer.join().unwrap_or_else(|_| Err(io::Error::other("the writing thread panicked")));
-            // The writer's error comes first: the reader only noticed that nobody takes its chunks.
-            written.map_err(|e| failed(&path, e))?;
-            read
-        })
+        // One request may wait: more would ask for the same.
+        let (to_flusher, flushes) = mpsc::sync_channel::<()>(1);
+        let copied = std::thread::scope(|scope| {
+            let thread = || std::thread::Builder::new().name("model-import".to_owned());
+            let flusher = thread().spawn_scoped(scope, move || flush_when_asked(output, &flushes))?;
+            let writer = thread()
+                .spawn_scoped(scope, move || write_chunks(output, &filled, &to_reader, &to_flusher))?;
+            let read = read_chunks(source, &emptied, &to_writer, on_progress);
+            // The writer ends when nobody can send it anything, and the flusher with the writer.
+            drop(to_writer);
+            // A panic there would be a defect of ours; the import fails and leaves nothing.
+            let panicked = |_| Err(io::Error::other("a thread of the import panicked"));
+            // Their errors come first: the reader only noticed that nobody takes its chunks.
+            writer.join().unwrap_or_else(panicked)?;
+            flusher.join().unwrap_or_else(panicked)?;
+            Ok(read)
+        });
+        copied.map_err(|e| write_error(&self.path, e)).flatten()
     }
 
     /// Waits until the disk has everything, and makes the file read-only.
@@ -258,10 +182,10 @@ impl Drop for PartFile {
 fn read_chunks(
     source: &mut Source,
     emptied: &mpsc::Receiver<Vec<u8>>,
-    to_writer: mpsc::SyncSender<Vec<u8>>,
+    to_writer: &mpsc::SyncSender<Vec<u8>>,
     on_progress: OnProgress<'_>,
 ) -> Result<ModelHash, ImportError> {
-    let total_bytes = source.len;
+    let total_bytes = source.len();
     let mut hasher = Sha256::new();
     let mut done_bytes = 0;
     while done_bytes < total_bytes {
@@ -269,15 +193,10 @@ fn read_chunks(
         let mut chunk = emptied.try_recv().unwrap_or_default();
         let length = (total_bytes - done_bytes).min(CHUNK_BYTES as u64);
         chunk.clear();
-        let got =
-            (&mut source.file).take(length).read_to_end(&mut chunk).map_err(|e| source.unreadable(e))?;
+        chunk.reserve(CHUNK_BYTES);
+        let got = source.file().take(length).read_to_end(&mut chunk).map_err(|e| source.unreadable(e))?;
         if got as u64 != length {
-            let path = source.path.clone();
-            return Err(ImportError::SourceChanged {
-                path,
-                before: total_bytes,
-                after: done_bytes + got as u64,
-            });
+            return Err(source.changed(done_bytes + got as u64));
         }
         hasher.update(&chunk);
         done_bytes += length;
@@ -291,16 +210,18 @@ fn read_chunks(
 }
 
 fn write_chunks(
-    output: &mut File,
+    mut output: &File,
     filled: &mpsc::Receiver<Vec<u8>>,
     to_reader: &mpsc::SyncSender<Vec<u8>>,
+    to_flusher: &mpsc::SyncSender<()>,
 ) -> io::Result<()> {
     let mut unflushed = 0;
     for chunk in filled {
         output.write_all(&chunk)?;
         unflushed += chunk.len() as u64;
         if unflushed >= FLUSH_EVERY_BYTES {
-            output.sync_data()?;
+            // When a request waits already, this one is part of it.
+            let _ = to_flusher.try_send(());
             unflushed = 0;
         }
         // Nobody may take it any more: then it is dropped.
@@ -309,8 +230,16 @@ fn write_chunks(
     Ok(())
 }
 
+/// An error must come from here: the system reports a failed write of an open file only once.
+fn flush_when_asked(output: &File, flushes: &mpsc::Receiver<()>) -> io::Result<()> {
+    for () in flushes {
+        output.sync_data()?;
+    }
+    Ok(())
+}
+
 /// Hashes with progress. The caller knows whose file it is, and says so by `failed`.
-fn hash_reader(
+pub(super) fn hash_reader(
     reader: &mut impl Read,
     mut progress: ImportProgress,
     on_progress: OnProgress<'_>,

@@ -13,7 +13,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::content::{ImportPhase, ImportProgress, PartFile, Source, report, write_error};
+use super::content::{ImportPhase, ImportProgress, PartFile, report, write_error};
+use super::source::Source;
 use super::{ModelStore, StoreError, io_error};
 use crate::ids::{BadName, check_name};
 use crate::model::gguf::{GgufError, GgufHeader};
@@ -168,7 +169,7 @@ impl ModelStore {
         let not_a_model = |path: &Path, source| ImportError::NotAModel { path: path.to_owned(), source };
         // Checked before the copy, so that a wrong file costs milliseconds.
         let len = source.len();
-        GgufHeader::read(source.file(), len).map_err(|e| not_a_model(source.path(), e))?;
+        GgufHeader::read(&mut source.file(), len).map_err(|e| not_a_model(source.path(), e))?;
 
         let records = self.list()?;
         if records.iter().any(|r| r.size_bytes == len) {

@@ -20,6 +20,7 @@ mod content;
 mod import;
 mod lock;
 mod manifest;
+mod source;
 
 use std::fs;
 use std::io;
@@ -259,7 +260,7 @@ impl ModelStore {
     }
 
     /// Every manifest with what it holds, in the order of the hashes.
-    fn manifests(&self) -> Result<Vec<(ModelHash, Result<ModelRecord, ManifestError>)>, StoreError> {
+    fn manifests(&self) -> Result<Vec<Manifest>, StoreError> {
         let mut found: Vec<_> = self
             .file_names()?
             .iter()
@@ -334,6 +335,9 @@ impl ModelStore {
         Ok(())
     }
 }
+
+/// A manifest's hash, and what it holds.
+type Manifest = (ModelHash, Result<ModelRecord, ManifestError>);
 
 /// The shortest beginning of a hash that counts: with 8 digits a wrong hit is a one in four billion chance.
 const HASH_PREFIX_MIN: usize = 8;

@@ -76,7 +76,7 @@ fn an_imported_model_is_found_by_name_and_by_hash() {
     for text in ["tiny-model-v2", &hash[..7], "", "deadbeef", &hash.to_uppercase()] {
         assert_eq!(f.store.find(text).unwrap(), None, "{text}");
     }
-    assert_eq!(f.again().list().unwrap(), [record.clone()]);
+    assert_eq!(f.again().list().unwrap(), std::slice::from_ref(&record));
     f.store.verify(&record).unwrap();
 }
 
@@ -138,7 +138,7 @@ fn a_file_that_may_not_be_read_says_so() {
     use std::os::unix::fs::PermissionsExt;
     let f = fixture();
     let path = f.file("secret.gguf", &tiny_gguf("tiny"));
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
     if fs::File::open(&path).is_ok() {
         eprintln!("skipped: this user may read everything");
         return;
@@ -398,7 +398,7 @@ fn a_damaged_manifest_is_reported_and_harms_no_other_model() {
     ];
     for (text, expected) in cases {
         fs::write(&manifest, text).unwrap();
-        assert_eq!(f.again().list().unwrap(), [good.clone()], "{expected}");
+        assert_eq!(f.again().list().unwrap(), std::slice::from_ref(&good), "{expected}");
         let damaged = f.store.list_damaged().unwrap();
         assert_eq!(damaged.len(), 1);
         assert!(damaged[0].reason.contains(expected), "{}", damaged[0].reason);
@@ -512,6 +512,40 @@ fn two_contents_at_once_under_one_name_give_one_model() {
     assert_eq!(results.iter().filter(|r| r.is_ok()).count(), 1);
     assert!(results.iter().any(|r| matches!(r, Err(ImportError::NameTaken { .. }))));
     assert_eq!(f.left().len(), 2, "{:?}", f.left());
+}
+
+#[test]
+fn content_that_somebody_else_imported_meanwhile_keeps_its_record() {
+    let f = fixture();
+    let source = f.file("slow.gguf", &sized_gguf("large", 1 << 20));
+    let faster = f.file("fast.gguf", &sized_gguf("large", 1 << 20));
+    let mut first = None;
+    let record = f.store.import(&source, None, NOON, &mut |p| {
+        if p.phase == ImportPhase::Flushing && first.is_none() {
+            first = Some(f.import(&faster, None).unwrap());
+        }
+        ControlFlow::Continue(())
+    });
+    assert_eq!(record.unwrap().name, "fast");
+    assert_eq!(Some(f.store.list().unwrap()), first.map(|r| vec![r]));
+    assert_eq!(f.left().len(), 2, "{:?}", f.left());
+}
+
+#[test]
+fn the_beginning_of_two_hashes_finds_neither() {
+    let f = fixture();
+    let model = f.have("tiny");
+    // Hashes are taken at their word until they are verified, so two that begin alike can be made.
+    for end in ["aa", "bb"] {
+        let hash: ModelHash = format!("0123456789{}", end.repeat(27)).parse().unwrap();
+        fs::copy(f.store.path_of(&model), f.store.file_path(&hash)).unwrap();
+        let record = ModelRecord { name: end.to_owned(), sha256: hash, ..model.clone() };
+        f.store.write_manifest(&record).unwrap();
+    }
+    assert_eq!(f.store.find("0123456789").unwrap(), None);
+    assert_eq!(f.store.find("0123456789a").unwrap().map(|r| r.name).as_deref(), Some("aa"));
+    assert!(f.store.remove("0123456789").is_err());
+    assert_eq!(f.store.list().unwrap().len(), 3);
 }
 
 #[test]
