@@ -7,7 +7,6 @@
 //! order, leads from its first `from` to the newest body.
 
 use std::collections::VecDeque;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -122,13 +121,7 @@ fn envelope(version: Version, mut fields: Map<String, Value>, at: WallTime) -> M
     fields
 }
 
+#[expect(clippy::expect_used, reason = "JSON values have text keys, and writing them to memory cannot fail")]
 fn render(body: &Map<String, Value>) -> Bytes {
-    let mut json = String::new();
-    for (key, value) in body {
-        json.push(if json.is_empty() { '{' } else { ',' });
-        // `Value`'s text is its JSON, and writing it to memory cannot fail.
-        let _ = write!(json, "{}:{value}", Value::from(key.as_str()));
-    }
-    json.push('}');
-    json.into()
+    serde_json::to_vec(body).expect("a map of JSON values is JSON").into()
 }

@@ -6,6 +6,7 @@
 //! list makes it rewrite all others. The tests apply our patches with `json_patch`, so the two check each other.
 
 use bytes::Bytes;
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 /// Applying the result to `old` gives exactly `new`. `body_bytes` is the length of `new` as JSON: when the differences say
@@ -29,7 +30,7 @@ pub(super) fn between(old: &Map<String, Value>, new: &Map<String, Value>, body_b
 /// Operations written so far, and the path (a JSON pointer) where the comparison is.
 #[derive(Default)]
 struct Operations {
-    json: String,
+    json: Vec<u8>,
     path: String,
 }
 
@@ -91,20 +92,30 @@ impl Operations {
     }
 
     fn write(&mut self, operation: &str, value: Option<&Value>) {
-        use std::fmt::Write as _;
-        let separator = if self.json.is_empty() { '[' } else { ',' };
-        let path = Value::from(self.path.as_str()); // As JSON text, so that quotes in keys are escaped.
-        let _ = write!(self.json, r#"{separator}{{"op":"{operation}","path":{path}"#);
+        self.json.push(if self.json.is_empty() { b'[' } else { b',' });
+        self.json.extend_from_slice(br#"{"op":""#);
+        self.json.extend_from_slice(operation.as_bytes());
+        self.json.extend_from_slice(br#"","path":"#);
+        append(&mut self.json, &self.path);
         if let Some(value) = value {
-            let _ = write!(self.json, r#","value":{value}"#);
+            self.json.extend_from_slice(br#","value":"#);
+            append(&mut self.json, value);
         }
-        self.json.push('}');
+        self.json.push(b'}');
     }
 
     fn finish(mut self) -> Bytes {
-        self.json.push_str(if self.json.is_empty() { "[]" } else { "]" });
+        self.json.extend_from_slice(if self.json.is_empty() { b"[]" } else { b"]" });
         self.json.into()
     }
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "texts and JSON values are JSON, and writing them to memory cannot fail"
+)]
+fn append(json: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
+    serde_json::to_writer(json, value).expect("a JSON value is JSON");
 }
 
 #[cfg(test)]
