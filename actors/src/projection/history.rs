@@ -10,9 +10,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use json_patch::PatchOperation;
 use serde_json::{Map, Value};
 
+use super::patch;
 use super::snapshot::{Snapshot, Version};
 use crate::moment::WallTime;
 
@@ -24,7 +24,7 @@ const PATCH_BYTES_MAX: usize = 256 * 1024;
 #[derive(Debug)]
 pub(super) struct History {
     // The whole body as a value; what readers have after applying every patch.
-    body: Value,
+    body: Map<String, Value>,
     newest: Arc<Snapshot>,
     patches: VecDeque<Bytes>,
     patch_bytes: usize,
@@ -62,8 +62,7 @@ impl History {
         let version = Version { epoch: self.newest.epoch, version: self.newest.version + 1 };
         let body = envelope(version, fields, at);
         let rendered = render(&body);
-        let patch = patch(&self.body, &body, rendered.len());
-        self.remember(patch);
+        self.remember(patch::between(&self.body, &body, rendered.len()));
         self.body = body;
         self.newest = Arc::new(Snapshot::new(version, rendered));
         Some(Arc::clone(&self.newest))
@@ -97,10 +96,9 @@ impl History {
     }
 
     fn has(&self, fields: &Map<String, Value>) -> bool {
-        let Value::Object(body) = &self.body else { return false };
         let ours = |key: &str| ENVELOPE.contains(&key);
-        fields.iter().all(|(key, value)| ours(key) || body.get(key) == Some(value))
-            && body.keys().all(|key| ours(key) || fields.contains_key(key))
+        fields.iter().all(|(key, value)| ours(key) || self.body.get(key) == Some(value))
+            && self.body.keys().all(|key| ours(key) || fields.contains_key(key))
     }
 
     fn remember(&mut self, patch: Bytes) {
@@ -116,44 +114,14 @@ impl History {
 /// The keys that every body has besides its content.
 const ENVELOPE: [&str; 3] = ["epoch", "version", "generated_at"];
 
-fn envelope(version: Version, mut fields: Map<String, Value>, at: WallTime) -> Value {
+fn envelope(version: Version, mut fields: Map<String, Value>, at: WallTime) -> Map<String, Value> {
     fields.insert("epoch".to_owned(), version.epoch.into());
     fields.insert("version".to_owned(), version.version.into());
     fields.insert("generated_at".to_owned(), at.to_string().into());
-    Value::Object(fields)
+    fields
 }
 
-/// The smaller of two ways to say the change: what differs, or each changed top-level field as a whole. In a list, an
-/// element that goes from the front moves all others, which makes the first way long.
-fn patch(old: &Value, new: &Value, body_bytes: usize) -> Bytes {
-    let detailed = to_json(&json_patch::diff(old, new).0);
-    if detailed.len() <= body_bytes / 2 {
-        return detailed;
-    }
-    let coarse = to_json(&coarse(old, new));
-    if coarse.len() < detailed.len() { coarse } else { detailed }
-}
-
-fn coarse(old: &Value, new: &Value) -> Vec<PatchOperation> {
-    let (Value::Object(old), Value::Object(new)) = (old, new) else { return Vec::new() };
-    let path = |key: &str| json_patch::jsonptr::PointerBuf::from_tokens([key]);
-    let gone = old.keys().filter(|key| !new.contains_key(*key));
-    let gone = gone.map(|key| PatchOperation::Remove(json_patch::RemoveOperation { path: path(key) }));
-    // `add` replaces what is there already.
-    let changed = new.iter().filter(|(key, value)| old.get(*key) != Some(*value)).map(|(key, value)| {
-        PatchOperation::Add(json_patch::AddOperation { path: path(key), value: value.clone() })
-    });
-    gone.chain(changed).collect()
-}
-
-fn render(body: &Value) -> Bytes {
-    body.to_string().into()
-}
-
-#[expect(
-    clippy::expect_used,
-    reason = "operations hold only JSON values and paths: writing them to memory cannot fail"
-)]
-fn to_json(operations: &[PatchOperation]) -> Bytes {
-    serde_json::to_vec(operations).expect("a patch is JSON").into()
+#[expect(clippy::expect_used, reason = "JSON values have text keys, and writing them to memory cannot fail")]
+fn render(body: &Map<String, Value>) -> Bytes {
+    serde_json::to_vec(body).expect("a map of JSON values is JSON").into()
 }

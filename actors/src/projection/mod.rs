@@ -7,6 +7,7 @@
 
 mod coalescer;
 mod history;
+mod patch;
 mod snapshot;
 mod subscription;
 
