@@ -181,6 +181,13 @@ fn a_runtime_lacking_what_its_adapter_needs_is_refused() {
 }
 
 #[test]
+fn a_list_of_sections_may_be_empty_but_nothing_else() {
+    assert!(load(&[file(&[("runtimes", Value::List(Vec::new()))])]).is_ok());
+    let error = load(&[file(&[("runtimes", Value::List(vec![text("a")]))])]).unwrap_err();
+    assert!(error.contains("each beginning with [[runtimes]], not [\"a\"]"), "{error}");
+}
+
+#[test]
 fn two_runtimes_may_not_share_a_name() {
     let error = load(&[file(&[
         ("runtimes[0].id", text("a")),

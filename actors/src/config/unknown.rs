@@ -32,6 +32,17 @@ impl Reader<'_> {
                 }
                 continue;
             }
+            if self.lists.contains(&entry.key.as_str()) {
+                if entry.value != Value::List(Vec::new()) {
+                    errors.push(ConfigError::Unfit {
+                        key: entry.key.clone(),
+                        origin: entry.origin.clone(),
+                        expected: format!("sections of its own, each beginning with [[{}]]", entry.key),
+                        found: entry.value.to_string(),
+                    });
+                }
+                continue;
+            }
             let (section, is_section) = self.first_unknown_part(entry);
             if is_section && !sections_told.insert(section.clone()) {
                 continue;
