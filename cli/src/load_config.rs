@@ -90,7 +90,7 @@ fn checked(layers: &[Layer], machine: &MachineDefaults) -> Result<Settings, Fail
 
 fn state_dir_of(layers: &[Layer], machine: &MachineDefaults) -> PathBuf {
     let entries = layers.iter().flat_map(|layer| &layer.entries);
-    let last = entries.filter(|entry| entry.key == "node.state_dir").last();
+    let last = entries.filter(|entry| entry.key == "node.state_dir").next_back();
     match last.map(|entry| &entry.value) {
         Some(Value::Untyped(text) | Value::Text(text)) if !text.is_empty() => PathBuf::from(text),
         Some(_) | None => machine.state_dir.clone(),
@@ -141,7 +141,7 @@ fn environment_layer(variables: impl Iterator<Item = (OsString, OsString)>) -> (
                 origin: Origin::Environment(name),
             }),
             Err(_) => {
-                warnings.push(format!("warning: environment variable {name} is not UTF-8 and is ignored"))
+                warnings.push(format!("warning: environment variable {name} is not UTF-8 and is ignored"));
             }
         }
     }
@@ -300,8 +300,9 @@ mod tests {
         // What is commented out there must be right as well.
         let uncommented: String = example()
             .lines()
-            .map(|line| match line.strip_prefix("# ") {
-                Some(code) if code.contains(" = ") || code.starts_with("[[") => format!("{code}\n"),
+            // A setting that is commented out has no space after its `#`, an explanation has one.
+            .map(|line| match line.strip_prefix('#') {
+                Some(setting) if !setting.starts_with(' ') => format!("{setting}\n"),
                 Some(_) | None => format!("{line}\n"),
             })
             .collect();

@@ -33,7 +33,13 @@ fn main() -> ExitCode {
     };
     let context = Context::new(&arguments.global, state_dir_origin(&matches));
     let format = arguments.global.output;
-    match runtime(&arguments.command).and_then(|runtime| runtime.block_on(run(arguments, &context))) {
+    let outcome = runtime(&arguments.command).and_then(|runtime| {
+        let outcome = runtime.block_on(run(arguments, &context));
+        // A thread that waits for a line of standard input must not hold up the end.
+        runtime.shutdown_background();
+        outcome
+    });
+    match outcome {
         Ok(exit) => exit.into(),
         Err(failure) => {
             tell(&failure, format);

@@ -248,7 +248,7 @@ mod tests {
             ("ftp://a", "only http"),
             ("http://a/b", "has a path"),
             ("http://u:p@a", "user name"),
-            ("http://", "not a URL"),
+            ("http://", "cannot use the address"),
             ("a b", "not a URL"),
         ] {
             let locator = Locator { server: Some(address.to_owned()), ..locator(Path::new("/")) };

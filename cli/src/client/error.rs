@@ -103,7 +103,7 @@ impl From<ClientError> for Failure {
                 format!("it took the connection, but no answer came within {}", format_duration(waited)),
                 "try again; if it stays silent, look at its log, or restart it",
             ),
-            ClientError::Refused(problem) => refused(*problem),
+            ClientError::Refused(problem) => refused(&problem),
             ClientError::Garbled { url, why } => Self::new(
                 Exit::Failed,
                 format!("the answer of {url} cannot be read"),
@@ -114,7 +114,7 @@ impl From<ClientError> for Failure {
     }
 }
 
-fn refused(problem: Problem) -> Failure {
+fn refused(problem: &Problem) -> Failure {
     let (exit, advice) = match problem.status {
         401 => (
             Exit::Denied,

@@ -26,8 +26,11 @@ pub(crate) struct SseEvent {
 /// The stream breaks a limit or is not text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SseError {
-    #[error("an event is larger than {EVENT_BYTES_MAX} bytes")]
-    TooLarge,
+    #[error("an event is larger than {bytes_max} bytes")]
+    TooLarge {
+        /// The limit.
+        bytes_max: usize,
+    },
     #[error("an event is not UTF-8")]
     NotText,
 }
@@ -36,8 +39,9 @@ pub(crate) enum SseError {
 pub(crate) const EVENT_BYTES_MAX: usize = 128 << 20;
 
 /// Turns chunks of bytes into events, as the HTML standard describes it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct SseDecoder {
+    bytes_max: usize,
     line: Vec<u8>,
     /// The last byte ended a line with a carriage return; a line feed that follows belongs to it.
     after_return: bool,
@@ -50,6 +54,21 @@ pub(crate) struct SseDecoder {
 }
 
 impl SseDecoder {
+    /// A decoder for events of at most so many bytes.
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self {
+            bytes_max,
+            line: Vec::new(),
+            after_return: false,
+            seen_first_line: false,
+            event: String::new(),
+            data: String::new(),
+            has_data: false,
+            id: None,
+            ready: VecDeque::new(),
+        }
+    }
+
     /// Takes the next bytes of the stream, cut anywhere.
     pub(crate) fn feed(&mut self, bytes: &[u8]) -> Result<(), SseError> {
         let mut rest = bytes;
@@ -78,8 +97,8 @@ impl SseDecoder {
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), SseError> {
-        if self.line.len() + self.data.len() + bytes.len() > EVENT_BYTES_MAX {
-            return Err(SseError::TooLarge);
+        if self.line.len() + self.data.len() + bytes.len() > self.bytes_max {
+            return Err(SseError::TooLarge { bytes_max: self.bytes_max });
         }
         self.line.extend_from_slice(bytes);
         Ok(())
@@ -134,7 +153,12 @@ pub(crate) struct EventStream {
 
 impl EventStream {
     pub(crate) fn new(response: Response<Incoming>, url: &str, idle_max: Duration) -> Self {
-        Self { body: response.into_body(), decoder: SseDecoder::default(), url: url.to_owned(), idle_max }
+        Self {
+            body: response.into_body(),
+            decoder: SseDecoder::new(EVENT_BYTES_MAX),
+            url: url.to_owned(),
+            idle_max,
+        }
     }
 
     /// The next event; `None` when the stream has ended. Safe to drop and call again.
@@ -165,7 +189,7 @@ mod tests {
     use super::*;
 
     fn decode(chunks: &[&[u8]]) -> Vec<SseEvent> {
-        let mut decoder = SseDecoder::default();
+        let mut decoder = SseDecoder::new(1_000);
         let mut events = Vec::new();
         for chunk in chunks {
             decoder.feed(chunk).unwrap();
@@ -201,22 +225,21 @@ mod tests {
 
     #[test]
     fn an_endless_event_is_refused() {
-        let mut decoder = SseDecoder::default();
-        let chunk = vec![b'a'; EVENT_BYTES_MAX / 4];
-        for _ in 0..4 {
-            decoder.feed(&chunk).unwrap();
-        }
-        assert_eq!(decoder.feed(b"a"), Err(SseError::TooLarge));
-        let mut decoder = SseDecoder::default();
-        let mut line = b"data: ".to_vec();
-        line.extend_from_slice(&chunk);
-        line.push(b'\n');
-        let fed: Result<Vec<()>, SseError> = (0..5).map(|_| decoder.feed(&line)).collect();
-        assert_eq!(fed, Err(SseError::TooLarge));
+        let too_large = Err(SseError::TooLarge { bytes_max: 100 });
+        let mut decoder = SseDecoder::new(100);
+        assert_eq!(decoder.feed(&[b'a'; 100]), Ok(()));
+        assert_eq!(decoder.feed(b"a"), too_large);
+        // Many short lines of one event count together.
+        let mut decoder = SseDecoder::new(100);
+        let fed: Result<Vec<()>, SseError> = (0..30).map(|_| decoder.feed(b"data: 12345\n")).collect();
+        assert_eq!(fed.map(|_| ()), too_large);
+        // Events that are dispatched do not.
+        let mut decoder = SseDecoder::new(100);
+        assert!((0..30).all(|_| decoder.feed(b"data: 12345\n\n").is_ok()));
     }
 
     #[test]
     fn bytes_that_are_no_text_are_refused() {
-        assert_eq!(SseDecoder::default().feed(b"data: \xff\n\n"), Err(SseError::NotText));
+        assert_eq!(SseDecoder::new(100).feed(b"data: \xff\n\n"), Err(SseError::NotText));
     }
 }

@@ -32,7 +32,7 @@ async fn create(context: &Context, wanted: &TokenCreate) -> Result<(), Failure> 
         body["expires_in_s"] = json!(span.as_secs().max(1));
     }
     let (_, row) = context.node()?.answer(Call::post("/tokens", Some(body))).await?;
-    let mut page = page(json!({"tokens": [row.clone()]}));
+    let mut page = page(json!({"tokens": [row]}));
     page.body = row.clone();
     // The bare token, so that `ARW_TOKEN=$(arw token create …)` works.
     page.text = Some(format!("{}\n", text(&row, "/token")));

@@ -19,24 +19,24 @@ const STUCK_MS: u64 = 10_000;
 
 /// How long a handler has been at its message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stuck {
-    No,
+pub(super) enum Handling {
+    Well,
     Slow,
     Stuck,
 }
 
-impl Stuck {
+impl Handling {
     pub(super) fn of(row: &Value) -> Self {
         match number(row, "/in_flight/age_ms") {
             Some(age) if age >= STUCK_MS => Self::Stuck,
             Some(age) if age >= SLOW_MS => Self::Slow,
-            Some(_) | None => Self::No,
+            Some(_) | None => Self::Well,
         }
     }
 
     pub(super) fn words(self) -> &'static str {
         match self {
-            Self::No => "",
+            Self::Well => "",
             Self::Slow => " (slow)",
             Self::Stuck => " (STUCK)",
         }
@@ -44,7 +44,7 @@ impl Stuck {
 
     pub(super) fn tone(self) -> Tone {
         match self {
-            Self::No => Tone::Plain,
+            Self::Well => Tone::Plain,
             Self::Slow => Tone::Warning,
             Self::Stuck => Tone::Bad,
         }
@@ -60,7 +60,7 @@ struct Facts {
     state: String,
     restarts: Option<(u64, u64)>,
     exit: Option<(String, String)>,
-    stuck: Stuck,
+    pace: Handling,
     full: bool,
     record: Value,
 }
@@ -109,7 +109,7 @@ impl Facts {
             state: text(row, "/state").to_owned(),
             restarts: number(row, "/restarts/used").zip(number(row, "/restarts/max")),
             exit: exit.map(|words| (text(row, "/last_exit/at").to_owned(), words)),
-            stuck: Stuck::of(row),
+            pace: Handling::of(row),
             full: depth.zip(bound).is_some_and(|(depth, bound)| bound > 0 && depth >= bound),
             record: tree::without_children(row),
         }
@@ -130,12 +130,12 @@ impl Facts {
         {
             news.push(format!("restarts {used} of {max}"));
         }
-        if self.stuck != before.stuck {
+        if self.pace != before.pace {
             let message = text(&self.record, "/in_flight/message");
-            news.push(match self.stuck {
-                Stuck::No => "handling messages again".to_owned(),
-                Stuck::Slow => format!("slow: still handling {message}"),
-                Stuck::Stuck => format!("STUCK: still handling {message}"),
+            news.push(match self.pace {
+                Handling::Well => "handling messages again".to_owned(),
+                Handling::Slow => format!("slow: still handling {message}"),
+                Handling::Stuck => format!("STUCK: still handling {message}"),
             });
         }
         if self.full != before.full {

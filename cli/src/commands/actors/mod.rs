@@ -197,7 +197,7 @@ fn details(row: &Value, history: &[events::Happening], context: &Context) -> Str
             "{} for {}{}",
             text(row, "/in_flight/message"),
             human::span_ms(age),
-            facts::Stuck::of(row).words()
+            facts::Handling::of(row).words()
         ),
         None => "nothing".to_owned(),
     };

@@ -3,7 +3,7 @@
 use arw_actors::moment::WallTime;
 use serde_json::Value;
 
-use super::facts::Stuck;
+use super::facts::Handling;
 use crate::client::row::{number, text};
 use crate::commands::runtime::view::{budget, tone};
 use crate::output::human;
@@ -131,7 +131,7 @@ fn cells(row: &Value, first: String) -> Vec<Cell> {
         let tone = if bound > 0 && depth >= bound { Tone::Bad } else { Tone::Plain };
         Cell::Word(format!("{depth}/{bound}"), tone)
     });
-    let handling = handling(row).map_or(Cell::Missing, |words| Cell::Word(words, Stuck::of(row).tone()));
+    let handling = handling(row).map_or(Cell::Missing, |words| Cell::Word(words, Handling::of(row).tone()));
     vec![
         Cell::Text(first),
         Cell::Word(state.to_owned(), tone(state)),
@@ -155,7 +155,7 @@ fn cells(row: &Value, first: String) -> Vec<Cell> {
 
 fn handling(row: &Value) -> Option<String> {
     let age = number(row, "/in_flight/age_ms")?;
-    Some(format!("{} {}{}", text(row, "/in_flight/message"), human::span_ms(age), Stuck::of(row).words()))
+    Some(format!("{} {}{}", text(row, "/in_flight/message"), human::span_ms(age), Handling::of(row).words()))
 }
 
 fn restarts(row: &Value) -> Cell {

@@ -22,8 +22,7 @@ pub(super) fn check(http: SocketAddr, state_dir: &Path) -> Check {
             format!("{http} is used by the node of this state folder (pid {})", node.pid),
         );
     }
-    let by =
-        holder(http).map_or_else(|| "another program (which one cannot be seen)".to_owned(), |holder| holder);
+    let by = holder(http).unwrap_or_else(|| "another program (which one cannot be seen)".to_owned());
     let help = "stop it, or let the node listen elsewhere: --http ADDR, or gateway.http in the settings";
     Check::broken(NAME, format!("{http} is taken by {by}"), help)
 }
