@@ -17,7 +17,7 @@ pub(crate) use control::{
 };
 pub(crate) use node::{Chat, Configured, Run, Up};
 
-/// Run AI models on your own machine: a node that supervises model servers, and the commands to see and use it.
+/// Run AI models on your own machine: a node that supervises model servers, and commands to use it
 #[derive(Debug, Parser)]
 #[command(
     name = "arw",
@@ -44,29 +44,31 @@ Start with:
 Environment:
   ARW_STATE_DIR           the same as --state-dir
   ARW_SERVER, ARW_TOKEN   the node to talk to, and the token for it
-  ARW_GATEWAY__HTTP, …    any setting of the node: section and key in capitals, two underscores between them
+  ARW_GATEWAY__HTTP, …    any setting of the node (here gateway.http)
   NO_COLOR                no colours
-  ACCESSIBLE=1            for screen readers: nothing is redrawn, no lines are drawn, words instead of signs
+  ACCESSIBLE=1            for screen readers: no redrawing, no drawn lines
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no node answers, 4 denied, 5 not found.";
+
+const EVERYWHERE: &str = "Options of every command";
 
 /// Flags that every command takes.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Global {
     /// Folder in which the node keeps everything; also how commands find the node
-    #[arg(long, global = true, env = "ARW_STATE_DIR", value_name = "DIR", value_hint = ValueHint::DirPath, hide_env_values = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE, env = "ARW_STATE_DIR", value_name = "DIR", value_hint = ValueHint::DirPath, hide_env_values = true)]
     pub(crate) state_dir: Option<PathBuf>,
 
     /// Talk to the node at this address, for example http://127.0.0.1:8091, with the token in ARW_TOKEN
-    #[arg(long, global = true, env = "ARW_SERVER", value_name = "URL", hide_env_values = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE, env = "ARW_SERVER", value_name = "URL", hide_env_values = true)]
     pub(crate) server: Option<String>,
 
-    /// How to show data
-    #[arg(long, short = 'o', global = true, value_name = "FORMAT", default_value = "table")]
+    /// How to show data: for people (table), as the HTTP API does (json, yaml), row by row (csv, ndjson)
+    #[arg(long, short = 'o', global = true, help_heading = EVERYWHERE, value_name = "FORMAT", default_value = "table")]
     pub(crate) output: Format,
 
     /// Show no colours
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) no_color: bool,
 }
 

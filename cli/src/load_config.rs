@@ -89,8 +89,8 @@ fn checked(layers: &[Layer], machine: &MachineDefaults) -> Result<Settings, Fail
 }
 
 fn state_dir_of(layers: &[Layer], machine: &MachineDefaults) -> PathBuf {
-    let entries = layers.iter().flat_map(|layer| &layer.entries);
-    let last = entries.filter(|entry| entry.key == "node.state_dir").next_back();
+    let mut entries = layers.iter().flat_map(|layer| &layer.entries);
+    let last = entries.rfind(|entry| entry.key == "node.state_dir");
     match last.map(|entry| &entry.value) {
         Some(Value::Untyped(text) | Value::Text(text)) if !text.is_empty() => PathBuf::from(text),
         Some(_) | None => machine.state_dir.clone(),

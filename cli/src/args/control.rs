@@ -39,7 +39,7 @@ pub(crate) enum RuntimeCommand {
 /// `arw runtime add`
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  arw runtime add smollm2 --adapter llama_cpp --model SmolLM2-135M-Instruct.Q4_1 --auto-start \\\n      -- llama-server --model {model} --host {socket} --api-key-file /dev/stdin\n  arw runtime add elsewhere --adapter openai --base-url http://127.0.0.1:9000/v1\n\nIn the arguments, {model} is the model file, {socket} a Unix socket or {port} a loopback port to serve on. The node makes a\nkey for each start and writes it to the program's standard input; {secret} puts it into an argument where a program needs that."
+    after_help = "Examples:\n  arw runtime add smollm2 --adapter llama_cpp --model SmolLM2-135M-Instruct.Q4_1 --auto-start \\\n      -- llama-server --model {model} --host {socket} --api-key-file /dev/stdin\n  arw runtime add elsewhere --adapter openai --base-url http://127.0.0.1:9000/v1\n\nIn the arguments, {model} is the model file, {socket} a Unix socket or\n{port} a loopback port to serve on. The node makes a key for each start and\nwrites it to the program's standard input; {secret} puts it into an argument\nwhere a program needs that."
 )]
 pub(crate) struct RuntimeAdd {
     /// Name for it: a-z A-Z 0-9 . _ -

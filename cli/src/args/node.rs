@@ -38,7 +38,7 @@ pub(crate) struct Up {
 /// `arw run`
 #[derive(Args, Clone, Debug)]
 #[command(
-    after_help = "Examples:\n  arw run SmolLM2-135M-Instruct.Q4_1.gguf\n  arw run model.gguf --once 'Say hello'\n  arw run model.gguf --engine /opt/llama.cpp/llama-server\n  arw run model.gguf --engine python3 engine.py '{model}' '{socket}'\n\nUses the node that runs on the state folder, or starts one and stops it at the end.\nWithout --engine, llama-server is looked up in PATH."
+    after_help = "Examples:\n  arw run SmolLM2-135M-Instruct.Q4_1.gguf\n  arw run model.gguf --once 'Say hello'\n  arw run model.gguf --engine /opt/llama.cpp/llama-server\n  arw run model.gguf --engine python3 -- engine.py {model} {socket}\n\nUses the node that runs on the state folder, or starts one and stops it at the end."
 )]
 pub(crate) struct Run {
     /// Model file in GGUF format
@@ -56,9 +56,12 @@ pub(crate) struct Run {
     /// Folder that the engine may read besides its own and the model
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) allow_read: Vec<PathBuf>,
-    /// Engine program and its arguments, with {model}, {socket}, {port} and {secret} filled in; must come last
-    #[arg(long, value_name = "PROGRAM", num_args = 1.., allow_hyphen_values = true, value_hint = ValueHint::CommandName)]
-    pub(crate) engine: Vec<String>,
+    /// Engine program; without it, llama-server is looked up in PATH
+    #[arg(long, value_name = "PROGRAM", value_hint = ValueHint::CommandName)]
+    pub(crate) engine: Option<String>,
+    /// Arguments for the engine, after `--`, with {model}, {socket}, {port} and {secret} filled in; without them, those that llama-server needs
+    #[arg(last = true, value_name = "ARGS")]
+    pub(crate) args: Vec<String>,
 }
 
 /// `arw chat`

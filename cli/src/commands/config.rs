@@ -33,8 +33,8 @@ pub(crate) fn explain(context: &Context, configured: &Configured) -> Result<(), 
 fn page(explained: &[Explained]) -> Page {
     let mut table = Table::new(&[
         Column::new("key", "setting"),
-        Column::new("value", "value"),
-        Column::new("source", "from"),
+        Column::new("value", "value").wrapping(),
+        Column::new("source", "from").wrapping(),
         Column::programs("environment"),
     ]);
     let mut records = Vec::with_capacity(explained.len());

@@ -29,9 +29,9 @@ const COLUMNS: [Column; 7] = [
     Column::new("seq", "seq"),
     Column::new("at", "at"),
     Column::new("severity", "severity"),
-    Column::new("kind", "kind"),
+    Column::new("kind", "kind").yielding(),
     Column::new("subject", "subject"),
-    Column::new("message", "message"),
+    Column::new("message", "message").wrapping(),
     Column::programs("data"),
 ];
 

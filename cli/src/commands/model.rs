@@ -182,13 +182,13 @@ pub(crate) fn field_lines(fields: &[(&str, String)]) -> String {
 fn page(body: Value, records: Vec<Value>) -> Page {
     let mut table = Table::new(&[
         Column::new("name", "name"),
-        Column::new("architecture", "architecture"),
-        Column::new("parameters", "parameters"),
+        Column::new("architecture", "architecture").yielding(),
+        Column::new("parameters", "parameters").yielding(),
         Column::new("quantisation", "quantisation"),
         Column::new("context_length", "context"),
         Column::new("size_bytes", "size"),
-        Column::new("imported_at", "imported"),
-        Column::new("used_by", "used by"),
+        Column::new("imported_at", "imported").yielding(),
+        Column::new("used_by", "used by").wrapping(),
         Column::programs("chat_template"),
         Column::programs("embedding"),
         Column::programs("sha256"),

@@ -27,7 +27,7 @@ const READY_WITHIN: Duration = Duration::from_secs(600);
 pub(crate) async fn run(context: &Context, wanted: &Run) -> Result<(), Failure> {
     // What a person can get wrong is checked before anything is started.
     let path = model::importable(&wanted.file)?;
-    let engine = engine(&wanted.engine)?;
+    let engine = engine(wanted.engine.as_deref(), &wanted.args)?;
     let ensured = ensure_node(context).await?;
     let outcome = session(context, &ensured.node, wanted, &path, &engine).await;
     ensured.release(context).await;
@@ -62,7 +62,7 @@ async fn prepare(
     let row = model::import(context, node, path, wanted.name.as_deref()).await?;
     let model = text(&row, "/name").to_owned();
     let id = match runtime_of(node, &model).await? {
-        Some(id) if engine_was_named(wanted) => {
+        Some(id) if wanted.engine.is_some() || !wanted.args.is_empty() => {
             context.screen.note(&format!("runtime {id} serves {model} already and keeps its own engine"));
             id
         }
@@ -71,10 +71,6 @@ async fn prepare(
     };
     settle(context, node, Move::Start, &id, READY_WITHIN).await?;
     Ok(id)
-}
-
-fn engine_was_named(wanted: &Run) -> bool {
-    !wanted.engine.is_empty()
 }
 
 async fn runtime_of(node: &Node, model: &str) -> Result<Option<String>, ClientError> {
@@ -106,10 +102,10 @@ async fn add(
 }
 
 /// The engine's program and arguments.
-fn engine(named: &[String]) -> Result<Vec<String>, Failure> {
-    let (program, args) = match named.split_first() {
-        Some((program, args)) => (named_program(program)?, args),
-        None => (found_program()?, named),
+fn engine(named: Option<&str>, args: &[String]) -> Result<Vec<String>, Failure> {
+    let program = match named {
+        Some(program) => named_program(program)?,
+        None => found_program()?,
     };
     if !args.is_empty() {
         return Ok(std::iter::once(program).chain(args.iter().cloned()).collect());
@@ -183,11 +179,11 @@ mod tests {
     fn an_engine_that_is_named_is_used_with_its_own_arguments() {
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         assert_eq!(
-            engine(&words(&["/bin/sh", "-c", "{model}"])).unwrap(),
+            engine(Some("/bin/sh"), &words(&["-c", "{model}"])).unwrap(),
             words(&["/bin/sh", "-c", "{model}"])
         );
-        assert_eq!(engine(&words(&["/bin/sh"])).unwrap()[1..], words(&ENGINE_ARGS));
-        assert_eq!(engine(&words(&["/nowhere/engine"])).unwrap_err().exit(), Exit::Failed);
-        assert_eq!(engine(&words(&["no-such-engine-anywhere"])).unwrap_err().exit(), Exit::Failed);
+        assert_eq!(engine(Some("/bin/sh"), &[]).unwrap()[1..], words(&ENGINE_ARGS));
+        assert_eq!(engine(Some("/nowhere/engine"), &[]).unwrap_err().exit(), Exit::Failed);
+        assert_eq!(engine(Some("no-such-engine-anywhere"), &[]).unwrap_err().exit(), Exit::Failed);
     }
 }

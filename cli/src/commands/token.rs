@@ -56,11 +56,11 @@ fn page(body: Value) -> Page {
     let mut table = Table::new(&[
         Column::new("id", "id"),
         Column::new("name", "name"),
-        Column::new("scopes", "scopes"),
+        Column::new("scopes", "scopes").wrapping(),
         Column::people("state"),
-        Column::new("created_at", "created"),
+        Column::new("created_at", "created").yielding(),
         Column::new("expires_at", "expires"),
-        Column::new("last_used_at", "last used"),
+        Column::new("last_used_at", "last used").yielding(),
         Column::programs("revoked_at"),
     ]);
     let records = list(&body, "/tokens").to_vec();

@@ -8,18 +8,13 @@ use serde_json::Value;
 use super::table::{Audience, Cell, Table};
 use crate::failure::{Exit, Failure};
 
-/// `--output`.
+/// `--output`: for people (`table`), or in the shape of the HTTP API (`json`, `yaml`), or row by row (`csv`, `ndjson`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// For people
     Table,
-    /// The shape of the HTTP API
     Json,
-    /// The same as YAML
     Yaml,
-    /// One line per row, the first names the columns
     Csv,
-    /// One JSON object per line
     Ndjson,
 }
 

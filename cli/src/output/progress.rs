@@ -21,7 +21,7 @@ impl Progress {
         let what = printable(what);
         let bar = style.redraws_progress().then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            let template = "{msg} {bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+            let template = "{msg} {bar:30} {decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} left";
             if let Ok(form) = ProgressStyle::with_template(template) {
                 bar.set_style(form.progress_chars(if style.unicode {
                     "█▉▊▋▌▍▎▏ "

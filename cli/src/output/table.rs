@@ -5,7 +5,7 @@
 
 use arw_actors::moment::WallTime;
 use comfy_table::presets;
-use comfy_table::{CellAlignment, Color, ContentArrangement};
+use comfy_table::{CellAlignment, Color, ColumnConstraint, ContentArrangement};
 
 use super::human;
 use super::style::{Style, Tone};
@@ -43,21 +43,36 @@ pub(crate) struct Column {
     /// For people: `size`.
     pub(crate) title: &'static str,
     pub(crate) audience: Audience,
+    /// Left out where the terminal is too narrow for everything.
+    yields: bool,
+    /// Free text that may be broken into lines; other columns keep their words whole.
+    wraps: bool,
 }
 
 impl Column {
     pub(crate) const fn new(key: &'static str, title: &'static str) -> Self {
-        Self { key, title, audience: Audience::Everyone }
+        Self { key, title, audience: Audience::Everyone, yields: false, wraps: false }
     }
 
     pub(crate) const fn people(title: &'static str) -> Self {
-        Self { key: title, title, audience: Audience::People }
+        Self { audience: Audience::People, ..Self::new(title, title) }
     }
 
     pub(crate) const fn programs(key: &'static str) -> Self {
-        Self { key, title: key, audience: Audience::Programs }
+        Self { audience: Audience::Programs, ..Self::new(key, key) }
+    }
+
+    pub(crate) const fn yielding(self) -> Self {
+        Self { yields: true, ..self }
+    }
+
+    pub(crate) const fn wrapping(self) -> Self {
+        Self { wraps: true, ..self }
     }
 }
+
+/// Narrower than this, wrapped text is a column of syllables.
+const WRAPPED_WIDTH_MIN: usize = 16;
 
 /// Rows of cells in columns; each row has one cell per column.
 #[derive(Clone, Debug)]
@@ -86,35 +101,67 @@ impl Table {
     }
 
     fn aligned(&self, style: &Style, now: WallTime) -> String {
+        let width = style.terminal_size().map(|(width, _)| width);
+        let (columns, fits) = self.fitting(width.map(usize::from), now);
         let mut table = comfy_table::Table::new();
         table.load_style(presets::NOTHING);
-        match style.terminal_size() {
-            Some((width, _)) => {
-                table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
-            }
-            None => {
-                table.set_content_arrangement(ContentArrangement::Disabled);
-            }
-        }
+        match width {
+            Some(width) => table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width),
+            None => table.set_content_arrangement(ContentArrangement::Disabled),
+        };
         if style.colour {
             table.enforce_styling();
         } else {
             table.force_no_tty();
         }
-        table.set_header(self.shown().map(|(index, column)| {
-            let title = comfy_table::Cell::new(column.title.to_uppercase());
-            if self.is_numeric(index) { title.set_alignment(CellAlignment::Right) } else { title }
+        table.set_header(columns.iter().map(|index| {
+            let title = comfy_table::Cell::new(self.columns[*index].title.to_uppercase());
+            if self.is_numeric(*index) { title.set_alignment(CellAlignment::Right) } else { title }
         }));
         for row in &self.rows {
-            table.add_row(self.shown().filter_map(|(index, _)| row.get(index).map(|cell| drawn(cell, now))));
+            table.add_row(columns.iter().filter_map(|index| row.get(*index).map(|cell| drawn(cell, now))));
         }
-        // The first column starts at the edge, as `ls` and `ps` do.
-        if let Some(column) = table.column_mut(0) {
-            column.set_padding((0, 1));
+        for (place, index) in columns.iter().enumerate() {
+            let Some(column) = table.column_mut(place) else { continue };
+            // The first column starts at the edge, as `ls` and `ps` do.
+            if place == 0 {
+                column.set_padding((0, 1));
+            }
+            if fits && !self.columns[*index].wraps {
+                column.set_constraint(ColumnConstraint::ContentWidth);
+            }
         }
         let mut text = table.trim_fmt();
         text.push('\n');
         text
+    }
+
+    /// The columns that are drawn: all of them, or without those that yield where the terminal is too narrow; and whether
+    /// they fit then without breaking words.
+    fn fitting(&self, width: Option<usize>, now: WallTime) -> (Vec<usize>, bool) {
+        let mut columns: Vec<usize> = self.shown().map(|(index, _)| index).collect();
+        let Some(width) = width else { return (columns, true) };
+        while columns.iter().map(|index| self.least_width(*index, now)).sum::<usize>() > width {
+            // The last one that yields goes first.
+            let Some(place) = columns.iter().rposition(|index| self.columns[*index].yields) else {
+                return (columns, false);
+            };
+            columns.remove(place);
+        }
+        (columns, true)
+    }
+
+    /// With the space to its neighbours.
+    fn least_width(&self, index: usize, now: WallTime) -> usize {
+        const SPACES: usize = 2;
+        let column = &self.columns[index];
+        let title = column.title.len();
+        if column.wraps {
+            return title.max(WRAPPED_WIDTH_MIN) + SPACES;
+        }
+        let cells = self.rows.iter().filter_map(|row| row.get(index));
+        cells.map(|cell| cell_text(cell, now).chars().count()).chain([title]).max().unwrap_or_default()
+            + SPACES
     }
 
     fn plain_lines(&self, now: WallTime) -> String {
@@ -194,6 +241,16 @@ mod tests {
     fn columns_line_up_and_numbers_stand_right() {
         let text = sample().text(&Style::PLAIN, now());
         assert_eq!(text, "NAME        SIZE  IMPORTED\na          98 MB  3 s ago\nlong name    5 B  -\n");
+    }
+
+    #[test]
+    fn a_narrow_terminal_loses_columns_that_yield_and_nothing_else() {
+        let mut table = sample();
+        assert_eq!(table.fitting(Some(20), now()), (vec![0, 1, 3], false), "nothing yields");
+        table.columns[1] = table.columns[1].yielding();
+        assert_eq!(table.fitting(Some(28), now()), (vec![0, 1, 3], true));
+        assert_eq!(table.fitting(Some(27), now()), (vec![0, 3], true));
+        assert_eq!(table.fitting(None, now()), (vec![0, 1, 3], true));
     }
 
     #[test]

@@ -206,7 +206,7 @@ fn run_uses_the_runtime_that_serves_the_model_already() {
     run(
         gateway::arw(
             gateway.state_dir.path(),
-            &["run", "m.gguf", "--once", "hi", "--engine", "/bin/sh", "-c", "x"],
+            &["run", "m.gguf", "--once", "hi", "--engine", "/bin/sh", "--", "-c", "x"],
         ),
         "",
     )

@@ -134,7 +134,7 @@ impl<'s> Watch<'s> {
         self.entered = true;
         let shown = if lines.len() > rows { rows - 1 } else { lines.len() };
         for line in &lines[..shown] {
-            frame.push_str(&format!("{line}{CLEAR_LINE}\r\n"));
+            frame.push_str(&format!("{line}{CLEAR_LINE}\n"));
         }
         if shown < lines.len() {
             frame.push_str(&format!(

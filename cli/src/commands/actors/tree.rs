@@ -105,7 +105,7 @@ const COLUMNS: [Column; 17] = [
     Column::people("mailbox"),
     Column::people("handling"),
     Column::people("restarts"),
-    Column::people("last exit"),
+    Column::people("last exit").wrapping(),
     Column::programs("kind"),
     Column::programs("since"),
     Column::programs("mailbox_depth"),
