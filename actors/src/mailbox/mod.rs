@@ -1,1 +1,29 @@
-//! To come.
+//! Actors, their bounded mailboxes and the handles through which everyone talks to them.
+//!
+//! Owns the path of a message from [`Handle`] to [`Actor::handle`]: bound, order, deadlines, kept messages, counters, dead
+//! letters. Refuses to decide what happens after an exit: that is [`crate::supervision`].
+//!
+//! A [`Handle`] stays valid across restarts: queued messages wait for the next incarnation, the message that was being
+//! handled fails its asker with [`AskError::Crashed`].
+
+mod actor;
+mod message;
+
+mod handle;
+mod inbox;
+
+mod context;
+mod driver;
+
+mod dead_letters;
+mod deadline;
+
+pub use actor::{Actor, Fault};
+pub use context::Context;
+pub use dead_letters::{DeadLetter, DeadLetterCounts, DeadLetterReason, DeadLetters};
+pub use deadline::Deadlines;
+pub use handle::{AskError, Down, Handle, MonitorGuard, Refused, RefusedReason};
+pub use message::{Message, Reply};
+
+pub(crate) use driver::{Resident, ResidentArgs};
+pub(crate) use inbox::{Control, Core, CoreOptions, Probe};

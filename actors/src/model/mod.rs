@@ -1,1 +1,19 @@
-//! To come.
+//! Model files: what they are, where they lie, and whether they fit.
+//!
+//! Owns the content-addressed store under `models/` ([`store`]), the reading and checking of GGUF headers ([`gguf`]) and the
+//! estimate of the memory that a model needs ([`fit`]). Refuses to know which runtime uses a model and how it is served.
+//! Everything here blocks: callers run it on a blocking thread.
+
+pub mod gguf;
+pub mod record;
+
+pub mod store;
+
+pub mod fit;
+
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
+
+pub use gguf::{GgufError, GgufHeader};
+pub use record::{ModelHash, ModelRecord};
+pub use store::{ImportError, ImportProgress, ModelStore};

@@ -1,1 +1,31 @@
-//! To come.
+//! Who restarts whom, how often, and what happens when that is not enough.
+//!
+//! Owns child specs, restart budgets, the [`machine`] that decides and the actor that carries it out, and [`ActorSystem`].
+//! Refuses to know what any actor does.
+
+mod exit;
+
+pub mod budget;
+pub mod machine;
+
+mod spec;
+
+mod child;
+mod supervisor;
+
+mod panics;
+mod system;
+
+pub use budget::{Backoff, RestartBudget, RestartLimits};
+pub use exit::ExitReason;
+pub use machine::{AutoShutdown, OnExhausted, Quarantine, Restart, Strategy};
+pub use panics::install_panic_hook;
+pub use spec::{ActorSpec, AddChildError, ChildSpec, Shutdown, SupervisorSpec};
+pub use supervisor::SupervisorHandle;
+pub use system::{ActorSystem, RestartEvent, RestartHistory, StartSystemError, SupervisionObserver};
+
+pub(crate) use panics::take_panic_location;
+pub(crate) use system::SystemShared;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,338 @@
+//! What can happen on a node, as typed values.
+//!
+//! Owns the events, their stable kinds and what each is about. The sentence for people is in `message.rs`.
+//! Refuses to know numbers, times of writing and storage.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::moment::WallTime;
+
+/// How much an event matters to the person who runs the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Part of normal life.
+    Info,
+    /// Healed by itself, or works with less than it should.
+    Warning,
+    /// Someone has to act.
+    Error,
+}
+
+impl Severity {
+    /// The stable word: `info`, `warning`, `error`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+
+    /// The reverse of [`Severity::as_str`]; a word that this program does not know counts as a warning.
+    pub(super) fn from_word(word: &str) -> Self {
+        match word {
+            "info" => Self::Info,
+            "error" => Self::Error,
+            _ => Self::Warning,
+        }
+    }
+}
+
+/// Something that happened on this node.
+///
+/// `path` is an actor's path (`node/runtimes/runtime/smollm2`), `id` a runtime's or token's id. Kinds and field names are
+/// part of the HTTP contract and of old journals: new ones may be added, none is renamed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "data", rename_all = "snake_case")]
+#[expect(
+    missing_docs,
+    reason = "the fields repeat the names of the read models, which spec/http.md explains"
+)]
+pub enum Event {
+    /// The node runs. `clean` tells whether the process before it ended in order.
+    NodeStarted { id: String, name: String, incarnation: u64, version: String, pid: u32, clean: bool },
+    /// The node ends in order.
+    NodeStopping { reason: String },
+
+    /// An actor ended in an unplanned way.
+    ActorCrashed { path: String, reason: String, detail: String, handling: Option<String> },
+    /// An actor runs again. Restart windows are rebuilt from these records, so runtimes write one too.
+    ActorRestarted {
+        path: String,
+        reason: String,
+        detail: String,
+        used: u32,
+        max: u32,
+        window_s: u64,
+        at: WallTime,
+    },
+    /// An actor used up its restarts and waits for a trial.
+    ActorQuarantined {
+        path: String,
+        reason: String,
+        detail: String,
+        used: u32,
+        max: u32,
+        window_s: u64,
+        retry_at: Option<WallTime>,
+    },
+    /// An actor came back from its quarantine.
+    ActorRecovered { path: String },
+    /// A supervisor used up its restarts and gave the failure to its own supervisor.
+    ActorEscalated {
+        path: String,
+        to: String,
+        reason: String,
+        detail: String,
+        used: u32,
+        max: u32,
+        window_s: u64,
+    },
+    /// Messages reached nobody; written in batches, not for each message.
+    DeadLetters { path: String, reason: String, count: u64 },
+
+    /// A runtime is known from now on.
+    RuntimeAdded { id: String, adapter: String, model: Option<String> },
+    /// A runtime is forgotten.
+    RuntimeRemoved { id: String },
+    /// A runtime moved on in its life.
+    RuntimeStateChanged { id: String, from: String, to: String, reason: Option<String>, hint: Option<String> },
+    /// A runtime's program ended. `log_tail` holds the last lines that it printed.
+    RuntimeExited {
+        id: String,
+        pid: Option<u32>,
+        cause: String,
+        detail: String,
+        hint: Option<String>,
+        restarts_used: u32,
+        restarts_max: u32,
+        log_tail: Vec<String>,
+    },
+    /// A runtime used up its restarts and waits for a trial.
+    RuntimeQuarantined {
+        id: String,
+        reason: String,
+        hint: Option<String>,
+        used: u32,
+        max: u32,
+        window_s: u64,
+        retry_at: Option<WallTime>,
+    },
+    /// A runtime serves again after a failure, `down_ms` later.
+    RuntimeRecovered { id: String, down_ms: u64 },
+    /// A program that an earlier node process had left running was ended.
+    OrphanEnded { id: String, pid: u32 },
+    /// A program that an earlier node process had left running could not be ended.
+    OrphanLeft { detail: String },
+
+    /// A model file was taken in.
+    ModelImported { name: String, sha256: String, size_bytes: u64 },
+    /// A model file was given up.
+    ModelRemoved { name: String, sha256: String },
+
+    /// A token was made.
+    TokenCreated { id: String, name: String, scopes: Vec<String>, expires_at: Option<WallTime> },
+    /// A token is refused from now on.
+    TokenRevoked { id: String, name: String },
+
+    /// Events cannot be written; the newest stay in memory.
+    JournalDegraded { reason: String },
+    /// Events are written again; `lost` of them never were.
+    JournalRecovered { lost: u64, degraded_ms: u64 },
+
+    /// A row that a newer program wrote: readable, not understood.
+    #[serde(skip)]
+    Unknown { kind: String, severity: Severity, subject: String, message: String, data: Value },
+}
+
+impl Event {
+    /// The stable word for what happened, for example `actor_restarted`.
+    #[must_use]
+    pub fn kind(&self) -> &str {
+        match self {
+            Self::NodeStarted { .. } => "node_started",
+            Self::NodeStopping { .. } => "node_stopping",
+            Self::ActorCrashed { .. } => "actor_crashed",
+            Self::ActorRestarted { .. } => ACTOR_RESTARTED,
+            Self::ActorQuarantined { .. } => "actor_quarantined",
+            Self::ActorRecovered { .. } => "actor_recovered",
+            Self::ActorEscalated { .. } => "actor_escalated",
+            Self::DeadLetters { .. } => "dead_letters",
+            Self::RuntimeAdded { .. } => "runtime_added",
+            Self::RuntimeRemoved { .. } => "runtime_removed",
+            Self::RuntimeStateChanged { .. } => "runtime_state_changed",
+            Self::RuntimeExited { .. } => "runtime_exited",
+            Self::RuntimeQuarantined { .. } => "runtime_quarantined",
+            Self::RuntimeRecovered { .. } => "runtime_recovered",
+            Self::OrphanEnded { .. } => "orphan_ended",
+            Self::OrphanLeft { .. } => "orphan_left",
+            Self::ModelImported { .. } => "model_imported",
+            Self::ModelRemoved { .. } => "model_removed",
+            Self::TokenCreated { .. } => "token_created",
+            Self::TokenRevoked { .. } => "token_revoked",
+            Self::JournalDegraded { .. } => "journal_degraded",
+            Self::JournalRecovered { .. } => "journal_recovered",
+            Self::Unknown { kind, .. } => kind,
+        }
+    }
+
+    /// How much it matters.
+    #[must_use]
+    pub fn severity(&self) -> Severity {
+        match self {
+            Self::NodeStarted { clean: false, .. }
+            | Self::ActorCrashed { .. }
+            | Self::ActorRestarted { .. }
+            | Self::DeadLetters { .. }
+            | Self::OrphanEnded { .. } => Severity::Warning,
+            Self::ActorQuarantined { .. }
+            | Self::ActorEscalated { .. }
+            | Self::RuntimeQuarantined { .. }
+            | Self::OrphanLeft { .. }
+            | Self::JournalDegraded { .. } => Severity::Error,
+            Self::RuntimeStateChanged { to, .. } => match to.as_str() {
+                "quarantined" | "failed" => Severity::Error,
+                "backoff" | "degraded" => Severity::Warning,
+                _ => Severity::Info,
+            },
+            Self::RuntimeExited { cause, .. } => match cause.as_str() {
+                "stopped" | "finished" => Severity::Info,
+                _ => Severity::Warning,
+            },
+            Self::JournalRecovered { lost, .. } => {
+                if *lost > 0 {
+                    Severity::Warning
+                } else {
+                    Severity::Info
+                }
+            }
+            Self::NodeStarted { clean: true, .. }
+            | Self::NodeStopping { .. }
+            | Self::ActorRecovered { .. }
+            | Self::RuntimeAdded { .. }
+            | Self::RuntimeRemoved { .. }
+            | Self::RuntimeRecovered { .. }
+            | Self::ModelImported { .. }
+            | Self::ModelRemoved { .. }
+            | Self::TokenCreated { .. }
+            | Self::TokenRevoked { .. } => Severity::Info,
+            Self::Unknown { severity, .. } => *severity,
+        }
+    }
+
+    /// What it is about: an actor's path, a runtime's id, a model's name, a token's id, `node` or `journal`.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        match self {
+            Self::NodeStarted { .. } | Self::NodeStopping { .. } | Self::OrphanLeft { .. } => "node",
+            Self::ActorCrashed { path, .. }
+            | Self::ActorRestarted { path, .. }
+            | Self::ActorQuarantined { path, .. }
+            | Self::ActorRecovered { path }
+            | Self::ActorEscalated { path, .. }
+            | Self::DeadLetters { path, .. } => path,
+            Self::RuntimeAdded { id, .. }
+            | Self::RuntimeRemoved { id }
+            | Self::RuntimeStateChanged { id, .. }
+            | Self::RuntimeExited { id, .. }
+            | Self::RuntimeQuarantined { id, .. }
+            | Self::RuntimeRecovered { id, .. }
+            | Self::OrphanEnded { id, .. }
+            | Self::TokenCreated { id, .. }
+            | Self::TokenRevoked { id, .. } => id,
+            Self::ModelImported { name, .. } | Self::ModelRemoved { name, .. } => name,
+            Self::JournalDegraded { .. } | Self::JournalRecovered { .. } => "journal",
+            Self::Unknown { subject, .. } => subject,
+        }
+    }
+
+    /// The fields as JSON, without the kind.
+    #[must_use]
+    pub fn data(&self) -> Value {
+        if let Self::Unknown { data, .. } = self {
+            return data.clone();
+        }
+        match serde_json::to_value(self) {
+            Ok(Value::Object(mut object)) => object.remove("data").unwrap_or_else(empty),
+            Ok(_) | Err(_) => empty(),
+        }
+    }
+
+    /// Reads an event back from its stored parts. What this program does not understand becomes [`Event::Unknown`].
+    pub(super) fn from_parts(kind: &str, severity: &str, subject: &str, message: &str, data: &str) -> Self {
+        let data: Value = serde_json::from_str(data).unwrap_or_else(|_| Value::String(data.to_owned()));
+        let tagged = serde_json::json!({"kind": kind, "data": data});
+        serde_json::from_value(tagged).unwrap_or_else(|_| Self::Unknown {
+            kind: kind.to_owned(),
+            severity: Severity::from_word(severity),
+            subject: subject.to_owned(),
+            message: message.to_owned(),
+            data,
+        })
+    }
+
+    /// The same event with long texts cut, so that events that wait in memory stay small.
+    pub(super) fn bounded(mut self) -> Self {
+        match &mut self {
+            Self::RuntimeExited { detail, hint, log_tail, .. } => {
+                let surplus = log_tail.len().saturating_sub(LOG_LINES_MAX);
+                log_tail.drain(..surplus);
+                log_tail.iter_mut().for_each(|line| cut(line, LOG_LINE_BYTES_MAX));
+                cut(detail, TEXT_BYTES_MAX);
+                hint.iter_mut().for_each(|hint| cut(hint, TEXT_BYTES_MAX));
+            }
+            Self::ActorCrashed { detail, .. }
+            | Self::ActorRestarted { detail, .. }
+            | Self::ActorQuarantined { detail, .. }
+            | Self::ActorEscalated { detail, .. }
+            | Self::OrphanLeft { detail } => cut(detail, TEXT_BYTES_MAX),
+            Self::RuntimeStateChanged { reason, hint, .. } => {
+                reason.iter_mut().chain(hint).for_each(|text| cut(text, TEXT_BYTES_MAX));
+            }
+            Self::RuntimeQuarantined { reason, hint, .. } => {
+                cut(reason, TEXT_BYTES_MAX);
+                hint.iter_mut().for_each(|hint| cut(hint, TEXT_BYTES_MAX));
+            }
+            Self::NodeStopping { reason }
+            | Self::JournalDegraded { reason }
+            | Self::DeadLetters { reason, .. } => cut(reason, TEXT_BYTES_MAX),
+            // Names and ids only: bounded where they are made.
+            Self::NodeStarted { .. }
+            | Self::ActorRecovered { .. }
+            | Self::RuntimeAdded { .. }
+            | Self::RuntimeRemoved { .. }
+            | Self::RuntimeRecovered { .. }
+            | Self::OrphanEnded { .. }
+            | Self::ModelImported { .. }
+            | Self::ModelRemoved { .. }
+            | Self::TokenCreated { .. }
+            | Self::TokenRevoked { .. }
+            | Self::JournalRecovered { .. }
+            | Self::Unknown { .. } => {}
+        }
+        self
+    }
+}
+
+/// The kind from which restart windows are rebuilt.
+pub(super) const ACTOR_RESTARTED: &str = "actor_restarted";
+
+/// Enough lines to see why a program died; the log file holds the rest.
+const LOG_LINES_MAX: usize = 20;
+const LOG_LINE_BYTES_MAX: usize = 400;
+/// A reason for people is a sentence or two; a panic may carry more than anyone reads in a list.
+const TEXT_BYTES_MAX: usize = 2_000;
+
+fn empty() -> Value {
+    Value::Object(serde_json::Map::new())
+}
+
+fn cut(text: &mut String, bytes_max: usize) {
+    if text.len() > bytes_max {
+        text.truncate(text.floor_char_boundary(bytes_max));
+        text.push('…');
+    }
+}

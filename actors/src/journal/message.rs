@@ -1,0 +1,162 @@
+//! The sentence that people read for each event: what happened, why, what comes next.
+//!
+//! Owns the wording. Refuses to know anything that is not in the event.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::event::Event;
+use crate::moment::WallTime;
+
+impl Event {
+    /// A plain sentence for people: what happened, why, and what comes next or what to do.
+    #[must_use]
+    pub fn message(&self) -> String {
+        match self {
+            Self::NodeStarted { name, version, clean, .. } => node_started(name, version, *clean),
+            Self::NodeStopping { reason } => format!("The node stops: {}.", bare(reason)),
+            Self::ActorCrashed { path, reason, detail, handling } => {
+                let doing =
+                    handling.as_ref().map(|message| format!(" while handling {message}")).unwrap_or_default();
+                format!("{path} ended{doing}: {}.", cause(reason, detail))
+            }
+            Self::ActorRestarted { path, reason, detail, used, max, window_s, .. } => {
+                let (cause, budget) = (cause(reason, detail), budget(*used, *max, *window_s));
+                format!("{path} was restarted after {cause}. {budget}.")
+            }
+            Self::ActorQuarantined { path, reason, detail, used, max, window_s, retry_at } => {
+                let (cause, budget) = (cause(reason, detail), budget(*used, *max, *window_s));
+                format!("{path} is quarantined after {cause}. {budget}. {}.", next_try(retry_at.as_ref()))
+            }
+            Self::ActorRecovered { path } => format!("{path} works again; its quarantine is over."),
+            Self::ActorEscalated { path, to, reason, detail, used, max, window_s } => {
+                let (cause, budget) = (cause(reason, detail), budget(*used, *max, *window_s));
+                format!("{path} gave up after {cause}. {budget}. {to} decides what happens next.")
+            }
+            Self::DeadLetters { path, reason, count } => {
+                format!("{count} {} to {path} reached nobody: {reason}.", plural(*count, "message"))
+            }
+            Self::OrphanEnded { id, pid } => {
+                format!("Ended process {pid}, which an earlier arw had left running for the runtime {id}.")
+            }
+            Self::OrphanLeft { detail } => orphan_left(bare(detail)),
+            Self::ModelImported { name, size_bytes, .. } => {
+                format!("Imported the model {name} ({}).", size(*size_bytes))
+            }
+            Self::ModelRemoved { name, .. } => format!("Removed the model {name}."),
+            Self::TokenCreated { name, scopes, expires_at, .. } => {
+                token_created(name, scopes, expires_at.as_ref())
+            }
+            Self::TokenRevoked { name, .. } => {
+                format!("Revoked the token {name}; it is refused from now on.")
+            }
+            Self::JournalDegraded { reason } => journal_degraded(bare(reason)),
+            Self::JournalRecovered { lost, degraded_ms } => journal_recovered(*lost, *degraded_ms),
+            Self::Unknown { message, .. } => message.clone(),
+            Self::RuntimeAdded { id, adapter, model } => {
+                let model =
+                    model.as_ref().map(|model| format!(" with the model {model}")).unwrap_or_default();
+                format!("Added the runtime {id} ({adapter}){model}.")
+            }
+            Self::RuntimeRemoved { id } => format!("Removed the runtime {id}."),
+            Self::RuntimeStateChanged { id, from, to, reason, hint } => {
+                let why = reason.as_ref().map(|reason| format!(": {}", bare(reason))).unwrap_or_default();
+                with_hint(format!("{id} is {to} (was {from}){why}."), hint.as_deref())
+            }
+            Self::RuntimeExited { id, pid, cause, detail, hint, restarts_used, restarts_max, .. } => {
+                let text = exited(id, *pid, cause, detail, (*restarts_used, *restarts_max));
+                with_hint(text, hint.as_deref())
+            }
+            Self::RuntimeQuarantined { id, reason, hint, used, max, window_s, retry_at } => {
+                let (budget, next) = (budget(*used, *max, *window_s), next_try(retry_at.as_ref()));
+                with_hint(
+                    format!("{id} is quarantined: {}. {budget}. {next}.", bare(reason)),
+                    hint.as_deref(),
+                )
+            }
+            Self::RuntimeRecovered { id, down_ms } => format!("{id} serves again after {}.", span(*down_ms)),
+        }
+    }
+}
+
+fn exited(id: &str, pid: Option<u32>, cause: &str, detail: &str, (used, max): (u32, u32)) -> String {
+    let pid = pid.map(|pid| format!(" (process {pid})")).unwrap_or_default();
+    let why = if detail.is_empty() { cause.replace('_', " ") } else { bare(detail).to_owned() };
+    let restarts = if max > 0 { format!(" {used} of {max} restarts are used.") } else { String::new() };
+    format!("The program of {id}{pid} ended: {why}.{restarts}")
+}
+
+fn node_started(name: &str, version: &str, clean: bool) -> String {
+    let before = if clean { "" } else { " The process before it had been killed or had crashed." };
+    format!("The node {name} started (arw {version}).{before}")
+}
+
+fn orphan_left(detail: &str) -> String {
+    format!("A process that an earlier arw had left running could not be ended: {detail}. End it by hand.")
+}
+
+fn token_created(name: &str, scopes: &[String], expires_at: Option<&WallTime>) -> String {
+    let end = expires_at.map_or_else(|| "does not expire".to_owned(), |at| format!("expires at {at}"));
+    format!("Created the token {name} ({}); it {end}.", scopes.join(", "))
+}
+
+fn journal_degraded(reason: &str) -> String {
+    format!(
+        "Events cannot be written: {reason}. The newest stay in memory and are written once that is repaired."
+    )
+}
+
+fn journal_recovered(lost: u64, degraded_ms: u64) -> String {
+    let missing = match lost {
+        0 => "none is missing".to_owned(),
+        lost => format!("{lost} {} missing", if lost == 1 { "is" } else { "are" }),
+    };
+    format!("Events are written again after {}; {missing}.", span(degraded_ms))
+}
+
+fn cause(reason: &str, detail: &str) -> String {
+    let reason = reason.replace('_', " ");
+    if detail.is_empty() { reason } else { format!("{reason} ({})", bare(detail)) }
+}
+
+/// The text without a full stop, so that it fits into a sentence.
+fn bare(text: &str) -> &str {
+    text.trim().trim_end_matches('.')
+}
+
+fn budget(used: u32, max: u32, window_s: u64) -> String {
+    format!("{used} of {max} restarts within {} are used", span(window_s.saturating_mul(1000)))
+}
+
+fn next_try(at: Option<&WallTime>) -> String {
+    at.map_or_else(
+        || "Start it by hand once the cause is repaired".to_owned(),
+        |at| format!("The next try is at {at}"),
+    )
+}
+
+fn with_hint(mut text: String, hint: Option<&str>) -> String {
+    if let Some(hint) = hint.map(bare).filter(|hint| !hint.is_empty()) {
+        let _ = write!(text, " What to do: {hint}.");
+    }
+    text
+}
+
+fn plural(count: u64, word: &str) -> String {
+    if count == 1 { word.to_owned() } else { format!("{word}s") }
+}
+
+fn span(millis: u64) -> String {
+    let seconds = Duration::from_millis(millis).as_secs();
+    match seconds {
+        0 => format!("{millis} ms"),
+        1..=119 => format!("{seconds} s"),
+        120..=7199 => format!("{} min", seconds / 60),
+        _ => format!("{} h", seconds / 3600),
+    }
+}
+
+fn size(bytes: u64) -> String {
+    const MEBIBYTE: u64 = 1024 * 1024;
+    if bytes < MEBIBYTE { format!("{bytes} bytes") } else { format!("{} MiB", bytes / MEBIBYTE) }
+}

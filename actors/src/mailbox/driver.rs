@@ -1,0 +1,269 @@
+//! Drives one incarnation of an actor: takes batches from its mailbox and handles them until it ends.
+//!
+//! Runs inside ractor, whose handler stays resident here: ractor keeps life cycle and supervision, the queue is ours. Owns
+//! batch size (a time budget, so that a busy actor cannot starve its neighbours), panics and exit reasons. Refuses to
+//! restart anything.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use ractor::{ActorProcessingErr, ActorRef};
+
+use super::actor::{Actor, Fault};
+use super::context::Context;
+use super::inbox::{Control, Core, Envelope, Took};
+use super::message::Message;
+use crate::supervision::{ExitReason, take_panic_location};
+use crate::tree::Record;
+
+/// One incarnation, as ractor sees it.
+pub(crate) struct Resident<A>(PhantomData<fn() -> A>);
+
+impl<A> Resident<A> {
+    pub(crate) fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+/// What an incarnation starts from.
+pub(crate) struct ResidentArgs<A: Actor> {
+    pub(crate) core: Arc<Core<A::Message>>,
+    pub(crate) args: Arc<A::Args>,
+}
+
+pub(crate) struct ResidentState<A: Actor> {
+    actor: A,
+    context: Context<A::Message>,
+    core: Arc<Core<A::Message>>,
+    batch: VecDeque<Envelope<A::Message>>,
+    pace: Pace,
+}
+
+impl<A: Actor> ractor::Actor for Resident<A> {
+    // ractor's own mailbox carries one message in an incarnation's life: the one that makes its handler resident.
+    type Msg = ();
+    type State = ResidentState<A>;
+    type Arguments = ResidentArgs<A>;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<()>,
+        start: ResidentArgs<A>,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let mut context = Context::new(Arc::clone(&start.core));
+        let started = AssertUnwindSafe(A::start(&start.args, &mut context)).catch_unwind().await;
+        let actor = match started {
+            Ok(Ok(actor)) => actor,
+            Ok(Err(fault)) => return Err(StartFault(fault.into_text()).into()),
+            Err(panic) => return Err(StartFault(panic_text(panic.as_ref())).into()),
+        };
+        Ok(ResidentState { actor, context, core: start.core, batch: VecDeque::new(), pace: Pace::default() })
+    }
+
+    async fn post_start(&self, myself: ActorRef<()>, _: &mut Self::State) -> Result<(), ActorProcessingErr> {
+        myself.cast(()).map_err(Into::into)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<()>,
+        (): (),
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let reason = state.run().await;
+        if !reason.is_abnormal() {
+            state.actor.stopping(&mut state.context).await;
+        }
+        state.core.record.offer_exit(reason);
+        myself.stop(None);
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct StartFault(String);
+
+impl fmt::Display for StartFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartFault {}
+
+impl<A: Actor> ResidentState<A> {
+    async fn run(&mut self) -> ExitReason {
+        let mut just_ran = false;
+        loop {
+            let most = self.pace.batch_max;
+            let took =
+                std::future::poll_fn(|cx| self.core.poll_take(&mut self.batch, most, just_ran, cx)).await;
+            match took {
+                Took::Messages => {}
+                Took::YieldFirst => {
+                    // ractor's loop never yields by itself: without this a busy actor stalls its neighbours.
+                    tokio::task::yield_now().await;
+                    just_ran = false;
+                    continue;
+                }
+                Took::Ended => return self.core.record.exit_offered().unwrap_or(ExitReason::Stop),
+            }
+            if let Some(reason) = self.run_batch().await {
+                return reason;
+            }
+            just_ran = true;
+        }
+    }
+
+    /// Handles the batch in hand. `Some` when the incarnation ends.
+    async fn run_batch(&mut self) -> Option<ExitReason> {
+        let timer = self.pace.begins();
+        let record = Arc::clone(&self.core.record);
+        let handled_before = record.handled();
+        let pending_before = record.pending_nanos();
+        let batch = handle_all(&mut self.actor, &mut self.context, &self.core, &mut self.batch);
+        let outcome = AssertUnwindSafe(batch).catch_unwind().await;
+        let reason = match outcome {
+            Ok(Ok(())) if self.context.wants_stop() => Some(ExitReason::Normal),
+            Ok(Ok(())) => None,
+            Ok(Err(fault)) => Some(self.crashed(fault.into_text())),
+            Err(panic) => Some(self.crashed(panic_text(panic.as_ref()))),
+        };
+        record.batch_ended();
+        self.pace.ended(timer, &record, record.handled() - handled_before, pending_before);
+        self.core.notify_space();
+        reason
+    }
+
+    fn crashed(&self, text: String) -> ExitReason {
+        let while_handling = self.core.record.in_flight_kind();
+        ExitReason::Crash { text: text.into(), while_handling }
+    }
+}
+
+async fn handle_all<A: Actor>(
+    actor: &mut A,
+    context: &mut Context<A::Message>,
+    core: &Core<A::Message>,
+    batch: &mut VecDeque<Envelope<A::Message>>,
+) -> Result<(), Fault> {
+    let batch = PutBack { core, batch };
+    while let Some(envelope) = batch.batch.pop_front() {
+        if envelope.due != 0 && core.system.deadlines.has_fired(envelope.due) {
+            // Its asker has given up and counted it; handling it would be work for nobody.
+            continue;
+        }
+        core.record.begins(envelope.message.kind(), batch.batch.len() + 1);
+        noting_waits(actor.handle(envelope.message, context), &core.record).await?;
+        core.record.handled_one();
+        if context.wants_stop() || core.control() != Control::Run {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Puts what was not handled back at the head of the queue: on a stop, an unwind, a fault and when a kill drops the future.
+struct PutBack<'a, M: Message> {
+    core: &'a Core<M>,
+    batch: &'a mut VecDeque<Envelope<M>>,
+}
+
+impl<M: Message> Drop for PutBack<'_, M> {
+    fn drop(&mut self) {
+        if !self.batch.is_empty() {
+            self.core.put_back(self.batch);
+        }
+    }
+}
+
+/// Notes when a handler begins to wait, so that the tree can show for how long. A handler that never waits costs no clock read.
+async fn noting_waits<F: Future>(handler: F, record: &Record) -> F::Output {
+    let mut handler = std::pin::pin!(handler);
+    let mut waits = false;
+    let output = std::future::poll_fn(|cx| match handler.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(output),
+        Poll::Pending => {
+            if !std::mem::replace(&mut waits, true) {
+                record.wait_begins();
+            }
+            Poll::Pending
+        }
+    })
+    .await;
+    if waits {
+        record.wait_ended();
+    }
+    output
+}
+
+/// How many messages a batch may take, from a time budget and the sampled cost of a message.
+#[derive(Debug)]
+struct Pace {
+    batch_max: usize,
+    batches: u32,
+}
+
+/// A neighbour on the same thread waits at most about this long.
+const BATCH_BUDGET: Duration = Duration::from_micros(100);
+const BATCH_MAX: usize = 256;
+/// Small at first: nothing is known about the handlers' cost yet.
+const BATCH_FIRST: usize = 4;
+/// Timing costs two clock reads; one batch in sixteen keeps them out of the cost of an ask.
+const SAMPLE_EVERY: u32 = 16;
+
+struct BatchTimer {
+    began: Option<tokio::time::Instant>,
+    stands_for: u32,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { batch_max: BATCH_FIRST, batches: 0 }
+    }
+}
+
+impl Pace {
+    fn begins(&mut self) -> BatchTimer {
+        // While handlers are costly (small batches) every batch is timed: the clock is then the smaller part.
+        let stands_for = if self.batch_max <= BATCH_FIRST { 1 } else { SAMPLE_EVERY };
+        self.batches = self.batches.wrapping_add(1);
+        let sampled = self.batches.is_multiple_of(stands_for);
+        BatchTimer { began: sampled.then(tokio::time::Instant::now), stands_for }
+    }
+
+    fn ended(&mut self, timer: BatchTimer, record: &Record, handled: u64, pending_before: u64) {
+        let Some(began) = timer.began else { return };
+        if handled == 0 {
+            return;
+        }
+        let waited = record.pending_nanos() - pending_before;
+        let all = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let busy = all.saturating_sub(waited);
+        record.add_busy(busy.saturating_mul(u64::from(timer.stands_for)));
+        let cost = (busy / handled).max(1);
+        let affordable = u64::try_from(BATCH_BUDGET.as_nanos()).unwrap_or(u64::MAX) / cost;
+        self.batch_max = usize::try_from(affordable).unwrap_or(BATCH_MAX).clamp(1, BATCH_MAX);
+    }
+}
+
+/// The panic's text and, where the hook is installed, its place.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&'static str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a text".to_owned());
+    match take_panic_location() {
+        Some(location) => format!("{text} (at {location})"),
+        None => text,
+    }
+}

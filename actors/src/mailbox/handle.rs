@@ -1,0 +1,283 @@
+//! What everyone holds of an actor.
+//!
+//! Owns [`Handle`] and the typed refusals of tell and ask. Refuses to know the actor behind it.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::dead_letters::DeadLetterReason;
+use super::deadline::DeadlineEntry;
+use super::inbox::{Control, Core, Probe};
+use super::message::{Answer, Message, Reply};
+use crate::supervision::ExitReason;
+use crate::tree::ActorPath;
+
+/// The address of an actor. It stays valid across restarts and is cheap to clone.
+///
+/// See [`crate::mailbox`] for what happens to messages at a restart.
+pub struct Handle<M> {
+    core: Arc<Core<M>>,
+}
+
+impl<M> Clone for Handle<M> {
+    fn clone(&self) -> Self {
+        Self { core: Arc::clone(&self.core) }
+    }
+}
+
+impl<M: Message> fmt::Debug for Handle<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Handle({})", self.path())
+    }
+}
+
+/// A message that was not taken, given back with the reason.
+pub struct Refused<M> {
+    /// The message.
+    pub message: M,
+    /// Why.
+    pub reason: RefusedReason,
+}
+
+impl<M> fmt::Debug for Refused<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Refused({})", self.reason)
+    }
+}
+
+impl<M> fmt::Display for Refused<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "message refused: {}", self.reason)
+    }
+}
+
+impl<M> std::error::Error for Refused<M> {}
+
+/// Why a mailbox refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RefusedReason {
+    /// The mailbox is full.
+    #[error("the mailbox is full")]
+    Overloaded,
+    /// The actor has stopped and will not be started again.
+    #[error("the actor has stopped")]
+    Stopped,
+    /// The actor used up its restart budget and waits for its next trial.
+    #[error("the actor is quarantined after too many restarts")]
+    Quarantined,
+}
+
+/// Why an ask has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// The message was not taken.
+    #[error("ask refused: {0}")]
+    Refused(RefusedReason),
+    /// The deadline passed. The message may be handled later, or be skipped if it had not been begun.
+    #[error("no answer within {0:?}")]
+    Expired(Duration),
+    /// The handler panicked while it had this message in hand. Its effects up to there stand.
+    #[error("the actor crashed while handling the message")]
+    Crashed,
+    /// The actor was killed or stopped with this message in hand or in its queue.
+    #[error("the actor was stopped before it answered")]
+    Stopped,
+    /// The handler ended without an answer.
+    #[error("the actor did not answer")]
+    NoReply,
+}
+
+/// An incarnation of a monitored actor has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Down {
+    /// Which actor.
+    pub path: ActorPath,
+    /// How it ended.
+    pub reason: ExitReason,
+    /// No further incarnation will follow.
+    pub is_final: bool,
+}
+
+/// Ends a monitor when dropped.
+#[must_use = "the monitor ends when this is dropped"]
+pub struct MonitorGuard {
+    end: Option<Box<dyn FnOnce() + Send + Sync>>,
+}
+
+impl fmt::Debug for MonitorGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MonitorGuard")
+    }
+}
+
+impl Drop for MonitorGuard {
+    fn drop(&mut self) {
+        if let Some(end) = self.end.take() {
+            end();
+        }
+    }
+}
+
+impl<M: Message> Handle<M> {
+    pub(crate) fn new(core: Arc<Core<M>>) -> Self {
+        Self { core }
+    }
+
+    /// The actor's place in the tree.
+    #[must_use]
+    pub fn path(&self) -> &ActorPath {
+        self.core.record.path()
+    }
+
+    /// Messages that wait or are in the batch being handled.
+    #[must_use]
+    pub fn depth(&self) -> u32 {
+        self.core.depth()
+    }
+
+    /// Sends without waiting.
+    ///
+    /// # Errors
+    /// The message, with [`RefusedReason::Overloaded`] when the mailbox is full (counted as a dead letter), or why the
+    /// actor takes nothing at all.
+    #[inline]
+    pub fn try_tell(&self, message: M) -> Result<(), Refused<M>> {
+        self.core.push(message, 0).map_err(|(message, reason)| self.refused(message, reason))
+    }
+
+    /// Sends, waiting for space for at most `patience`.
+    ///
+    /// # Errors
+    /// As [`Handle::try_tell`], after `patience` when the mailbox is full.
+    #[inline]
+    pub async fn tell(&self, message: M, patience: Duration) -> Result<(), Refused<M>> {
+        match self.core.push(message, 0) {
+            Ok(()) => Ok(()),
+            Err((message, RefusedReason::Overloaded)) => self.tell_waiting(message, 0, patience).await,
+            Err((message, reason)) => Err(self.refused(message, reason)),
+        }
+    }
+
+    /// Sends a message that carries a [`Reply`] and waits for the answer, for at most `patience` in all. With a full mailbox
+    /// part of that time goes into waiting for space.
+    ///
+    /// ```
+    /// # use arw_actors::mailbox::{Handle, Reply, AskError};
+    /// # use std::time::Duration;
+    /// # enum CounterMessage { Get(Reply<u64>) }
+    /// # arw_actors::message!(CounterMessage { Get });
+    /// async fn read(counter: &Handle<CounterMessage>) -> Result<u64, AskError> {
+    ///     counter.ask(CounterMessage::Get, Duration::from_secs(1)).await
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`AskError`]; it never waits longer than `patience`.
+    pub async fn ask<T>(
+        &self,
+        message: impl FnOnce(Reply<T>) -> M,
+        patience: Duration,
+    ) -> Result<T, AskError> {
+        let (reply, answer) = Reply::pair();
+        let message = message(reply);
+        let kind = message.kind();
+        let due = self.core.system.deadlines.tick_after(patience);
+        match self.core.push(message, due) {
+            Ok(()) => {}
+            Err((message, RefusedReason::Overloaded)) => {
+                self.tell_waiting(message, due, patience)
+                    .await
+                    .map_err(|refused| AskError::Refused(refused.reason))?;
+            }
+            Err((message, reason)) => return Err(AskError::Refused(self.refused(message, reason).reason)),
+        }
+        match (AnswerWithin { core: &self.core, answer, due, entry: None }).await {
+            Some(Ok(Answer::Value(value))) => Ok(value),
+            Some(Ok(Answer::Crashed)) => Err(AskError::Crashed),
+            Some(Err(_)) => Err(match (self.core.closed(), self.core.control()) {
+                (None, Control::Run) => AskError::NoReply,
+                (Some(_), _) | (None, Control::Stop | Control::Killed) => AskError::Stopped,
+            }),
+            None => {
+                self.core.dead_letter(kind, DeadLetterReason::Expired);
+                Err(AskError::Expired(patience))
+            }
+        }
+    }
+
+    /// Calls `tell` at the end of each incarnation, until the guard is dropped; at once when the actor has already ended for
+    /// good. `tell` runs in the supervisor: it must not block (a `try_tell` is meant).
+    pub fn monitor(&self, tell: impl Fn(&Down) + Send + Sync + 'static) -> MonitorGuard {
+        if self.core.closed() == Some(RefusedReason::Stopped) {
+            let reason = self.core.record.last_exit().map_or(ExitReason::Stop, |exit| exit.reason);
+            tell(&Down { path: self.path().clone(), reason, is_final: true });
+            return MonitorGuard { end: None };
+        }
+        let id = self.core.add_monitor(Box::new(tell));
+        let core: Weak<Core<M>> = Arc::downgrade(&self.core);
+        let end = move || {
+            if let Some(core) = core.upgrade() {
+                core.remove_monitor(id);
+            }
+        };
+        MonitorGuard { end: Some(Box::new(end)) }
+    }
+
+    #[cold]
+    fn refused(&self, message: M, reason: RefusedReason) -> Refused<M> {
+        let letter = match reason {
+            RefusedReason::Overloaded => DeadLetterReason::Overloaded,
+            RefusedReason::Stopped | RefusedReason::Quarantined => DeadLetterReason::Stopped,
+        };
+        self.core.dead_letter(message.kind(), letter);
+        Refused { message, reason }
+    }
+
+    #[cold]
+    async fn tell_waiting(&self, message: M, due: u64, patience: Duration) -> Result<(), Refused<M>> {
+        let deadline = tokio::time::Instant::now() + patience;
+        let waiter = self.core.space();
+        let mut message = message;
+        loop {
+            // Registered before the push, or a batch that ends in between would not be noticed.
+            let mut notified = std::pin::pin!(waiter.notified());
+            notified.as_mut().enable();
+            match self.core.push(message, due) {
+                Ok(()) => return Ok(()),
+                Err((refused, RefusedReason::Overloaded)) => message = refused,
+                Err((refused, reason)) => return Err(self.refused(refused, reason)),
+            }
+            if tokio::time::timeout_at(deadline, notified).await.is_err() {
+                return Err(self.refused(message, RefusedReason::Overloaded));
+            }
+        }
+    }
+}
+
+/// An answer, or `None` once the deadline has passed.
+struct AnswerWithin<'a, M, T> {
+    core: &'a Core<M>,
+    answer: oneshot::Receiver<Answer<T>>,
+    due: u64,
+    entry: Option<DeadlineEntry>,
+}
+
+impl<M: Message, T> Future for AnswerWithin<'_, M, T> {
+    type Output = Option<Result<Answer<T>, oneshot::error::RecvError>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        if let Poll::Ready(answer) = Pin::new(&mut this.answer).poll(cx) {
+            return Poll::Ready(Some(answer));
+        }
+        let entry =
+            this.entry.get_or_insert_with(|| this.core.system.deadlines.set(this.due, cx.waker().clone()));
+        if entry.poll_fired(cx.waker()) { Poll::Ready(None) } else { Poll::Pending }
+    }
+}

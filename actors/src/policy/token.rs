@@ -1,0 +1,143 @@
+//! What a token is, and what can be said about one.
+//!
+//! Owns the shapes, the refusals and their words. Refuses to know where tokens are kept.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use super::scope::Scope;
+use super::tokens::TOKENS_MAX;
+use crate::ids::BadName;
+use crate::moment::WallTime;
+use crate::store::WriteError;
+
+/// What is known of a token. Nothing here lets anyone use it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenRow {
+    /// Eight hexadecimal digits; also part of the token's text.
+    pub id: String,
+    /// What the person who made it called it.
+    pub name: String,
+    /// What it may be used for.
+    pub scopes: BTreeSet<Scope>,
+    /// When it was made.
+    pub created_at: WallTime,
+    /// From when on it is refused; `None`: never.
+    pub expires_at: Option<WallTime>,
+    /// When it was last accepted, to the minute.
+    pub last_used_at: Option<WallTime>,
+    /// Since when it is refused.
+    pub revoked_at: Option<WallTime>,
+}
+
+/// The text of a token, `arw_<id>_<secret>`. Its `Debug` shows nothing of the secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TokenText(Arc<str>);
+
+impl TokenText {
+    pub(super) fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself, for the one place that shows or stores it for its owner.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for TokenText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenText(…)")
+    }
+}
+
+/// Whom a token lets in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Granted {
+    /// The token's id.
+    pub id: Arc<str>,
+    /// The token's name.
+    pub name: Arc<str>,
+    /// What it may be used for.
+    pub scopes: Arc<BTreeSet<Scope>>,
+}
+
+impl Granted {
+    /// Whether the token allows what `wanted` stands for.
+    #[must_use]
+    pub fn allows(&self, wanted: Scope) -> bool {
+        self.scopes.iter().any(|scope| scope.includes(wanted))
+    }
+}
+
+/// Why a token is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Refusal {
+    /// There is no such token. The same answer for an unknown id and a wrong secret.
+    #[error("this token is unknown here; create one with `arw token create`")]
+    Unknown,
+    /// It was revoked.
+    #[error("this token was revoked; create another with `arw token create`")]
+    Revoked,
+    /// Its time is over.
+    #[error("this token has expired; create another with `arw token create`")]
+    Expired,
+    /// It has not the form of a token.
+    #[error("this is not a token: it looks like `arw_` + 8 hexadecimal digits + `_` + 64 hexadecimal digits")]
+    Malformed,
+}
+
+/// A token was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// The name breaks the rule.
+    #[error(transparent)]
+    BadName(#[from] BadName),
+    /// The name is kept for the file that the node makes by itself.
+    #[error("the name `{}` is used for the node's own file; choose another", .0)]
+    ReservedName(String),
+    /// A token without scopes could do nothing.
+    #[error(transparent)]
+    NoScope(#[from] NoScope),
+    /// Too many are in use.
+    #[error("{TOKENS_MAX} tokens are in use; revoke some with `arw token revoke`")]
+    TooMany,
+    /// The operating system gives no random bytes.
+    #[error("no random bytes from the operating system: {0}")]
+    NoRandomness(getrandom::Error),
+    /// It could not be stored.
+    #[error("the token was not made: {0}")]
+    NotStored(WriteError),
+}
+
+/// No scope was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a token needs at least one scope: infer, runtime:manage, model:manage, token:manage, state:read or admin"
+)]
+pub struct NoScope;
+
+/// A token was not revoked, or not for good.
+#[derive(Debug, thiserror::Error)]
+pub enum RevokeError {
+    /// There is no such token.
+    #[error("no token has the id `{given}`; known: {}", if .known.is_empty() { "none".to_owned() } else { .known.join(", ") })]
+    Unknown {
+        /// The id that was given.
+        given: String,
+        /// The ids of the tokens in use.
+        known: Vec<String>,
+    },
+    /// It is refused from now on, but a restart of the node would accept it again.
+    #[error(
+        "the token `{id}` is refused from now on, but that could not be stored: {problem}; revoke it again then"
+    )]
+    NotStored {
+        /// The token's id.
+        id: String,
+        /// Why it could not be stored.
+        problem: WriteError,
+    },
+}

@@ -1,0 +1,222 @@
+//! HTTP to engines, over a Unix socket or TCP.
+//!
+//! Owns connections and their reuse. Refuses to know what is asked: probes and the gateway bring whole requests.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, HOST, HeaderValue};
+use http::{Request, Response, Uri};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::launcher::{Endpoint, Secret};
+
+/// Sends requests to engines. Cheap to clone; clones share connections.
+#[derive(Clone, Debug)]
+pub struct EngineClient {
+    client: Client<EngineConnector, Full<Bytes>>,
+}
+
+/// An engine did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The request could not be made for this endpoint.
+    #[error("cannot address the engine: {0}")]
+    BadRequest(#[from] http::Error),
+    /// The key holds bytes that no header may hold.
+    #[error("the engine's key cannot be sent in a header")]
+    BadKey,
+    /// No connection, or it broke before the answer's head.
+    #[error("the engine does not answer: {0}")]
+    NoAnswer(#[from] hyper_util::client::legacy::Error),
+}
+
+impl EngineError {
+    /// No connection came about: the request has had no effect.
+    #[must_use]
+    pub fn is_connect(&self) -> bool {
+        matches!(self, Self::NoAnswer(error) if error.is_connect())
+    }
+}
+
+/// Engines close idle connections themselves sooner or later; a shorter time here avoids racing with that.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+/// A local engine that does not accept within this time is stuck.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// More idle connections than an engine has slots serve nobody.
+const IDLE_PER_ENGINE_MAX: usize = 64;
+
+impl Default for EngineClient {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl EngineClient {
+    /// A client without connections.
+    #[must_use]
+    pub fn new() -> Self {
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(IDLE_PER_ENGINE_MAX)
+            .build(EngineConnector);
+        Self { client }
+    }
+
+    /// Sends `request`, whose URI is a path such as `/v1/models`, and returns as soon as the answer's head is there. Dropping the future or the
+    /// answer's body closes the connection, which tells the engine to stop.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    pub async fn send(
+        &self,
+        endpoint: &Endpoint,
+        secret: Option<&Secret>,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, EngineError> {
+        *request.uri_mut() = endpoint_uri(endpoint, request.uri())?;
+        let headers = request.headers_mut();
+        headers.remove(HOST);
+        headers.insert(HOST, HeaderValue::from_static("localhost"));
+        headers.remove(AUTHORIZATION);
+        if let Some(secret) = secret {
+            let mut value = HeaderValue::from_str(&format!("Bearer {}", secret.reveal()))
+                .map_err(|_| EngineError::BadKey)?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        if let Endpoint::Url(base) = endpoint
+            && let Some(host) = base.authority()
+            && let Ok(value) = HeaderValue::from_str(host.as_str())
+        {
+            headers.insert(HOST, value);
+        }
+        Ok(self.client.request(request).await?)
+    }
+}
+
+/// A Unix socket's path travels as the host, in hexadecimal, so that the pool tells engines apart.
+const UNIX_SCHEME: &str = "unix";
+
+fn endpoint_uri(endpoint: &Endpoint, path: &Uri) -> Result<Uri, http::Error> {
+    let path_and_query = path.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let builder = match endpoint {
+        Endpoint::Unix(socket) => {
+            let host = base16ct::lower::encode_string(socket.as_os_str().as_encoded_bytes());
+            Uri::builder().scheme(UNIX_SCHEME).authority(host)
+        }
+        Endpoint::Tcp(address) => Uri::builder().scheme("http").authority(address.to_string()),
+        Endpoint::Url(base) => {
+            let base_path = base.path().trim_end_matches('/');
+            // A base URL that ends in /v1, as OpenAI clients have it, and a path that begins with it, name it once.
+            let rest = if base_path.ends_with("/v1") {
+                path_and_query.strip_prefix("/v1").unwrap_or(path_and_query)
+            } else {
+                path_and_query
+            };
+            return Uri::builder()
+                .scheme("http")
+                .authority(base.authority().map_or("", http::uri::Authority::as_str))
+                .path_and_query(format!("{base_path}{rest}"))
+                .build();
+        }
+    };
+    builder.path_and_query(path_and_query).build()
+}
+
+#[derive(Clone, Copy, Debug)]
+struct EngineConnector;
+
+impl tower_service::Service<Uri> for EngineConnector {
+    type Response = EngineStream;
+    type Error = std::io::Error;
+    type Future = Pin<Box<dyn Future<Output = std::io::Result<EngineStream>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        Box::pin(async move {
+            tokio::time::timeout(CONNECT_TIMEOUT, connect(&uri))
+                .await
+                .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
+        })
+    }
+}
+
+async fn connect(uri: &Uri) -> std::io::Result<EngineStream> {
+    use std::io::{Error, ErrorKind};
+    let host = uri.host().ok_or_else(|| Error::new(ErrorKind::InvalidInput, "no host"))?;
+    if uri.scheme_str() == Some(UNIX_SCHEME) {
+        let bytes = base16ct::lower::decode_vec(host).map_err(Error::other)?;
+        let path = String::from_utf8(bytes).map_err(Error::other)?;
+        return Ok(EngineStream::Unix(TokioIo::new(UnixStream::connect(path).await?)));
+    }
+    let stream = TcpStream::connect((host.trim_matches(['[', ']']), uri.port_u16().unwrap_or(80))).await?;
+    // Tokens are small writes: they must not wait for each other.
+    stream.set_nodelay(true)?;
+    Ok(EngineStream::Tcp(TokioIo::new(stream)))
+}
+
+#[derive(Debug)]
+enum EngineStream {
+    Unix(TokioIo<UnixStream>),
+    Tcp(TokioIo<TcpStream>),
+}
+
+impl Connection for EngineStream {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl Read for EngineStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl Write for EngineStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

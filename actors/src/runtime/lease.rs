@@ -1,0 +1,192 @@
+//! The right to send one request to a ready engine, and what that request used.
+//!
+//! Owns [`EngineLease`]: while it lives its engine counts as busy, is not evicted and is not unloaded. Refuses to know HTTP.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::Notify;
+
+use super::launcher::{Endpoint, Secret};
+use super::machine::RuntimeState;
+use crate::ids::RuntimeId;
+
+/// The right to send one request. Dropping it frees the slot.
+#[derive(Debug)]
+pub struct EngineLease {
+    pub(crate) runtime: RuntimeId,
+    pub(crate) model: Option<String>,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) secret: Option<Secret>,
+    pub(crate) waited: Duration,
+    pub(crate) meter: Arc<Meter>,
+}
+
+impl EngineLease {
+    /// Which runtime it is.
+    #[must_use]
+    pub fn runtime(&self) -> &RuntimeId {
+        &self.runtime
+    }
+
+    /// The name that the engine knows its model by; `None`: any.
+    #[must_use]
+    pub fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
+    /// Where to send the request.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// The key that the engine demands.
+    #[must_use]
+    pub fn secret(&self) -> Option<&Secret> {
+        self.secret.as_ref()
+    }
+
+    /// How long the request had to wait for the engine.
+    #[must_use]
+    pub fn waited(&self) -> Duration {
+        self.waited
+    }
+
+    /// Counts what the request used. To be called once, also for a request that was broken off, with what is known.
+    pub fn record(&self, usage: &Usage) {
+        self.meter.add(usage);
+    }
+}
+
+impl Drop for EngineLease {
+    fn drop(&mut self) {
+        self.meter.leave();
+    }
+}
+
+/// What one request used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Tokens of the prompt.
+    pub prompt_tokens: u64,
+    /// Of these, tokens that the engine still had in its cache.
+    pub cached_tokens: u64,
+    /// Tokens of the answer.
+    pub completion_tokens: u64,
+    /// The answer was broken off, or the engine did not say: the tokens are what was seen of them.
+    pub is_partial: bool,
+}
+
+/// Everything that a runtime's requests used since the node started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "named like the fields of Usage")]
+pub struct UsageTotals {
+    pub requests: u64,
+    pub prompt_tokens: u64,
+    pub completion_tokens: u64,
+    pub cached_tokens: u64,
+}
+
+/// Counts a runtime's requests in flight and their usage. Shared by its actor and its leases.
+#[derive(Debug, Default)]
+pub(crate) struct Meter {
+    in_flight: AtomicU32,
+    requests: AtomicU64,
+    prompt_tokens: AtomicU64,
+    completion_tokens: AtomicU64,
+    cached_tokens: AtomicU64,
+    left: Notify,
+}
+
+impl Meter {
+    pub(crate) fn enter(&self) {
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn leave(&self) {
+        self.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.left.notify_one();
+    }
+
+    fn add(&self, usage: &Usage) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.prompt_tokens.fetch_add(usage.prompt_tokens, Ordering::Relaxed);
+        self.completion_tokens.fetch_add(usage.completion_tokens, Ordering::Relaxed);
+        self.cached_tokens.fetch_add(usage.cached_tokens, Ordering::Relaxed);
+    }
+
+    /// Requests that hold a lease now.
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Acquire)
+    }
+
+    /// Resolves when a lease was given back since the last call.
+    pub(crate) async fn left(&self) {
+        self.left.notified().await;
+    }
+
+    pub(crate) fn totals(&self) -> UsageTotals {
+        UsageTotals {
+            requests: self.requests.load(Ordering::Relaxed),
+            prompt_tokens: self.prompt_tokens.load(Ordering::Relaxed),
+            completion_tokens: self.completion_tokens.load(Ordering::Relaxed),
+            cached_tokens: self.cached_tokens.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Why a request gets no engine.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AcquireError {
+    /// No runtime serves this model.
+    #[error("no runtime serves `{model}`")]
+    UnknownModel {
+        /// As asked for.
+        model: String,
+        /// Model names and runtime ids that could have been asked for.
+        known: Vec<String>,
+    },
+    /// No model was named, and not exactly one runtime serves.
+    #[error("the request names no model, and {} runtimes serve", known.len())]
+    ModelNotNamed {
+        /// What could have been named.
+        known: Vec<String>,
+    },
+    /// The runtime is not ready, and was not within the wait.
+    #[error("runtime `{}` is {}{}", .0.runtime, .0.state.word(), reason_after(.0))]
+    NotReady(NotReady),
+    /// Too many requests wait already.
+    #[error("{waiting} requests wait for runtime `{runtime}` already")]
+    QueueFull {
+        /// Which runtime.
+        runtime: RuntimeId,
+        /// How many wait.
+        waiting: usize,
+    },
+    /// The node is stopping, or its directory does not answer.
+    #[error("the node does not answer: {0}")]
+    Unavailable(String),
+}
+
+/// Why a runtime is not ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotReady {
+    /// Which runtime.
+    pub runtime: RuntimeId,
+    /// What it is instead.
+    pub state: RuntimeState,
+    /// Why.
+    pub reason: Option<String>,
+    /// What to do.
+    pub hint: Option<String>,
+    /// When trying again makes sense; `None`: not before somebody acts.
+    pub retry_after: Option<Duration>,
+}
+
+fn reason_after(not_ready: &NotReady) -> impl fmt::Display {
+    not_ready.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"))
+}

@@ -1,0 +1,201 @@
+//! What an operator says about a runtime.
+//!
+//! Owns the words that the API, the configuration file and the state folder share, and their checks. Refuses to start anything.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::RuntimeId;
+
+/// How ARW talks to a runtime's program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Adapter {
+    /// llama.cpp's server, or a program with its endpoints: `/health`, `/v1/*`.
+    LlamaCpp,
+    /// Any program. It is ready once it runs; with `{socket}` or `{port}` it may serve `/v1/*` too.
+    Process,
+    /// A server that somebody else runs: its health is watched, its life is not ours.
+    Openai,
+}
+
+impl Adapter {
+    /// The word in JSON and on the command line.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::LlamaCpp => "llama_cpp",
+            Self::Process => "process",
+            Self::Openai => "openai",
+        }
+    }
+}
+
+/// One runtime, as an operator describes it. `POST /runtimes`, `[[runtimes]]` and the state folder have these fields.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuntimeSpec {
+    /// Its name.
+    pub id: RuntimeId,
+    /// How ARW talks to it.
+    pub adapter: Adapter,
+    /// The model that it serves: a name in the model store; for `openai` the name that the other server knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// A word for people; shown, not interpreted.
+    #[serde(default = "default_profile")]
+    pub profile: String,
+    /// Start it with the node. Otherwise it starts on the first request.
+    #[serde(default)]
+    pub auto_start: bool,
+    /// The program: a path, or a name in `PATH`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<PathBuf>,
+    /// Its arguments, with `{model}`, `{port}`, `{socket}` and `{secret}`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// For `openai`: where the server is, for example `http://127.0.0.1:9000/v1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_url: Option<String>,
+    /// For `openai`: the environment variable of the node that holds the key. The key itself is never stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key_env: Option<String>,
+    /// Folders or files that the program may read besides its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_read: Vec<PathBuf>,
+    /// Environment for the program.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Unload after so many seconds without a request; absent: the node's setting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_after_s: Option<u64>,
+    /// Its restart budget; absent: the node's setting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<RestartSpec>,
+}
+
+/// At most `max` restarts within `window_s` seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the type says it")]
+pub struct RestartSpec {
+    pub max: u32,
+    pub window_s: u64,
+}
+
+fn default_profile() -> String {
+    "default".to_owned()
+}
+
+/// A runtime's description does not hold together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadRuntimeSpec {
+    /// A managed runtime needs a program.
+    #[error("adapter `{0}` needs a program: name it after `--`, for example `-- llama-server -m {{model}} --host {{socket}}`")]
+    ProgramMissing(&'static str),
+    /// llama.cpp serves HTTP, and ARW must know where.
+    #[error("adapter `llama_cpp` needs `{{socket}}` or `{{port}}` in the program's arguments, to know where it serves")]
+    NoAddress,
+    /// llama.cpp needs a model.
+    #[error("adapter `llama_cpp` needs a model: import one with `arw model import FILE`, then name it with `--model`")]
+    ModelMissing,
+    /// An external server needs an address.
+    #[error("adapter `openai` needs `base_url`, for example http://127.0.0.1:9000/v1")]
+    BaseUrlMissing,
+    /// The address is not usable.
+    #[error("`{url}` is not a usable base URL: {why}")]
+    BadBaseUrl {
+        /// As given.
+        url: String,
+        /// Why not.
+        why: &'static str,
+    },
+    /// The adapter has no use for this field.
+    #[error("adapter `{adapter}` has no use for `{field}`: leave it out")]
+    Superfluous {
+        /// The adapter.
+        adapter: &'static str,
+        /// The field.
+        field: &'static str,
+    },
+    /// Zero is not a span.
+    #[error("`{0}` must be at least 1")]
+    Zero(&'static str),
+}
+
+/// Arguments that a program may have; the kernel's own limit is far above.
+pub const ARGS_MAX: usize = 1024;
+
+impl RuntimeSpec {
+    /// Checks what can be checked without looking at the machine.
+    ///
+    /// # Errors
+    /// See [`BadRuntimeSpec`].
+    pub fn check(&self) -> Result<(), BadRuntimeSpec> {
+        let adapter = self.adapter.word();
+        if self.restart.is_some_and(|restart| restart.window_s == 0) {
+            return Err(BadRuntimeSpec::Zero("restart.window_s"));
+        }
+        if self.idle_after_s == Some(0) {
+            return Err(BadRuntimeSpec::Zero("idle_after_s"));
+        }
+        if self.adapter == Adapter::Openai {
+            if self.program.is_some() {
+                return Err(BadRuntimeSpec::Superfluous { adapter, field: "program" });
+            }
+            let url = self.base_url.as_deref().ok_or(BadRuntimeSpec::BaseUrlMissing)?;
+            return check_base_url(url);
+        }
+        if self.program.is_none() {
+            return Err(BadRuntimeSpec::ProgramMissing(adapter));
+        }
+        if self.base_url.is_some() {
+            return Err(BadRuntimeSpec::Superfluous { adapter, field: "base_url" });
+        }
+        if self.adapter == Adapter::LlamaCpp {
+            if self.model.is_none() {
+                return Err(BadRuntimeSpec::ModelMissing);
+            }
+            if !self.serves_http() {
+                return Err(BadRuntimeSpec::NoAddress);
+            }
+        }
+        Ok(())
+    }
+
+    /// It has an address to send requests to.
+    #[must_use]
+    pub fn serves_http(&self) -> bool {
+        self.adapter == Adapter::Openai
+            || self.args.iter().any(|arg| arg.contains("{socket}") || arg.contains("{port}"))
+    }
+
+    /// ARW starts and ends its program.
+    #[must_use]
+    pub fn is_managed(&self) -> bool {
+        self.adapter != Adapter::Openai
+    }
+
+    /// Its own time to idle.
+    #[must_use]
+    pub fn idle_after(&self) -> Option<Duration> {
+        self.idle_after_s.map(Duration::from_secs)
+    }
+}
+
+fn check_base_url(url: &str) -> Result<(), BadRuntimeSpec> {
+    let bad = |why| Err(BadRuntimeSpec::BadBaseUrl { url: url.to_owned(), why });
+    let Ok(uri) = url.parse::<http::Uri>() else { return bad("it is not a URL") };
+    match uri.scheme_str() {
+        Some("http") if uri.authority().is_none_or(|host| host.as_str().contains('@')) => {
+            bad("name a host, and no user")
+        }
+        Some("http") if uri.query().is_some() => bad("a base URL has no query"),
+        Some("http") => Ok(()),
+        Some("https") => bad("https is not supported yet: put a local proxy in front of it"),
+        Some(_) | None => bad("it must begin with http://"),
+    }
+}

@@ -1,0 +1,655 @@
+//! Carries out what the [`SupervisorMachine`] decides.
+//!
+//! Owns the running incarnations of one supervisor's children and the traps of ractor around them: an exit event comes before the
+//! actor's state is dropped (so its task is awaited), a start runs in its caller (so a slow one runs beside), a supervisor's own end
+//! kills its children (so they are stopped first). Refuses to decide.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use parking_lot::Mutex;
+use ractor::{ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::AbortHandle;
+use tracing::{error, warn};
+
+use super::budget::RestartBudget;
+use super::child::{Child, Running};
+use super::exit::ExitReason;
+use super::machine::{
+    ChildKey, OnExhausted, SupervisorAction, SupervisorEvent, SupervisorMachine, SupervisorRules,
+};
+use super::spec::{ActorSpec, AddChildError, ChildSpec, Shutdown};
+use super::system::{RestartEvent, SystemShared};
+use crate::mailbox::{Actor, Handle};
+use crate::moment::Moment;
+use crate::tree::{ActorPath, ActorState, Record};
+
+/// Adds, restarts and removes children of a running supervisor. Valid across the supervisor's restarts.
+#[derive(Clone)]
+pub struct SupervisorHandle {
+    port: Arc<SupervisorPort>,
+}
+
+/// Where a supervisor's current incarnation is reached.
+pub(crate) struct SupervisorPort {
+    system: Arc<SystemShared>,
+    path: ActorPath,
+    current: Mutex<Option<ActorRef<SupervisorMessage>>>,
+    /// ractor's own mailboxes have no bound; this is the bound for commands.
+    permits: Arc<Semaphore>,
+    /// Records of children that were added while it ran.
+    added: Mutex<Vec<Arc<Record>>>,
+}
+
+const COMMANDS_MAX: usize = 1024;
+
+pub(crate) enum SupervisorMessage {
+    StartDone(ChildKey, Result<Running, Arc<str>>),
+    Gone(ChildKey, ActorId, ExitReason),
+    Timer,
+    KillDue(ChildKey, ActorId),
+    AbandonDue(ChildKey, ActorId),
+    Add(Box<ChildSpec>, oneshot::Sender<Result<(), AddChildError>>),
+    Command(Arc<str>, Command, oneshot::Sender<bool>),
+    Stop,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Command {
+    Start,
+    Stop,
+    Remove,
+    Kill,
+}
+
+impl SupervisorPort {
+    pub(crate) fn new(system: Arc<SystemShared>, path: ActorPath) -> Self {
+        Self {
+            system,
+            path,
+            current: Mutex::new(None),
+            permits: Arc::new(Semaphore::new(COMMANDS_MAX)),
+            added: Mutex::default(),
+        }
+    }
+
+    /// `false` when no incarnation runs.
+    pub(crate) fn send(&self, message: SupervisorMessage) -> bool {
+        let current = self.current.lock().clone();
+        current.is_some_and(|current| current.cast(message).is_ok())
+    }
+
+    /// The incarnation has ended: what was added to it while it ran ends with it.
+    pub(crate) fn clear(&self) {
+        *self.current.lock() = None;
+        for record in self.added.lock().drain(..) {
+            self.system.tree.leave(&record);
+        }
+    }
+}
+
+impl fmt::Debug for SupervisorHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SupervisorHandle({})", self.port.path)
+    }
+}
+
+impl SupervisorHandle {
+    pub(crate) fn new(port: Arc<SupervisorPort>) -> Self {
+        Self { port }
+    }
+
+    /// The supervisor's place in the tree.
+    #[must_use]
+    pub fn path(&self) -> &ActorPath {
+        &self.port.path
+    }
+
+    /// Adds an actor at the end of the start order and starts it. It is not kept over a restart of the supervisor itself.
+    ///
+    /// # Errors
+    /// See [`AddChildError`]. After `NoSupervisor` the child may still come up, if the supervisor was only slow.
+    pub async fn add<A: Actor>(
+        &self,
+        spec: ActorSpec<A>,
+        patience: Duration,
+    ) -> Result<Handle<A::Message>, AddChildError> {
+        let add = async {
+            let _permit = self.port.permits.acquire().await.map_err(|_| AddChildError::NoSupervisor)?;
+            let (spec, handle) = spec.mount(&self.port.system, &self.port.path);
+            let (reply, answer) = oneshot::channel();
+            let sent = self.port.send(SupervisorMessage::Add(Box::new(spec), reply));
+            let result = match answer.await {
+                Ok(result) if sent => result,
+                Ok(_) | Err(_) => Err(AddChildError::NoSupervisor),
+            };
+            result.map(|()| handle)
+        };
+        tokio::time::timeout(patience, add).await.unwrap_or(Err(AddChildError::NoSupervisor))
+    }
+
+    /// Starts a child that is stopped, or tries a quarantined one now. `false` when there is no such child.
+    pub async fn start(&self, id: &str, patience: Duration) -> bool {
+        self.command(id, Command::Start, patience).await
+    }
+
+    /// Stops a child and leaves it so. Resolves when the stop has begun; `false` when there is no such child.
+    pub async fn stop(&self, id: &str, patience: Duration) -> bool {
+        self.command(id, Command::Stop, patience).await
+    }
+
+    /// Stops a child and forgets it. Resolves when the stop has begun; `false` when there is no such child.
+    pub async fn remove(&self, id: &str, patience: Duration) -> bool {
+        self.command(id, Command::Remove, patience).await
+    }
+
+    /// Kills a child's incarnation, as a failure: its restart rules decide what follows. `false` when there is no such child.
+    pub async fn kill(&self, id: &str, patience: Duration) -> bool {
+        self.command(id, Command::Kill, patience).await
+    }
+
+    /// Asks it to stop its children in reverse order and then itself.
+    pub(crate) fn request_stop(&self) {
+        self.port.send(SupervisorMessage::Stop);
+    }
+
+    async fn command(&self, id: &str, command: Command, patience: Duration) -> bool {
+        let run = async {
+            let _permit = self.port.permits.acquire().await.ok()?;
+            let (reply, answer) = oneshot::channel();
+            self.port.send(SupervisorMessage::Command(id.into(), command, reply)).then_some(())?;
+            answer.await.ok()
+        };
+        tokio::time::timeout(patience, run).await.ok().flatten().unwrap_or(false)
+    }
+}
+
+pub(crate) struct SupervisorActor;
+
+pub(crate) struct SupervisorArgs {
+    pub(crate) system: Arc<SystemShared>,
+    pub(crate) record: Arc<Record>,
+    pub(crate) rules: SupervisorRules,
+    pub(crate) children: Vec<ChildSpec>,
+    pub(crate) port: Arc<SupervisorPort>,
+    pub(crate) ready: oneshot::Sender<Result<(), Arc<str>>>,
+}
+
+pub(crate) struct SupervisorState {
+    machine: SupervisorMachine,
+    slots: HashMap<ChildKey, Slot>,
+    by_actor: HashMap<ActorId, ChildKey>,
+    /// Exits that were reported before the start that they ended: ractor puts exits first.
+    early_exits: HashMap<ActorId, ExitReason>,
+    starting: usize,
+    timer: Option<(Moment, AbortHandle)>,
+    shared_budget: Arc<Mutex<RestartBudget>>,
+    system: Arc<SystemShared>,
+    record: Arc<Record>,
+    port: Arc<SupervisorPort>,
+    ready: Option<oneshot::Sender<Result<(), Arc<str>>>>,
+}
+
+struct Slot {
+    child: Arc<dyn Child>,
+    shutdown: Shutdown,
+    start_deadline: Duration,
+    running: Option<Running>,
+    budget: Arc<Mutex<RestartBudget>>,
+    cancel: Option<oneshot::Sender<()>>,
+    kill_timer: Option<AbortHandle>,
+    added: Option<oneshot::Sender<Result<(), AddChildError>>>,
+}
+
+/// A killed actor ends at its next await. One that blocks its thread does not: after this long it is given up, with an error in the log,
+/// so that a shutdown comes to its end.
+const ABANDON_AFTER: Duration = Duration::from_secs(5);
+
+impl ractor::Actor for SupervisorActor {
+    type Msg = SupervisorMessage;
+    type State = SupervisorState;
+    type Arguments = SupervisorArgs;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<SupervisorMessage>,
+        args: SupervisorArgs,
+    ) -> Result<SupervisorState, ActorProcessingErr> {
+        let path = args.record.path().clone();
+        let seed = args.system.next_seed();
+        let mut state = SupervisorState {
+            machine: SupervisorMachine::new(path, args.rules, seed),
+            slots: HashMap::new(),
+            by_actor: HashMap::new(),
+            early_exits: HashMap::new(),
+            starting: 0,
+            timer: None,
+            shared_budget: Arc::new(Mutex::new(RestartBudget::new(args.rules.limits))),
+            system: args.system,
+            record: args.record,
+            port: Arc::clone(&args.port),
+            ready: Some(args.ready),
+        };
+        for spec in args.children {
+            state.mount(spec, None)?;
+        }
+        *args.port.current.lock() = Some(myself);
+        Ok(state)
+    }
+
+    async fn post_start(
+        &self,
+        myself: ActorRef<SupervisorMessage>,
+        state: &mut SupervisorState,
+    ) -> Result<(), ActorProcessingErr> {
+        state.feed(&myself, SupervisorEvent::Begun);
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<SupervisorMessage>,
+        message: SupervisorMessage,
+        state: &mut SupervisorState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            SupervisorMessage::StartDone(key, result) => state.start_done(&myself, key, result),
+            SupervisorMessage::Gone(key, id, reason) => {
+                if state.is_current(key, id) {
+                    state.gone(&myself, key, reason);
+                }
+            }
+            SupervisorMessage::Timer => {
+                state.timer = None;
+                state.feed(&myself, SupervisorEvent::TimerFired);
+            }
+            SupervisorMessage::KillDue(key, id) => {
+                if state.is_current(key, id) {
+                    state.kill(&myself, key);
+                }
+            }
+            SupervisorMessage::AbandonDue(key, id) => {
+                if state.is_current(key, id) {
+                    let path = state.slots.get(&key).map(|slot| slot.child.record().path().clone());
+                    error!(path = ?path, "actor blocks its thread and cannot be killed; it is given up");
+                    state.gone(&myself, key, ExitReason::Killed);
+                }
+            }
+            SupervisorMessage::Add(spec, reply) => state.add(&myself, *spec, reply),
+            SupervisorMessage::Command(id, command, reply) => {
+                let key = state.machine.find(&id);
+                if let Some(key) = key {
+                    state.command(&myself, key, command);
+                }
+                // Whoever asked may have given up.
+                let _ = reply.send(key.is_some());
+            }
+            SupervisorMessage::Stop => state.feed(&myself, SupervisorEvent::StopRequested),
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<SupervisorMessage>,
+        event: SupervisionEvent,
+        state: &mut SupervisorState,
+    ) -> Result<(), ActorProcessingErr> {
+        let (cell, fallback) = match event {
+            SupervisionEvent::ActorTerminated(cell, old_state, reason) => {
+                // The old state goes before anything of the next incarnation exists.
+                drop(old_state);
+                let killed = reason.is_some_and(|reason| reason == "killed");
+                (cell, if killed { ExitReason::Killed } else { ExitReason::Stop })
+            }
+            SupervisionEvent::ActorFailed(cell, fault) => {
+                let text = fault.to_string().into();
+                (cell, ExitReason::Crash { text, while_handling: None })
+            }
+            SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => return Ok(()),
+        };
+        state.exit_reported(&myself, cell.get_id(), fallback);
+        Ok(())
+    }
+}
+
+impl SupervisorState {
+    fn mount(
+        &mut self,
+        spec: ChildSpec,
+        added: Option<oneshot::Sender<Result<(), AddChildError>>>,
+    ) -> Result<ChildKey, super::machine::BadChild> {
+        let history = self.system.take_history(spec.child.record().path());
+        let key = match self.machine.add(spec.rules.clone(), history) {
+            Ok(key) => key,
+            Err(bad) => {
+                if let Some(added) = added {
+                    // Whoever asked may have given up.
+                    let _ = added.send(Err(bad.clone().into()));
+                }
+                return Err(bad);
+            }
+        };
+        let budget = match spec.rules.on_exhausted {
+            OnExhausted::Escalate => Arc::clone(&self.shared_budget),
+            OnExhausted::Quarantine(own) => Arc::new(Mutex::new(RestartBudget::new(own.limits))),
+        };
+        spec.child.record().show_budget(Arc::clone(&budget));
+        self.system.tree.enter(spec.child.record());
+        let slot = Slot {
+            child: spec.child,
+            shutdown: spec.shutdown,
+            start_deadline: spec.start_deadline,
+            running: None,
+            budget,
+            cancel: None,
+            kill_timer: None,
+            added,
+        };
+        self.slots.insert(key, slot);
+        self.show_budget(key);
+        Ok(key)
+    }
+
+    fn add(
+        &mut self,
+        myself: &ActorRef<SupervisorMessage>,
+        spec: ChildSpec,
+        reply: oneshot::Sender<Result<(), AddChildError>>,
+    ) {
+        let record = Arc::clone(spec.child.record());
+        if let Ok(key) = self.mount(spec, Some(reply)) {
+            self.port.added.lock().push(record);
+            self.feed(myself, SupervisorEvent::StartWanted(key));
+        }
+    }
+
+    fn command(&mut self, myself: &ActorRef<SupervisorMessage>, key: ChildKey, command: Command) {
+        match command {
+            Command::Start => self.feed(myself, SupervisorEvent::StartWanted(key)),
+            Command::Stop => self.feed(myself, SupervisorEvent::StopWanted(key)),
+            Command::Remove => self.feed(myself, SupervisorEvent::RemoveWanted(key)),
+            Command::Kill => self.kill(myself, key),
+        }
+    }
+
+    /// Passes an event to the machine and does what it says.
+    fn feed(&mut self, myself: &ActorRef<SupervisorMessage>, event: SupervisorEvent) {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            let actions = self.machine.handle(self.system.clock.now(), event);
+            for action in actions {
+                // A start that is over at once is fed back here instead of through the mailbox.
+                events.extend(self.perform(myself, action));
+            }
+        }
+        self.system.tree.changed();
+        self.reset_timer(myself);
+    }
+
+    fn perform(
+        &mut self,
+        myself: &ActorRef<SupervisorMessage>,
+        action: SupervisorAction,
+    ) -> Option<SupervisorEvent> {
+        match action {
+            SupervisorAction::Start(key) => return self.start(myself, key),
+            SupervisorAction::CancelStart(key) => self.cancel_start(key),
+            SupervisorAction::Stop(key) => self.stop(myself, key),
+            SupervisorAction::Show(key, state) => {
+                if let Some(slot) = self.slots.get(&key) {
+                    slot.child.show(state);
+                }
+            }
+            SupervisorAction::Healing { child, reason, budget, delay } => {
+                self.show_budget(child);
+                let Some(path) = self.path_of(child) else { return None };
+                warn!(%path, %reason, used = budget.used, max = budget.max, ?delay, "restarting");
+                self.system.observe(&RestartEvent::Restarting { path, reason, budget, delay });
+            }
+            SupervisorAction::Quarantined { child, reason, until } => {
+                self.show_budget(child);
+                let Some(path) = self.path_of(child) else { return None };
+                let wait = until.since(self.system.clock.now());
+                warn!(%path, %reason, ?wait, "quarantined: restart budget used up");
+                self.system.observe(&RestartEvent::Quarantined { path, reason, wait });
+            }
+            SupervisorAction::Recovered(key) => {
+                self.show_budget(key);
+                let Some(path) = self.path_of(key) else { return None };
+                self.system.observe(&RestartEvent::Recovered { path });
+            }
+            SupervisorAction::Forget(key) => self.forget(key),
+            SupervisorAction::Ready => {
+                if let Some(ready) = self.ready.take() {
+                    // The starter may have given up.
+                    let _ = ready.send(Ok(()));
+                }
+            }
+            SupervisorAction::Finish(reason) => self.finish(myself, reason),
+        }
+        None
+    }
+
+    /// Begins a start; what is over at once comes back as an event.
+    fn start(&mut self, myself: &ActorRef<SupervisorMessage>, key: ChildKey) -> Option<SupervisorEvent> {
+        let slot = self.slots.get_mut(&key)?;
+        let deadline = slot.start_deadline;
+        let mut start = Arc::clone(&slot.child).start(myself.get_cell());
+        if let Some(result) = (&mut start).now_or_never() {
+            return self.start_event(key, result);
+        }
+        let (cancel, mut cancelled) = oneshot::channel();
+        slot.cancel = Some(cancel);
+        self.starting += 1;
+        let myself = myself.clone();
+        tokio::spawn(async move {
+            let result = tokio::select! {
+                biased;
+                result = tokio::time::timeout(deadline, &mut start) => result
+                    .unwrap_or_else(|_| Err(format!("the start took longer than {deadline:?}").into())),
+                // An error means that the supervisor is gone, which ends the start too.
+                _ = &mut cancelled => Err("the start was cancelled".into()),
+            };
+            drop(start);
+            // Only a supervisor that is gone cannot take this, and then its children are killed.
+            let _ = myself.cast(SupervisorMessage::StartDone(key, result));
+        });
+        None
+    }
+
+    fn start_done(
+        &mut self,
+        myself: &ActorRef<SupervisorMessage>,
+        key: ChildKey,
+        result: Result<Running, Arc<str>>,
+    ) {
+        self.starting = self.starting.saturating_sub(1);
+        let early = match &result {
+            Ok(running) => self.early_exits.remove(&running.cell.get_id()),
+            Err(_) => None,
+        };
+        if self.starting == 0 {
+            self.early_exits.clear();
+        }
+        let id = result.as_ref().ok().map(|running| running.cell.get_id());
+        if let Some(event) = self.start_event(key, result) {
+            self.feed(myself, event);
+        }
+        if let (Some(reason), Some(id)) = (early, id) {
+            self.exit_reported(myself, id, reason);
+        }
+    }
+
+    fn start_event(&mut self, key: ChildKey, result: Result<Running, Arc<str>>) -> Option<SupervisorEvent> {
+        let slot = self.slots.get_mut(&key)?;
+        slot.cancel = None;
+        let added = slot.added.take();
+        Some(match result {
+            Ok(running) => {
+                self.by_actor.insert(running.cell.get_id(), key);
+                slot.running = Some(running);
+                if let Some(added) = added {
+                    // Whoever added it may have given up.
+                    let _ = added.send(Ok(()));
+                }
+                SupervisorEvent::Started(key)
+            }
+            Err(text) => {
+                slot.child.record().set_last_exit(ExitReason::StartFailed { text: Arc::clone(&text) });
+                if let Some(added) = added {
+                    // Whoever added it may have given up.
+                    let _ = added.send(Err(AddChildError::StartFailed(Arc::clone(&text))));
+                }
+                SupervisorEvent::StartFailed(key, text)
+            }
+        })
+    }
+
+    fn cancel_start(&mut self, key: ChildKey) {
+        if let Some(slot) = self.slots.get_mut(&key)
+            && !slot.child.cancel_start()
+            && let Some(cancel) = slot.cancel.take()
+        {
+            // It may just have ended.
+            let _ = cancel.send(());
+        }
+    }
+
+    fn stop(&mut self, myself: &ActorRef<SupervisorMessage>, key: ChildKey) {
+        let Some(slot) = self.slots.get_mut(&key) else { return };
+        let Some(running) = &slot.running else { return };
+        let id = running.cell.get_id();
+        match slot.shutdown {
+            Shutdown::Kill => self.kill(myself, key),
+            Shutdown::Grace(grace) => {
+                slot.child.stop();
+                slot.kill_timer = Some(remind(myself, grace, SupervisorMessage::KillDue(key, id)));
+            }
+        }
+    }
+
+    fn kill(&mut self, myself: &ActorRef<SupervisorMessage>, key: ChildKey) {
+        let Some(slot) = self.slots.get_mut(&key) else { return };
+        let Some(running) = &slot.running else { return };
+        let id = running.cell.get_id();
+        slot.child.killed();
+        running.cell.kill();
+        let reminder = remind(myself, ABANDON_AFTER, SupervisorMessage::AbandonDue(key, id));
+        if let Some(earlier) = slot.kill_timer.replace(reminder) {
+            earlier.abort();
+        }
+    }
+
+    fn is_current(&self, key: ChildKey, id: ActorId) -> bool {
+        let running = self.slots.get(&key).and_then(|slot| slot.running.as_ref());
+        running.is_some_and(|running| running.cell.get_id() == id)
+    }
+
+    /// ractor says that an incarnation has ended; its task may still be dropping its state.
+    fn exit_reported(&mut self, myself: &ActorRef<SupervisorMessage>, id: ActorId, fallback: ExitReason) {
+        let Some(key) = self.by_actor.get(&id).copied() else {
+            self.early_exits.insert(id, fallback);
+            return;
+        };
+        let Some(slot) = self.slots.get_mut(&key) else { return };
+        let Some(running) = slot.running.as_mut() else { return };
+        let reason = slot.child.record().take_offered_exit().unwrap_or(fallback);
+        let Some(mut join) = running.join.take() else { return };
+        // SUP-2: the next incarnation starts only after the last one has fully ended.
+        if (&mut join).now_or_never().is_some() {
+            self.gone(myself, key, reason);
+            return;
+        }
+        let myself = myself.clone();
+        tokio::spawn(async move {
+            // A panic in the task was reported as the exit's reason.
+            let _ = join.await;
+            let _ = myself.cast(SupervisorMessage::Gone(key, id, reason));
+        });
+    }
+
+    fn gone(&mut self, myself: &ActorRef<SupervisorMessage>, key: ChildKey, reason: ExitReason) {
+        let Some(slot) = self.slots.get_mut(&key) else { return };
+        if let Some(running) = slot.running.take() {
+            self.by_actor.remove(&running.cell.get_id());
+        }
+        if let Some(timer) = slot.kill_timer.take() {
+            timer.abort();
+        }
+        let child = Arc::clone(&slot.child);
+        child.record().set_last_exit(reason.clone());
+        child.buried();
+        self.feed(myself, SupervisorEvent::Ended(key, reason.clone()));
+        let is_final = match self.slots.get(&key) {
+            None => true,
+            Some(slot) => matches!(slot.child.record().state(), ActorState::Stopped | ActorState::Failed),
+        };
+        child.notify_down(&reason, is_final);
+    }
+
+    fn forget(&mut self, key: ChildKey) {
+        if let Some(slot) = self.slots.remove(&key) {
+            slot.child.show(ActorState::Stopped);
+            self.system.tree.leave(slot.child.record());
+            self.port.added.lock().retain(|added| !Arc::ptr_eq(added, slot.child.record()));
+        }
+    }
+
+    fn finish(&mut self, myself: &ActorRef<SupervisorMessage>, reason: ExitReason) {
+        if let Some(ready) = self.ready.take() {
+            // The starter may have given up.
+            let _ = ready.send(Err(reason.to_string().into()));
+        }
+        if let ExitReason::Escalated { child, text } = &reason {
+            let event = RestartEvent::Escalated {
+                path: self.record.path().clone(),
+                child: child.clone(),
+                text: Arc::clone(text),
+            };
+            self.system.observe(&event);
+        }
+        self.record.offer_exit(reason);
+        myself.stop(None);
+    }
+
+    /// Copies the deciding budget to where the tree reads it.
+    fn show_budget(&mut self, key: ChildKey) {
+        if let Some(slot) = self.slots.get(&key) {
+            *slot.budget.lock() = self.machine.budget(key).clone();
+        }
+    }
+
+    fn path_of(&self, key: ChildKey) -> Option<ActorPath> {
+        self.slots.get(&key).map(|slot| slot.child.record().path().clone())
+    }
+
+    fn reset_timer(&mut self, myself: &ActorRef<SupervisorMessage>) {
+        let due = self.machine.next_deadline();
+        if self.timer.as_ref().map(|(at, _)| *at) == due {
+            return;
+        }
+        if let Some((_, task)) = self.timer.take() {
+            task.abort();
+        }
+        if let Some(due) = due {
+            let wait = due.since(self.system.clock.now());
+            self.timer = Some((due, remind(myself, wait, SupervisorMessage::Timer)));
+        }
+    }
+}
+
+/// Sends a message to the supervisor later.
+fn remind(myself: &ActorRef<SupervisorMessage>, after: Duration, message: SupervisorMessage) -> AbortHandle {
+    let myself = myself.clone();
+    let task = tokio::spawn(async move {
+        tokio::time::sleep(after).await;
+        // A supervisor that is gone needs no reminder.
+        let _ = myself.cast(message);
+    });
+    task.abort_handle()
+}

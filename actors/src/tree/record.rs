@@ -1,0 +1,369 @@
+//! The record of one actor.
+//!
+//! Owns its counters and states as atomics with one writer each. Refuses locks on the message path.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde::Serialize;
+
+use super::row::{ActorRow, InFlight, MailboxRow};
+use crate::clock::Clock;
+use crate::mailbox::Probe;
+use crate::moment::{Moment, WallTime};
+use crate::supervision::{ExitReason, RestartBudget};
+
+/// A place in the tree, for example `node/runtimes/smollm2`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct ActorPath(Arc<str>);
+
+impl ActorPath {
+    /// A root.
+    #[must_use]
+    pub fn root(name: &str) -> Self {
+        Self(name.into())
+    }
+
+    /// The path as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The path of a child.
+    #[must_use]
+    pub fn child(&self, name: &str) -> Self {
+        Self(format!("{}/{name}", self.0).into())
+    }
+
+    /// The path of the parent; `None` for a root.
+    #[must_use]
+    pub fn parent(&self) -> Option<&str> {
+        self.0.rsplit_once('/').map(|(parent, _)| parent)
+    }
+}
+
+impl Borrow<str> for ActorPath {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ActorPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for ActorPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where an actor is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActorState {
+    /// Its start is running, or it has not been started yet.
+    Starting,
+    /// It handles messages.
+    Running,
+    /// It was asked to end.
+    Stopping,
+    /// It ended and stays so.
+    Stopped,
+    /// It waits for its next start.
+    Backoff,
+    /// It used up its restart budget and waits for a trial.
+    Quarantined,
+    /// It ended for good, and not in order.
+    Failed,
+}
+
+const STATES: [ActorState; 7] = [
+    ActorState::Starting,
+    ActorState::Running,
+    ActorState::Stopping,
+    ActorState::Stopped,
+    ActorState::Backoff,
+    ActorState::Quarantined,
+    ActorState::Failed,
+];
+
+/// How much of a restart budget is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestartUse {
+    /// Restarts within the window.
+    pub used: u32,
+    /// Restarts that the window allows.
+    pub max: u32,
+    /// Length of the window.
+    pub window: Duration,
+    /// When all of it is available again; `None` while nothing is used.
+    pub resets_at: Option<Moment>,
+}
+
+/// How an actor last ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExitRecord {
+    /// Why.
+    pub reason: ExitReason,
+    /// When.
+    pub at: WallTime,
+}
+
+/// The live record of one actor. Reading it never asks the actor.
+pub struct Record {
+    path: ActorPath,
+    kind: &'static str,
+    kinds: &'static [&'static str],
+    pub(super) order: u64,
+    clock: Clock,
+    state: AtomicU8,
+    since: AtomicU64,
+    /// Upper half: the kind of the message in hand plus one, or 0. Lower half: messages of the batch not yet handled.
+    in_flight: AtomicU64,
+    /// When the handler in hand began to wait, in nanoseconds; 0 while it has not.
+    waits_since: AtomicU64,
+    handled: AtomicU64,
+    busy_nanos: AtomicU64,
+    pending_nanos: AtomicU64,
+    /// For handlers that block without waiting: `handled` as last observed, and since when it has not moved.
+    observed_handled: AtomicU64,
+    observed_since: AtomicU64,
+    cold: Mutex<Cold>,
+    mailbox: OnceLock<Weak<dyn Probe>>,
+}
+
+/// What changes only at the turns of a life.
+#[derive(Default)]
+struct Cold {
+    budget: Option<Arc<Mutex<RestartBudget>>>,
+    last_exit: Option<Box<ExitRecord>>,
+    offered_exit: Option<ExitReason>,
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Record({}, {:?})", self.path, self.state())
+    }
+}
+
+impl Record {
+    pub(super) fn new(
+        path: ActorPath,
+        kind: &'static str,
+        kinds: &'static [&'static str],
+        order: u64,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            path,
+            kind,
+            kinds,
+            order,
+            clock,
+            state: AtomicU8::new(ActorState::Starting as u8),
+            since: AtomicU64::new(clock.now().as_nanos()),
+            in_flight: AtomicU64::new(0),
+            waits_since: AtomicU64::new(0),
+            handled: AtomicU64::new(0),
+            busy_nanos: AtomicU64::new(0),
+            pending_nanos: AtomicU64::new(0),
+            observed_handled: AtomicU64::new(0),
+            observed_since: AtomicU64::new(0),
+            cold: Mutex::default(),
+            mailbox: OnceLock::new(),
+        }
+    }
+
+    /// Its place in the tree.
+    #[must_use]
+    pub fn path(&self) -> &ActorPath {
+        &self.path
+    }
+
+    /// Its role, for example `runtime`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    /// Where it is in its life.
+    #[must_use]
+    pub fn state(&self) -> ActorState {
+        STATES.get(usize::from(self.state.load(Ordering::Relaxed))).copied().unwrap_or(ActorState::Failed)
+    }
+
+    /// Messages handled so far, over all incarnations.
+    #[must_use]
+    pub fn handled(&self) -> u64 {
+        self.handled.load(Ordering::Relaxed)
+    }
+
+    /// Messages that wait or are in the batch in hand; 0 without a mailbox.
+    #[must_use]
+    pub fn depth(&self) -> u32 {
+        self.probe().map_or(0, |mailbox| mailbox.depth())
+    }
+
+    /// How it last ended.
+    #[must_use]
+    pub fn last_exit(&self) -> Option<ExitRecord> {
+        self.cold.lock().last_exit.as_deref().cloned()
+    }
+
+    /// How much of its restart budget is used.
+    #[must_use]
+    pub fn restarts(&self) -> Option<RestartUse> {
+        let budget = self.cold.lock().budget.clone();
+        budget.map(|budget| budget.lock().usage(self.clock.now()))
+    }
+
+    /// Time spent in handlers so far; estimated from samples where handlers are short.
+    #[must_use]
+    pub fn busy(&self) -> Duration {
+        Duration::from_nanos(
+            self.busy_nanos.load(Ordering::Relaxed) + self.pending_nanos.load(Ordering::Relaxed),
+        )
+    }
+
+    pub(crate) fn attach_mailbox(&self, mailbox: Weak<dyn Probe>) {
+        // Attached once, where the mailbox is made.
+        let _ = self.mailbox.set(mailbox);
+    }
+
+    pub(crate) fn probe(&self) -> Option<Arc<dyn Probe>> {
+        self.mailbox.get().and_then(Weak::upgrade)
+    }
+
+    pub(crate) fn set_state(&self, state: ActorState) {
+        if self.state.swap(state as u8, Ordering::Relaxed) != state as u8 {
+            self.since.store(self.clock.now().as_nanos(), Ordering::Relaxed);
+        }
+    }
+
+    /// Shows this budget, which siblings may share, from now on.
+    pub(crate) fn show_budget(&self, budget: Arc<Mutex<RestartBudget>>) {
+        self.cold.lock().budget = Some(budget);
+    }
+
+    pub(crate) fn set_last_exit(&self, reason: ExitReason) {
+        let at = self.clock.wall();
+        self.cold.lock().last_exit = Some(Box::new(ExitRecord { reason, at }));
+    }
+
+    /// Notes how this incarnation ends; the first reason counts.
+    pub(crate) fn offer_exit(&self, reason: ExitReason) {
+        self.cold.lock().offered_exit.get_or_insert(reason);
+    }
+
+    pub(crate) fn exit_offered(&self) -> Option<ExitReason> {
+        self.cold.lock().offered_exit.clone()
+    }
+
+    pub(crate) fn take_offered_exit(&self) -> Option<ExitReason> {
+        self.cold.lock().offered_exit.take()
+    }
+
+    // The message path: one writer, relaxed stores.
+
+    #[inline]
+    pub(crate) fn begins(&self, kind: usize, remaining: usize) {
+        self.in_flight.store(((kind as u64 + 1) << 32) | (remaining as u64 & LOWER), Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn handled_one(&self) {
+        self.handled.store(self.handled.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn batch_ended(&self) {
+        self.in_flight.store(0, Ordering::Relaxed);
+        self.waits_since.store(0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_in_batch(&self, count: usize) {
+        let kind = self.in_flight.load(Ordering::Relaxed) & !LOWER;
+        self.in_flight.store(kind | (count as u64 & LOWER), Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn in_batch(&self) -> u32 {
+        u32::try_from(self.in_flight.load(Ordering::Relaxed) & LOWER).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn in_flight_kind(&self) -> Option<&'static str> {
+        let index = usize::try_from(self.in_flight.load(Ordering::Relaxed) >> 32).ok()?.checked_sub(1)?;
+        self.kinds.get(index).copied()
+    }
+
+    #[cold]
+    pub(crate) fn wait_begins(&self) {
+        self.waits_since.store(self.clock.now().as_nanos(), Ordering::Relaxed);
+    }
+
+    #[cold]
+    pub(crate) fn wait_ended(&self) {
+        let since = Moment::from_nanos(self.waits_since.swap(0, Ordering::Relaxed));
+        let waited = u64::try_from(self.clock.now().since(since).as_nanos()).unwrap_or(u64::MAX);
+        self.pending_nanos.fetch_add(waited, Ordering::Relaxed);
+    }
+
+    pub(crate) fn pending_nanos(&self) -> u64 {
+        self.pending_nanos.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add_busy(&self, nanos: u64) {
+        self.busy_nanos.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    /// Notes whether the message in hand is still the one seen at the last look.
+    pub(super) fn observe(&self, now: Moment) {
+        let handled = self.handled();
+        let is_same = self.observed_handled.swap(handled, Ordering::Relaxed) == handled;
+        if self.in_flight_kind().is_none() || !is_same {
+            self.observed_since.store(0, Ordering::Relaxed);
+        } else if self.observed_since.load(Ordering::Relaxed) == 0 {
+            self.observed_since.store(now.as_nanos(), Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn row(&self, now: Moment) -> ActorRow {
+        ActorRow {
+            path: self.path.clone(),
+            kind: self.kind,
+            state: self.state(),
+            since: Moment::from_nanos(self.since.load(Ordering::Relaxed)),
+            mailbox: self.probe().map(|m| MailboxRow { depth: m.depth(), bound: m.bound() }),
+            handled: self.handled(),
+            busy: self.busy() + self.in_hand(now),
+            in_flight: self.in_flight_kind().map(|message| InFlight { message, age: self.in_hand(now) }),
+            restarts: self.restarts(),
+            last_exit: self.last_exit(),
+            children: Vec::new(),
+            order: self.order,
+        }
+    }
+
+    /// For how long the message in hand has been waiting, or was seen in hand without a move.
+    fn in_hand(&self, now: Moment) -> Duration {
+        let waits = self.waits_since.load(Ordering::Relaxed);
+        let seen = self.observed_since.load(Ordering::Relaxed);
+        let is_same = self.observed_handled.load(Ordering::Relaxed) == self.handled();
+        match (waits, seen) {
+            (0, 0) => Duration::ZERO,
+            (0, seen) if is_same => now.since(Moment::from_nanos(seen)),
+            (0, _) => Duration::ZERO,
+            (waits, _) => now.since(Moment::from_nanos(waits)),
+        }
+    }
+}
+
+const LOWER: u64 = u32::MAX as u64;
