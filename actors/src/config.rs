@@ -18,9 +18,10 @@ pub use error::{ConfigError, ConfigErrors};
 pub use layer::{Entry, Layer, Origin, Value};
 pub use reader::Explained;
 use reader::Reader;
-pub use runtimes::{ConfiguredAdapter, ConfiguredRuntime};
 pub use units::{BadDuration, BadSize, format_duration, format_size, parse_duration, parse_size};
 pub use unknown::nearest;
+
+use crate::runtime::spec::RuntimeSpec;
 
 /// Every setting of a node, checked.
 ///
@@ -41,7 +42,7 @@ pub struct NodeConfig {
     /// `[runtime]`: what holds for every runtime that does not say otherwise.
     pub runtime: RuntimeSettings,
     /// `[[runtimes]]`: runtimes that exist from the start.
-    pub runtimes: Vec<ConfiguredRuntime>,
+    pub runtimes: Vec<RuntimeSpec>,
     /// `[log]`
     pub log: LogSettings,
 }
@@ -248,7 +249,7 @@ impl NodeConfig {
     #[must_use]
     pub fn runtime_keys() -> Vec<String> {
         let mut reader = Reader::new(&[]);
-        runtimes::read_one(&mut reader, "");
+        runtimes::read_one(&mut reader, "", RESTART);
         reader.known().into_iter().map(|key| key.trim_start_matches('.').to_owned()).collect()
     }
 
@@ -257,14 +258,12 @@ impl NodeConfig {
             name: reader.text_or("node.name", &machine.name),
             state_dir: reader.text_or("node.state_dir", &machine.state_dir.to_string_lossy()).into(),
         };
-        let config = Self {
-            node,
-            gateway: GatewaySettings::read(reader),
-            store: StoreSettings::read(reader),
-            runtime: RuntimeSettings::read(reader),
-            log: LogSettings::read(reader),
-            runtimes: runtimes::read_all(reader),
-        };
+        let gateway = GatewaySettings::read(reader);
+        let store = StoreSettings::read(reader);
+        let runtime = RuntimeSettings::read(reader);
+        let log = LogSettings::read(reader);
+        let runtimes = runtimes::read_all(reader, runtime.restart);
+        let config = Self { node, gateway, store, runtime, runtimes, log };
         config.check(reader);
         config
     }

@@ -145,16 +145,6 @@ impl<'a> Reader<'a> {
         self.read(key, &duration_expected(&allowed), String::new(), |value| duration_in(value, &allowed))
     }
 
-    /// A duration or `"off"`, with no default of its own.
-    pub(super) fn optional_duration_or_off(
-        &mut self,
-        key: &str,
-        allowed: RangeInclusive<Duration>,
-    ) -> Option<Option<Duration>> {
-        let expected = format!("{}, or \"off\"", duration_expected(&allowed));
-        self.read(key, &expected, String::new(), |value| duration_or_off_in(value, &allowed))
-    }
-
     pub(super) fn address(&mut self, key: &str, default: SocketAddr) -> SocketAddr {
         let expected = "an IP address and a port, for example \"127.0.0.1:8091\"";
         let read = self.read(key, expected, format!("\"{default}\""), |value| text(value)?.parse().ok());

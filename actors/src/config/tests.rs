@@ -1,6 +1,7 @@
 //! Tests of the settings: layers, refusals, suggestions.
 
 use super::*;
+use crate::runtime::spec::RestartSpec;
 
 fn machine() -> MachineDefaults {
     MachineDefaults { state_dir: "/state".into(), name: "box".to_owned() }
@@ -129,17 +130,19 @@ fn a_runtime_section_becomes_a_runtime() {
         ("runtimes[0].id", text("smollm2")),
         ("runtimes[0].adapter", text("llama_cpp")),
         ("runtimes[0].model", text("SmolLM2")),
+        ("runtimes[0].program", text("llama-server")),
         ("runtimes[0].args", Value::List(vec![text("--host"), text("{socket}")])),
         ("runtimes[0].env.HF_TOKEN", text("very secret")),
-        ("runtimes[0].idle_after", text("off")),
+        ("runtimes[0].idle_after", text("5m")),
+        ("runtime.restart.window", text("1m")),
         ("runtimes[0].restart.max", Value::Integer(2)),
     ])])
     .unwrap();
     let runtime = &settings.config.runtimes[0];
     assert_eq!(runtime.args, ["--host", "{socket}"]);
     assert_eq!(runtime.env["HF_TOKEN"], "very secret");
-    assert_eq!(runtime.idle_after, Some(None));
-    assert_eq!(runtime.restart, Some(RestartSettings { max: 2, window: RESTART.window }));
+    assert_eq!(runtime.idle_after_s, Some(300));
+    assert_eq!(runtime.restart, Some(RestartSpec { max: 2, window_s: 60 }));
     assert!(!format!("{:?}", settings.explained).contains("very secret"));
 }
 
@@ -150,9 +153,12 @@ fn a_runtime_lacking_what_its_adapter_needs_is_refused() {
     for (entries, wanted) in [
         (vec![id.clone()], "`runtimes[0].adapter` is missing"),
         (vec![adapter("process")], "`runtimes[0].id` is missing"),
-        (vec![id.clone(), adapter("process")], "`runtimes[0].program` is missing"),
-        (vec![id.clone(), adapter("llama_cpp")], "`runtimes[0].model` is missing"),
-        (vec![id.clone(), adapter("openai")], "`runtimes[0].base_url` is missing"),
+        (vec![id.clone(), adapter("process")], "`runtimes[0]`: adapter `process` needs a program"),
+        (
+            vec![id.clone(), adapter("llama_cpp"), ("runtimes[0].program", text("p"))],
+            "`runtimes[0]`: adapter `llama_cpp` needs a model",
+        ),
+        (vec![id.clone(), adapter("openai")], "needs `base_url`"),
         (vec![id.clone(), adapter("llama")], "takes one of \"llama_cpp\""),
         (vec![("runtimes[0].id", text("../a")), adapter("process")], "not a valid name"),
         (

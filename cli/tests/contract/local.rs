@@ -167,3 +167,20 @@ fn help_has_examples_and_exit_codes() {
     let ended = run(bare, "").expect(2);
     assert!(ended.err.contains("arw run MODEL.gguf"), "{}", ended.err);
 }
+
+#[test]
+fn a_model_is_imported_without_a_node_and_a_wrong_file_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("tiny.gguf"), arw_actors::model::testkit::tiny_gguf("tiny")).unwrap();
+    std::fs::write(dir.path().join("wrong.gguf"), "this is no model").unwrap();
+    let ended =
+        run(arw(dir.path(), &["model", "import", "tiny.gguf", "--name", "mine", "-o", "json"]), "").expect(0);
+    let row = ended.json();
+    assert_eq!((&row["name"], &row["used_by"]), (&json!("mine"), &json!([])));
+    assert!(ended.err.contains("no node runs: importing into"), "{}", ended.err);
+    let files = || std::fs::read_dir(dir.path().join("models/by-hash")).unwrap().count();
+    let before = files();
+    let ended = run(arw(dir.path(), &["model", "import", "wrong.gguf"]), "").expect(1);
+    assert!(ended.err.contains("wrong.gguf") && ended.err.contains("GGUF"), "{}", ended.err);
+    assert_eq!(files(), before);
+}

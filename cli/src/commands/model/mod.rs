@@ -1,31 +1,23 @@
 //! `arw model …`
 
-use std::path::Path;
-use std::time::Duration;
+mod import;
 
 use arw_actors::config::nearest;
-use http::header::ACCEPT;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::args::{ModelCommand, ModelImport};
-use crate::client::error::{ClientError, Problem};
-use crate::client::http::{Call, Node};
-use crate::client::lines::JsonLines;
+use crate::args::ModelCommand;
+use crate::client::http::Call;
 use crate::client::row::{encoded, flag, list, number, text};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::human;
-use crate::output::progress::Progress;
 use crate::output::screen::Page;
 use crate::output::table::{Cell, Column, Table};
-use crate::place;
-
-/// Hashing and copying tell progress all the time; this long without is a dead disk.
-const IMPORT_IDLE_MAX: Duration = Duration::from_secs(60);
+pub(crate) use import::{import, importable};
 
 pub(crate) async fn run(context: &Context, command: ModelCommand) -> Result<(), Failure> {
     match command {
-        ModelCommand::Import(wanted) => import_and_show(context, &wanted).await,
+        ModelCommand::Import(wanted) => import::run(context, &wanted).await,
         ModelCommand::List => {
             let body = context.node()?.get("/state/models").await?;
             let records = list(&body, "/models").to_vec();
@@ -38,85 +30,6 @@ pub(crate) async fn run(context: &Context, command: ModelCommand) -> Result<(), 
             Ok(())
         }
     }
-}
-
-async fn import_and_show(context: &Context, wanted: &ModelImport) -> Result<(), Failure> {
-    let path = importable(&wanted.file)?;
-    let row = match context.node() {
-        Ok(node) => import(context, &node, &path, wanted.name.as_deref()).await?,
-        // Without a node on this machine the store can be opened directly; a node that was named must answer.
-        Err(failure) if failure.exit() == Exit::Unreachable && context.locator.server.is_none() => {
-            import_without_node(context, &path, wanted.name.as_deref())?
-        }
-        Err(failure) => return Err(failure),
-    };
-    context.screen.show(&page(row.clone(), vec![row]))
-}
-
-/// Checks what can be checked before a node is bothered, and makes the path absolute: the node has another working folder.
-pub(crate) fn importable(file: &Path) -> Result<std::path::PathBuf, Failure> {
-    let what = || format!("cannot import {}", file.display());
-    let facts = std::fs::metadata(file).map_err(|error| {
-        let help = "check the path; `ls -l` shows what is there and who may read it";
-        Failure::new(Exit::Failed, what(), error.to_string(), help)
-    })?;
-    if !facts.is_file() {
-        return Err(Failure::new(
-            Exit::Failed,
-            what(),
-            "it is not a regular file",
-            "name the .gguf file itself",
-        ));
-    }
-    Ok(place::absolute(file))
-}
-
-/// Lets the node import a file; gives back the model's row.
-pub(crate) async fn import(
-    context: &Context,
-    node: &Node,
-    path: &Path,
-    name: Option<&str>,
-) -> Result<Value, Failure> {
-    let mut body = json!({"path": path.to_string_lossy()});
-    if let Some(name) = name {
-        body["name"] = json!(name);
-    }
-    let call = Call::post("/models/import", Some(body)).header(ACCEPT, "application/x-ndjson");
-    let mut lines = JsonLines::new(node.open(call).await?, node.url(), IMPORT_IDLE_MAX);
-    let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-    let mut progress = Progress::new(&format!("importing {file}"), &context.screen.style);
-    let outcome = read_import(&mut lines, &mut progress, node).await;
-    progress.finish();
-    outcome
-}
-
-async fn read_import(lines: &mut JsonLines, progress: &mut Progress, node: &Node) -> Result<Value, Failure> {
-    while let Some(mut line) = lines.next().await? {
-        if let Some(at) = line.get("progress") {
-            progress.at(
-                number(at, "/done_bytes").unwrap_or_default(),
-                number(at, "/total_bytes").unwrap_or_default(),
-            );
-        } else if line.get("model").is_some() {
-            return Ok(line["model"].take());
-        } else if let Some(problem) = line.get("error") {
-            let problem = Problem::from_body(500, problem, "");
-            return Err(ClientError::Refused(Box::new(problem)).into());
-        }
-    }
-    let why = "the answer ended before the import was done".to_owned();
-    Err(ClientError::Garbled { url: node.url().to_owned(), why }.into())
-}
-
-/// OFFLINE-IMPORT: opens the model store itself (`arw_actors::model::store::ModelStore::{open, import}`) when that is there.
-fn import_without_node(context: &Context, path: &Path, _name: Option<&str>) -> Result<Value, Failure> {
-    Err(Failure::new(
-        Exit::Unreachable,
-        format!("cannot import {}", path.display()),
-        format!("no node runs in {}", context.locator.state_dir.display()),
-        "start one with `arw up`, then import again",
-    ))
 }
 
 async fn show(context: &Context, name: &str) -> Result<(), Failure> {
