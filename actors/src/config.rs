@@ -1,1 +1,376 @@
 //! A node's settings, typed and validated.
+//!
+//! Owns [`NodeConfig`]: which settings exist, what they default to and why, and what goes together. Refuses to know where settings
+//! are read from: the `arw` program turns files, environment and flags into [`Layer`]s.
+
+mod error;
+mod layer;
+mod reader;
+mod runtimes;
+mod units;
+mod unknown;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use error::{ConfigError, ConfigErrors};
+pub use layer::{Entry, Layer, Origin, Value};
+pub use reader::Explained;
+use reader::Reader;
+pub use units::{BadDuration, BadSize, format_duration, format_size, parse_duration, parse_size};
+pub use unknown::nearest;
+
+use crate::runtime::spec::RuntimeSpec;
+
+/// Every setting of a node, checked.
+///
+/// ```
+/// use arw_actors::config::{NodeConfig, MachineDefaults};
+/// let machine = MachineDefaults { state_dir: "/var/lib/arw".into(), name: "workstation".to_owned() };
+/// let settings = NodeConfig::from_layers(&[], &machine).unwrap();
+/// assert_eq!(settings.config.gateway.http.port(), 8091);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// `[node]`
+    pub node: NodeSettings,
+    /// `[gateway]`
+    pub gateway: GatewaySettings,
+    /// `[store]`
+    pub store: StoreSettings,
+    /// `[runtime]`: what holds for every runtime that does not say otherwise.
+    pub runtime: RuntimeSettings,
+    /// `[[runtimes]]`: runtimes that exist from the start.
+    pub runtimes: Vec<RuntimeSpec>,
+    /// `[log]`
+    pub log: LogSettings,
+}
+
+/// `[node]`: who this node is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeSettings {
+    /// Shown to people. Defaults to the machine's host name.
+    pub name: String,
+    /// Everything the node keeps. Defaults to the platform's data folder.
+    pub state_dir: PathBuf,
+}
+
+/// `[gateway]`: the HTTP server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewaySettings {
+    /// Where it listens.
+    pub http: SocketAddr,
+    /// Names besides loopback that `Host` may carry.
+    pub allowed_hosts: Vec<String>,
+    /// Reading state needs a token too. Required where `http` is not a loopback address.
+    pub require_token_for_reads: bool,
+    /// How long a request waits for a runtime that is loading or restarting.
+    pub wait_for_runtime: Duration,
+    /// The largest request body, in bytes.
+    pub body_max_bytes: u64,
+    /// The largest request head, in bytes.
+    pub header_max_bytes: u64,
+    /// How long a client may take to send its request head.
+    pub header_read_timeout: Duration,
+    /// How long a client may take to send its request body.
+    pub body_read_timeout: Duration,
+    /// How many connections are open at once.
+    pub connections_max: u64,
+    /// How many event streams are open at once.
+    pub event_streams_max: u64,
+}
+
+/// `[store]`: what is kept, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreSettings {
+    /// Journal rows older than this are removed.
+    pub journal_max_age: Duration,
+    /// The journal keeps at most this many rows.
+    pub journal_max_rows: u64,
+}
+
+/// `[runtime]`: defaults for every runtime.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuntimeSettings {
+    /// A runtime without a request for this long is unloaded; `None` never.
+    pub idle_after: Option<Duration>,
+    /// How often it may restart before it is quarantined.
+    pub restart: RestartSettings,
+    /// How long it waits between restarts.
+    pub backoff: BackoffSettings,
+    /// How long a quarantined runtime waits before one trial start.
+    pub quarantine_retry_after: Duration,
+    /// How long a start may take without any sign of progress.
+    pub start_timeout: Duration,
+    /// How long a program may take to end after TERM before it is killed.
+    pub stop_grace: Duration,
+    /// How many requests wait for one runtime.
+    pub queue_max: u64,
+    /// Memory that a load must leave free, in bytes.
+    pub memory_headroom_bytes: u64,
+}
+
+/// A restart budget: at most `max` restarts within any `window`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestartSettings {
+    /// Restarts allowed within `window`.
+    pub max: u32,
+    /// The sliding window.
+    pub window: Duration,
+}
+
+/// Waits between restarts: `initial`, doubling up to `max`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackoffSettings {
+    /// Before the first restart.
+    pub initial: Duration,
+    /// The longest wait.
+    pub max: Duration,
+}
+
+/// `[log]`: what the node writes about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// The least severe message that is written.
+    pub level: LogLevel,
+    /// For people or for programs.
+    pub format: LogFormat,
+}
+
+/// How severe a log message must be to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// A person must act.
+    Error,
+    /// Healed or degraded.
+    Warn,
+    /// Life cycle.
+    Info,
+    /// Decisions.
+    Debug,
+    /// Messages.
+    Trace,
+}
+
+/// How log messages are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line of text each.
+    Text,
+    /// One JSON object each.
+    Json,
+}
+
+/// Defaults that depend on the machine, found by the caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MachineDefaults {
+    /// The platform's data folder for this program.
+    pub state_dir: PathBuf,
+    /// The host name.
+    pub name: String,
+}
+
+/// Settings in force and where each came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The settings.
+    pub config: NodeConfig,
+    /// One row per key, in the order of the sections.
+    pub explained: Vec<Explained>,
+}
+
+/// Loopback: nothing outside the machine reaches a node that nobody configured. 8091 is free of well-known services.
+pub const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8091);
+/// Long enough for a model of tens of gigabytes to load from a slow disk, short enough for a client not to give up first.
+pub const WAIT_FOR_RUNTIME: Duration = Duration::from_secs(120);
+/// A chat with a few images, with room to spare; refuses accidents.
+pub const BODY_MAX_BYTES: u64 = 8 << 20;
+/// What common proxies allow.
+pub const HEADER_MAX_BYTES: u64 = 16 << 10;
+/// A client on a bad network sends a request head in a second; slower ones hold connections on purpose.
+pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// 8 MiB in 30 s is a slow mobile link.
+pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// Ordinary machines allow 1,024 open files without being asked.
+pub const CONNECTIONS_MAX: u64 = 1024;
+/// Each costs about 20 KiB and a write per change.
+pub const EVENT_STREAMS_MAX: u64 = 256;
+/// A month: long enough to look up what happened on holiday.
+pub const JOURNAL_MAX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// At about 300 bytes a row the journal stays near 150 MB.
+pub const JOURNAL_MAX_ROWS: u64 = 500_000;
+/// A lunch break keeps the model loaded, a night does not.
+pub const IDLE_AFTER: Option<Duration> = Some(Duration::from_secs(30 * 60));
+/// Five crashes in five minutes is a program that cannot work, not one with bad luck.
+pub const RESTART: RestartSettings = RestartSettings { max: 5, window: Duration::from_secs(300) };
+/// The first restart is felt as a pause, not as an outage; later ones spare the machine.
+pub const BACKOFF: BackoffSettings =
+    BackoffSettings { initial: Duration::from_millis(100), max: Duration::from_secs(30) };
+/// A minute: time for a person or another program to free what was missing.
+pub const QUARANTINE_RETRY_AFTER: Duration = Duration::from_secs(60);
+/// Counted from the last sign of progress, so that a slow disk does not look like a hang.
+pub const START_TIMEOUT: Duration = Duration::from_secs(120);
+/// Lets running answers finish; engines end within 20 ms when idle.
+pub const STOP_GRACE: Duration = Duration::from_secs(10);
+/// More waiting requests than this would time out before their turn on one machine.
+pub const QUEUE_MAX: u64 = 64;
+/// Keeps the desktop and the page cache alive while a model is loaded.
+pub const MEMORY_HEADROOM_BYTES: u64 = 512 << 20;
+/// Messages about the life cycle, and worse.
+pub const LOG: LogSettings = LogSettings { level: LogLevel::Info, format: LogFormat::Text };
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+impl NodeConfig {
+    /// Puts layers over the defaults (later layers win, key by key), converts and checks.
+    ///
+    /// # Errors
+    /// Everything that is wrong, not only the first thing: unknown keys with the nearest known name, wrong types with what is
+    /// expected, settings that do not go together.
+    pub fn from_layers(layers: &[Layer], machine: &MachineDefaults) -> Result<Settings, ConfigErrors> {
+        let mut reader = Reader::new(layers);
+        let config = Self::read(&mut reader, machine);
+        reader.finish().map(|explained| Settings { config, explained })
+    }
+
+    /// Every key that can be set outside a list of sections: `gateway.http`, `log.level`, …
+    #[must_use]
+    pub fn keys() -> Vec<String> {
+        let mut reader = Reader::new(&[]);
+        Self::read(&mut reader, &MachineDefaults { state_dir: PathBuf::new(), name: String::new() });
+        reader.known()
+    }
+
+    /// Every key that one `[[runtimes]]` section can have: `id`, `restart.max`, … (`env` takes any name).
+    #[must_use]
+    pub fn runtime_keys() -> Vec<String> {
+        let mut reader = Reader::new(&[]);
+        runtimes::read_one(&mut reader, "", RESTART);
+        reader.known().into_iter().map(|key| key.trim_start_matches('.').to_owned()).collect()
+    }
+
+    fn read(reader: &mut Reader<'_>, machine: &MachineDefaults) -> Self {
+        let node = NodeSettings {
+            name: reader.text_or("node.name", &machine.name),
+            state_dir: reader.text_or("node.state_dir", &machine.state_dir.to_string_lossy()).into(),
+        };
+        let gateway = GatewaySettings::read(reader);
+        let store = StoreSettings::read(reader);
+        let runtime = RuntimeSettings::read(reader);
+        let log = LogSettings::read(reader);
+        let runtimes = runtimes::read_all(reader, runtime.restart);
+        let config = Self { node, gateway, store, runtime, runtimes, log };
+        config.check(reader);
+        config
+    }
+
+    fn check(&self, reader: &mut Reader<'_>) {
+        let gateway = &self.gateway;
+        // HTTP-1: an open server on the network is how other people's machines were taken over.
+        if !gateway.http.ip().is_loopback() && !gateway.require_token_for_reads {
+            let why = format!(
+                "{} can be reached from other machines; set gateway.require_token_for_reads = true, or listen on 127.0.0.1",
+                gateway.http
+            );
+            reader.conflict("gateway.http", why);
+        }
+        if self.runtime.backoff.initial > self.runtime.backoff.max {
+            let why = "is longer than runtime.backoff.max; make it shorter".to_owned();
+            reader.conflict("runtime.backoff.initial", why);
+        }
+    }
+}
+
+impl GatewaySettings {
+    fn read(reader: &mut Reader<'_>) -> Self {
+        Self {
+            http: reader.address("gateway.http", HTTP),
+            allowed_hosts: reader.texts("gateway.allowed_hosts"),
+            require_token_for_reads: reader.boolean("gateway.require_token_for_reads", false),
+            wait_for_runtime: reader.duration(
+                "gateway.wait_for_runtime",
+                WAIT_FOR_RUNTIME,
+                Duration::ZERO..=HOUR,
+            ),
+            body_max_bytes: reader.size("gateway.body_max_bytes", BODY_MAX_BYTES, 1 << 10..=1 << 30),
+            header_max_bytes: reader.size("gateway.header_max_bytes", HEADER_MAX_BYTES, 8 << 10..=1 << 20),
+            header_read_timeout: reader.duration(
+                "gateway.header_read_timeout",
+                HEADER_READ_TIMEOUT,
+                SECOND..=MINUTE,
+            ),
+            body_read_timeout: reader.duration("gateway.body_read_timeout", BODY_READ_TIMEOUT, SECOND..=HOUR),
+            connections_max: reader.integer("gateway.connections_max", CONNECTIONS_MAX, 16..=65_536),
+            event_streams_max: reader.integer("gateway.event_streams_max", EVENT_STREAMS_MAX, 1..=65_536),
+        }
+    }
+}
+
+impl StoreSettings {
+    fn read(reader: &mut Reader<'_>) -> Self {
+        Self {
+            journal_max_age: reader.duration("store.journal_max_age", JOURNAL_MAX_AGE, HOUR..=3650 * DAY),
+            journal_max_rows: reader.integer("store.journal_max_rows", JOURNAL_MAX_ROWS, 1_000..=100_000_000),
+        }
+    }
+}
+
+impl RuntimeSettings {
+    fn read(reader: &mut Reader<'_>) -> Self {
+        Self {
+            idle_after: reader.duration_or_off("runtime.idle_after", IDLE_AFTER, SECOND..=365 * DAY),
+            restart: RestartSettings {
+                max: reader.small("runtime.restart.max", RESTART.max),
+                window: reader.duration("runtime.restart.window", RESTART.window, SECOND..=DAY),
+            },
+            backoff: BackoffSettings {
+                initial: reader.duration(
+                    "runtime.backoff.initial",
+                    BACKOFF.initial,
+                    Duration::from_millis(1)..=HOUR,
+                ),
+                max: reader.duration("runtime.backoff.max", BACKOFF.max, Duration::from_millis(1)..=HOUR),
+            },
+            quarantine_retry_after: reader.duration(
+                "runtime.quarantine_retry_after",
+                QUARANTINE_RETRY_AFTER,
+                SECOND..=DAY,
+            ),
+            start_timeout: reader.duration("runtime.start_timeout", START_TIMEOUT, SECOND..=DAY),
+            stop_grace: reader.duration("runtime.stop_grace", STOP_GRACE, Duration::ZERO..=HOUR),
+            queue_max: reader.integer("runtime.queue_max", QUEUE_MAX, 1..=65_536),
+            memory_headroom_bytes: reader.size(
+                "runtime.memory_headroom_bytes",
+                MEMORY_HEADROOM_BYTES,
+                0..=1 << 40,
+            ),
+        }
+    }
+}
+
+impl LogSettings {
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let levels = [
+            ("error", LogLevel::Error),
+            ("warn", LogLevel::Warn),
+            ("info", LogLevel::Info),
+            ("debug", LogLevel::Debug),
+            ("trace", LogLevel::Trace),
+        ];
+        Self {
+            level: reader.choice("log.level", LOG.level, &levels),
+            format: reader.choice(
+                "log.format",
+                LOG.format,
+                &[("text", LogFormat::Text), ("json", LogFormat::Json)],
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

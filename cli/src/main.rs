@@ -1,2 +1,94 @@
-//! x
-fn main() {}
+//! The `arw` program: a node, and the commands to see and use it.
+
+mod args;
+mod client;
+mod commands;
+mod compose;
+mod context;
+mod failure;
+mod load_config;
+mod output;
+mod place;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use arw_actors::config::Origin;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
+
+use args::{Arguments, Command};
+use context::Context;
+use failure::{Exit, Failure};
+use output::formats::Format;
+
+fn main() -> ExitCode {
+    // HIDDEN-LAUNCH: the keeper and the shim of a runtime are this program under another name. Before anything else:
+    // `if let Some(code) = arw_actors::runtime::launch::run_hidden(std::env::args_os()) { return code; }`
+
+    let matches = Arguments::command().get_matches();
+    let arguments = match Arguments::from_arg_matches(&matches) {
+        Ok(arguments) => arguments,
+        Err(error) => error.exit(),
+    };
+    let context = Context::new(&arguments.global, state_dir_origin(&matches));
+    let format = arguments.global.output;
+    let outcome = runtime(&arguments.command).and_then(|runtime| {
+        let outcome = runtime.block_on(run(arguments, &context));
+        // A thread that waits for a line of standard input must not hold up the end.
+        runtime.shutdown_background();
+        outcome
+    });
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            tell(&failure, format);
+            failure.exit().into()
+        }
+    }
+}
+
+async fn run(arguments: Arguments, context: &Context) -> Result<Exit, Failure> {
+    // Large futures of single commands do not belong on the stack of all the others.
+    Box::pin(commands::dispatch(arguments, context)).await
+}
+
+/// A node uses every core; a command that asks one needs no second thread, and starts faster without.
+fn runtime(command: &Command) -> Result<tokio::runtime::Runtime, Failure> {
+    let mut builder = match command {
+        Command::Up(_) => tokio::runtime::Builder::new_multi_thread(),
+        Command::Run(_)
+        | Command::Chat(_)
+        | Command::Status
+        | Command::Doctor(_)
+        | Command::Actors(_)
+        | Command::Runtime(_)
+        | Command::Model(_)
+        | Command::Token(_)
+        | Command::Events(_)
+        | Command::Config(_)
+        | Command::Completions { .. }
+        | Command::Man { .. } => tokio::runtime::Builder::new_current_thread(),
+    };
+    builder.enable_all().build().map_err(|error| {
+        let help = "free threads and open files (`ulimit -a` shows the limits), then try again";
+        Failure::new(Exit::Failed, "cannot start", error.to_string(), help)
+    })
+}
+
+fn tell(failure: &Failure, format: Format) {
+    let Failure::Told(told) = failure else { return };
+    let text = match format {
+        Format::Json | Format::Ndjson => told.json(),
+        Format::Table | Format::Yaml | Format::Csv => told.text(),
+    };
+    // Standard error may be gone; then there is nobody to tell.
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+fn state_dir_origin(matches: &ArgMatches) -> Origin {
+    match matches.value_source("state_dir") {
+        Some(ValueSource::CommandLine) => Origin::Flag("--state-dir".to_owned()),
+        Some(_) | None => Origin::Environment("ARW_STATE_DIR".to_owned()),
+    }
+}

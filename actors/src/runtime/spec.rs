@@ -94,13 +94,19 @@ fn default_profile() -> String {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadRuntimeSpec {
     /// A managed runtime needs a program.
-    #[error("adapter `{0}` needs a program: name it after `--`, for example `-- llama-server -m {{model}} --host {{socket}}`")]
+    #[error(
+        "adapter `{0}` needs a program: name it after `--`, for example `-- llama-server -m {{model}} --host {{socket}}`"
+    )]
     ProgramMissing(&'static str),
     /// llama.cpp serves HTTP, and ARW must know where.
-    #[error("adapter `llama_cpp` needs `{{socket}}` or `{{port}}` in the program's arguments, to know where it serves")]
+    #[error(
+        "adapter `llama_cpp` needs `{{socket}}` or `{{port}}` in the program's arguments, to know where it serves"
+    )]
     NoAddress,
     /// llama.cpp needs a model.
-    #[error("adapter `llama_cpp` needs a model: import one with `arw model import FILE`, then name it with `--model`")]
+    #[error(
+        "adapter `llama_cpp` needs a model: import one with `arw model import FILE`, then name it with `--model`"
+    )]
     ModelMissing,
     /// An external server needs an address.
     #[error("adapter `openai` needs `base_url`, for example http://127.0.0.1:9000/v1")]

@@ -1,0 +1,145 @@
+//! `arw model import`: through the node, or straight into the store where none runs.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arw_actors::model::{ImportError, ModelStore};
+use http::header::ACCEPT;
+use serde_json::{Value, json};
+
+use super::page;
+use crate::args::ModelImport;
+use crate::client::error::{ClientError, Problem};
+use crate::client::http::{Call, Node};
+use crate::client::lines::JsonLines;
+use crate::client::row::number;
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
+use crate::output::progress::Progress;
+use crate::place;
+
+/// Hashing and copying tell progress all the time; this long without is a dead disk.
+const IMPORT_IDLE_MAX: Duration = Duration::from_secs(60);
+/// In the state folder, as the node has it.
+const MODELS_FOLDER: &str = "models";
+
+pub(super) async fn run(context: &Context, wanted: &ModelImport) -> Result<(), Failure> {
+    let path = importable(&wanted.file)?;
+    let row = match context.node() {
+        Ok(node) => import(context, &node, &path, wanted.name.as_deref()).await?,
+        // Without a node on this machine the store can be opened directly; a node that was named must answer.
+        Err(failure) if failure.exit() == Exit::Unreachable && context.locator.server.is_none() => {
+            import_without_node(context, path, wanted.name.clone()).await?
+        }
+        Err(failure) => return Err(failure),
+    };
+    context.screen.show(&page(row.clone(), vec![row]))
+}
+
+/// Checks what can be checked before a node is bothered, and makes the path absolute: the node has another working folder.
+pub(crate) fn importable(file: &Path) -> Result<PathBuf, Failure> {
+    let what = || format!("cannot import {}", file.display());
+    let facts = std::fs::metadata(file).map_err(|error| {
+        let help = "check the path; `ls -l` shows what is there and who may read it";
+        Failure::new(Exit::Failed, what(), error.to_string(), help)
+    })?;
+    if !facts.is_file() {
+        return Err(Failure::new(
+            Exit::Failed,
+            what(),
+            "it is not a regular file",
+            "name the .gguf file itself",
+        ));
+    }
+    Ok(place::absolute(file))
+}
+
+/// Lets the node import a file; gives back the model's row.
+pub(crate) async fn import(
+    context: &Context,
+    node: &Node,
+    path: &Path,
+    name: Option<&str>,
+) -> Result<Value, Failure> {
+    let mut body = json!({"path": path.to_string_lossy()});
+    if let Some(name) = name {
+        body["name"] = json!(name);
+    }
+    let call = Call::post("/models/import", Some(body)).header(ACCEPT, "application/x-ndjson");
+    let mut lines = JsonLines::new(node.open(call).await?, node.url(), IMPORT_IDLE_MAX);
+    let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    let mut progress = Progress::new(&format!("importing {file}"), &context.screen.style);
+    let outcome = read_import(&mut lines, &mut progress, node).await;
+    progress.finish();
+    outcome
+}
+
+async fn read_import(lines: &mut JsonLines, progress: &mut Progress, node: &Node) -> Result<Value, Failure> {
+    while let Some(mut line) = lines.next().await? {
+        if let Some(at) = line.get("progress") {
+            progress.at(
+                number(at, "/done_bytes").unwrap_or_default(),
+                number(at, "/total_bytes").unwrap_or_default(),
+            );
+        } else if line.get("model").is_some() {
+            return Ok(line["model"].take());
+        } else if let Some(problem) = line.get("error") {
+            let problem = Problem::from_body(500, problem, "");
+            return Err(ClientError::Refused(Box::new(problem)).into());
+        }
+    }
+    let why = "the answer ended before the import was done".to_owned();
+    Err(ClientError::Garbled { url: node.url().to_owned(), why }.into())
+}
+
+/// Opens the model store itself. Its lock keeps a node that starts meanwhile, or another import, from being disturbed.
+async fn import_without_node(
+    context: &Context,
+    path: PathBuf,
+    name: Option<String>,
+) -> Result<Value, Failure> {
+    let models = context.locator.state_dir.join(MODELS_FOLDER);
+    context.screen.note(&format!("no node runs: importing into {} directly", models.display()));
+    let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    let mut progress = Progress::new(&format!("importing {file}"), &context.screen.style);
+    let imported_at = context.screen.now();
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let heard = Arc::clone(&cancelled);
+    let mut working = tokio::task::spawn_blocking(move || {
+        let store = ModelStore::open(models).map_err(ImportError::from);
+        let imported = store.and_then(|store| {
+            store.import(&path, name.as_deref(), imported_at, &mut |at| {
+                progress.at(at.done_bytes, at.total_bytes);
+                if heard.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })
+        });
+        progress.finish();
+        imported
+    });
+    let outcome = tokio::select! {
+        outcome = &mut working => outcome,
+        _ = tokio::signal::ctrl_c() => {
+            // The store takes away what it has copied so far before it returns.
+            cancelled.store(true, Ordering::Relaxed);
+            working.await
+        }
+    };
+    let imported = outcome.map_err(|error| not_imported(&error.to_string()))?;
+    let record = imported.map_err(|error| not_imported(&error.to_string()))?;
+    let mut row = serde_json::to_value(record).map_err(|error| not_imported(&error.to_string()))?;
+    row["used_by"] = json!([]);
+    Ok(row)
+}
+
+/// The store's errors say what to do in the same sentence.
+fn not_imported(why: &str) -> Failure {
+    Failure::new(
+        Exit::Failed,
+        "the model was not imported",
+        why,
+        "nothing was left behind: mend what it says, then import again",
+    )
+}

@@ -1,0 +1,107 @@
+//! The two places a command writes to: data on standard output, notes on standard error.
+
+use std::io::{self, Write};
+
+use arw_actors::clock::Clock;
+use arw_actors::moment::WallTime;
+use serde_json::Value;
+
+use super::formats::{self, Format};
+use super::human::printable;
+use super::style::Style;
+use super::table::Table;
+use crate::failure::Failure;
+
+/// Where and how a command shows what it has to show.
+#[derive(Debug)]
+pub(crate) struct Screen {
+    pub(crate) style: Style,
+    pub(crate) format: Format,
+    clock: Clock,
+}
+
+/// Data to show, in every form that may be asked for.
+#[derive(Debug)]
+pub(crate) struct Page {
+    /// JSON and YAML: the API's own body.
+    pub(crate) body: Value,
+    /// NDJSON: one row each.
+    pub(crate) records: Vec<Value>,
+    /// CSV, and people unless there is `text`.
+    pub(crate) table: Table,
+    /// For people, where a table does not fit the thing.
+    pub(crate) text: Option<String>,
+    /// Told to people on standard error when there are no rows.
+    pub(crate) empty: String,
+}
+
+impl Screen {
+    pub(crate) fn new(style: Style, format: Format) -> Self {
+        Self { style, format, clock: Clock::system() }
+    }
+
+    pub(crate) fn now(&self) -> WallTime {
+        self.clock.wall()
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// For people, not for a program.
+    pub(crate) fn is_for_people(&self) -> bool {
+        self.format == Format::Table
+    }
+
+    /// Shows a page in the form that was asked for.
+    pub(crate) fn show(&self, page: &Page) -> Result<(), Failure> {
+        let text = match self.format {
+            Format::Table => match &page.text {
+                Some(text) => text.clone(),
+                None if page.table.rows.is_empty() => {
+                    self.note(&page.empty);
+                    return Ok(());
+                }
+                None => page.table.text(&self.style, self.now()),
+            },
+            Format::Json => formats::json(&page.body),
+            Format::Yaml => formats::yaml(&page.body)?,
+            Format::Csv => formats::csv(&page.table, true)?,
+            Format::Ndjson => formats::ndjson(&page.records),
+        };
+        self.data(&text)
+    }
+
+    /// Shows rows that arrive one by one: for people the lines of `text`, for programs a row each.
+    pub(crate) fn show_row(
+        &self,
+        record: &Value,
+        table: &Table,
+        text: &str,
+        first: bool,
+    ) -> Result<(), Failure> {
+        let text = match self.format {
+            Format::Table => format!("{text}\n"),
+            // One document per line: a stream of pretty JSON cannot be read line by line.
+            Format::Json | Format::Ndjson => format!("{record}\n"),
+            Format::Yaml => format!("---\n{}", formats::yaml(record)?),
+            Format::Csv => formats::csv(table, first)?,
+        };
+        self.data(&text)
+    }
+
+    /// Writes to standard output, at once.
+    pub(crate) fn data(&self, text: &str) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())
+            .and_then(|()| out.flush())
+            .map_err(|error| Failure::from_output(&error))
+    }
+
+    /// Tells people something on standard error. When that is gone, there is nobody to tell.
+    pub(crate) fn note(&self, text: &str) {
+        if !text.is_empty() {
+            let _ = writeln!(io::stderr().lock(), "{}", printable(text));
+        }
+    }
+}

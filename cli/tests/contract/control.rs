@@ -1,0 +1,175 @@
+//! Commands that change something: what they send and how they wait.
+
+use serde_json::json;
+
+use crate::bodies;
+use crate::gateway::{self, Gateway, empty, json as answer, lines, run};
+
+#[test]
+fn a_runtime_is_added_with_what_was_said_and_the_token() {
+    let gateway = Gateway::with(&[("POST /runtimes", answer(201, &bodies::runtime("a", "stopped")))]);
+    let ended = gateway
+        .arw(&[
+            "runtime",
+            "add",
+            "a",
+            "--adapter",
+            "llama_cpp",
+            "--model",
+            "m",
+            "--auto-start",
+            "--",
+            "llama-server",
+            "-m",
+            "{model}",
+        ])
+        .expect(0);
+    assert!(ended.out.contains("stopped") && ended.err.contains("arw runtime start a"), "{ended:?}");
+    let asked = &gateway.asked()[0];
+    assert_eq!(asked.header("authorization"), "Bearer arw_test_secret");
+    assert_eq!(asked.header("content-type"), "application/json");
+    let wanted = json!({"id": "a", "adapter": "llama_cpp", "model": "m", "auto_start": true, "program": "llama-server", "args": ["-m", "{model}"]});
+    assert_eq!(asked.body, wanted);
+}
+
+#[test]
+fn a_start_waits_until_the_runtime_has_settled() {
+    let mut answers =
+        vec![answer(200, &bodies::runtime("a", "ready")), answer(202, &bodies::runtime("a", "starting"))];
+    let gateway = Gateway::start(move |_| answers.pop().unwrap());
+    let ended = gateway.arw(&["runtime", "start", "a", "-o", "ndjson"]).expect(0);
+    assert_eq!(ended.json()["state"], json!("ready"));
+    let asked = gateway.asked();
+    assert_eq!(asked.len(), 2);
+    assert!(asked.iter().all(|asked| asked.line().starts_with("POST /runtimes/a/start?wait=")), "{asked:?}");
+}
+
+#[test]
+fn a_restart_that_takes_long_is_asked_for_once() {
+    let mut answers =
+        vec![answer(200, &bodies::runtime("a", "ready")), answer(202, &bodies::runtime("a", "starting"))];
+    let gateway = Gateway::start(move |_| answers.pop().unwrap());
+    gateway.arw(&["runtime", "restart", "a"]).expect(0);
+    let lines: Vec<String> =
+        gateway.asked().iter().map(|asked| asked.path.split('?').next().unwrap().to_owned()).collect();
+    assert_eq!(lines, ["/runtimes/a/restart", "/runtimes/a/start"]);
+}
+
+#[test]
+fn a_start_that_ends_in_quarantine_fails_with_reason_and_hint() {
+    let gateway = Gateway::with(&[("POST /runtimes/a/start", answer(200, &bodies::quarantined("a")))]);
+    let ended = gateway.arw(&["runtime", "start", "a"]).expect(1);
+    assert!(ended.err.contains("did not start: it is quarantined"), "{}", ended.err);
+    assert!(
+        ended.err.contains("why: 5 restarts within 5 min") && ended.err.contains("do:  look at the log"),
+        "{}",
+        ended.err
+    );
+}
+
+#[test]
+fn a_runtime_that_does_not_settle_in_time_fails() {
+    let gateway = Gateway::with(&[("POST /runtimes/a/stop", answer(202, &bodies::runtime("a", "draining")))]);
+    let ended = gateway.arw(&["runtime", "stop", "a", "--wait", "1ms"]).expect(1);
+    assert!(ended.err.contains("is still draining after 1ms"), "{}", ended.err);
+    let ended = gateway.arw(&["runtime", "stop", "a", "--wait", "0s"]).expect(0);
+    assert!(ended.out.contains("draining"));
+    assert_eq!(gateway.asked().last().unwrap().path, "/runtimes/a/stop");
+}
+
+#[test]
+fn removing_and_revoking_say_so_and_show_nothing() {
+    let gateway = Gateway::with(&[
+        ("DELETE /runtimes/a", empty(204)),
+        ("DELETE /models/a%20b", empty(204)),
+        ("DELETE /tokens/t1", empty(204)),
+    ]);
+    for arguments in [&["runtime", "remove", "a"][..], &["model", "rm", "a b"], &["token", "revoke", "t1"]] {
+        let ended = gateway.arw(arguments).expect(0);
+        assert!(ended.out.is_empty() && ended.err.contains("is re"), "{ended:?}");
+    }
+}
+
+#[test]
+fn a_new_token_alone_is_on_standard_output() {
+    let mut row = bodies::tokens()["tokens"][0].clone();
+    row["token"] = json!("arw_t1_secret");
+    let gateway = Gateway::with(&[("POST /tokens", answer(201, &row))]);
+    let ended = gateway
+        .arw(&["token", "create", "laptop", "--scope", "infer,state:read", "--expires-in", "30d"])
+        .expect(0);
+    assert_eq!(ended.out, "arw_t1_secret\n");
+    assert!(ended.err.contains("shown this once"), "{}", ended.err);
+    assert_eq!(
+        gateway.asked()[0].body,
+        json!({"name": "laptop", "scopes": ["infer", "state:read"], "expires_in_s": 2_592_000})
+    );
+    assert_eq!(gateway.arw(&["token", "create", "laptop", "-o", "json"]).expect(0).json(), row);
+    assert!(gateway.arw(&["token", "create", "laptop", "-o", "csv"]).expect(0).out.contains("arw_t1_secret"));
+}
+
+fn import_answer(last: &serde_json::Value) -> gateway::Answer {
+    let progress = |done: u64| json!({"progress": {"done_bytes": done, "total_bytes": 98_000_000}});
+    let text = format!("{}\n{}\n{last}\n", progress(49_000_000), progress(98_000_000));
+    lines("application/x-ndjson", &text)
+}
+
+#[test]
+fn an_import_tells_its_progress_and_shows_the_model() {
+    let gateway =
+        Gateway::with(&[("POST /models/import", import_answer(&json!({"model": bodies::model()})))]);
+    let file = gateway.state_dir.path().join("a model.gguf");
+    std::fs::write(&file, "GGUF").unwrap();
+    let ended = gateway.arw(&["model", "import", "a model.gguf", "--name", "m", "-o", "json"]).expect(0);
+    assert_eq!(ended.json(), bodies::model());
+    assert_eq!(
+        ended.err,
+        "importing a model.gguf: 50 % (49 MB of 98 MB)\nimporting a model.gguf: 100 % (98 MB of 98 MB)\n"
+    );
+    let asked = &gateway.asked()[0].body;
+    let path = std::path::Path::new(asked["path"].as_str().unwrap());
+    assert!(path.is_absolute() && path.ends_with("a model.gguf"), "{asked}");
+    assert_eq!(asked["name"], json!("m"));
+}
+
+#[test]
+fn an_import_that_fails_midway_is_told_in_the_nodes_words() {
+    let problem = json!({"error": bodies::problem(422, "not a model", "the file is cut off after 1234 bytes", "download it again")});
+    let gateway = Gateway::with(&[("POST /models/import", import_answer(&problem))]);
+    std::fs::write(gateway.state_dir.path().join("m.gguf"), "GGUF").unwrap();
+    let ended = gateway.arw(&["model", "import", "m.gguf"]).expect(1);
+    assert!(
+        ended.err.contains("why: the file is cut off after 1234 bytes\n  do:  download it again"),
+        "{}",
+        ended.err
+    );
+    let silent = Gateway::with(&[(
+        "POST /models/import",
+        lines("application/x-ndjson", "{\"progress\":{\"done_bytes\":1,\"total_bytes\":2}}\n"),
+    )]);
+    std::fs::write(silent.state_dir.path().join("m.gguf"), "GGUF").unwrap();
+    assert!(
+        silent.arw(&["model", "import", "m.gguf"]).expect(1).err.contains("ended before the import was done")
+    );
+}
+
+#[test]
+fn a_file_that_is_not_there_is_told_before_the_node_is_asked() {
+    let gateway = Gateway::with(&[]);
+    let ended = gateway.arw(&["model", "import", "nothing.gguf"]).expect(1);
+    assert!(ended.err.contains("cannot import nothing.gguf"), "{}", ended.err);
+    assert!(gateway.arw(&["model", "import", "."]).expect(1).err.contains("not a regular file"));
+    assert!(gateway.asked().is_empty());
+}
+
+#[test]
+fn the_state_folder_leads_to_the_node_and_its_token() {
+    let gateway = Gateway::with(&[("GET /tokens", answer(200, &bodies::tokens()))]);
+    gateway.write_node_files();
+    run(gateway::arw(gateway.state_dir.path(), &["token", "list"]), "").expect(0);
+    assert_eq!(gateway.asked()[0].header("authorization"), "Bearer arw_local_secret");
+    let mut command = gateway::arw(gateway.state_dir.path(), &["token", "list"]);
+    command.env("ARW_TOKEN", "arw_other_secret");
+    run(command, "").expect(0);
+    assert_eq!(gateway.asked()[1].header("authorization"), "Bearer arw_other_secret");
+}

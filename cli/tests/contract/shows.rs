@@ -1,0 +1,240 @@
+//! Every command that shows data, in every form.
+
+use serde_json::Value;
+
+use crate::bodies;
+use crate::gateway::{Ended, Gateway, json};
+
+/// Shows the same data in every form and checks what is the same for all commands.
+fn every_form(
+    gateway: &Gateway,
+    arguments: &[&str],
+    body: &Value,
+    records: usize,
+    csv_header: &str,
+) -> Ended {
+    let form = |form: &str| gateway.arw(&[arguments, &["-o", form]].concat()).expect(0);
+    assert_eq!(&form("json").json(), body, "{arguments:?}: JSON has the shape of the API");
+    let yaml: Value = serde_saphyr::from_str(&form("yaml").out).unwrap();
+    assert_eq!(&yaml, body, "{arguments:?}: YAML holds the same");
+    let ndjson = form("ndjson");
+    assert_eq!(ndjson.out.lines().count(), records, "{arguments:?}: {}", ndjson.out);
+    assert!(ndjson.out.lines().all(|line| serde_json::from_str::<Value>(line).unwrap().is_object()));
+    let csv = form("csv");
+    assert!(csv.out.starts_with(csv_header), "{arguments:?}: {}", csv.out);
+    let mut rows = csv::Reader::from_reader(csv.out.as_bytes());
+    assert_eq!(rows.records().filter(Result::is_ok).count(), records, "{arguments:?}: {}", csv.out);
+    assert_eq!(csv.err, "", "{arguments:?}");
+    form("table")
+}
+
+#[test]
+fn runtimes_in_every_form() {
+    let body = bodies::runtimes();
+    let gateway = Gateway::with(&[("GET /state/runtimes", json(200, &body))]);
+    let table = every_form(
+        &gateway,
+        &["runtime", "list"],
+        &body,
+        2,
+        "id,state,since,adapter,model,memory_resident_bytes,",
+    );
+    let lines: Vec<&str> = table.out.lines().collect();
+    assert!(lines[0].starts_with("ID       STATE "), "{}", table.out);
+    assert!(
+        lines[1].starts_with("smollm2  ready ") && lines[1].contains("1 of 5") && lines[1].contains("199 MB"),
+        "{}",
+        table.out
+    );
+    assert!(
+        lines[2].contains("quarantined") && lines[2].contains("5 restarts within 5 min"),
+        "{}",
+        table.out
+    );
+    assert!(!table.out.contains('\u{1b}'), "no colours into a pipe");
+}
+
+#[test]
+fn one_runtime_in_every_form_with_its_story() {
+    let gateway = Gateway::with(&[
+        ("GET /state/runtimes", json(200, &bodies::runtimes())),
+        ("GET /state/node", json(200, &bodies::node())),
+        ("GET /events", json(200, &bodies::events())),
+    ]);
+    let body = bodies::runtime("smollm2", "ready");
+    let shown = every_form(&gateway, &["runtime", "show", "smollm2"], &body, 1, "id,state,").out;
+    for wanted in [
+        "killed by SIGKILL (by another process, not by ARW)",
+        "1 of 5 used within 5 min; 4 left",
+        "Landlock ABI 7",
+        "history:",
+        "smollm2 was restarted",
+    ] {
+        assert!(shown.contains(wanted), "{shown}\nlacks {wanted}");
+    }
+    assert_eq!(shown.matches("was restarted").count(), 2, "only its own history: {shown}");
+}
+
+#[test]
+fn models_in_every_form() {
+    let body = bodies::models();
+    let gateway = Gateway::with(&[("GET /state/models", json(200, &body))]);
+    let table = every_form(
+        &gateway,
+        &["model", "list"],
+        &body,
+        1,
+        "name,architecture,parameters,quantisation,context_length,size_bytes,",
+    );
+    assert!(table.out.contains("98 MB") && table.out.contains("8,192"), "{}", table.out);
+    let one =
+        every_form(&gateway, &["model", "show", "SmolLM2-135M-Instruct.Q4_1"], &bodies::model(), 1, "name,");
+    assert!(one.out.contains("context length:   8,192 tokens"), "{}", one.out);
+}
+
+#[test]
+fn tokens_in_every_form() {
+    let body = bodies::tokens();
+    let gateway = Gateway::with(&[("GET /tokens", json(200, &body))]);
+    let table = every_form(&gateway, &["token", "list"], &body, 2, "id,name,scopes,created_at,");
+    assert!(table.out.contains("infer state:read") && table.out.contains("revoked"), "{}", table.out);
+}
+
+#[test]
+fn events_in_every_form() {
+    let gateway = Gateway::with(&[
+        ("GET /state/node", json(200, &bodies::node())),
+        ("GET /events", json(200, &bodies::events())),
+    ]);
+    let body = serde_json::json!({"events": bodies::events()["events"]});
+    let table = every_form(&gateway, &["events"], &body, 3, "seq,at,severity,kind,subject,message,data\n");
+    assert!(table.out.contains("smollm2 was restarted: killed by SIGKILL"), "{}", table.out);
+}
+
+#[test]
+fn the_newest_events_are_asked_for_and_a_kind_is_looked_for_from_the_beginning() {
+    let gateway = Gateway::with(&[
+        ("GET /state/node", json(200, &bodies::node())),
+        ("GET /events", json(200, &bodies::events())),
+    ]);
+    gateway.arw(&["events", "--limit", "2"]).expect(0);
+    assert_eq!(gateway.asked()[1].path, "/events?after=1&limit=1000");
+    gateway.arw(&["events", "--limit", "1", "--kind", "a&b"]).expect(0);
+    assert_eq!(gateway.asked()[3].path, "/events?after=0&limit=1000&kind=a%26b");
+}
+
+#[test]
+fn the_actor_tree_in_every_form() {
+    let body = bodies::actors();
+    let gateway = Gateway::with(&[("GET /state/actors", json(200, &body))]);
+    let table = every_form(
+        &gateway,
+        &["actors", "tree"],
+        &body,
+        4,
+        "path,state,kind,since,mailbox_depth,mailbox_bound,",
+    );
+    for wanted in [
+        "├─ runtimes",
+        "│  └─ smollm2",
+        "└─ store",
+        "Probe 12 s (STUCK)",
+        "1/5",
+        "killed by SIGKILL",
+        "4 actors, 1 dead letter\n",
+    ] {
+        assert!(table.out.contains(wanted), "{}\nlacks {wanted}", table.out);
+    }
+}
+
+#[test]
+fn for_a_screen_reader_the_tree_is_sentences_without_lines() {
+    let gateway = Gateway::with(&[("GET /state/actors", json(200, &bodies::actors()))]);
+    let mut command = gateway.command(&["actors", "tree"]);
+    command.env("ACCESSIBLE", "1");
+    let shown = crate::gateway::run(command, "").expect(0).out;
+    assert!(shown.is_ascii(), "{shown}");
+    assert!(shown.contains("\n    smollm2: running, mailbox 1 of 64, handling Probe 12 s (STUCK), restarts 1 of 5, last exit killed by SIGKILL "), "{shown}");
+}
+
+#[test]
+fn one_actor_says_why_it_restarted() {
+    let gateway = Gateway::with(&[
+        ("GET /state/actors", json(200, &bodies::actors())),
+        ("GET /state/node", json(200, &bodies::node())),
+        ("GET /events", json(200, &bodies::events())),
+    ]);
+    let mut body = bodies::actors()["root"]["children"][0]["children"][0].clone();
+    body.as_object_mut().unwrap().remove("children");
+    let shown = every_form(&gateway, &["actors", "show", "runtimes/smollm2"], &body, 1, "path,state,").out;
+    for wanted in [
+        "killed by SIGKILL. It was restarted; 4 more restarts are allowed",
+        "Probe for 12 s (STUCK)",
+        "history:",
+    ] {
+        assert!(shown.contains(wanted), "{shown}\nlacks {wanted}");
+    }
+}
+
+#[test]
+fn status_in_every_form() {
+    let gateway = Gateway::with(&[
+        ("GET /state/node", json(200, &bodies::node())),
+        ("GET /state/runtimes", json(200, &bodies::runtimes())),
+        ("GET /state/models", json(200, &bodies::models())),
+    ]);
+    let body = serde_json::json!({"node": bodies::node()["node"], "runtimes": bodies::runtimes()["runtimes"], "models": bodies::models()["models"]});
+    let shown = every_form(&gateway, &["status"], &body, 1, "name,status,version,").out;
+    for wanted in [
+        "workstation (degraded), version 0.1.0, up 3 h",
+        "the journal cannot be written: disk full",
+        "23 MB",
+        "smollm2",
+        "broken: look at the log",
+    ] {
+        assert!(shown.contains(wanted), "{shown}\nlacks {wanted}");
+    }
+}
+
+#[test]
+fn logs_in_every_form() {
+    let body = serde_json::json!({"lines": [
+        {"at": "2026-11-24T15:35:19.120Z", "stream": "stderr", "text": "model loaded\u{1b}[2J"},
+        {"at": "2026-11-24T15:35:20.120Z", "stream": "stdout", "text": "listening"},
+    ], "dropped": 3});
+    let gateway = Gateway::with(&[("GET /runtimes/smollm2/logs", json(200, &body))]);
+    let form = |form: &str| gateway.arw(&["runtime", "logs", "smollm2", "-o", form]).expect(0);
+    assert_eq!(form("json").json(), body);
+    assert_eq!(form("ndjson").out.lines().count(), 2);
+    assert!(form("csv").out.starts_with("at,stream,text\n2026-11-24T15:35:19.120Z,stderr,"));
+    let table = form("table");
+    assert_eq!(table.out, "model loaded?[2J\nlistening\n");
+    assert!(table.err.contains("3 older lines are gone"));
+    let stamped = gateway.arw(&["runtime", "logs", "smollm2", "-t", "--tail", "2"]).expect(0);
+    assert!(stamped.out.starts_with("2026-11-24T15:35:19.120Z model loaded"));
+    assert_eq!(gateway.asked().last().unwrap().path, "/runtimes/smollm2/logs?tail=2");
+}
+
+#[test]
+fn an_empty_list_is_no_output_and_a_hint() {
+    let gateway = Gateway::with(&[(
+        "GET /state/runtimes",
+        json(200, &bodies::envelope("runtimes", &serde_json::json!([]))),
+    )]);
+    let ended = gateway.arw(&["runtime", "list"]).expect(0);
+    assert_eq!(ended.out, "");
+    assert!(ended.err.contains("arw run FILE.gguf"), "{}", ended.err);
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_error() {
+    let rows: Vec<Value> = (0..4_000).map(|place| bodies::runtime(&format!("r{place}"), "ready")).collect();
+    let gateway = Gateway::with(&[(
+        "GET /state/runtimes",
+        json(200, &bodies::envelope("runtimes", &serde_json::json!(rows))),
+    )]);
+    let mut child = gateway.command(&["runtime", "list", "-o", "json"]).spawn().unwrap();
+    drop(child.stdout.take());
+    let ended = crate::gateway::finish(&mut child).expect(0);
+    assert_eq!(ended.err, "");
+}
