@@ -115,8 +115,8 @@ fn names_command(code: &str) -> Vec<usize> {
 }
 
 pub(crate) fn unfinished_work(tree: &Tree) -> Vec<Finding> {
-    // Written apart, or this file would find itself.
-    let in_code = [concat!("to", "do!"), concat!("unimple", "mented!"), concat!("#[ig", "nore")];
+    let in_code = ["todo!", "unimplemented!", "#[ignore"];
+    // Written apart, or this file would find itself: comments count too.
     let anywhere = concat!("FIX", "ME");
     let mut found = Vec::new();
     for (path, _, rust) in tree.rust_files() {
