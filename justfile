@@ -76,4 +76,4 @@ clean:
 
 # Removes what ./dev fetched: tools, engine, model
 clean-cache:
-    rm -rf -- "${ARW_DEV_CACHE:?run this as ./dev clean-cache}"
+    cd -- "${ARW_DEV_CACHE:?run this as ./dev clean-cache}" && rm -rf -- tools-* engine-* clients-* model-* promtool erlang lock
