@@ -1,0 +1,255 @@
+//! The rules of this repository that no compiler checks, as tests.
+//!
+//! Each prints one line per finding: `path:line: what: what to do`. Owns the list of checks and of pending rules; the checks
+//! themselves lie beside this file.
+
+#![expect(clippy::panic, reason = "a test that cannot read its own repository has nothing better to do")]
+
+mod code;
+mod layout;
+mod numbered;
+
+mod finding;
+mod rust;
+mod tree;
+
+use std::sync::LazyLock;
+
+use finding::{Finding, none};
+use tree::Tree;
+
+static THIS: LazyLock<Tree> = LazyLock::new(Tree::of_this_repository);
+
+/// Rules of spec/ that may still lack code or a test, each with the reason. A rule that has both must leave this list.
+const PENDING: &[(&str, &str)] = &[
+    ("HTTP-1", GATEWAY),
+    ("HTTP-2", GATEWAY),
+    ("HTTP-3", GATEWAY),
+    ("HTTP-4", GATEWAY),
+    ("HTTP-5", GATEWAY),
+    ("HTTP-6", GATEWAY),
+    ("HTTP-7", GATEWAY),
+    ("HTTP-8", GATEWAY),
+    ("HTTP-9", GATEWAY),
+    ("HTTP-10", GATEWAY),
+    ("HTTP-11", GATEWAY),
+    ("HTTP-12", GATEWAY),
+    ("HTTP-13", GATEWAY),
+    ("HTTP-14", GATEWAY),
+];
+const GATEWAY: &str = "the gateway is being built";
+
+#[test]
+fn every_rust_file_opens_with_what_it_owns() {
+    none(&code::module_docs(&THIS));
+}
+
+#[test]
+fn no_rust_file_is_too_long_to_be_one_subject() {
+    none(&code::file_length(&THIS));
+}
+
+#[test]
+fn only_the_clock_reads_the_time() {
+    none(&code::clock_reads(&THIS));
+}
+
+#[test]
+fn only_the_launcher_starts_programs() {
+    none(&code::process_spawns(&THIS));
+}
+
+#[test]
+fn only_the_command_line_prints() {
+    none(&code::prints(&THIS));
+}
+
+#[test]
+fn nothing_is_promised_in_place_of_being_done() {
+    none(&code::unfinished_work(&THIS));
+}
+
+#[test]
+fn crates_depend_only_along_the_arrows() {
+    none(&layout::crate_arrows(&THIS));
+}
+
+#[test]
+fn no_file_names_a_path_of_one_machine() {
+    none(&layout::machine_paths(&THIS));
+}
+
+#[test]
+fn no_file_names_the_host_of_a_package_registry() {
+    none(&layout::registry_hosts(&THIS));
+}
+
+#[test]
+fn every_script_can_be_started() {
+    none(&layout::scripts_run(&THIS));
+}
+
+#[test]
+fn every_link_between_pages_leads_somewhere() {
+    none(&layout::links_lead_somewhere(&THIS));
+}
+
+#[test]
+fn every_page_can_be_reached_from_another() {
+    none(&layout::pages_are_linked(&THIS));
+}
+
+#[test]
+fn every_numbered_rule_has_its_code_and_its_test() {
+    none(&numbered::rules(&THIS, PENDING));
+}
+
+/// The checks themselves: each finds exactly what it is for, in a tree of files made up for it.
+mod the_checks {
+    use super::*;
+
+    type Check = fn(&Tree) -> Vec<Finding>;
+
+    #[track_caller]
+    fn finds(check: Check, files: &[(&str, &str)], places: &[&str]) {
+        let found: Vec<String> = check(&Tree::of(files)).iter().map(Finding::place).collect();
+        assert_eq!(found, places);
+    }
+
+    #[test]
+    fn a_file_without_module_docs_is_found() {
+        finds(
+            code::module_docs,
+            &[("a/b.rs", "//! Owns b.\n"), ("a/c.rs", "// no\n"), ("a/d.rs", "")],
+            &["a/c.rs:1", "a/d.rs:1"],
+        );
+    }
+
+    #[test]
+    fn only_lines_outside_tests_make_a_file_long() {
+        let lines = |count: usize| "x;\n".repeat(count);
+        let with_tests = format!("{}#[cfg(test)]\nmod tests {{\n{}}}\n", lines(500), lines(900));
+        let files = [
+            ("a/src/fits.rs", &*with_tests),
+            ("a/src/long.rs", &*lines(501)),
+            ("a/src/tests.rs", &*lines(501)),
+        ];
+        finds(code::file_length, &files, &["a/src/long.rs:500"]);
+    }
+
+    #[test]
+    fn a_clock_read_is_found_in_product_code_only() {
+        let source = "// Instant::now\nlet t = std::time::Instant::now();\n#[cfg(test)]\nmod tests { fn f() { Instant::now(); } }\n";
+        let files =
+            [("actors/src/clock.rs", source), ("gateway/src/a.rs", source), ("gateway/benches/a.rs", source)];
+        finds(code::clock_reads, &files, &["gateway/src/a.rs:2"]);
+    }
+
+    #[test]
+    fn a_program_start_is_found_however_it_is_imported() {
+        let files = [
+            ("actors/src/runtime/launch/a.rs", "use std::process::Command;"),
+            ("actors/src/b.rs", "use std::process::{\n    Child,\n    Command,\n};"),
+            ("actors/src/c.rs", "use std::process::ExitCode;\nuse clap::Command;\nCommandLine::new();"),
+            ("cli/src/d.rs", "\ntokio::process::Command::new(\"x\");"),
+            ("cli/src/e.rs", "use std::process::{ExitCode, exit};\nfn f(x: CommandX) {}"),
+        ];
+        finds(code::process_spawns, &files, &["actors/src/b.rs:1", "cli/src/d.rs:2"]);
+    }
+
+    #[test]
+    fn a_print_is_found_outside_the_command_line() {
+        let source = "my_println!(1);\nprintln!(\"x\");\n";
+        let files = [
+            ("actors/src/a.rs", source),
+            ("cli/src/a.rs", source),
+            ("tests/src/bin/a.rs", source),
+            ("actors/examples/a.rs", source),
+        ];
+        finds(code::prints, &files, &["actors/src/a.rs:2"]);
+    }
+
+    #[test]
+    fn a_promise_is_found_in_code_but_not_in_a_string() {
+        let macro_name = "todo!";
+        let source = format!("{macro_name}();\n\"{macro_name}\";\n// {}\n", concat!("FIX", "ME"));
+        finds(code::unfinished_work, &[("a/src/a.rs", &source)], &["a/src/a.rs:1", "a/src/a.rs:3"]);
+    }
+
+    #[test]
+    fn an_arrow_against_the_design_is_found() {
+        let lints = "[lints]\nworkspace = true\n";
+        let actors = format!("{lints}[dependencies]\narw-gateway.workspace = true\n");
+        let cli =
+            format!("{lints}[dependencies]\narw-gateway = {{ path = \"x\" }}\n[[bin]]\narw-tests = 1\n");
+        let files = [
+            ("actors/Cargo.toml", &*actors),
+            ("cli/Cargo.toml", &*cli),
+            ("gateway/Cargo.toml", ""),
+            ("new/Cargo.toml", lints),
+        ];
+        finds(
+            layout::crate_arrows,
+            &files,
+            &["actors/Cargo.toml:4", "gateway/Cargo.toml:1", "new/Cargo.toml:1"],
+        );
+    }
+
+    #[test]
+    fn a_machine_path_is_found_but_an_example_in_a_test_is_not() {
+        let home = concat!("x = /ho", "me/u/x\n");
+        let workplace = concat!("\n/wo", "rk/main/x\nhealth/wo", "rk/main\n");
+        let files = [
+            ("a/src/a.rs", home),
+            ("a/src/tests.rs", home),
+            ("b.md", workplace),
+            ("c/tests/c.rs", workplace),
+        ];
+        finds(layout::machine_paths, &files, &["a/src/a.rs:1", "b.md:2", "c/tests/c.rs:2"]);
+    }
+
+    #[test]
+    fn a_registry_host_is_found() {
+        let text = concat!("\nindex = pypi", ".org\n");
+        finds(layout::registry_hosts, &[("a.toml", text), ("Cargo.lock", text)], &["a.toml:2"]);
+    }
+
+    #[test]
+    fn a_script_that_cannot_be_started_is_found() {
+        finds(layout::scripts_run, &[("a.sh", "#!/bin/sh\n"), ("b.sh", "x=1\n")], &["a.sh:1"]);
+    }
+
+    #[test]
+    fn broken_links_and_unlinked_pages_are_found() {
+        let files = [
+            (
+                "README.md",
+                "[a](docs/a.md#part) [web](https://example.org)\n```\n[x](no.md)\n```\n[gone](docs/gone.md)",
+            ),
+            ("docs/a.md", "[self](a.md) [up](../README.md) [folder](..)"),
+            ("docs/b.md", "[self](b.md)"),
+        ];
+        finds(layout::links_lead_somewhere, &files, &["README.md:5", "docs/a.md:1"]);
+        finds(layout::pages_are_linked, &files, &["docs/b.md:1"]);
+    }
+
+    #[test]
+    fn a_rule_without_code_or_test_and_a_wrong_number_are_found() {
+        let files = [
+            (
+                "spec/x.md",
+                "* AB-1: one\n* AB-2: two\nAB-3: three\n* AB-4: four\nas AB-1 says\n* AB-5: five\n",
+            ),
+            (
+                "a/src/a.rs",
+                "// AB-1\n// AB-2, AB-5\n// AB-9 UTF-8\n#[cfg(test)]\nmod tests {\n  // AB-1 AB-5\n}\n",
+            ),
+            ("a/tests/b.rs", "// AB-3\n"),
+        ];
+        let check: Check =
+            |tree| numbered::rules(tree, &[("AB-4", "soon"), ("AB-5", "was soon"), ("AB-6", "never")]);
+        let places =
+            ["a/src/a.rs:3", "spec/x.md:2", "spec/x.md:3", "spec/x.md:6", "tests/tests/tidy/main.rs:1"];
+        finds(check, &files, &places);
+    }
+}
