@@ -57,7 +57,7 @@ pub(super) struct Shared {
     pub(super) keeper: KeeperProgram,
     pub(super) cpu_flags: Arc<std::collections::BTreeSet<String>>,
     pub(super) procfs: Procfs,
-    /// A pid namespace was made once and was of no use: not tried again.
+    /// Pid namespaces are not wanted, or one was made and was of no use: not tried again.
     pub(super) without_namespace: AtomicBool,
     /// Panic-free and cheap: only read when something has ended.
     pub(super) clock: Clock,
@@ -132,7 +132,7 @@ impl Attendant {
                 return Err(failures::given_up());
             }
             let with_namespace = !self.shared.without_namespace.load(Ordering::Relaxed);
-            let (mut keeper, capture) = self
+            let (mut keeper, mut capture) = self
                 .start_keeper(with_namespace)
                 .map_err(|e| failures::no_keeper(&self.shared.keeper, &e))?;
             match self.wait_for_start(&mut keeper, &prepared) {
@@ -140,6 +140,7 @@ impl Attendant {
                     let files_restricted = enforced.landlock_abi.is_some();
                     let sandbox = self.report(enforced, network, with_namespace);
                     self.spec.log.marker(&format!("started pid {pid}"));
+                    capture.go();
                     let record = self.record(pid);
                     let program = open(pid);
                     let attended = Attended {

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use rustix::event::EventfdFlags;
@@ -27,30 +27,41 @@ const STOP_MAX: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(super) struct Capture {
+    go: Option<SyncSender<()>>,
     stop: Arc<OwnedFd>,
     ended: Receiver<()>,
 }
 
 impl Capture {
-    /// Starts reading; gives the writing end for the program.
+    /// Makes the pipe and the thread; gives the writing end for the program. Nothing is read before [`Capture::go`], so that what
+    /// ARW says about a start comes first in the log; until then the pipe holds what is printed.
     pub(super) fn start(log: Arc<EngineLog>) -> std::io::Result<(Self, OwnedFd)> {
         let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         // A smaller pipe works as well.
         let _ = rustix::pipe::fcntl_setpipe_size(&write, PIPE_BYTES);
         let stop = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let (tell, ended) = sync_channel(1);
+        let (go, gone) = sync_channel::<()>(1);
         let stopped = Arc::clone(&stop);
         let thread = std::thread::Builder::new().name("engine-log".into()).stack_size(256 * 1024);
         thread.spawn(move || {
+            // Ends with the sender, which is dropped at the latest with the whole value.
+            let _ = gone.recv();
             read_all(&mut File::from(read), &stopped, &log);
             // Nobody may be waiting any more.
             let _ = tell.try_send(());
         })?;
-        Ok((Self { stop, ended }, write))
+        Ok((Self { go: Some(go), stop, ended }, write))
+    }
+
+    /// Starts reading.
+    pub(super) fn go(&mut self) {
+        self.go = None;
     }
 
     /// Returns when all that was printed is in the log, or after `at_most`.
-    pub(super) fn finish(self, at_most: Duration) {
+    pub(super) fn finish(mut self, at_most: Duration) {
+        self.go();
         if self.ended.recv_timeout(at_most).is_err() {
             // The write can only fail when the counter is full, and then it is readable all the same.
             let _ = rustix::io::write(&*self.stop, &1_u64.to_ne_bytes());

@@ -52,6 +52,9 @@ pub struct OsLauncherOptions {
     pub state_dir: PathBuf,
     /// This machine's CPU features as `/proc/cpuinfo` names them, for the diagnosis of illegal instructions.
     pub cpu_flags: Arc<BTreeSet<String>>,
+    /// Give each program a pid namespace where the kernel allows it, so that nothing it starts can outlive it. Turn it off to look
+    /// at a program with tools that cannot follow it there.
+    pub pid_namespace: bool,
 }
 
 /// Starts programs behind a keeper, in a sandbox. Cheap to clone through [`Arc`]; several may live in one process.
@@ -62,6 +65,7 @@ pub struct OsLauncherOptions {
 ///     keeper: KeeperProgram::current()?,
 ///     state_dir: "/var/lib/arw".into(),
 ///     cpu_flags: Default::default(),
+///     pid_namespace: true,
 /// })?;
 /// # Ok::<(), std::io::Error>(())
 /// ```
@@ -85,7 +89,7 @@ impl OsLauncher {
             keeper: options.keeper,
             cpu_flags: options.cpu_flags,
             procfs: Procfs::default(),
-            without_namespace: AtomicBool::new(false),
+            without_namespace: AtomicBool::new(!options.pid_namespace),
             clock: Clock::system(),
         };
         Ok(Self { shared: Arc::new(shared) })

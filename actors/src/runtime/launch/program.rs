@@ -10,6 +10,7 @@ use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use super::elf;
 use super::sandbox::rules::{Hop, Venv};
 use crate::runtime::launcher::{Cause, Diagnosis, LaunchError};
 
@@ -184,11 +185,11 @@ fn kind(file: &Path) -> Result<Kind, LaunchError> {
         not_executable(file, &format!("it cannot be read: {error}"), "let the user that runs ARW read it")
     })?;
     let start = &start[..length];
-    if start.starts_with(b"\x7fELF") {
-        return if is_for_this_machine(start) {
-            Ok(Kind::Binary)
-        } else {
-            Err(not_executable(file, "it was built for another processor", "use a build for this one"))
+    if start.starts_with(elf::MAGIC) {
+        let size = fs::metadata(file).map_or(0, |found| found.len());
+        return match elf::check(start, size) {
+            Ok(()) => Ok(Kind::Binary),
+            Err(why) => Err(not_executable(file, why, "get a build for this processor and system, whole")),
         };
     }
     let Some(line) = start.strip_prefix(b"#!") else {
@@ -212,19 +213,6 @@ fn kind(file: &Path) -> Result<Kind, LaunchError> {
     // `env -S python3 -u` and `env NAME=value python3` name the program after options and settings.
     let argument = words.find(|word| !word.starts_with('-') && !word.contains('=')).map(str::to_owned);
     Ok(Kind::Script(Interpreter { path: PathBuf::from(path), argument }))
-}
-
-/// Bytes 4 and 18 of an ELF header: word size and processor. Asked here because the C library hands what the kernel refuses
-/// to a shell, which then fails in words of its own.
-fn is_for_this_machine(header: &[u8]) -> bool {
-    let machine: u16 = match std::env::consts::ARCH {
-        "x86_64" => 62,
-        "aarch64" => 183,
-        "riscv64" => 243,
-        _ => return true,
-    };
-    let (word, processor) = (header.get(4), header.get(18..20));
-    word.is_none_or(|word| *word == 2) && processor.is_none_or(|bytes| bytes == machine.to_le_bytes())
 }
 
 fn read_start(file: &Path, buffer: &mut [u8]) -> io::Result<usize> {

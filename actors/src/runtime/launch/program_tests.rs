@@ -14,15 +14,19 @@ impl Tree {
     }
 
     fn file(&self, path: &str, text: &str, mode: u32) -> PathBuf {
+        self.bytes(path, text.as_bytes(), mode)
+    }
+
+    fn bytes(&self, path: &str, bytes: &[u8], mode: u32) -> PathBuf {
         let full = self.root().join(path);
         fs::create_dir_all(full.parent().unwrap()).unwrap();
-        fs::write(&full, text).unwrap();
+        fs::write(&full, bytes).unwrap();
         fs::set_permissions(&full, fs::Permissions::from_mode(mode)).unwrap();
         full
     }
 
     fn program(&self, path: &str) -> PathBuf {
-        self.file(path, "\x7fELF", 0o755)
+        self.bytes(path, &elf::tests::smallest(), 0o755)
     }
 
     fn search(&self) -> Search {
@@ -118,11 +122,8 @@ fn each_refusal_says_what_and_what_to_do() {
     tree.refused("./badenv", Cause::ProgramMissing, "interpreter", "first line");
     tree.file("empty", "#!\n", 0o755);
     tree.refused("./empty", Cause::ProgramNotExecutable, "names no interpreter", "first line");
-    let mut foreign = b"\x7fELF\x02\x01".to_vec();
-    foreign.resize(18, 0);
-    foreign.extend([0xff, 0xff]);
-    fs::write(tree.program("foreign"), foreign).unwrap();
-    tree.refused("./foreign", Cause::ProgramNotExecutable, "another processor", "build");
+    tree.file("damaged", "\x7fELF", 0o755);
+    tree.refused("./damaged", Cause::ProgramNotExecutable, "damaged or cut off", "whole");
     fs::create_dir(tree.root().join("folder")).unwrap();
     tree.refused("./folder", Cause::ProgramNotExecutable, "a folder", "inside");
     symlink("loop", tree.root().join("loop")).unwrap();

@@ -37,6 +37,8 @@ pub struct OsLauncherOptions {
     pub state_dir: PathBuf,
     /// This machine's CPU features.
     pub cpu_flags: Arc<BTreeSet<String>>,
+    /// Give each program a pid namespace.
+    pub pid_namespace: bool,
 }
 
 /// Starts nothing here yet.

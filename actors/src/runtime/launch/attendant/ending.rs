@@ -15,6 +15,7 @@ use super::{Attendant, Attended, kill};
 use crate::moment::Moment;
 use crate::runtime::diagnosis::{Asked, ExitFacts, ModelFacts, PortFacts, diagnose};
 use crate::runtime::launcher::{Endpoint, EngineExit, ExitStatus};
+use crate::runtime::log::LogStream;
 
 /// How long after the end output is still read: everything that could print is dead, so this is for what escaped.
 pub(super) const DRAIN_MAX: Duration = Duration::from_millis(250);
@@ -83,14 +84,9 @@ impl Attendant {
         if let Some(record) = record {
             record.remove(&self.shared.around.state_dir);
         }
-        let lines: Vec<String> = self
-            .spec
-            .log
-            .after(log_start, LINES_MAX)
-            .lines
-            .iter()
-            .map(|line| line.text.to_string())
-            .collect();
+        let printed = self.spec.log.after(log_start, LINES_MAX).lines.into_iter();
+        let own = printed.filter(|line| line.stream == LogStream::Output);
+        let lines: Vec<String> = own.map(|line| line.text.to_string()).collect();
         // The program is gone, and nobody else knew the folder.
         drop(prepared.socket_folder);
         let readable: Vec<PathBuf> = prepared.plan.sandbox.rules.into_iter().map(|rule| rule.path).collect();
