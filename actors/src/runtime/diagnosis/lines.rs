@@ -16,6 +16,11 @@ pub(super) fn first_match(facts: &ExitFacts<'_>) -> Option<Diagnosis> {
 }
 
 fn explain(line: &str, facts: &ExitFacts<'_>) -> Option<Diagnosis> {
+    let line = without_stamp(line.trim());
+    // Memory that cannot be locked is a warning; the program goes on without.
+    if line.contains("mlock") {
+        return None;
+    }
     let has = |words: &[&str]| words.iter().any(|word| line.contains(word));
     if has(&["error while loading shared libraries:"]) && !has(&["Permission denied"]) {
         return Some(library(line));
@@ -62,7 +67,7 @@ fn explain(line: &str, facts: &ExitFacts<'_>) -> Option<Diagnosis> {
 }
 
 fn row(cause: Cause, line: &str, hint: &str, permanent: bool) -> Diagnosis {
-    Diagnosis { cause, detail: shorten(line.trim()), hint: Some(hint.into()), permanent }
+    Diagnosis { cause, detail: shorten(line), hint: Some(hint.into()), permanent }
 }
 
 fn library(line: &str) -> Diagnosis {
@@ -101,6 +106,11 @@ fn bind(line: &str, facts: &ExitFacts<'_>) -> Diagnosis {
 /// A refusal is the sandbox's when the path lies outside its rules, and the file system's when inside.
 fn denied(line: &str, facts: &ExitFacts<'_>) -> Option<Diagnosis> {
     let Some(path) = path_in(line) else {
+        // What the system call filter refuses, as Python tells it: fatal, and without saying what was wanted.
+        if line.contains("PermissionError: [Errno 1]") {
+            let hint = "the sandbox allows its own address and no other network, no debugging, no mounts: see the lines above it";
+            return Some(row(Cause::SandboxDenied, line, hint, true));
+        }
         let network = ["socket", "connect", "network"].iter().any(|word| line.to_lowercase().contains(word));
         return network.then(|| {
             let hint = "the sandbox lets a program serve its own address and use no other network";
@@ -111,7 +121,7 @@ fn denied(line: &str, facts: &ExitFacts<'_>) -> Option<Diagnosis> {
     if outside {
         let folder = path.parent().filter(|p| p.parent().is_some()).unwrap_or(&path).to_owned();
         let hint = format!("if the program should read it, add `--allow-read {}`", folder.display());
-        let detail = format!("the sandbox denied access to {}: {}", path.display(), shorten(line.trim()));
+        let detail = format!("the sandbox denied access to {}: {}", path.display(), shorten(line));
         return Some(Diagnosis { cause: Cause::SandboxDenied, detail, hint: Some(hint), permanent: true });
     }
     if facts.model.as_ref().is_some_and(|model| model.path == path) {
@@ -140,6 +150,14 @@ fn short_model(line: &str, facts: &ExitFacts<'_>) -> Diagnosis {
             row(Cause::ModelTruncated, line, hint, true)
         }
     }
+}
+
+/// A line without what llama.cpp puts in front: `0.00.082.585 E `.
+fn without_stamp(line: &str) -> &str {
+    let Some((stamp, rest)) = line.split_once(' ') else { return line };
+    let is_stamp = stamp.len() >= 12 && stamp.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let letter = rest.strip_prefix(['E', 'W', 'I', 'D']).and_then(|rest| rest.strip_prefix(' '));
+    if is_stamp { letter.unwrap_or(rest) } else { line }
 }
 
 /// The first absolute path in a line: quoted, or standing alone.

@@ -126,6 +126,19 @@ fn the_first_matching_line_wins() {
 }
 
 #[test]
+fn stamps_are_left_out_and_warnings_passed_over() {
+    let lines = [
+        "warning: failed to mlock 99-byte buffer: Cannot allocate memory",
+        "0.00.007.148 E gguf_init_from_reader: invalid magic characters: 'garb', expected 'GGUF'",
+    ];
+    let found = case(ONE, &lines).diagnose();
+    assert_eq!(found.cause, Cause::ModelNotGguf);
+    assert!(found.detail.starts_with("gguf_init_from_reader: invalid"), "{found:?}");
+    let refused = case(ONE, &["Traceback", "PermissionError: [Errno 1] Operation not permitted"]);
+    check(&refused, Cause::SandboxDenied, "Errno 1", "no other network", true);
+}
+
+#[test]
 fn a_denial_outside_the_rules_names_the_path_and_the_flag() {
     let line = "ld: /srv/lib/libfoo.so: Permission denied";
     check(&case(ONE, &[line]), Cause::SandboxDenied, "/srv/lib/libfoo.so", "--allow-read /srv/lib", true);
