@@ -39,13 +39,19 @@ async fn it_reads_only_what_it_was_given() {
     }
     let mut spec = node.spec(&args);
     spec.model = Some(model);
-    spec.allow_read = vec![given];
+    let gone = node.outside().join("gone");
+    spec.allow_read = vec![given, gone];
     let engine = node.launch_spec(spec).await.unwrap();
     node.line("listening on").await;
     if engine.sandbox().landlock_abi.is_none() {
         eprintln!("skipped: this kernel has no Landlock");
         return;
     }
+    assert!(
+        engine.sandbox().notes.iter().any(|note| note.ends_with("gone: it is not there")),
+        "{:?}",
+        engine.sandbox()
+    );
     for denied in [secret, shadow, &key] {
         assert!(answer(&node, &format!("probe read {denied}")).contains("Permission denied"), "{denied}");
     }

@@ -56,7 +56,7 @@ async fn a_stopped_engine_still_hears_that_it_should_end() {
 
 #[tokio::test]
 async fn a_stopped_keeper_is_not_waited_for() {
-    for namespace in [true, false] {
+    let kill_behind_its_back = |namespace| async move {
         let node = Node::with_namespace(namespace);
         let mut engine = node.serve(&[]).await;
         signal(crate::kit::parent_of(engine.pid()).unwrap(), Signal::STOP);
@@ -65,7 +65,8 @@ async fn a_stopped_keeper_is_not_waited_for() {
         assert!(exit.by_us, "{exit:?}");
         assert_eq!(exit.diagnosis.cause, Cause::Stopped);
         assert!(!is_alive(engine.pid()));
-    }
+    };
+    tokio::join!(kill_behind_its_back(true), kill_behind_its_back(false));
 }
 
 #[tokio::test]

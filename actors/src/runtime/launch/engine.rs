@@ -13,7 +13,10 @@ use rustix::event::EventfdFlags;
 use tokio::sync::watch;
 
 use super::procfs::Procfs;
-use crate::runtime::launcher::{Endpoint, Engine, EngineExit, SandboxReport, Secret};
+use crate::clock::Clock;
+use crate::runtime::launcher::{
+    Cause, Diagnosis, Endpoint, Engine, EngineExit, ExitStatus, SandboxReport, Secret,
+};
 
 /// What is wanted of a program. Wishes only grow: a kill is never taken back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,12 +120,17 @@ impl Engine for OsEngine {
     fn exited(&mut self) -> BoxFuture<'_, EngineExit> {
         async move {
             let exit = self.running.exit.wait_for(Option::is_some).await.ok().and_then(|exit| exit.clone());
-            match exit {
-                Some(exit) => exit,
-                // The attendant tells the exit before it ends, whatever happens; were it to panic, the keeper sees the
-                // lifeline end and kills, and a deadline of whoever waits here has to notice.
-                None => std::future::pending().await,
-            }
+            exit.unwrap_or_else(|| EngineExit {
+                status: ExitStatus::KeeperLost,
+                by_us: false,
+                at: Clock::system().wall(),
+                diagnosis: Diagnosis {
+                    cause: Cause::Unknown,
+                    detail: "the thread that attended to it failed; its keeper has killed it".into(),
+                    hint: Some("report this with the node's log".into()),
+                    permanent: false,
+                },
+            })
         }
         .boxed()
     }

@@ -3,15 +3,14 @@
 //! Uses the newest rights that the kernel knows and reports which those are. Refuses to run without when the kernel has Landlock
 //! and yet it fails: that is a fault, not an old kernel.
 
-use std::path::Path;
-
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, NetPort,
     PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, Scope,
 };
 
 use super::super::plan::{Enforced, Failure, Stage};
-use super::{Access, LANDLOCK_ABI_TCP, Network, Sandbox};
+use super::rules::ALLOWED;
+use super::{Access, LANDLOCK_ABI_TCP, Network, PathRule, Sandbox};
 
 /// The newest rights that this code was written for; the crate leaves out what the kernel does not know.
 const NEWEST: ABI = ABI::V10;
@@ -54,7 +53,7 @@ fn restrict(sandbox: &Sandbox, notes: &mut Vec<String>) -> Result<LandlockStatus
         .scope(Scope::from_all(NEWEST))?
         .create()?;
     for rule in &sandbox.rules {
-        ruleset = add(ruleset, &rule.path, rights(rule.access), notes)?;
+        ruleset = add(ruleset, rule, notes)?;
     }
     if let Network::BindOnePort(port) = sandbox.network {
         ruleset = ruleset.add_rule(NetPort::new(port, AccessNet::BindTcp))?;
@@ -64,12 +63,17 @@ fn restrict(sandbox: &Sandbox, notes: &mut Vec<String>) -> Result<LandlockStatus
 
 fn add(
     ruleset: RulesetCreated,
-    path: &Path,
-    rights: BitFlags<AccessFs>,
+    rule: &PathRule,
     notes: &mut Vec<String>,
 ) -> Result<RulesetCreated, RulesetError> {
-    // The list names what some machines have: a path that is not there needs no rule.
-    let Ok(fd) = PathFd::new(path) else { return Ok(ruleset) };
+    let (path, rights) = (&rule.path, rights(rule.access));
+    let Ok(fd) = PathFd::new(path) else {
+        // Most of the list names what some machines have; what the operator named was meant to be there.
+        if rule.reason == ALLOWED {
+            notes.push(format!("{ALLOWED} {}: it is not there", path.display()));
+        }
+        return Ok(ruleset);
+    };
     let rights = if path.is_dir() { rights } else { rights & AccessFs::from_file(NEWEST) };
     if rights.is_empty() {
         notes.push(format!("{} is no folder and was left out", path.display()));

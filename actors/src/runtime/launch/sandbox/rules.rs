@@ -106,6 +106,9 @@ const SYSTEM_DEVICES: &[&str] = &["/dev/null", "/dev/zero"];
 const GPU_READ: &[&str] = &["/etc/OpenCL", "/etc/vulkan", "/etc/glvnd"];
 const GPU_EXECUTE: &[&str] = &["/opt/rocm"];
 
+/// The reason of rules that the operator asked for.
+pub(super) const ALLOWED: &str = "--allow-read";
+
 /// The rules for one launch, each path once, with the most that any reason gives it.
 pub(in super::super) fn compute(facts: &Facts) -> Vec<PathRule> {
     let mut rules = Rules::default();
@@ -131,6 +134,10 @@ pub(in super::super) fn compute(facts: &Facts) -> Vec<PathRule> {
     }
     for file in &facts.argument_files {
         // The node's keys and data base lie in its state folder; a program has business with models and bundles there only.
+        // What these name is no file of a disk: `/dev/stdin` is another thing in every process.
+        if ["/dev", "/proc", "/sys"].iter().any(|place| file.starts_with(place)) {
+            continue;
+        }
         let own = ["models", "runtime/bundles"]
             .iter()
             .any(|part| file.starts_with(facts.protected.state_dir.join(part)));
@@ -139,7 +146,7 @@ pub(in super::super) fn compute(facts: &Facts) -> Vec<PathRule> {
         }
     }
     for path in &facts.allow_read {
-        rules.add(path, Access::Read, "--allow-read");
+        rules.add(path, Access::Read, ALLOWED);
     }
     if !facts.devices.is_empty() {
         GPU_READ.iter().for_each(|path| rules.add(Path::new(path), Access::Read, "GPU"));
@@ -303,6 +310,7 @@ mod tests {
             model: Some("/models/a.gguf".into()),
             argument_files: vec![
                 "/home/u/t.jinja".into(),
+                "/dev/stdin".into(),
                 "/home/u/.local/share/arw/node.key".into(),
                 "/home/u/.local/share/arw/models/by-hash/ab".into(),
             ],
