@@ -1,0 +1,172 @@
+//! What engines print when they fail.
+//!
+//! Owns the table: words in a line → a cause, with what to do. Refuses to know exit codes and signals.
+
+use std::path::{Path, PathBuf};
+
+use super::{ExitFacts, is_within, shorten};
+use crate::runtime::launcher::{Cause, Diagnosis};
+
+pub(super) const MEMORY_HINT: &str =
+    "give it a smaller context (`-c`), fewer GPU layers, a smaller quantisation, or stop another runtime";
+
+/// The first line that the table knows, as a diagnosis.
+pub(super) fn first_match(facts: &ExitFacts<'_>) -> Option<Diagnosis> {
+    facts.log_lines.iter().find_map(|line| explain(line, facts))
+}
+
+fn explain(line: &str, facts: &ExitFacts<'_>) -> Option<Diagnosis> {
+    let line = without_stamp(line.trim());
+    // Memory that cannot be locked is a warning; the program goes on without.
+    if line.contains("mlock") {
+        return None;
+    }
+    let has = |words: &[&str]| words.iter().any(|word| line.contains(word));
+    if has(&["error while loading shared libraries:"]) && !has(&["Permission denied"]) {
+        return Some(library(line));
+    }
+    if has(&["ModuleNotFoundError: ", "ImportError: "]) {
+        let hint = "install it into the environment that the program runs from";
+        return Some(row(Cause::LibraryMissing, line, hint, true));
+    }
+    if has(&["bind HTTP server socket", "ddress already in use", "EADDRINUSE"]) {
+        return Some(bind(line, facts));
+    }
+    if has(&["Permission denied", "Operation not permitted"]) {
+        return denied(line, facts);
+    }
+    if has(&["failed to open", "unable to open", "FileNotFoundError"]) && has(&["No such file"]) {
+        return missing_file(line, facts);
+    }
+    if has(&["invalid magic characters", "expected 'GGUF'"]) || (has(&["file is version "]) && has(&["but "]))
+    {
+        let hint = "the file is not a GGUF model that this program can read: check `arw model list`, or update the program";
+        return Some(row(Cause::ModelNotGguf, line, hint, true));
+    }
+    if has(&["failed to read magic", "failed to read header", "failed to read key-value pairs"])
+        || has(&["exceeds remaining file size", "data is not within the file bounds"])
+    {
+        return Some(short_model(line, facts));
+    }
+    if has(&["Cannot allocate memory", "insufficient memory (attempted", "failed to allocate buffer"])
+        || has(&["std::bad_alloc", "out of memory", "OutOfMemory", "MemoryError"])
+    {
+        return Some(row(Cause::OutOfMemory, line, MEMORY_HINT, false));
+    }
+    if has(&["error: invalid argument:", "error: unknown argument", "error while handling argument"])
+        || has(&["error: unrecognized arguments", "error: the following arguments are required"])
+    {
+        return Some(row(
+            Cause::BadOption,
+            line,
+            "correct the runtime's arguments (`arw runtime show ID` lists them)",
+            true,
+        ));
+    }
+    None
+}
+
+fn row(cause: Cause, line: &str, hint: &str, permanent: bool) -> Diagnosis {
+    Diagnosis { cause, detail: shorten(line), hint: Some(hint.into()), permanent }
+}
+
+fn library(line: &str) -> Diagnosis {
+    let name =
+        line.rsplit("shared libraries: ").next().and_then(|rest| rest.split(':').next()).unwrap_or("?");
+    let hint = format!(
+        "install the package that has {name}; where it lies outside the system's and the program's folders, add `--allow-read DIR`"
+    );
+    row(Cause::LibraryMissing, line, &hint, true)
+}
+
+fn bind(line: &str, facts: &ExitFacts<'_>) -> Diagnosis {
+    match &facts.port {
+        Some(port) if port.in_use => Diagnosis {
+            cause: Cause::AddressInUse,
+            detail: format!("{} was taken by another program between our choice and its start", port.address),
+            hint: Some(
+                "it is started again on another port; with `{socket}` in its arguments this cannot happen"
+                    .into(),
+            ),
+            permanent: false,
+        },
+        None if line.contains("already in use") => {
+            let hint =
+                "its arguments name an address of their own: use `{port}` or `{socket}`, which ARW chooses";
+            row(Cause::AddressInUse, line, hint, false)
+        }
+        Some(_) | None => {
+            let hint =
+                "it may bind only the address that ARW gave it: use `{socket}`, or `127.0.0.1` with `{port}`";
+            row(Cause::SandboxDenied, line, hint, true)
+        }
+    }
+}
+
+/// A refusal is the sandbox's when the path lies outside its rules, and the file system's when inside.
+fn denied(line: &str, facts: &ExitFacts<'_>) -> Option<Diagnosis> {
+    let Some(path) = path_in(line) else {
+        // What the system call filter refuses, as Python tells it: fatal, and without saying what was wanted.
+        if line.contains("PermissionError: [Errno 1]") {
+            let hint = "the sandbox allows its own address and no other network, no debugging, no mounts: see the lines above it";
+            return Some(row(Cause::SandboxDenied, line, hint, true));
+        }
+        let network = ["socket", "connect", "network"].iter().any(|word| line.to_lowercase().contains(word));
+        return network.then(|| {
+            let hint = "the sandbox lets a program serve its own address and use no other network";
+            row(Cause::SandboxDenied, line, hint, true)
+        });
+    };
+    let outside = facts.readable.is_some_and(|readable| !is_within(&path, readable));
+    if outside {
+        let folder = path.parent().filter(|p| p.parent().is_some()).unwrap_or(&path).to_owned();
+        let hint = format!("if the program should read it, add `--allow-read {}`", folder.display());
+        let detail = format!("the sandbox denied access to {}: {}", path.display(), shorten(line));
+        return Some(Diagnosis { cause: Cause::SandboxDenied, detail, hint: Some(hint), permanent: true });
+    }
+    if facts.model.as_ref().is_some_and(|model| model.path == path) {
+        let hint = "let the user that runs ARW read the model file";
+        return Some(row(Cause::ModelDenied, line, hint, true));
+    }
+    None
+}
+
+fn missing_file(line: &str, facts: &ExitFacts<'_>) -> Option<Diagnosis> {
+    let model = facts.model.as_ref();
+    let is_model = line.contains("GGUF") || model.is_some_and(|m| path_in(line).is_some_and(|p| p == m.path));
+    is_model
+        .then(|| row(Cause::ModelMissing, line, "import the model again with `arw model import FILE`", true))
+}
+
+fn short_model(line: &str, facts: &ExitFacts<'_>) -> Diagnosis {
+    match &facts.model {
+        Some(model) if model.is_folder => {
+            let detail = format!("{} is a folder, not a model file", model.path.display());
+            let hint = "name the .gguf file inside it";
+            Diagnosis { cause: Cause::ModelNotGguf, detail, hint: Some(hint.into()), permanent: true }
+        }
+        Some(_) | None => {
+            let hint = "the model file is cut off: download or import it again";
+            row(Cause::ModelTruncated, line, hint, true)
+        }
+    }
+}
+
+/// A line without what llama.cpp puts in front: `0.00.082.585 E `.
+fn without_stamp(line: &str) -> &str {
+    let Some((stamp, rest)) = line.split_once(' ') else { return line };
+    let is_stamp = stamp.len() >= 12 && stamp.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let letter = rest.strip_prefix(['E', 'W', 'I', 'D']).and_then(|rest| rest.strip_prefix(' '));
+    if is_stamp { letter.unwrap_or(rest) } else { line }
+}
+
+/// The first absolute path in a line: quoted, or standing alone.
+fn path_in(line: &str) -> Option<PathBuf> {
+    let quoted = ['\'', '"', '`'].iter().find_map(|quote| {
+        let mut parts = line.split(*quote).skip(1).step_by(2);
+        parts.find(|part| part.starts_with('/') && part.len() > 1)
+    });
+    let bare = || line.split_whitespace().find(|word| word.starts_with('/') && word.len() > 1);
+    let found = quoted.or_else(bare)?;
+    Some(Path::new(found.trim_end_matches([':', ',', ')', '.'])).to_owned())
+}

@@ -1,0 +1,349 @@
+//! A thread per engine that holds its keeper's lifeline: carries orders down and news up, and bounds every wait.
+//!
+//! Owns the keeper process: it is started here, watched here and reaped here, whatever becomes of the tokio runtime and of whoever
+//! asked for the launch. Refuses to know why a program should run or stop.
+//!
+//! ```text
+//! prepare → start keeper → Confined, Started → … orders … → Exited → keeper gone → log drained → diagnosed → told
+//! ```
+
+mod ending;
+mod failures;
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::process::{Pid, PidfdFlags, Signal};
+use tokio::sync::{oneshot, watch};
+
+use self::ending::Ending;
+use super::capture::Capture;
+use super::engine::{Orders, Running, Wishes};
+use super::keeper;
+use super::os_launcher::KeeperProgram;
+use super::plan::{Enforced, Failure, Order, Report, Stage};
+use super::prepare::{Prepared, Surroundings, prepare, unexpected};
+use super::procfs::Procfs;
+use super::sandbox::Network;
+use super::sweep::{MARKER, Marker, Record};
+use super::wire::{Received, Wire, wait_readable};
+use crate::clock::Clock;
+use crate::moment::Moment;
+use crate::runtime::diagnosis::Asked;
+use crate::runtime::launcher::{EngineExit, LaunchError, LaunchSpec, SandboxReport};
+
+/// From the keeper's start to the program's: milliseconds, unless the machine is out of breath.
+const START_MAX: Duration = Duration::from_secs(30);
+
+/// How long a keeper may take to carry a kill out before it is killed itself, and its namespace with it.
+const OBEY_MAX: Duration = Duration::from_secs(2);
+
+/// How long a keeper may take to end after its program has: the kernel frees the memory of what is left.
+const KEEPER_END_MAX: Duration = Duration::from_secs(5);
+
+/// A plan is written at once or the keeper is stuck.
+const SEND_MAX: Duration = Duration::from_secs(5);
+
+/// What all attendants of one launcher share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) around: Surroundings,
+    pub(super) keeper: KeeperProgram,
+    pub(super) cpu_flags: Arc<std::collections::BTreeSet<String>>,
+    pub(super) procfs: Procfs,
+    /// Pid namespaces are not wanted, or one was made and was of no use: not tried again.
+    pub(super) without_namespace: AtomicBool,
+    /// Panic-free and cheap: only read when something has ended.
+    pub(super) clock: Clock,
+}
+
+/// One launch.
+pub(super) struct Attendant {
+    pub(super) shared: Arc<Shared>,
+    pub(super) spec: LaunchSpec,
+    pub(super) orders: Arc<Orders>,
+}
+
+/// A keeper that has been started.
+struct Keeper {
+    process: Child,
+    /// Readable when it has ended.
+    fd: OwnedFd,
+    wire: Wire,
+}
+
+/// A program that runs, and all that goes with it.
+struct Attended {
+    keeper: Keeper,
+    capture: Capture,
+    pid: u32,
+    /// Readable when the program has ended; `None`: it had ended before it could be opened.
+    program: Option<OwnedFd>,
+    record: Option<Record>,
+    prepared: Prepared,
+    files_restricted: bool,
+    /// The number of the last log line before this launch.
+    log_start: u64,
+    oom_kills: Option<u64>,
+}
+
+type Started = oneshot::Sender<Result<Running, LaunchError>>;
+
+impl Attendant {
+    /// The thread's whole life.
+    pub(super) fn run(self, started: Started) {
+        let log_start = self.spec.log.newest();
+        let oom_kills = self.shared.procfs.oom_kills();
+        match self.start(log_start, oom_kills) {
+            Err(error) => {
+                // Whoever asked may be gone.
+                let _ = started.send(Err(error));
+            }
+            Ok((attended, sandbox)) => {
+                let (tell, exit) = watch::channel(None);
+                let running = Running {
+                    pid: attended.pid,
+                    endpoint: attended.prepared.endpoint.clone(),
+                    secret: attended.prepared.secret.clone(),
+                    sandbox,
+                    exit,
+                };
+                let _ = started.send(Ok(running));
+                self.attend(attended, &tell);
+            }
+        }
+    }
+
+    fn start(
+        &self,
+        log_start: u64,
+        oom_kills: Option<u64>,
+    ) -> Result<(Attended, SandboxReport), LaunchError> {
+        let prepared = prepare(&self.spec, &self.shared.around)?;
+        let network = prepared.plan.sandbox.network;
+        loop {
+            if self.orders.take().kill {
+                return Err(failures::given_up());
+            }
+            let with_namespace = !self.shared.without_namespace.load(Ordering::Relaxed);
+            let (mut keeper, mut capture) = self
+                .start_keeper(with_namespace)
+                .map_err(|e| failures::no_keeper(&self.shared.keeper, &e))?;
+            match self.wait_for_start(&mut keeper, &prepared) {
+                Ok((pid, enforced)) => {
+                    let files_restricted = enforced.landlock_abi.is_some();
+                    let sandbox = self.report(enforced, network, with_namespace);
+                    self.spec.log.marker(&format!("started pid {pid}"));
+                    capture.go();
+                    let record = self.record(pid);
+                    let program = open(pid);
+                    let attended = Attended {
+                        keeper,
+                        capture,
+                        pid,
+                        program,
+                        record,
+                        prepared,
+                        files_restricted,
+                        log_start,
+                        oom_kills,
+                    };
+                    return Ok((attended, sandbox));
+                }
+                Err(failure) => {
+                    self.end_keeper(&mut keeper);
+                    capture.finish(ending::DRAIN_MAX);
+                    if with_namespace && failure.stage == Stage::Namespace {
+                        self.shared.without_namespace.store(true, Ordering::Relaxed);
+                        continue;
+                    }
+                    return Err(failures::explain(&failure, &prepared, &self.spec));
+                }
+            }
+        }
+    }
+
+    fn start_keeper(&self, with_namespace: bool) -> io::Result<(Keeper, Capture)> {
+        let (capture, output) = Capture::start(Arc::clone(&self.spec.log))?;
+        let errors = output.try_clone()?;
+        let (ours, theirs) = UnixStream::pair()?;
+        ours.set_write_timeout(Some(SEND_MAX))?;
+        let marker = Marker::of(&self.shared.around.state_id, &self.spec.runtime, self.spec.attempt);
+        let mode = if with_namespace { keeper::WITH_NAMESPACE } else { keeper::WITHOUT_NAMESPACE };
+        let mut command = Command::new(&self.shared.keeper.program);
+        command
+            .arg0("arw-keeper")
+            .args([keeper::FIRST_ARGUMENT, mode])
+            .env_clear()
+            .env(MARKER, marker.to_string())
+            .current_dir("/")
+            // Out of the terminal's process group: Ctrl-C is for the node, which then stops engines in order.
+            .process_group(0)
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(output)
+            .stderr(errors);
+        let process = command.spawn()?;
+        let fd = rustix::process::pidfd_open(Pid::from_child(&process), PidfdFlags::empty())?;
+        Ok((Keeper { process, fd, wire: Wire::new(ours) }, capture))
+    }
+
+    fn wait_for_start(&self, keeper: &mut Keeper, prepared: &Prepared) -> Result<(u32, Enforced), Failure> {
+        let lost = |error: io::Error| Failure::of(Stage::Keeper, "the keeper", &error);
+        keeper.wire.send(&StartOrder::Start(&prepared.plan)).map_err(lost)?;
+        let deadline = self.shared.clock.now() + START_MAX;
+        loop {
+            match keeper.wire.try_receive::<Report>().map_err(lost)? {
+                Received::Message(Report::Started { pid, enforced }) => return Ok((pid, enforced)),
+                Received::Message(Report::Failed(failure)) => return Err(failure),
+                Received::Message(Report::Exited(ended)) => {
+                    return Err(Failure::new(
+                        Stage::Shim,
+                        format!("it ended before the program ran ({ended:?})"),
+                    ));
+                }
+                Received::Message(Report::Confined { .. }) => {}
+                Received::Ended => {
+                    return Err(Failure::new(Stage::Keeper, "it ended before the program ran"));
+                }
+                Received::Nothing => {
+                    let left = deadline.since(self.shared.clock.now());
+                    if left.is_zero() {
+                        return Err(Failure::new(
+                            Stage::Keeper,
+                            format!("no program after {} s", START_MAX.as_secs()),
+                        ));
+                    }
+                    wait_readable(&[keeper.wire.as_fd(), self.orders.as_fd()], Some(left)).map_err(lost)?;
+                    if self.orders.take().kill {
+                        return Err(Failure::new(Stage::Keeper, "given up"));
+                    }
+                }
+            }
+        }
+    }
+
+    fn report(&self, enforced: Enforced, network: Network, with_namespace: bool) -> SandboxReport {
+        let network = network.word(&enforced);
+        let mut notes = enforced.notes;
+        if !with_namespace {
+            notes.push("no pid namespace: a program's children are found by other means".into());
+        }
+        SandboxReport {
+            landlock_abi: enforced.landlock_abi,
+            seccomp: enforced.seccomp,
+            capabilities_dropped: enforced.capabilities_dropped,
+            network,
+            notes,
+        }
+    }
+
+    fn record(&self, pid: u32) -> Option<Record> {
+        let record = Record::of(&self.shared.procfs, &self.spec.runtime, pid)?;
+        if let Err(error) = record.write(&self.shared.around.state_dir) {
+            // The marker in its environment finds it all the same.
+            tracing::warn!(runtime = %self.spec.runtime, pid, %error, "the launch could not be recorded");
+        }
+        Some(record)
+    }
+
+    /// From the program's start to its end.
+    fn attend(&self, mut attended: Attended, tell: &watch::Sender<Option<EngineExit>>) {
+        let mut ending = Ending::default();
+        let clock = self.shared.clock;
+        while ending.exit.is_none() {
+            let wait = ending.force_at.map(|at| at.since(clock.now()));
+            let watched = [attended.keeper.wire.as_fd(), self.orders.as_fd(), attended.keeper.fd.as_fd()];
+            let ready = wait_readable(&watched, wait).unwrap_or_default();
+            ending.hear(&mut attended.keeper.wire);
+            if ready.get(1) == Some(&true) && ending.exit.is_none() {
+                let wishes = self.orders.take();
+                self.order(&mut attended.keeper.wire, &mut ending, wishes, clock.now());
+            }
+            if ending.force_at.is_some_and(|at| at <= clock.now()) {
+                ending.force_at = None;
+                kill(&attended.keeper.fd);
+            }
+            if ready.get(2) == Some(&true) {
+                ending.hear(&mut attended.keeper.wire);
+                ending.keeper_ended();
+            }
+        }
+        self.end_keeper(&mut attended.keeper);
+        let exit = self.conclude(attended, &ending);
+        tell.send_replace(Some(exit));
+    }
+
+    fn order(&self, wire: &mut Wire, ending: &mut Ending, wishes: Wishes, now: Moment) {
+        let order = match (wishes.kill, wishes.terminate) {
+            (true, _) if !ending.kill_sent => {
+                ending.kill_sent = true;
+                ending.force_at = Some(now + OBEY_MAX);
+                if ending.asked == Asked::Not {
+                    ending.asked = Asked::Kill;
+                }
+                Order::Kill
+            }
+            (false, Some(grace)) if ending.asked == Asked::Not => {
+                ending.asked = Asked::Terminate;
+                ending.grace = grace;
+                ending.force_at = Some(now + grace + OBEY_MAX);
+                Order::Terminate { grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX) }
+            }
+            _ => return,
+        };
+        if wire.send(&order).is_err() {
+            // It does not listen: the deadline need not be waited for.
+            ending.force_at = Some(now);
+        }
+    }
+
+    /// Ends and reaps a keeper; it takes with it what it kept.
+    fn end_keeper(&self, keeper: &mut Keeper) {
+        // Closing our end is the order that no keeper misses.
+        let _ = rustix::net::shutdown(keeper.wire.as_fd(), rustix::net::Shutdown::Both);
+        for _ in 0..2 {
+            if wait_readable(&[keeper.fd.as_fd()], Some(KEEPER_END_MAX)).is_ok_and(|ready| ready == [true]) {
+                break;
+            }
+            kill(&keeper.fd);
+        }
+        match keeper.process.try_wait() {
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                tracing::error!(runtime = %self.spec.runtime, keeper = keeper.process.id(), "a killed keeper does not end: waiting for it");
+                // The kernel holds it (a GPU driver, a dead disk). The runtime must not start again beside it.
+                let _ = keeper.process.wait();
+            }
+            Err(error) => {
+                tracing::error!(runtime = %self.spec.runtime, %error, "a keeper could not be reaped");
+            }
+        }
+    }
+}
+
+/// [`Order::Start`] without owning the plan.
+#[derive(serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+enum StartOrder<'a> {
+    Start(&'a super::plan::Plan),
+}
+
+fn open(pid: u32) -> Option<OwnedFd> {
+    rustix::process::pidfd_open(Pid::from_raw(i32::try_from(pid).ok()?)?, PidfdFlags::empty()).ok()
+}
+
+fn kill(process: &OwnedFd) {
+    // It may have ended by itself.
+    let _ = rustix::process::pidfd_send_signal(process, Signal::KILL);
+}
+
+/// A thread could not be made.
+pub(super) fn no_thread(error: &io::Error) -> LaunchError {
+    unexpected("no thread for the launch", &error.to_string())
+}

@@ -1,0 +1,168 @@
+//! A running program as the rest of ARW holds it, and how its wishes reach the attendant.
+//!
+//! Owns the handle: dropping it kills. Refuses to know sockets and processes: it writes wishes down and wakes the attendant.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use rustix::event::EventfdFlags;
+use tokio::sync::watch;
+
+use super::procfs::Procfs;
+use crate::clock::Clock;
+use crate::runtime::launcher::{
+    Cause, Diagnosis, Endpoint, Engine, EngineExit, ExitStatus, SandboxReport, Secret,
+};
+
+/// What is wanted of a program. Wishes only grow: a kill is never taken back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Wishes {
+    pub(super) terminate: Option<Duration>,
+    pub(super) kill: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Orders {
+    wishes: Mutex<Wishes>,
+    wake: OwnedFd,
+}
+
+impl Orders {
+    pub(super) fn new() -> std::io::Result<Self> {
+        let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self { wishes: Mutex::default(), wake })
+    }
+
+    fn wish(&self, change: impl FnOnce(&mut Wishes)) {
+        change(&mut self.wishes.lock());
+        // Full means that a wake-up is waiting already.
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
+
+    /// The wishes so far. The next wake-up comes with the next wish.
+    pub(super) fn take(&self) -> Wishes {
+        let mut count = [0_u8; 8];
+        // Empty means that nothing is new.
+        let _ = rustix::io::read(&self.wake, &mut count);
+        *self.wishes.lock()
+    }
+}
+
+impl AsFd for Orders {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+}
+
+/// Kills when it is dropped: held by the launch's future first, by the engine then.
+#[derive(Debug)]
+pub(super) struct KillOnDrop(pub(super) Arc<Orders>);
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        self.0.wish(|wishes| wishes.kill = true);
+    }
+}
+
+/// What the attendant tells about a program that runs.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) pid: u32,
+    pub(super) endpoint: Option<Endpoint>,
+    pub(super) secret: Secret,
+    pub(super) sandbox: SandboxReport,
+    pub(super) exit: watch::Receiver<Option<EngineExit>>,
+}
+
+#[derive(Debug)]
+pub(super) struct OsEngine {
+    pub(super) running: Running,
+    pub(super) orders: KillOnDrop,
+    pub(super) procfs: Procfs,
+}
+
+impl OsEngine {
+    fn has_ended(&self) -> bool {
+        self.running.exit.borrow().is_some()
+    }
+}
+
+impl Engine for OsEngine {
+    fn pid(&self) -> u32 {
+        self.running.pid
+    }
+
+    fn endpoint(&self) -> Option<&Endpoint> {
+        self.running.endpoint.as_ref()
+    }
+
+    fn secret(&self) -> &Secret {
+        &self.running.secret
+    }
+
+    fn sandbox(&self) -> &SandboxReport {
+        &self.running.sandbox
+    }
+
+    fn resident_bytes(&self) -> Option<u64> {
+        // The number may belong to another process by then.
+        if self.has_ended() { None } else { self.procfs.resident_bytes(self.running.pid) }
+    }
+
+    fn progress(&self) -> u64 {
+        if self.has_ended() { 0 } else { self.procfs.progress(self.running.pid) }
+    }
+
+    fn exited(&mut self) -> BoxFuture<'_, EngineExit> {
+        async move {
+            let exit = self.running.exit.wait_for(Option::is_some).await.ok().and_then(|exit| exit.clone());
+            exit.unwrap_or_else(|| EngineExit {
+                status: ExitStatus::KeeperLost,
+                by_us: false,
+                at: Clock::system().wall(),
+                diagnosis: Diagnosis {
+                    cause: Cause::Unknown,
+                    detail: "the thread that attended to it failed; its keeper has killed it".into(),
+                    hint: Some("report this with the node's log".into()),
+                    permanent: false,
+                },
+            })
+        }
+        .boxed()
+    }
+
+    fn terminate(&mut self, grace: Duration) {
+        self.orders.0.wish(|wishes| wishes.terminate = wishes.terminate.or(Some(grace)));
+    }
+
+    fn kill(&mut self) {
+        self.orders.0.wish(|wishes| wishes.kill = true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::wire::wait_readable;
+    use super::*;
+
+    fn is_awake(orders: &Orders) -> bool {
+        wait_readable(&[orders.as_fd()], Some(Duration::ZERO)).unwrap() == [true]
+    }
+
+    #[test]
+    fn wishes_wake_once_and_stay() {
+        let orders = Arc::new(Orders::new().unwrap());
+        assert!(!is_awake(&orders));
+        orders.wish(|wishes| wishes.terminate = Some(Duration::from_secs(1)));
+        assert!(is_awake(&orders));
+        assert_eq!(orders.take(), Wishes { terminate: Some(Duration::from_secs(1)), kill: false });
+        assert!(!is_awake(&orders));
+        drop(KillOnDrop(Arc::clone(&orders)));
+        assert!(is_awake(&orders));
+        assert_eq!(orders.take(), Wishes { terminate: Some(Duration::from_secs(1)), kill: true });
+    }
+}

@@ -1,0 +1,284 @@
+//! Turns what is asked for into what a shim needs.
+//!
+//! Owns the checks and preparations before anything is started: program, model, scratch folder, address, key, environment, rules.
+//! Refuses to start anything.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use super::libraries::LibraryFolders;
+use super::placeholders::{self, Named, Values};
+use super::plan::Plan;
+use super::procfs::is_there;
+use super::program::{self, DEFAULT_PATH, Search, refuse};
+use super::sandbox::rules::{Facts, Protected, compute};
+use super::sandbox::{Network, Sandbox};
+use super::scratch::{self, SOCKET_NAME, SOCKET_PATH_BYTES_MAX, SocketFolder};
+use super::sweep::{MARKER, Marker};
+use crate::runtime::launcher::{Cause, Endpoint, LaunchError, LaunchSpec, Secret};
+
+/// What stays the same from launch to launch.
+#[derive(Debug)]
+pub(super) struct Surroundings {
+    /// Canonical.
+    pub(super) state_dir: PathBuf,
+    /// Stands for the state folder in markers and folder names.
+    pub(super) state_id: String,
+    pub(super) libraries: LibraryFolders,
+}
+
+pub(super) struct Prepared {
+    pub(super) plan: Plan,
+    pub(super) endpoint: Option<Endpoint>,
+    pub(super) secret: Secret,
+    /// The model and its size before the start.
+    pub(super) model: Option<(PathBuf, Option<u64>)>,
+    pub(super) socket_folder: Option<SocketFolder>,
+}
+
+/// What the program gets of the node's environment. Everything else stays out: it may hold keys.
+const INHERITED: &[&str] = &["PATH", "LANG", "LC_ALL", "TZ"];
+
+pub(super) fn prepare(spec: &LaunchSpec, around: &Surroundings) -> Result<Prepared, LaunchError> {
+    let search = Search::new(&spec.env);
+    let program = search.resolve(&spec.program)?;
+    let model = spec.model.as_deref().map(check_model).transpose()?;
+    scratch::prepare(&spec.scratch, &around.state_dir).map_err(|error| {
+        refuse(Cause::Unknown, error.to_string(), "look at the folder's owner and mode, and at the disk")
+    })?;
+    let secret =
+        Secret::random().map_err(|error| unexpected("no random bytes for a key", &error.to_string()))?;
+    let named = placeholders::named(&spec.args);
+    let (socket, socket_folder) =
+        if named.socket { socket_for(spec, around).map(|(p, f)| (Some(p), f))? } else { (None, None) };
+    let port = if named.port { Some(free_port()?) } else { None };
+    let values = Values {
+        model: spec.model.as_deref().map(text_of).transpose()?,
+        port,
+        socket: socket.clone(),
+        secret: secret.reveal().to_owned(),
+    };
+    let args = placeholders::fill(&spec.args, &values)
+        .map_err(|error| refuse(Cause::BadOption, error.to_string(), "correct the runtime's arguments"))?;
+    let env = environment(spec, around);
+    let library_path = env.get("LD_LIBRARY_PATH");
+    let facts = Facts {
+        library_folders: program.binaries.iter().flat_map(|b| around.libraries.of(b, library_path)).collect(),
+        hops: program.hops,
+        model: spec.model.clone(),
+        argument_files: argument_files(&spec.args, &args, spec.model.as_deref(), named),
+        allow_read: spec.allow_read.clone(),
+        scratch: spec.scratch.clone(),
+        socket_folder: socket_folder.as_ref().map(|folder| folder.path().to_owned()),
+        devices: gpu_devices(Path::new("/dev")),
+        protected: protected(around),
+    };
+    let network = port.map_or(Network::UnixOnly, Network::BindOnePort);
+    let endpoint = socket
+        .map(Endpoint::Unix)
+        .or(port.map(|p| Endpoint::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, p)))));
+    let sandbox = Sandbox { rules: compute(&facts), network };
+    let plan = Plan {
+        program: program.path,
+        args,
+        env,
+        folder: spec.scratch.clone(),
+        secret: secret.reveal().to_owned(),
+        sandbox,
+    };
+    let model = spec.model.clone().zip(model);
+    Ok(Prepared { plan, endpoint, secret, model, socket_folder })
+}
+
+/// A launch must not wait for a program to find out what one look tells. Its size, for a file.
+fn check_model(model: &Path) -> Result<Option<u64>, LaunchError> {
+    let shown = model.display();
+    match fs::metadata(model) {
+        Ok(found) if found.is_dir() => return Ok(None),
+        Ok(found) => match fs::File::open(model) {
+            Ok(_) => return Ok(Some(found.len())),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            Err(error) => return Err(unexpected(&format!("model {shown}"), &error.to_string())),
+        },
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+        Err(error) => {
+            let hint = "import the model again with `arw model import FILE`";
+            return Err(refuse(Cause::ModelMissing, format!("model {shown} is missing: {error}"), hint));
+        }
+    }
+    Err(refuse(
+        Cause::ModelDenied,
+        format!("model {shown} may not be read"),
+        "let the user that runs ARW read it",
+    ))
+}
+
+fn text_of(path: &Path) -> Result<String, LaunchError> {
+    let hint = "rename it: arguments are text in UTF-8";
+    path.to_str()
+        .map(str::to_owned)
+        .ok_or_else(|| refuse(Cause::BadOption, format!("the path {} is not UTF-8", path.display()), hint))
+}
+
+/// The socket lies in the scratch folder, or in a private folder of its own when that path is too long for the kernel.
+fn socket_for(
+    spec: &LaunchSpec,
+    around: &Surroundings,
+) -> Result<(PathBuf, Option<SocketFolder>), LaunchError> {
+    let path = spec.scratch.join(SOCKET_NAME);
+    if path.as_os_str().len() <= SOCKET_PATH_BYTES_MAX {
+        return Ok((path, None));
+    }
+    let mut problem = String::new();
+    for base in socket_bases() {
+        match SocketFolder::create(&base, short_tag(&around.state_id)) {
+            Ok(folder) => {
+                let path = folder.path().join(SOCKET_NAME);
+                if path.as_os_str().len() <= SOCKET_PATH_BYTES_MAX {
+                    return Ok((path, Some(folder)));
+                }
+                problem = format!("{} is too long as well", base.display());
+            }
+            Err(error) => problem = format!("{}: {error}", base.display()),
+        }
+    }
+    let detail = format!("no place for a Unix socket: {} is too long, and {problem}", path.display());
+    Err(refuse(Cause::Unknown, detail, "use a state folder with a shorter path, or `{port}`"))
+}
+
+/// Where private folders for sockets go, in order of preference.
+pub(super) fn socket_bases() -> Vec<PathBuf> {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_dir());
+    runtime.into_iter().chain([std::env::temp_dir(), "/tmp".into()]).collect()
+}
+
+pub(super) fn short_tag(state_id: &str) -> &str {
+    state_id.get(..8).unwrap_or(state_id)
+}
+
+/// A port that was free a moment ago. Another program can take it before ours does; the diagnosis then says so.
+fn free_port() -> Result<u16, LaunchError> {
+    let port =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| Ok(listener.local_addr()?.port()));
+    port.map_err(|error| unexpected("no free port on 127.0.0.1", &error.to_string()))
+}
+
+fn environment(spec: &LaunchSpec, around: &Surroundings) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::from([("PATH".to_owned(), DEFAULT_PATH.to_owned())]);
+    env.extend(INHERITED.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))));
+    let scratch = spec.scratch.display().to_string();
+    env.extend(["HOME", "TMPDIR"].map(|name| (name.to_owned(), scratch.clone())));
+    env.extend(spec.env.clone());
+    // Last, so that nothing can hide a program from the sweep.
+    env.insert(MARKER.to_owned(), Marker::of(&around.state_id, &spec.runtime, spec.attempt).to_string());
+    env
+}
+
+/// Files that the operator named, and the other parts of a model that comes in several.
+fn argument_files(raw: &[String], filled: &[String], model: Option<&Path>, named: Named) -> Vec<PathBuf> {
+    // An argument that holds the key is no file name, and looking for one would be the only place where the key meets a path.
+    let is_plain = |raw: &String| !(named.secret && raw.contains("{secret}"));
+    let files = raw
+        .iter()
+        .zip(filled)
+        .filter(|(raw, _)| is_plain(raw))
+        .filter_map(|(_, arg)| program::file_named_by(arg));
+    files.chain(model.into_iter().flat_map(parts_of)).collect()
+}
+
+/// `m-00001-of-00003.gguf` comes with `m-00002-of-00003.gguf` and so on, next to it.
+fn parts_of(model: &Path) -> Vec<PathBuf> {
+    let Some((base, count)) = model.file_stem().and_then(|stem| split_name(stem.to_str()?)) else {
+        return Vec::new();
+    };
+    let extension = model.extension().unwrap_or_default().to_string_lossy().into_owned();
+    (1..=count)
+        .map(|part| model.with_file_name(format!("{base}-{part:05}-of-{count:05}.{extension}")))
+        .collect()
+}
+
+/// More parts than any model has.
+const PARTS_MAX: u32 = 1000;
+
+fn split_name(stem: &str) -> Option<(&str, u32)> {
+    let (rest, count) = stem.rsplit_once("-of-")?;
+    let (base, part) = rest.rsplit_once('-')?;
+    let digits = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
+    let count = (digits(part) && digits(count)).then(|| count.parse().ok())??;
+    (count <= PARTS_MAX).then_some((base, count))
+}
+
+fn gpu_devices(dev: &Path) -> Vec<PathBuf> {
+    let nvidia = fs::read_dir(dev)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with("nvidia")));
+    let fixed = ["dri", "kfd"].map(|name| dev.join(name)).into_iter().filter(|path| is_there(path));
+    nvidia.map(|entry| entry.path()).chain(fixed).collect()
+}
+
+fn protected(around: &Surroundings) -> Protected {
+    let own = std::env::var_os("HOME")
+        .map(PathBuf::from)
+        .filter(|home| home.is_absolute() && home != Path::new("/"));
+    Protected {
+        state_dir: around.state_dir.clone(),
+        homes: own.into_iter().chain(["/root".into()]).collect(),
+        temp: std::env::temp_dir(),
+    }
+}
+
+/// Something that should not happen and may not happen again.
+pub(super) fn unexpected(what: &str, why: &str) -> LaunchError {
+    let mut error = refuse(Cause::Unknown, format!("{what}: {why}"), "");
+    error.0.permanent = false;
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_in_parts_brings_all_of_them() {
+        let parts = parts_of(Path::new("/m/big-00002-of-00003.gguf"));
+        let names: Vec<_> = parts.iter().map(|p| p.to_str().unwrap()).collect();
+        assert_eq!(
+            names,
+            ["/m/big-00001-of-00003.gguf", "/m/big-00002-of-00003.gguf", "/m/big-00003-of-00003.gguf"]
+        );
+        for whole in ["/m/a.gguf", "/m/one-of-two.gguf", "/m/x-1-of-2.gguf", "/m/x-00001-of-99999.gguf", "/"]
+        {
+            assert!(parts_of(Path::new(whole)).is_empty(), "{whole}");
+        }
+    }
+
+    #[test]
+    fn models_are_looked_at_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = check_model(&folder.path().join("m.gguf")).unwrap_err();
+        assert_eq!(missing.0.cause, Cause::ModelMissing);
+        assert!(missing.0.hint.unwrap().contains("arw model import"));
+        assert_eq!(check_model(folder.path()), Ok(None));
+        let file = folder.path().join("there.gguf");
+        fs::write(&file, "GGUF").unwrap();
+        assert_eq!(check_model(&file), Ok(Some(4)));
+    }
+
+    #[test]
+    fn gpu_devices_are_listed_when_there_are_any() {
+        let dev = tempfile::tempdir().unwrap();
+        assert!(gpu_devices(dev.path()).is_empty());
+        for name in ["nvidia0", "nvidiactl", "kfd", "sda"] {
+            fs::write(dev.path().join(name), "").unwrap();
+        }
+        let mut names: Vec<_> =
+            gpu_devices(dev.path()).into_iter().map(|p| p.file_name().unwrap().to_owned()).collect();
+        names.sort();
+        assert_eq!(names, ["kfd", "nvidia0", "nvidiactl"]);
+    }
+}

@@ -1,0 +1,186 @@
+//! What the kernel tells about processes, read from `/proc`.
+//!
+//! Owns the parsing. Refuses to end anything and to guess: what cannot be read is `None`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The fields of `/proc/PID/stat` that we use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stat {
+    pub(super) parent: u32,
+    pub(super) state: char,
+    /// Clock ticks after boot: with the pid and the boot id it names a process for all time.
+    pub(super) start_time: u64,
+    minor_faults: u64,
+    major_faults: u64,
+    cpu_ticks: u64,
+}
+
+/// A `/proc` folder. Tests use one of their own.
+#[derive(Clone, Debug)]
+pub(super) struct Procfs {
+    root: PathBuf,
+}
+
+impl Default for Procfs {
+    fn default() -> Self {
+        Self { root: "/proc".into() }
+    }
+}
+
+impl Procfs {
+    #[cfg(test)]
+    pub(super) fn at(root: &Path) -> Self {
+        Self { root: root.to_owned() }
+    }
+
+    pub(super) fn stat(&self, pid: u32) -> Option<Stat> {
+        parse_stat(&fs::read_to_string(self.of(pid, "stat")).ok()?)
+    }
+
+    /// The value of a variable in a process's environment as it was when it started.
+    pub(super) fn variable(&self, pid: u32, name: &str) -> Option<String> {
+        let environment = fs::read(self.of(pid, "environ")).ok()?;
+        let mut found = environment.split(|b| *b == 0).filter_map(|entry| {
+            entry
+                .strip_prefix(name.as_bytes())?
+                .strip_prefix(b"=")
+                .map(|v| String::from_utf8_lossy(v).into_owned())
+        });
+        found.next()
+    }
+
+    pub(super) fn arguments(&self, pid: u32) -> Vec<String> {
+        let line = fs::read(self.of(pid, "cmdline")).unwrap_or_default();
+        line.split(|b| *b == 0).map(|arg| String::from_utf8_lossy(arg).into_owned()).collect()
+    }
+
+    pub(super) fn pids(&self) -> Vec<u32> {
+        let Ok(entries) = fs::read_dir(&self.root) else { return Vec::new() };
+        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    }
+
+    /// Children of `parent`, zombies included.
+    pub(super) fn children(&self, parent: u32) -> Vec<u32> {
+        // A kernel without CONFIG_PROC_CHILDREN has no such file: then every process is looked at.
+        let tasks = fs::read_dir(self.of(parent, "task")).into_iter().flatten().flatten();
+        let mut listed = false;
+        let mut children = Vec::new();
+        for task in tasks {
+            if let Ok(text) = fs::read_to_string(task.path().join("children")) {
+                listed = true;
+                children.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+            }
+        }
+        if listed {
+            return children;
+        }
+        self.pids()
+            .into_iter()
+            .filter(|pid| self.stat(*pid).is_some_and(|stat| stat.parent == parent))
+            .collect()
+    }
+
+    pub(super) fn resident_bytes(&self, pid: u32) -> Option<u64> {
+        let text = fs::read_to_string(self.of(pid, "statm")).ok()?;
+        let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
+        Some(pages * rustix::param::page_size() as u64)
+    }
+
+    /// Grows while a process uses the CPU, touches memory or reads and writes; 0 when it is gone.
+    pub(super) fn progress(&self, pid: u32) -> u64 {
+        let stat = self.stat(pid).map_or(0, |s| s.cpu_ticks + s.minor_faults + s.major_faults);
+        // Readable only for processes that we could also debug: one more reason to count three things.
+        let io = fs::read_to_string(self.of(pid, "io")).unwrap_or_default();
+        let field = |name: &str| {
+            io.lines().find_map(|l| l.strip_prefix(name)?.trim().parse::<u64>().ok()).unwrap_or(0)
+        };
+        stat + (field("rchar:") + field("wchar:")) / 4096
+    }
+
+    /// Changes with every boot: a pid from before it means nothing.
+    pub(super) fn boot_id(&self) -> Option<String> {
+        let text = fs::read_to_string(self.root.join("sys/kernel/random/boot_id")).ok()?;
+        Some(text.trim().to_owned())
+    }
+
+    /// How often the kernel has killed for memory since boot.
+    pub(super) fn oom_kills(&self) -> Option<u64> {
+        let text = fs::read_to_string(self.root.join("vmstat")).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+    }
+
+    /// This process's id as this `/proc` counts: inside a pid namespace it differs from what `getpid` says.
+    pub(super) fn own_pid(&self) -> Option<u32> {
+        fs::read_link(self.root.join("self")).ok()?.to_str()?.parse().ok()
+    }
+
+    fn of(&self, pid: u32, file: &str) -> PathBuf {
+        self.root.join(pid.to_string()).join(file)
+    }
+}
+
+fn parse_stat(text: &str) -> Option<Stat> {
+    // The name, in parentheses, may hold anything, parentheses and spaces included.
+    let (_, after_name) = text.rsplit_once(')')?;
+    let fields: Vec<&str> = after_name.split_ascii_whitespace().collect();
+    // Fields count from 1 and the first one here is the third.
+    let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+    Some(Stat {
+        state: fields.first()?.chars().next()?,
+        parent: u32::try_from(field(4)?).ok()?,
+        minor_faults: field(10)?,
+        major_faults: field(12)?,
+        // Own and reaped children's, user and system.
+        cpu_ticks: field(14)? + field(15)? + field(16)? + field(17)?,
+        start_time: field(22)?,
+    })
+}
+
+/// Whether a path is there, without following a last symbolic link.
+pub(super) fn is_there(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_and_spaces_is_no_trap() {
+        let line = "42 (a) S (b)) R 7 42 42 0 -1 4194560 100 0 3 0 11 13 0 0 20 0 1 0 98765 1 2 3";
+        let expected = Stat {
+            parent: 7,
+            state: 'R',
+            start_time: 98765,
+            minor_faults: 100,
+            major_faults: 3,
+            cpu_ticks: 24,
+        };
+        assert_eq!(parse_stat(line), Some(expected));
+        assert_eq!(parse_stat("42 (x) R"), None);
+        assert_eq!(parse_stat(""), None);
+    }
+
+    #[test]
+    fn this_process_can_be_read() {
+        let procfs = Procfs::default();
+        let pid = std::process::id();
+        assert_eq!(procfs.own_pid(), Some(pid));
+        let stat = procfs.stat(pid).unwrap();
+        assert!(stat.start_time > 0 && procfs.children(stat.parent).contains(&pid));
+        assert!(procfs.resident_bytes(pid).unwrap() > 100_000);
+        assert!(procfs.progress(pid) > 0);
+        assert!(procfs.boot_id().is_some() && procfs.oom_kills().is_some());
+        assert_eq!(procfs.variable(pid, "PATH"), std::env::var("PATH").ok());
+    }
+
+    #[test]
+    fn a_process_that_is_gone_is_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let procfs = Procfs::at(folder.path());
+        assert_eq!((procfs.stat(1), procfs.resident_bytes(1), procfs.progress(1)), (None, None, 0));
+        assert!(procfs.pids().is_empty() && procfs.children(1).is_empty());
+    }
+}

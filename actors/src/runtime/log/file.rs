@@ -1,0 +1,102 @@
+//! A file that is set aside when it is full.
+//!
+//! Owns rotation and what happens when the disk refuses: the problem is remembered, writing is tried again later, and
+//! nothing waits. Refuses to know what a line means.
+
+use std::fmt::Write as _;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::moment::{Moment, WallTime};
+
+/// How long a file that could not be written is left alone: a full disk stays full for a while.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+#[derive(Debug)]
+pub(super) struct RotatingFile {
+    path: PathBuf,
+    bytes_max: u64,
+    files_max: u32,
+    open: Option<(File, u64)>,
+    problem: Option<(String, Moment)>,
+}
+
+impl RotatingFile {
+    pub(super) fn new(path: PathBuf, bytes_max: u64, files_max: u32) -> Self {
+        Self { path, bytes_max, files_max: files_max.max(1), open: None, problem: None }
+    }
+
+    pub(super) fn problem(&self) -> Option<&str> {
+        self.problem.as_ref().map(|(text, _)| text.as_str())
+    }
+
+    pub(super) fn append(&mut self, text: &str, now: Moment) {
+        if self.problem.as_ref().is_some_and(|(_, at)| now.since(*at) < RETRY_AFTER) {
+            return;
+        }
+        match self.try_append(text) {
+            Ok(()) => self.problem = None,
+            Err(error) => {
+                self.open = None;
+                self.problem = Some((format!("{}: {error}", self.path.display()), now));
+            }
+        }
+    }
+
+    fn try_append(&mut self, text: &str) -> io::Result<()> {
+        let length = text.len() as u64;
+        let (mut file, mut size) = match self.open.take() {
+            Some(open) => open,
+            None => open(&self.path)?,
+        };
+        if size > 0 && size + length > self.bytes_max {
+            drop(file);
+            self.rotate()?;
+            (file, size) = open(&self.path)?;
+        }
+        file.write_all(text.as_bytes())?;
+        self.open = Some((file, size + length));
+        Ok(())
+    }
+
+    fn rotate(&self) -> io::Result<()> {
+        if self.files_max == 1 {
+            return fs::remove_file(&self.path);
+        }
+        for number in (1..self.files_max - 1).rev() {
+            match fs::rename(numbered(&self.path, number), numbered(&self.path, number + 1)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        fs::rename(&self.path, numbered(&self.path, 1))
+    }
+}
+
+/// Adds `text` as one line, with the time in front.
+pub(super) fn append_line(out: &mut String, at: WallTime, text: &str) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "{at} {text}");
+}
+
+fn open(path: &Path) -> io::Result<(File, u64)> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let mut options = OpenOptions::new();
+    options.append(true).create(true);
+    // Prompts may show up in an engine's log: for the owner only.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(path)?;
+    let size = file.metadata()?.len();
+    Ok((file, size))
+}
+
+fn numbered(path: &Path, number: u32) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{number}"));
+    name.into()
+}

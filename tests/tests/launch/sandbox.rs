@@ -1,0 +1,193 @@
+//! What a launched program cannot do, tried by the program itself.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use crate::kit::{Node, exit_of};
+
+/// A path that is no absolute file name: absolute ones in the arguments are opened for the program.
+fn unnamed(node: &Node, path: &Path) -> String {
+    let up = "../".repeat(node.scratch().components().count());
+    format!("{up}{}", path.strip_prefix("/").unwrap().display())
+}
+
+fn answer(node: &Node, start: &str) -> String {
+    let lines = node.all_lines();
+    let line = lines.iter().find_map(|line| line.strip_prefix(start));
+    line.unwrap_or_else(|| panic!("no line `{start}` in {lines:#?}")).trim_start_matches(": ").to_owned()
+}
+
+#[tokio::test]
+async fn it_reads_only_what_it_was_given() {
+    let node = Node::new();
+    let secret = node.outside().join("secret");
+    let given = node.outside().join("given");
+    std::fs::create_dir(&given).unwrap();
+    std::fs::write(&secret, "secret").unwrap();
+    std::fs::write(given.join("lora"), "lora").unwrap();
+    std::fs::write(node.outside().join("named"), "named").unwrap();
+    std::fs::write(node.state_dir().join("node.key"), "key").unwrap();
+    let model = node.outside().join("model.gguf");
+    std::fs::write(&model, "GGUF and so on").unwrap();
+    let named = node.outside().join("named").display().to_string();
+    let paths = [secret.as_path(), Path::new("/etc/shadow"), &given.join("lora")].map(|p| unnamed(&node, p));
+    let key = node.state_dir().join("node.key").display().to_string();
+    let [secret, shadow, lora] = &paths;
+    let mut args = vec!["--host={socket}", "--model", "{model}"];
+    for path in [secret, shadow, lora, &named, &key] {
+        args.extend(["--read-file", path]);
+    }
+    let mut spec = node.spec(&args);
+    spec.model = Some(model);
+    let gone = node.outside().join("gone");
+    spec.allow_read = vec![given, gone];
+    let engine = node.launch_spec(spec).await.unwrap();
+    node.line("listening on").await;
+    if engine.sandbox().landlock_abi.is_none() {
+        eprintln!("skipped: this kernel has no Landlock");
+        return;
+    }
+    assert!(
+        engine.sandbox().notes.iter().any(|note| note.ends_with("gone: it is not there")),
+        "{:?}",
+        engine.sandbox()
+    );
+    for denied in [secret, shadow, &key] {
+        assert!(answer(&node, &format!("probe read {denied}")).contains("Permission denied"), "{denied}");
+    }
+    assert_eq!(answer(&node, &format!("probe read {lora}")), "ok, 4 bytes");
+    assert_eq!(answer(&node, &format!("probe read {named}")), "ok, 5 bytes");
+}
+
+#[tokio::test]
+async fn it_writes_only_its_scratch_folder_and_executes_nothing_from_there() {
+    let node = Node::new();
+    let outside = unnamed(&node, &node.outside().join("file"));
+    let beside = unnamed(&node, &node.state_dir().join("runtime/m/file"));
+    let own = Path::new(crate::kit::FAKE).parent().unwrap().join("written-by-a-test");
+    let own = unnamed(&node, &own);
+    let args = ["--write-file", &outside, "--write-file", &beside, "--write-file", &own];
+    let mut all = args.to_vec();
+    all.extend(["--write-file", "inside", "--execute", "/bin/true", "--host={socket}"]);
+    let engine = node.launch(&all).await;
+    node.line("listening on").await;
+    if engine.sandbox().landlock_abi.is_none() {
+        eprintln!("skipped: this kernel has no Landlock");
+        return;
+    }
+    for denied in [&outside, &beside, &own] {
+        assert!(answer(&node, &format!("probe write {denied}")).contains("Permission denied"), "{denied}");
+    }
+    assert_eq!(answer(&node, "probe write inside"), "ok, written");
+    assert_eq!(answer(&node, "probe execute /bin/true"), "ok, exit status: 0");
+    assert!(node.scratch().join("inside").exists());
+    assert_eq!(std::fs::metadata(node.scratch()).unwrap().permissions().mode() & 0o777, 0o700);
+    drop(engine);
+
+    // The next start finds an empty folder.
+    let _engine = node.launch(&["--read-file", "inside"]).await;
+    let line = node.line("probe read inside").await;
+    assert!(line.contains("No such file"), "{line}");
+}
+
+#[tokio::test]
+async fn nothing_written_can_be_executed() {
+    let node = Node::new();
+    let mut spec = node.spec(&["-c", "cp /bin/true ./mine; ./mine; echo result $?"]);
+    spec.program = "sh".into();
+    let mut engine = node.launch_spec(spec).await.unwrap();
+    if engine.sandbox().landlock_abi.is_none() {
+        eprintln!("skipped: this kernel has no Landlock");
+        return;
+    }
+    exit_of(&mut engine).await;
+    assert_eq!(node.line("result").await, "result 126");
+}
+
+#[tokio::test]
+async fn it_uses_no_network_but_its_own_address() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    for host in [["--host", "{socket}"], ["--port", "{port}"]] {
+        let node = Node::new();
+        let engine = node.launch(&["--connect", &address, "--bind-udp", host[0], host[1]]).await;
+        node.line("listening on").await;
+        let sandbox = engine.sandbox();
+        assert!(sandbox.seccomp, "{sandbox:?}");
+        assert!(answer(&node, "probe bind-udp 127.0.0.1").contains("Operation not permitted"));
+        if sandbox.landlock_abi.is_some_and(|abi| abi >= 4) || host[0] == "--host" {
+            let tried = answer(&node, &format!("probe connect {address}"));
+            assert!(tried.contains("denied") || tried.contains("not permitted"), "{tried}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_port_than_its_own_cannot_be_bound_and_the_diagnosis_says_so() {
+    let node = Node::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    drop(taken);
+    let mut spec = node.spec(&["--host", "127.0.0.1", "--port", &port]);
+    spec.args.push("--alias={port}".into());
+    let mut engine = node.launch_spec(spec).await.unwrap();
+    if engine.sandbox().landlock_abi.is_none_or(|abi| abi < 4) {
+        eprintln!("skipped: this kernel's Landlock cannot restrict TCP");
+        return;
+    }
+    let exit = exit_of(&mut engine).await;
+    assert_eq!(exit.diagnosis.cause, arw_actors::runtime::launcher::Cause::SandboxDenied, "{exit:?}");
+}
+
+#[tokio::test]
+async fn it_has_no_capability_and_cannot_get_one() {
+    let node = Node::new();
+    let engine = node.serve(&[]).await;
+    assert!(engine.sandbox().capabilities_dropped, "{:?}", engine.sandbox());
+    let status = std::fs::read_to_string(format!("/proc/{}/status", engine.pid())).unwrap();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("{status}")).trim_start_matches(':').trim().to_owned()
+    };
+    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+        assert_eq!(field(set), "0000000000000000", "{set}");
+    }
+    assert_eq!((field("NoNewPrivs"), field("Seccomp")), ("1".into(), "2".into()));
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", engine.pid())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+}
+
+#[tokio::test]
+async fn it_cannot_look_into_the_node_or_signal_it() {
+    let node = Node::new();
+    let own = std::process::id().to_string();
+    let environ = format!("{}proc/{own}/environ", "../".repeat(node.scratch().components().count()));
+    let args = ["--read-file", &environ, "--signal-pid", &own, "--host={socket}"];
+    let engine = node.launch(&args).await;
+    node.line("listening on").await;
+    if engine.sandbox().landlock_abi.is_none_or(|abi| abi < 6) {
+        eprintln!("skipped: this kernel's Landlock cannot restrict signals");
+        return;
+    }
+    assert!(answer(&node, &format!("probe read {environ}")).contains("denied"));
+    // In a namespace of its own it does not even see the process.
+    let tried = answer(&node, &format!("probe signal {own}"));
+    assert!(tried.contains("not permitted") || tried.contains("No such process"), "{tried}");
+}
+
+#[tokio::test]
+async fn the_report_says_what_is_enforced() {
+    let node = Node::new();
+    let engine = node.serve(&[]).await;
+    let report = engine.sandbox();
+    assert_eq!(report.network, "unix_socket_only");
+    assert!(report.seccomp && report.capabilities_dropped);
+    let plain = Node::with_namespace(false);
+    let engine = plain.serve(&[]).await;
+    assert!(
+        engine.sandbox().notes.iter().any(|note| note.contains("pid namespace")),
+        "{:?}",
+        engine.sandbox()
+    );
+}
