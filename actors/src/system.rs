@@ -125,8 +125,7 @@ impl RunningNode {
         let journal = Journal::open(store.clone(), JournalOptions { retention, clock })?;
         let tokens = Tokens::open(store.clone(), journal.clone())?;
         tokens.ensure_admin_file(&state_dir.join("admin.token"), clock.wall()).await?;
-        let models =
-            ModelLibrary::new(ModelStore::open(state_dir.join("models"))?, journal.clone(), clock)?;
+        let models = ModelLibrary::new(ModelStore::open(state_dir.join("models"))?, journal.clone(), clock)?;
         let info = Arc::new(NodeInfo {
             id: identity.id,
             name: config.node.name.clone(),
@@ -191,25 +190,12 @@ impl RunningNode {
             },
         );
         root.actor(ActorSpec::<ViewsActor>::new("views", ViewsArgs { views: views.clone() }));
-        let care = CaretakerArgs {
-            journal: journal.clone(),
-            store: store.clone(),
-            status: status.clone(),
-        };
+        let care = CaretakerArgs { journal: journal.clone(), store: store.clone(), status: status.clone() };
         root.actor(ActorSpec::<CaretakerActor>::new("caretaker", care));
         system.start(root).await?;
 
-        let node = Node {
-            info,
-            system,
-            journal,
-            tokens,
-            models,
-            runtimes,
-            engines,
-            views,
-            status: status_seen,
-        };
+        let node =
+            Node { info, system, journal, tokens, models, runtimes, engines, views, status: status_seen };
         Ok(Self { node, store, status, http, _lock: lock })
     }
 

@@ -59,12 +59,8 @@ pub(crate) enum View {
     Models,
 }
 
-const VIEWS: [(View, &str); 4] = [
-    (View::Node, "node"),
-    (View::Actors, "actors"),
-    (View::Runtimes, "runtimes"),
-    (View::Models, "models"),
-];
+const VIEWS: [(View, &str); 4] =
+    [(View::Node, "node"), (View::Actors, "actors"), (View::Runtimes, "runtimes"), (View::Models, "models")];
 
 impl fmt::Debug for Views {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

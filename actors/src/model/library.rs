@@ -56,9 +56,9 @@ impl ModelLibrary {
     #[must_use]
     pub fn find(&self, text: &str) -> Option<ModelRecord> {
         let list = self.shared.list.load();
-        let mut by_hash = list.iter().filter(|model| {
-            text.len() >= HASH_PREFIX_MIN && model.sha256.as_str().starts_with(text)
-        });
+        let mut by_hash = list
+            .iter()
+            .filter(|model| text.len() >= HASH_PREFIX_MIN && model.sha256.as_str().starts_with(text));
         match list.iter().find(|model| model.is_named(text)) {
             Some(model) => Some(model.clone()),
             None => by_hash.next().filter(|_| by_hash.next().is_none()).cloned(),

@@ -17,6 +17,6 @@ pub mod fit;
 pub mod testkit;
 
 pub use gguf::{GgufError, GgufHeader};
-pub use record::{ModelHash, ModelRecord};
 pub use library::ModelLibrary;
+pub use record::{ModelHash, ModelRecord};
 pub use store::{ImportError, ImportProgress, ModelStore, RemoveError, Removed, StoreError};

@@ -82,7 +82,18 @@ pub(crate) enum RuntimeMessage {
     Refresh,
 }
 crate::message!(RuntimeMessage {
-    Start, Stop, Restart, Acquire, Boot, Evict, LaunchDone, Exited, Probed, LeaseLeft, Timer, Refresh
+    Start,
+    Stop,
+    Restart,
+    Acquire,
+    Boot,
+    Evict,
+    LaunchDone,
+    Exited,
+    Probed,
+    LeaseLeft,
+    Timer,
+    Refresh
 });
 
 pub(crate) struct RuntimeActor {
@@ -194,17 +205,16 @@ impl Actor for RuntimeActor {
                 self.answer(reply);
             }
             RuntimeMessage::Stop(reply) => {
-                self.feed(context, RuntimeEvent::StopWanted(By::Operator));
+                self.end_when_idle(context, RuntimeEvent::StopWanted(By::Operator));
                 self.answer(reply);
             }
             RuntimeMessage::Restart(reply) => {
-                self.feed(context, RuntimeEvent::RestartWanted);
+                self.end_when_idle(context, RuntimeEvent::RestartWanted);
                 self.answer(reply);
             }
             RuntimeMessage::Boot => self.feed(context, RuntimeEvent::StartWanted(By::Boot)),
             RuntimeMessage::Evict => {
-                self.look_at_leases(context);
-                self.feed(context, RuntimeEvent::StopWanted(By::Eviction));
+                self.end_when_idle(context, RuntimeEvent::StopWanted(By::Eviction));
             }
             RuntimeMessage::LaunchDone(attempt, outcome) => self.launch_done(context, attempt, outcome),
             RuntimeMessage::Exited(attempt, exit) => self.exited(context, attempt, exit),
@@ -219,8 +229,7 @@ impl Actor for RuntimeActor {
             }
             RuntimeMessage::Timer => {
                 self.timer = None;
-                self.look_at_leases(context);
-                self.feed(context, RuntimeEvent::TimerFired);
+                self.end_when_idle(context, RuntimeEvent::TimerFired);
             }
             RuntimeMessage::Refresh => self.publish_if_changed(context),
         }
@@ -260,13 +269,22 @@ impl RuntimeActor {
     /// Passes an event to the machine and does what it says.
     fn feed(&mut self, context: &mut Context<RuntimeMessage>, event: RuntimeEvent) {
         let actions = self.machine.handle(context.now(), event);
-        let has_changed = !actions.is_empty();
-        for action in actions {
+        if actions.is_empty() {
+            self.reset_timer(context);
+            return;
+        }
+        // Whoever is answered must find the new state when it looks.
+        let is_answer = |action: &RuntimeAction| {
+            matches!(action, RuntimeAction::ServeWaiting | RuntimeAction::RefuseWaiting)
+        };
+        let (answers, rest): (Vec<_>, Vec<_>) = actions.into_iter().partition(is_answer);
+        for action in rest {
             self.perform(context, action);
         }
         self.reset_timer(context);
-        if has_changed {
-            self.publish(context);
+        self.publish(context);
+        for action in answers {
+            self.perform(context, action);
         }
     }
 
@@ -434,6 +452,13 @@ impl RuntimeActor {
             // Whoever asked may have given up.
             let _ = reply.send(row.clone());
         }
+    }
+
+    /// Passes on an event that may end the engine, which requests in flight hold up.
+    fn end_when_idle(&mut self, context: &mut Context<RuntimeMessage>, event: RuntimeEvent) {
+        self.look_at_leases(context);
+        self.feed(context, event);
+        self.look_at_leases(context);
     }
 
     /// Tells the machine how many requests are in flight.

@@ -100,7 +100,10 @@ pub enum By {
 
 /// What has happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "`attempt` is the number of the launch that the event belongs to; the rest is said above each")]
+#[expect(
+    missing_docs,
+    reason = "`attempt` is the number of the launch that the event belongs to; the rest is said above each"
+)]
 pub enum RuntimeEvent {
     /// It shall run.
     StartWanted(By),
@@ -128,7 +131,10 @@ pub enum RuntimeEvent {
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "`attempt` is the number of the launch that the action belongs to; the rest is said above each")]
+#[expect(
+    missing_docs,
+    reason = "`attempt` is the number of the launch that the action belongs to; the rest is said above each"
+)]
 pub enum RuntimeAction {
     /// Start the program; answer with `Launched` or `LaunchFailed`.
     Launch { attempt: u64 },
@@ -560,9 +566,7 @@ impl RuntimeMachine {
     }
 
     fn progressed(&mut self, now: Moment, counter: u64) {
-        if counter > self.progress
-            && matches!(self.state, RuntimeState::Starting | RuntimeState::Warming)
-        {
+        if counter > self.progress && matches!(self.state, RuntimeState::Starting | RuntimeState::Warming) {
             self.progress = counter;
             let longest = self.start_began + self.rules.start_timeout_max;
             self.start_deadline = (now + self.rules.start_timeout).min(longest);
@@ -580,13 +584,7 @@ impl RuntimeMachine {
     }
 
     /// The program has ended, or never began.
-    fn ended(
-        &mut self,
-        now: Moment,
-        by_us: bool,
-        diagnosis: Diagnosis,
-        actions: &mut Vec<RuntimeAction>,
-    ) {
+    fn ended(&mut self, now: Moment, by_us: bool, diagnosis: Diagnosis, actions: &mut Vec<RuntimeAction>) {
         if self.program == Program::None {
             return;
         }
@@ -614,7 +612,7 @@ impl RuntimeMachine {
         actions.push(RuntimeAction::RefuseWaiting);
     }
 
-    fn failed(&mut self, now: Moment, diagnosis: Diagnosis, actions: &mut Vec<RuntimeAction>) {
+    fn failed(&mut self, now: Moment, mut diagnosis: Diagnosis, actions: &mut Vec<RuntimeAction>) {
         let chance = self.chance.next();
         self.failing_since.get_or_insert(now);
         self.health.stopped();
@@ -626,6 +624,8 @@ impl RuntimeMachine {
             self.enter(now, RuntimeState::Failed, actions);
             actions.push(RuntimeAction::RefuseWaiting);
         } else if self.trials_failed > 0 || !allowed {
+            diagnosis.hint.get_or_insert_with(|| QUARANTINE_HINT.to_owned());
+            self.diagnosis = Some(diagnosis.clone());
             let factor = 1_u32.checked_shl(self.trials_failed).unwrap_or(u32::MAX);
             let wait = self.rules.quarantine_first.saturating_mul(factor).min(self.rules.quarantine_max);
             self.due = now + wait;
@@ -664,9 +664,7 @@ impl RuntimeMachine {
             }
             RuntimeState::Starting | RuntimeState::Warming => self.probe_if_due(now, actions),
             RuntimeState::Ready | RuntimeState::Degraded => self.tick_ready(now, actions),
-            RuntimeState::Draining
-                if self.program == Program::Running && now >= self.drain_deadline =>
-            {
+            RuntimeState::Draining if self.program == Program::Running && now >= self.drain_deadline => {
                 self.terminate(actions);
             }
             RuntimeState::Backoff | RuntimeState::Quarantined if now >= self.due => {
@@ -731,6 +729,8 @@ impl RuntimeMachine {
         }
     }
 }
+
+const QUARANTINE_HINT: &str = "it is tried again by itself; see `arw runtime logs` for its last lines, and `arw runtime start` to try now";
 
 #[cfg(test)]
 mod tests;

@@ -205,4 +205,3 @@ fn check_base_url(url: &str) -> Result<(), BadRuntimeSpec> {
         Some(_) | None => bad("it must begin with http://"),
     }
 }
-

@@ -36,8 +36,7 @@ impl StateLock {
         let path = state_dir.join("node.lock");
         let io = |source| LockError::Io { path: path.clone(), source };
         let mut options = OpenOptions::new();
-        let mut file =
-            options.read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
+        let mut file = options.read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => {

@@ -49,7 +49,11 @@ impl Actor for ViewsActor {
         watch_changes(context, sources.system.tree().changes(), View::Actors);
         watch_changes(context, sources.status.clone(), View::Node);
         context.every(TICK, || ViewsMessage::Tick);
-        Ok(Self { views: args.views.clone(), pace: [const { Coalescer::new(PUBLISH_INTERVAL) }; 4], timers: [false; 4] })
+        Ok(Self {
+            views: args.views.clone(),
+            pace: [const { Coalescer::new(PUBLISH_INTERVAL) }; 4],
+            timers: [false; 4],
+        })
     }
 
     async fn handle(
@@ -108,7 +112,9 @@ impl ViewsActor {
             self.views.publish(View::Actors);
         }
         let ticks = context.now().since(crate::clock::START).as_millis() / TICK.as_millis();
-        if ticks.is_multiple_of(u128::from(NODE_EVERY_TICKS)) && self.views.model(View::Node).has_subscribers() {
+        if ticks.is_multiple_of(u128::from(NODE_EVERY_TICKS))
+            && self.views.model(View::Node).has_subscribers()
+        {
             self.views.publish(View::Node);
         }
     }

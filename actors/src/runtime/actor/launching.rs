@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 use super::tending::Tended;
 use super::{RuntimeActor, RuntimeMessage, Serving, Shared};
 use crate::mailbox::{Context, Fault};
-use crate::model::fit::memory_needed;
 use crate::model::ModelRecord;
+use crate::model::fit::memory_needed;
 use crate::runtime::directory::{DirectoryMessage, RoomAnswer};
 use crate::runtime::launcher::{
     Cause, Diagnosis, Endpoint, Engine, EngineExit, ExitStatus, LaunchSpec, Secret,
@@ -81,12 +81,7 @@ impl RuntimeActor {
         self.feed(context, event);
     }
 
-    pub(super) fn exited(
-        &mut self,
-        context: &mut Context<RuntimeMessage>,
-        attempt: u64,
-        exit: EngineExit,
-    ) {
+    pub(super) fn exited(&mut self, context: &mut Context<RuntimeMessage>, attempt: u64, exit: EngineExit) {
         if attempt != self.machine.attempt() {
             return;
         }

@@ -21,12 +21,7 @@ const WORK_TIMEOUT: Duration = Duration::from_secs(20);
 const ANSWER_MAX_BYTES: usize = 256 << 10;
 
 impl RuntimeActor {
-    pub(super) fn probe(
-        &mut self,
-        context: &mut Context<RuntimeMessage>,
-        attempt: u64,
-        kind: ProbeKind,
-    ) {
+    pub(super) fn probe(&mut self, context: &mut Context<RuntimeMessage>, attempt: u64, kind: ProbeKind) {
         let Some(engine) = self.engine.clone() else { return };
         let probe = match kind {
             ProbeKind::Liveness => liveness(self.spec.adapter),

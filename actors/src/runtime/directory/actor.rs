@@ -14,7 +14,7 @@ use super::room::{Holder, Room, RoomAnswer, make_room};
 use super::saved::SavedRuntimes;
 use crate::clock::Clock;
 use crate::config::RuntimeSettings;
-use crate::hardware::{HardwareSources, Hardware, refresh_memory};
+use crate::hardware::{Hardware, HardwareSources, refresh_memory};
 use crate::ids::RuntimeId;
 use crate::journal::{Event, Journal};
 use crate::mailbox::{Actor, Context, Fault, Handle, MonitorGuard, Reply};
@@ -245,9 +245,8 @@ impl DirectoryActor {
     /// What the file holds besides the configured ones.
     fn saved_specs(&self) -> Vec<RuntimeSpec> {
         let entries = self.args.board.entries.load();
-        let is_saved = |entry: &&Entry| {
-            self.members.get(&entry.spec.id).is_some_and(|member| !member.is_configured)
-        };
+        let is_saved =
+            |entry: &&Entry| self.members.get(&entry.spec.id).is_some_and(|member| !member.is_configured);
         entries.iter().filter(is_saved).map(|entry| entry.spec.as_ref().clone()).collect()
     }
 
@@ -454,7 +453,10 @@ impl Parts {
         }
         let file = args.state_dir.join("logs").join(format!("{}.log", spec.id));
         Self {
-            log: Arc::new(EngineLog::new(EngineLogOptions { file: Some(file), ..EngineLogOptions::default() })),
+            log: Arc::new(EngineLog::new(EngineLogOptions {
+                file: Some(file),
+                ..EngineLogOptions::default()
+            })),
             meter: Arc::new(Meter::new(clock)),
             row: Arc::new(ArcSwap::from_pointee(None)),
         }
@@ -463,10 +465,11 @@ impl Parts {
 
 fn rules_for(spec: &RuntimeSpec, settings: &RuntimeSettings, models: &ModelLibrary) -> RuntimeRules {
     let model = spec.model.as_deref().and_then(|model| models.find(model));
-    let limits = spec.restart.map_or(
-        RestartLimits { max: settings.restart.max, window: settings.restart.window },
-        |restart| RestartLimits { max: restart.max, window: Duration::from_secs(restart.window_s) },
-    );
+    let limits = spec
+        .restart
+        .map_or(RestartLimits { max: settings.restart.max, window: settings.restart.window }, |restart| {
+            RestartLimits { max: restart.max, window: Duration::from_secs(restart.window_s) }
+        });
     let defaults = RuntimeRules::default();
     RuntimeRules {
         is_managed: spec.is_managed(),

@@ -54,14 +54,13 @@ pub(crate) fn make_room(needed: u64, free: u64, reserved: u64, headroom: u64, ho
             return Room::Evict(keep_needed(victims, needed - available));
         }
     }
-    let busy: Vec<_> =
-        holders.iter().filter(|holder| holder.idle_for.is_none()).map(|holder| holder.id.to_string()).collect();
+    let busy: Vec<_> = holders
+        .iter()
+        .filter(|holder| holder.idle_for.is_none())
+        .map(|holder| holder.id.to_string())
+        .collect();
     let busy = if busy.is_empty() { String::new() } else { format!("; busy: {}", busy.join(", ")) };
-    Room::None(format!(
-        "it needs {}, {} are free for models{busy}",
-        in_words(needed),
-        in_words(available)
-    ))
+    Room::None(format!("it needs {}, {} are free for models{busy}", in_words(needed), in_words(available)))
 }
 
 /// Leaves out victims that the later ones made unnecessary, the least idle first.

@@ -91,12 +91,8 @@ impl Health {
     }
 
     pub(super) fn started(&mut self, now: Moment, took: Duration) {
-        self.startup = Probe {
-            status: ProbeStatus::Ok,
-            at: Some(now),
-            latency: Some(took),
-            ..Probe::default()
-        };
+        self.startup =
+            Probe { status: ProbeStatus::Ok, at: Some(now), latency: Some(took), ..Probe::default() };
     }
 
     /// The program is gone.
@@ -121,12 +117,7 @@ impl Health {
         [self.liveness.next, self.work.next].into_iter().flatten().min()
     }
 
-    pub(super) fn take_due(
-        &mut self,
-        now: Moment,
-        is_up: bool,
-        rules: &RuntimeRules,
-    ) -> Option<ProbeKind> {
+    pub(super) fn take_due(&mut self, now: Moment, is_up: bool, rules: &RuntimeRules) -> Option<ProbeKind> {
         if self.outstanding {
             return None;
         }

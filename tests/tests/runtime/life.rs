@@ -1,0 +1,182 @@
+//! From start to end, and everything that goes wrong in between.
+
+use std::time::Duration;
+
+use arw_actors::runtime::lease::{AcquireError, Usage};
+use arw_actors::runtime::machine::RuntimeState;
+use serde_json::{Value, json};
+
+use crate::kit::{Stage, kill};
+
+fn no_more() -> Value {
+    json!({})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_starts_a_stopped_runtime_and_is_answered() {
+    let stage = Stage::new().await;
+    stage.add("one", &["--load-ms", "100"], no_more()).await;
+    assert_eq!(stage.row("one").state, RuntimeState::Stopped);
+    let lease = stage.acquire("one").await.unwrap();
+    assert!(stage.complete(&lease).await["choices"][0]["text"].is_string());
+    lease.record(&Usage { prompt_tokens: 2, completion_tokens: 3, ..Usage::default() });
+    assert_eq!(stage.row("one").in_flight, 1);
+    drop(lease);
+    let row = stage.row("one");
+    assert_eq!((row.in_flight, row.usage.completion_tokens, row.usage.requests), (0, 3, 1));
+    assert!(row.sandbox.is_some() && row.pid.is_some() && row.socket.is_some());
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_killed_by_someone_else_comes_back_and_everything_tells_why() {
+    let stage = Stage::new().await;
+    stage.add("one", &[], json!({"auto_start": true})).await;
+    let pid = stage.reach("one", RuntimeState::Ready).await.pid.unwrap();
+    kill(pid);
+    let row = stage
+        .until("one", "a restart", |row| row.restart_budget.used == 1 && row.state == RuntimeState::Ready)
+        .await;
+    assert_ne!(row.pid, Some(pid));
+    assert_eq!(row.restart_budget.remaining, row.restart_budget.max - 1);
+
+    let exited = stage.events("runtime_exited").await;
+    assert_eq!(exited.len(), 1);
+    assert_eq!(exited[0]["pid"], pid);
+    assert!(exited[0]["detail"].as_str().unwrap().contains("SIGKILL"), "{}", exited[0]);
+    let recovered = stage.events("runtime_recovered").await;
+    assert_eq!(recovered.len(), 1);
+    let actors: Value =
+        serde_json::from_slice(&stage.running.node.state("actors").unwrap().current().body).unwrap();
+    let engine = &actors["root"]["children"][0]["children"][0]["children"][0];
+    assert_eq!(engine["path"], "node/runtimes/one/engine");
+    assert_eq!(engine["last_exit"]["reason"], "process_signal");
+    assert_eq!(engine["restarts"]["used"], 1);
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn past_its_budget_a_runtime_is_quarantined_and_a_trial_brings_it_back() {
+    let stage = Stage::new().await;
+    let more = json!({"auto_start": true, "restart": {"max": 1, "window_s": 60}});
+    stage.add("one", &[], more).await;
+    for _ in 0..2 {
+        let row = stage.reach("one", RuntimeState::Ready).await;
+        kill(row.pid.unwrap());
+        stage.until("one", "its end", |now| now.pid != row.pid || now.state != RuntimeState::Ready).await;
+    }
+    let row = stage.reach("one", RuntimeState::Quarantined).await;
+    assert_eq!(row.severity, "error");
+    assert!(row.reason.unwrap().contains("SIGKILL"));
+    assert!(row.hint.is_some() && row.retry_at.is_some());
+    let refused = stage.acquire("one").await.unwrap_err();
+    let AcquireError::NotReady(not_ready) = refused else { panic!("{refused}") };
+    assert_eq!(not_ready.state, RuntimeState::Quarantined);
+    assert!(not_ready.retry_after.is_some());
+    // Half open: one trial after the quarantine's time.
+    stage.reach("one", RuntimeState::Ready).await;
+    let lease = stage.acquire("one").await.unwrap();
+    stage.complete(&lease).await;
+    drop(lease);
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn budgets_and_history_survive_a_restart_of_the_node() {
+    let stage = Stage::new().await;
+    stage.add("one", &[], json!({"auto_start": true})).await;
+    let row = stage.reach("one", RuntimeState::Ready).await;
+    kill(row.pid.unwrap());
+    stage
+        .until("one", "a restart", |row| row.restart_budget.used == 1 && row.state == RuntimeState::Ready)
+        .await;
+    let stage = stage.restart().await;
+    // Added when the directory has read its file.
+    let wait = async {
+        while stage.running.node.runtimes.row("one").is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), wait).await.unwrap();
+    let row = stage.reach("one", RuntimeState::Ready).await;
+    assert_eq!(row.restart_budget.used, 1);
+    assert_eq!(stage.events("runtime_exited").await.len(), 1);
+    assert_eq!(stage.events("node_started").await.len(), 2);
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_wait_during_a_restart_and_a_full_queue_refuses() {
+    let stage = Stage::new().await;
+    stage.add("one", &["--load-ms", "400"], no_more()).await;
+    let runtimes = &stage.running.node.runtimes;
+    let waiting: Vec<_> = (0..64)
+        .map(|_| {
+            let runtimes = runtimes.clone();
+            tokio::spawn(async move { runtimes.acquire(Some("one"), Duration::from_secs(20)).await })
+        })
+        .collect();
+    stage.until("one", "a full queue", |row| row.queue.waiting == 64).await;
+    let refused = stage.acquire("one").await.unwrap_err();
+    assert!(matches!(refused, AcquireError::QueueFull { waiting: 64, .. }), "{refused}");
+    for request in waiting {
+        request.await.unwrap().unwrap();
+    }
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_lets_requests_finish_and_holds_against_new_ones() {
+    let stage = Stage::new().await;
+    stage.add("one", &[], no_more()).await;
+    let lease = stage.acquire("one").await.unwrap();
+    stage.running.node.runtimes.stop("one").await.unwrap();
+    let row = stage.reach("one", RuntimeState::Draining).await;
+    assert!(row.pid.is_some());
+    stage.complete(&lease).await;
+    drop(lease);
+    stage.reach("one", RuntimeState::Stopped).await;
+    let refused = stage.acquire("one").await.unwrap_err().to_string();
+    assert!(refused.contains("an operator has stopped it"), "{refused}");
+    assert!(stage.events("runtime_exited").await.is_empty(), "a wanted end is no failure");
+    stage.running.node.runtimes.start("one").await.unwrap();
+    stage.acquire("one").await.unwrap();
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_refuses_to_die_is_killed_at_the_end_of_its_grace() {
+    let stage = Stage::new().await;
+    stage.add("one", &["--ignore-term"], json!({"auto_start": true})).await;
+    let pid = stage.reach("one", RuntimeState::Ready).await.pid.unwrap();
+    stage.running.node.runtimes.stop("one").await.unwrap();
+    stage.reach("one", RuntimeState::Stopped).await;
+    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_runtime_is_unloaded_and_the_next_request_loads_it_again() {
+    let stage = Stage::new().await;
+    stage.add("one", &[], json!({"idle_after_s": 1})).await;
+    drop(stage.acquire("one").await.unwrap());
+    stage.reach("one", RuntimeState::Stopped).await;
+    drop(stage.acquire("one").await.unwrap());
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_program_is_refused_and_a_vanished_one_fails_for_good() {
+    let stage = Stage::new().await;
+    let spec = json!({"id": "x", "adapter": "process", "program": "/nowhere/engine"});
+    let error = stage.running.node.runtimes.add(serde_json::from_value(spec).unwrap()).await.unwrap_err();
+    assert!(error.to_string().contains("/nowhere/engine"), "{error}");
+    let copy = stage.folder.path().join("engine");
+    std::fs::copy(crate::kit::FAKE, &copy).unwrap();
+    stage.add("one", &[], json!({"program": copy})).await;
+    std::fs::remove_file(&copy).unwrap();
+    let refused = stage.acquire("one").await.unwrap_err().to_string();
+    assert!(refused.contains("failed"), "{refused}");
+    assert_eq!(stage.row("one").state, RuntimeState::Failed);
+    stage.end().await;
+}
