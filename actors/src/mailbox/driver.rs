@@ -104,8 +104,13 @@ impl<A: Actor> ResidentState<A> {
         let mut just_ran = false;
         loop {
             let most = self.pace.batch_max;
-            let took =
-                std::future::poll_fn(|cx| self.core.poll_take(&mut self.batch, most, just_ran, cx)).await;
+            let took = std::future::poll_fn(|cx| {
+                let took = self.core.poll_take(&mut self.batch, most, just_ran, cx);
+                // Having waited, it has let others run: what woke it is taken at once.
+                just_ran &= took.is_ready();
+                took
+            })
+            .await;
             match took {
                 Took::Messages => {}
                 Took::YieldFirst => {
@@ -265,5 +270,52 @@ pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     match take_panic_location() {
         Some(location) => format!("{text} (at {location})"),
         None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::supervision::{ActorSpec, ActorSystem};
+
+    struct Sum(u64);
+
+    enum SumMessage {
+        Add(u64),
+    }
+    crate::message!(SumMessage { Add });
+
+    impl Actor for Sum {
+        type Message = SumMessage;
+        type Args = ();
+        const KIND: &'static str = "sum";
+
+        async fn start((): &(), _: &mut Context<SumMessage>) -> Result<Self, Fault> {
+            Ok(Self(0))
+        }
+
+        async fn handle(
+            &mut self,
+            SumMessage::Add(n): SumMessage,
+            _: &mut Context<SumMessage>,
+        ) -> Result<(), Fault> {
+            self.0 += n;
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_actor_that_waited_takes_what_wakes_it_in_the_same_turn() {
+        let system = ActorSystem::new("test");
+        let mut root = system.root();
+        let sum = root.actor(ActorSpec::<Sum>::new("sum", ()));
+        system.start(root).await.unwrap();
+        let record = system.tree().get("test/sum").unwrap();
+        for turn in 1..=100 {
+            sum.try_tell(SumMessage::Add(1)).unwrap();
+            // One turn of the scheduler. An actor that yields first needs a second one, and a look at the timers with it.
+            tokio::task::yield_now().await;
+            assert_eq!(record.handled(), turn);
+        }
     }
 }
