@@ -136,9 +136,10 @@ impl Test {
             Self::FourToOne => &[("tell_4_to_1", RATE, Better::Higher)],
             Self::Flood => &[("flood_1_to_1", RATE, Better::Higher)],
             Self::Ask => &[("ask_p50", "ns", Better::Lower), ("ask_p99", "ns", Better::Lower)],
-            Self::Neighbour => {
-                &[("neighbour_p50", "µs", Better::Lower), ("neighbour_p99", "µs", Better::Lower)]
-            }
+            Self::Neighbour => &[
+                ("neighbour_p50", "µs of thread time", Better::Lower),
+                ("neighbour_p99", "µs of thread time", Better::Lower),
+            ],
             Self::SpawnStop => &[("spawn_stop", "µs", Better::Lower)],
             Self::Restart => &[("restart_p50", "µs", Better::Lower), ("restart_p99", "µs", Better::Lower)],
             Self::Bytes => &[
@@ -177,6 +178,9 @@ impl Run {
     }
 
     fn of<C: Contender>(&mut self, test: Test) {
+        if !self.options.invites(C::NAME) {
+            return;
+        }
         let count = self.options.scaled(test.sizes().1);
         let figures = match test {
             Test::OneToOne => vec![measure::windowed::<C>(1, count as u64)],
@@ -200,12 +204,12 @@ impl Run {
 
     fn of_erlang(&mut self, test: Test, round: usize) {
         let Some(erlang) = &self.erlang else { return };
+        if !self.options.invites(ERLANG) {
+            return;
+        }
         let (name, count) = test.sizes();
         match erlang.measure(name, self.options.scaled(count)) {
-            Ok(figures) => {
-                let values: Vec<f64> = figures.into_iter().map(|(_, value)| value).collect();
-                self.add(test, ERLANG, &values);
-            }
+            Ok(figures) => self.add(test, ERLANG, &figures),
             Err(why) => {
                 self.notes.push(format!("skipped: erlang: {name} in round {}: {why}", round + 1));
                 // A figure of a later round would stand beside the wrong ones.
@@ -215,6 +219,9 @@ impl Run {
     }
 
     fn restart_of<R: Restarting>(&mut self) {
+        if !self.options.invites(R::NAME) {
+            return;
+        }
         let figures = measure::restart::<R>(self.options.scaled(Test::Restart.sizes().1));
         self.add(Test::Restart, R::NAME, &figures);
     }

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -24,6 +25,20 @@ pub(crate) fn pin(core: Option<usize>) -> Option<usize> {
     {
         let _ = core;
         None
+    }
+}
+
+/// Time for which this thread has run: what other processes took from a shared core does not count. Wall time where there is none.
+pub(crate) fn thread_time() -> Duration {
+    #[cfg(target_os = "linux")]
+    {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::try_from(time).unwrap_or_default()
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+        START.get_or_init(super::now).elapsed()
     }
 }
 

@@ -8,6 +8,7 @@ const HELP: &str = "\
   --json FILE     write the figures there too
   --rounds N      rounds of every measurement, interleaved; medians are shown
   --only TEXT     only measurements whose name contains TEXT
+  --contender TEXT  only contenders whose name contains TEXT
   --core N        pin to this core (default: the last one); --no-pin: do not pin
   --quick         a short run, to see that everything works: its figures mean little
 ";
@@ -18,6 +19,7 @@ pub(crate) struct Options {
     pub(crate) json: Option<PathBuf>,
     pub(crate) rounds: usize,
     pub(crate) only: Option<String>,
+    pub(crate) contender: Option<String>,
     pub(crate) core: Option<usize>,
     pub(crate) pin: bool,
     pub(crate) quick: bool,
@@ -43,8 +45,16 @@ impl Options {
     }
 
     fn parse(args: impl Iterator<Item = String>, rounds: usize) -> Result<Option<Self>, String> {
-        let mut options =
-            Self { json: None, rounds, only: None, core: None, pin: true, quick: false, rest: Vec::new() };
+        let mut options = Self {
+            json: None,
+            rounds,
+            only: None,
+            contender: None,
+            core: None,
+            pin: true,
+            quick: false,
+            rest: Vec::new(),
+        };
         let mut args = args;
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
@@ -52,6 +62,7 @@ impl Options {
                 "--json" => options.json = Some(value()?.into()),
                 "--rounds" => options.rounds = number(&arg, &value()?)?.max(1),
                 "--only" => options.only = Some(value()?),
+                "--contender" => options.contender = Some(value()?),
                 "--core" => options.core = Some(number(&arg, &value()?)?),
                 "--no-pin" => options.pin = false,
                 "--quick" => options.quick = true,
@@ -67,6 +78,11 @@ impl Options {
     /// A measurement of this name is wanted.
     pub(crate) fn wants(&self, test: &str) -> bool {
         self.only.as_ref().is_none_or(|only| test.contains(only.as_str()))
+    }
+
+    /// This contender is wanted.
+    pub(crate) fn invites(&self, contender: &str) -> bool {
+        self.contender.as_ref().is_none_or(|wanted| contender.contains(wanted.as_str()))
     }
 
     /// `full`, or a twentieth of it in a quick run.

@@ -34,6 +34,10 @@ pub(crate) trait Restarting {
     fn begin() -> impl Future<Output = Self>;
     /// Crashes the actor and asks its next incarnation.
     fn crash_and_ask(&self) -> impl Future<Output = ()>;
+    /// Lets what was written behind get to the disk. Not measured.
+    fn settle(&self) -> impl Future<Output = ()> {
+        async {}
+    }
     /// Ends everything.
     fn end(self) -> impl Future<Output = ()>;
 }

@@ -25,8 +25,8 @@ impl Erlang {
         Ok(erlang)
     }
 
-    /// One round of one test: its figures by name.
-    pub(crate) fn measure(&self, test: &str, count: usize) -> Result<Vec<(String, f64)>, String> {
+    /// One round of one test: its figures, in the order of the others'.
+    pub(crate) fn measure(&self, test: &str, count: usize) -> Result<Vec<f64>, String> {
         let count = count.to_string();
         // One scheduler, as the others have one thread; enough processes for the memory's sake.
         let output = self.run(&[
@@ -42,11 +42,8 @@ impl Erlang {
             &count,
         ])?;
         let text = String::from_utf8_lossy(&output.stdout);
-        let line = |line: &str| {
-            let (name, value) = line.split_once(' ')?;
-            Some((name.to_owned(), value.trim().parse().ok()?))
-        };
-        text.lines().map(|text| line(text).ok_or_else(|| format!("erl printed `{text}`"))).collect()
+        let value = |line: &str| line.split_once(' ')?.1.trim().parse().ok();
+        text.lines().map(|line| value(line).ok_or_else(|| format!("erl printed `{line}`"))).collect()
     }
 
     fn run(&self, arguments: &[&str]) -> Result<Output, String> {

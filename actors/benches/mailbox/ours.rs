@@ -215,9 +215,13 @@ impl Restarting for Journaled {
         self.restarted.crash_and_ask().await;
     }
 
-    async fn end(self) {
-        self.restarted.end().await;
+    async fn settle(&self) {
         assert!(self.journal.flush(PATIENCE).await, "the journal is not on the disk");
+    }
+
+    async fn end(self) {
+        self.settle().await;
+        self.restarted.end().await;
         assert_eq!(self.journal.status().lost, 0, "the journal has lost events");
         self.store.close(PATIENCE).await.unwrap();
     }
