@@ -277,7 +277,7 @@ fn read_history(journal: &Journal, clock: Clock) -> Result<RestartHistory, Build
 
 fn configured(config: &NodeConfig) -> Result<Vec<RuntimeSpec>, BuildError> {
     let specs = config.runtimes.iter().map(|runtime| {
-        let spec = RuntimeSpec::from(runtime.clone());
+        let spec = runtime.clone();
         let check = spec.check();
         check.map_err(|why| BuildError::BadRuntime { id: spec.id.to_string(), why: why.to_string() })?;
         Ok(spec)

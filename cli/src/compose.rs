@@ -1,6 +1,23 @@
 //! Builds a node out of all crates and keeps it running.
+//!
+//! The only place that sees every crate. Owns `node.json`, by which commands find the node.
 
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arw_actors::clock::Clock;
 use arw_actors::config::NodeConfig;
+use arw_actors::hardware::{HardwareSources, probe};
+use arw_actors::runtime::launch::{KeeperProgram, OsLauncher, OsLauncherOptions};
+use arw_actors::supervision::install_panic_hook;
+use arw_actors::system::{BuildError, RunningNode};
+use arw_gateway::{BindError, Gateway};
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
 
 use crate::failure::{Exit, Failure};
 
@@ -16,25 +33,119 @@ pub(crate) struct Ready {
 /// The node did not start, or ended with an error.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServeError {
-    #[error("this build has no node yet")]
-    NoNode,
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error("cannot prepare the start of runtimes: {0}")]
+    Launcher(io::Error),
+    #[error("cannot listen for signals: {0}")]
+    Signals(io::Error),
+    #[error("cannot write {}: {source}", path.display())]
+    NodeFile { path: PathBuf, source: io::Error },
+    #[error("the node's supervisor gave up: {0}")]
+    GaveUp(String),
 }
 
 impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Self {
-        match error {
-            ServeError::NoNode => Self::new(
-                Exit::Failed,
-                "the node did not start",
-                error.to_string(),
-                "use a newer build; the commands that talk to a node work already (--server URL)",
-            ),
-        }
+        let help = match &error {
+            ServeError::Build(BuildError::Locked(_)) => {
+                "`arw status` shows the running node; stop it first, or use another --state-dir"
+            }
+            ServeError::Build(_) | ServeError::NodeFile { .. } => "`arw doctor` checks the state folder",
+            ServeError::Bind(_) => "choose another address with --http, for example --http 127.0.0.1:8092",
+            ServeError::Launcher(_) | ServeError::Signals(_) => "`arw doctor` checks this machine",
+            ServeError::GaveUp(_) => "`arw events` of the next start tells what happened; please report it",
+        };
+        Self::new(Exit::Failed, "the node did not start", error.to_string(), help)
     }
 }
 
 /// Runs a node until it is told to stop (Ctrl-C or SIGTERM). Calls `ready` once, when the gateway listens.
-#[expect(clippy::unused_async, reason = "the node that comes here waits for its end")]
-pub(crate) async fn serve(_config: NodeConfig, _ready: impl FnOnce(&Ready)) -> Result<(), ServeError> {
-    Err(ServeError::NoNode)
+pub(crate) async fn serve(config: NodeConfig, ready: impl FnOnce(&Ready)) -> Result<(), ServeError> {
+    let clock = Clock::system();
+    let began = clock.now();
+    install_panic_hook();
+    // Taken before anything is started, so that no signal is lost.
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;
+
+    let launcher = launcher(&config.node.state_dir).map_err(ServeError::Launcher)?;
+    let running = RunningNode::build(&config, Arc::new(launcher)).await?;
+    let gateway = match Gateway::bind(running.node.clone(), &config.gateway).await {
+        Ok(gateway) => gateway,
+        Err(error) => {
+            running.shutdown("the gateway could not listen").await;
+            return Err(error.into());
+        }
+    };
+    let http = format!("http://{}", gateway.local_addr());
+    let node_file = NodeFile::write(&running.node.info.state_dir, &http, clock)?;
+    running.serves_at(http.clone());
+    let took_ms = u64::try_from(clock.now().since(began).as_millis()).unwrap_or(u64::MAX);
+    info!(http, took_ms, "node is up");
+
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(gateway.serve(async move {
+        // Dropping the sender stops it just as well.
+        let _ = stopped.await;
+    }));
+    ready(&Ready { http, took_ms });
+
+    let reason = tokio::select! {
+        _ = terminate.recv() => Ok("asked to terminate"),
+        _ = interrupt.recv() => Ok("interrupted"),
+        reason = running.node.system.ended() => Err(reason),
+    };
+    info!(?reason, "node is stopping");
+    drop(node_file);
+    let _ = stop.send(());
+    if tokio::time::timeout(GATEWAY_PATIENCE, serving).await.is_err() {
+        warn!("the gateway did not end in time");
+    }
+    let words = match &reason {
+        Ok(words) => (*words).to_owned(),
+        Err(reason) => reason.to_string(),
+    };
+    running.shutdown(&words).await;
+    reason.map(drop).map_err(|reason| ServeError::GaveUp(reason.to_string()))
+}
+
+/// The gateway drains for less than this by itself.
+const GATEWAY_PATIENCE: Duration = Duration::from_secs(10);
+
+fn launcher(state_dir: &Path) -> io::Result<OsLauncher> {
+    let cpu = probe(&HardwareSources::system()).cpu;
+    OsLauncher::new(OsLauncherOptions {
+        keeper: KeeperProgram::current()?,
+        state_dir: state_dir.to_owned(),
+        cpu_flags: Arc::new(cpu.features.into_iter().collect()),
+        pid_namespace: true,
+    })
+}
+
+/// `node.json`: tells commands where the node is, for as long as it runs.
+struct NodeFile {
+    path: PathBuf,
+}
+
+impl NodeFile {
+    fn write(state_dir: &Path, http: &str, clock: Clock) -> Result<Self, ServeError> {
+        let path = state_dir.join("node.json");
+        let contents = json!({"pid": std::process::id(), "http": http, "started_at": clock.wall()});
+        let new = path.with_extension("json.new");
+        fs::write(&new, contents.to_string())
+            .and_then(|()| fs::rename(&new, &path))
+            .map_err(|source| ServeError::NodeFile { path: path.clone(), source })?;
+        Ok(Self { path })
+    }
+}
+
+impl Drop for NodeFile {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            warn!(%error, path = %self.path.display(), "the node's address file stays behind");
+        }
+    }
 }

@@ -39,8 +39,7 @@ pub(crate) const FILE_NAME: &str = "arw.toml";
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Names of the environment that begin like settings and are not.
-const OTHER_VARIABLES: [&str; 6] =
-    ["ARW_STATE_DIR", "ARW_CONFIG", "ARW_SERVER", "ARW_TOKEN", "ARW_LOG", "ARW_TEST"];
+const OTHER_VARIABLES: [&str; 4] = ["ARW_STATE_DIR", "ARW_CONFIG", "ARW_SERVER", "ARW_TOKEN"];
 
 /// Reads, layers and checks the settings of a node.
 pub(crate) fn load(wishes: &Wishes<'_>, machine: &MachineDefaults) -> Result<Loaded, Failure> {

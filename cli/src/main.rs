@@ -23,9 +23,10 @@ use failure::{Exit, Failure};
 use output::formats::Format;
 
 fn main() -> ExitCode {
-    // HIDDEN-LAUNCH: the keeper and the shim of a runtime are this program under another name. Before anything else:
-    // `if let Some(code) = arw_actors::runtime::launch::run_hidden(std::env::args_os()) { return code; }`
-
+    // The keeper and the shim of a runtime are this program under a hidden first argument.
+    if let Some(code) = arw_actors::runtime::launch::run_hidden(std::env::args_os()) {
+        return code;
+    }
     let matches = Arguments::command().get_matches();
     let arguments = match Arguments::from_arg_matches(&matches) {
         Ok(arguments) => arguments,

@@ -19,7 +19,7 @@ mod dead_letters;
 mod deadline;
 
 pub use actor::{Actor, Fault};
-pub use context::Context;
+pub use context::{Context, TaskHandle};
 pub use dead_letters::{DeadLetter, DeadLetterCounts, DeadLetterReason, DeadLetters};
 pub use deadline::Deadlines;
 pub use handle::{AskError, Down, Handle, MonitorGuard, Refused, RefusedReason};

@@ -417,8 +417,7 @@ impl RuntimeActor {
         reply.send(Err(AcquireError::NotReady(not_ready)));
     }
 
-    fn retry_after(&self) -> Duration {
-        let now = self.args.journal_clock_now();
+    fn retry_after(&self, now: Moment) -> Duration {
         let due = self.machine.retries_at().map_or(Duration::ZERO, |due| due.since(now));
         due.max(RETRY_AFTER_MIN)
     }

@@ -23,4 +23,4 @@ pub mod log;
 
 pub mod launch;
 
-pub(crate) use actor::{engine_path, wall_of};
+pub(crate) use actor::wall_of;

@@ -206,29 +206,3 @@ fn check_base_url(url: &str) -> Result<(), BadRuntimeSpec> {
     }
 }
 
-impl From<crate::config::ConfiguredRuntime> for RuntimeSpec {
-    fn from(configured: crate::config::ConfiguredRuntime) -> Self {
-        use crate::config::ConfiguredAdapter;
-        Self {
-            id: configured.id,
-            adapter: match configured.adapter {
-                ConfiguredAdapter::LlamaCpp => Adapter::LlamaCpp,
-                ConfiguredAdapter::Process => Adapter::Process,
-                ConfiguredAdapter::OpenAi => Adapter::Openai,
-            },
-            model: configured.model,
-            profile: configured.profile.unwrap_or_else(default_profile),
-            auto_start: configured.auto_start,
-            program: configured.program,
-            args: configured.args,
-            base_url: configured.base_url,
-            api_key_env: configured.api_key_env,
-            allow_read: configured.allow_read,
-            env: configured.env,
-            idle_after_s: configured.idle_after.flatten().map(|span| span.as_secs()),
-            restart: configured
-                .restart
-                .map(|restart| RestartSpec { max: restart.max, window_s: restart.window.as_secs() }),
-        }
-    }
-}

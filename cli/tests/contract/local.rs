@@ -178,6 +178,11 @@ fn a_model_is_imported_without_a_node_and_a_wrong_file_leaves_nothing_behind() {
     let row = ended.json();
     assert_eq!((&row["name"], &row["used_by"]), (&json!("mine"), &json!([])));
     assert!(ended.err.contains("no node runs: importing into"), "{}", ended.err);
+    // What a killed node leaves behind is no node.
+    let mut ended = std::process::Command::new("/bin/true").spawn().unwrap();
+    ended.wait().unwrap();
+    let stale = json!({"pid": ended.id(), "http": "http://127.0.0.1:9", "started_at": ""});
+    std::fs::write(dir.path().join("node.json"), stale.to_string()).unwrap();
     let files = || std::fs::read_dir(dir.path().join("models/by-hash")).unwrap().count();
     let before = files();
     let ended = run(arw(dir.path(), &["model", "import", "wrong.gguf"]), "").expect(1);

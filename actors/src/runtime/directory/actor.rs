@@ -26,7 +26,7 @@ use crate::runtime::launcher::Launcher;
 use crate::runtime::lease::Meter;
 use crate::runtime::log::{EngineLog, EngineLogOptions};
 use crate::runtime::machine::{RuntimeRules, RuntimeState};
-use crate::runtime::spec::{Adapter, RuntimeSpec};
+use crate::runtime::spec::RuntimeSpec;
 use crate::supervision::{
     ActorSpec, OnExhausted, Quarantine, RestartBudget, RestartHistory, RestartLimits, Shutdown,
     SupervisorHandle,
@@ -298,7 +298,7 @@ impl DirectoryActor {
         parts: &Parts,
         context: &Context<DirectoryMessage>,
     ) -> Result<Handle<RuntimeMessage>, AddRuntimeError> {
-        let rules = rules_for(spec, &self.args.settings);
+        let rules = rules_for(spec, &self.args.settings, &self.args.models);
         let path = self.args.supervisor.path().child(spec.id.as_str());
         let engine = ActorPath::root(&engine_path(path.as_str()));
         let mut budget = RestartBudget::new(rules.limits);
@@ -461,7 +461,8 @@ impl Parts {
     }
 }
 
-fn rules_for(spec: &RuntimeSpec, settings: &RuntimeSettings) -> RuntimeRules {
+fn rules_for(spec: &RuntimeSpec, settings: &RuntimeSettings, models: &ModelLibrary) -> RuntimeRules {
+    let model = spec.model.as_deref().and_then(|model| models.find(model));
     let limits = spec.restart.map_or(
         RestartLimits { max: settings.restart.max, window: settings.restart.window },
         |restart| RestartLimits { max: restart.max, window: Duration::from_secs(restart.window_s) },
@@ -470,7 +471,7 @@ fn rules_for(spec: &RuntimeSpec, settings: &RuntimeSettings) -> RuntimeRules {
     RuntimeRules {
         is_managed: spec.is_managed(),
         has_http: spec.serves_http(),
-        has_work: spec.adapter == Adapter::LlamaCpp,
+        has_work: spec.has_work_probe(model.as_ref()),
         start_timeout: settings.start_timeout,
         stop_grace: settings.stop_grace,
         idle_after: spec.idle_after().or(settings.idle_after),

@@ -24,7 +24,7 @@ struct Contents {
 
 /// The file cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum SavedError {
+pub(crate) enum SavedError {
     /// It cannot be read or written.
     #[error("cannot {action} {path}: {source}")]
     Io {

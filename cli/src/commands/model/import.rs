@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 
 use super::page;
 use crate::args::ModelImport;
+use crate::client::discovery::read_node_file;
 use crate::client::error::{ClientError, Problem};
-use crate::client::http::{Call, Node};
+use crate::client::http::{Call, Node, process_runs};
 use crate::client::lines::JsonLines;
 use crate::client::row::number;
 use crate::context::Context;
@@ -28,15 +29,22 @@ const MODELS_FOLDER: &str = "models";
 
 pub(super) async fn run(context: &Context, wanted: &ModelImport) -> Result<(), Failure> {
     let path = importable(&wanted.file)?;
-    let row = match context.node() {
-        Ok(node) => import(context, &node, &path, wanted.name.as_deref()).await?,
-        // Without a node on this machine the store can be opened directly; a node that was named must answer.
-        Err(failure) if failure.exit() == Exit::Unreachable && context.locator.server.is_none() => {
-            import_without_node(context, path, wanted.name.clone()).await?
-        }
-        Err(failure) => return Err(failure),
+    let row = if none_runs(context) {
+        import_without_node(context, path, wanted.name.clone()).await?
+    } else {
+        import(context, &context.node()?, &path, wanted.name.as_deref()).await?
     };
     context.screen.show(&page(row.clone(), vec![row]))
+}
+
+/// No node on this machine could be disturbed. One that was named with `--server` must answer, and so must one whose process lives.
+fn none_runs(context: &Context) -> bool {
+    context.locator.server.is_none()
+        && match read_node_file(&context.locator.state_dir) {
+            Ok(file) => file.is_none_or(|file| !process_runs(file.pid)),
+            // Told by the way to the node, in its own words.
+            Err(_) => false,
+        }
 }
 
 /// Checks what can be checked before a node is bothered, and makes the path absolute: the node has another working folder.
