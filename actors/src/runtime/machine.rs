@@ -347,7 +347,7 @@ impl RuntimeMachine {
                 self.ended(now, by_us, diagnosis, &mut actions);
             }
             RuntimeEvent::Probed { attempt, kind, answer, latency } if attempt == self.attempt => {
-                self.probed(now, kind, answer, latency, &mut actions);
+                self.probed(now, kind, &answer, latency, &mut actions);
             }
             RuntimeEvent::Progressed { attempt, counter } if attempt == self.attempt => {
                 self.progressed(now, counter);
@@ -512,14 +512,14 @@ impl RuntimeMachine {
         &mut self,
         now: Moment,
         kind: ProbeKind,
-        answer: HealthAnswer,
+        answer: &HealthAnswer,
         latency: Duration,
         actions: &mut Vec<RuntimeAction>,
     ) {
         if self.program != Program::Running {
             return;
         }
-        self.health.answered(now, kind, &answer, latency, &self.rules);
+        self.health.answered(now, kind, answer, latency, &self.rules);
         match self.state {
             RuntimeState::Starting | RuntimeState::Warming => match answer {
                 HealthAnswer::Ok => self.ready(now, actions),

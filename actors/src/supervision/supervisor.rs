@@ -260,7 +260,7 @@ impl ractor::Actor for SupervisorActor {
             SupervisorMessage::StartDone(key, result) => state.start_done(&myself, key, result),
             SupervisorMessage::Gone(key, id, reason) => {
                 if state.is_current(key, id) {
-                    state.gone(&myself, key, reason);
+                    state.gone(&myself, key, &reason);
                 }
             }
             SupervisorMessage::Timer => {
@@ -276,7 +276,7 @@ impl ractor::Actor for SupervisorActor {
                 if state.is_current(key, id) {
                     let path = state.slots.get(&key).map(|slot| slot.child.record().path().clone());
                     error!(path = ?path, "actor blocks its thread and cannot be killed; it is given up");
-                    state.gone(&myself, key, ExitReason::Killed);
+                    state.gone(&myself, key, &ExitReason::Killed);
                 }
             }
             SupervisorMessage::Add(spec, reply) => state.add(&myself, *spec, reply),
@@ -407,13 +407,13 @@ impl SupervisorState {
             }
             SupervisorAction::Healing { child, reason, budget, delay } => {
                 self.show_budget(child);
-                let Some(path) = self.path_of(child) else { return None };
+                let path = self.path_of(child)?;
                 warn!(%path, %reason, used = budget.used, max = budget.max, ?delay, "restarting");
                 self.system.observe(&RestartEvent::Restarting { path, reason, budget, delay });
             }
             SupervisorAction::Quarantined { child, reason, until } => {
                 self.show_budget(child);
-                let Some(path) = self.path_of(child) else { return None };
+                let path = self.path_of(child)?;
                 let wait = until.since(self.system.clock.now());
                 warn!(%path, %reason, ?wait, "quarantined: restart budget used up");
                 let budget = self.machine.budget(child).usage(self.system.clock.now());
@@ -421,7 +421,7 @@ impl SupervisorState {
             }
             SupervisorAction::Recovered(key) => {
                 self.show_budget(key);
-                let Some(path) = self.path_of(key) else { return None };
+                let path = self.path_of(key)?;
                 self.system.observe(&RestartEvent::Recovered { path });
             }
             SupervisorAction::Forget(key) => self.forget(key),
@@ -563,7 +563,7 @@ impl SupervisorState {
         let Some(mut join) = running.join.take() else { return };
         // SUP-2: the next incarnation starts only after the last one has fully ended.
         if (&mut join).now_or_never().is_some() {
-            self.gone(myself, key, reason);
+            self.gone(myself, key, &reason);
             return;
         }
         let myself = myself.clone();
@@ -574,7 +574,7 @@ impl SupervisorState {
         });
     }
 
-    fn gone(&mut self, myself: &ActorRef<SupervisorMessage>, key: ChildKey, reason: ExitReason) {
+    fn gone(&mut self, myself: &ActorRef<SupervisorMessage>, key: ChildKey, reason: &ExitReason) {
         let Some(slot) = self.slots.get_mut(&key) else { return };
         if let Some(running) = slot.running.take() {
             self.by_actor.remove(&running.cell.get_id());
@@ -590,7 +590,7 @@ impl SupervisorState {
             None => true,
             Some(slot) => matches!(slot.child.record().state(), ActorState::Stopped | ActorState::Failed),
         };
-        child.notify_down(&reason, is_final);
+        child.notify_down(reason, is_final);
     }
 
     fn forget(&mut self, key: ChildKey) {

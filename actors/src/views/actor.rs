@@ -3,7 +3,6 @@
 //! Runtimes, models and the node are published when they change, at most every 50 ms. The tree of actors moves with every message, so it is
 //! published only while somebody streams it.
 
-use std::future::Future;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -139,15 +138,10 @@ fn watch_changes<T: Send + Sync + 'static>(
     context.spawn(next_change(changes, view));
 }
 
-fn next_change<T: Send + Sync + 'static>(
-    mut changes: watch::Receiver<T>,
-    view: View,
-) -> impl Future<Output = ViewsMessage> + Send {
-    async move {
-        if changes.changed().await.is_err() {
-            // Its sender is gone, which happens only while the node ends.
-            std::future::pending::<()>().await;
-        }
-        ViewsMessage::Changed(view)
+async fn next_change<T: Send + Sync + 'static>(mut changes: watch::Receiver<T>, view: View) -> ViewsMessage {
+    if changes.changed().await.is_err() {
+        // Its sender is gone, which happens only while the node ends.
+        std::future::pending::<()>().await;
     }
+    ViewsMessage::Changed(view)
 }
