@@ -5,6 +5,7 @@
 
 mod actor;
 mod client;
+mod memory;
 mod room;
 mod saved;
 
