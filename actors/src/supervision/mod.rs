@@ -12,6 +12,7 @@ mod spec;
 
 mod child;
 mod handle;
+mod starting;
 mod supervisor;
 
 mod panics;

@@ -59,11 +59,11 @@ pub(crate) struct SupervisorArgs {
 
 pub(crate) struct SupervisorState {
     machine: SupervisorMachine,
-    slots: HashMap<ChildKey, Slot>,
-    by_actor: HashMap<ActorId, ChildKey>,
+    pub(super) slots: HashMap<ChildKey, Slot>,
+    pub(super) by_actor: HashMap<ActorId, ChildKey>,
     /// Exits that were reported before the start that they ended: ractor puts exits first.
-    early_exits: HashMap<ActorId, ExitReason>,
-    starting: usize,
+    pub(super) early_exits: HashMap<ActorId, ExitReason>,
+    pub(super) starting: usize,
     timer: Option<(Moment, AbortHandle)>,
     shared_budget: Arc<Mutex<RestartBudget>>,
     system: Arc<SystemShared>,
@@ -72,15 +72,15 @@ pub(crate) struct SupervisorState {
     ready: Option<oneshot::Sender<Result<(), Arc<str>>>>,
 }
 
-struct Slot {
-    child: Arc<dyn Child>,
+pub(super) struct Slot {
+    pub(super) child: Arc<dyn Child>,
     shutdown: Shutdown,
-    start_deadline: Duration,
-    running: Option<Running>,
+    pub(super) start_deadline: Duration,
+    pub(super) running: Option<Running>,
     budget: Arc<Mutex<RestartBudget>>,
-    cancel: Option<oneshot::Sender<()>>,
+    pub(super) cancel: Option<oneshot::Sender<()>>,
     kill_timer: Option<AbortHandle>,
-    added: Option<oneshot::Sender<Result<(), AddChildError>>>,
+    pub(super) added: Option<oneshot::Sender<Result<(), AddChildError>>>,
 }
 
 /// A killed actor ends at its next await. One that blocks its thread does not: after this long it is given up, with an error in the log,
@@ -256,7 +256,7 @@ impl SupervisorState {
     }
 
     /// Passes an event to the machine and does what it says.
-    fn feed(&mut self, myself: &ActorRef<SupervisorMessage>, event: SupervisorEvent) {
+    pub(super) fn feed(&mut self, myself: &ActorRef<SupervisorMessage>, event: SupervisorEvent) {
         let mut events = vec![event];
         while let Some(event) = events.pop() {
             let actions = self.machine.handle(self.system.clock.now(), event);
@@ -314,91 +314,6 @@ impl SupervisorState {
         None
     }
 
-    /// Begins a start; what is over at once comes back as an event.
-    fn start(&mut self, myself: &ActorRef<SupervisorMessage>, key: ChildKey) -> Option<SupervisorEvent> {
-        let slot = self.slots.get_mut(&key)?;
-        let deadline = slot.start_deadline;
-        let mut start = Arc::clone(&slot.child).start(myself.get_cell());
-        if let Some(result) = (&mut start).now_or_never() {
-            return self.start_event(key, result);
-        }
-        let (cancel, mut cancelled) = oneshot::channel();
-        slot.cancel = Some(cancel);
-        self.starting += 1;
-        let myself = myself.clone();
-        tokio::spawn(async move {
-            let result = tokio::select! {
-                biased;
-                result = tokio::time::timeout(deadline, &mut start) => result
-                    .unwrap_or_else(|_| Err(format!("the start took longer than {deadline:?}").into())),
-                // An error means that the supervisor is gone, which ends the start too.
-                _ = &mut cancelled => Err("the start was cancelled".into()),
-            };
-            drop(start);
-            // Only a supervisor that is gone cannot take this, and then its children are killed.
-            let _ = myself.cast(SupervisorMessage::StartDone(key, result));
-        });
-        None
-    }
-
-    fn start_done(
-        &mut self,
-        myself: &ActorRef<SupervisorMessage>,
-        key: ChildKey,
-        result: Result<Running, Arc<str>>,
-    ) {
-        self.starting = self.starting.saturating_sub(1);
-        let early = match &result {
-            Ok(running) => self.early_exits.remove(&running.cell.get_id()),
-            Err(_) => None,
-        };
-        if self.starting == 0 {
-            self.early_exits.clear();
-        }
-        let id = result.as_ref().ok().map(|running| running.cell.get_id());
-        if let Some(event) = self.start_event(key, result) {
-            self.feed(myself, event);
-        }
-        if let (Some(reason), Some(id)) = (early, id) {
-            self.exit_reported(myself, id, reason);
-        }
-    }
-
-    fn start_event(&mut self, key: ChildKey, result: Result<Running, Arc<str>>) -> Option<SupervisorEvent> {
-        let slot = self.slots.get_mut(&key)?;
-        slot.cancel = None;
-        let added = slot.added.take();
-        Some(match result {
-            Ok(running) => {
-                self.by_actor.insert(running.cell.get_id(), key);
-                slot.running = Some(running);
-                if let Some(added) = added {
-                    // Whoever added it may have given up.
-                    let _ = added.send(Ok(()));
-                }
-                SupervisorEvent::Started(key)
-            }
-            Err(text) => {
-                slot.child.record().set_last_exit(ExitReason::StartFailed { text: Arc::clone(&text) });
-                if let Some(added) = added {
-                    // Whoever added it may have given up.
-                    let _ = added.send(Err(AddChildError::StartFailed(Arc::clone(&text))));
-                }
-                SupervisorEvent::StartFailed(key, text)
-            }
-        })
-    }
-
-    fn cancel_start(&mut self, key: ChildKey) {
-        if let Some(slot) = self.slots.get_mut(&key)
-            && !slot.child.cancel_start()
-            && let Some(cancel) = slot.cancel.take()
-        {
-            // It may just have ended.
-            let _ = cancel.send(());
-        }
-    }
-
     fn stop(&mut self, myself: &ActorRef<SupervisorMessage>, key: ChildKey) {
         let Some(slot) = self.slots.get_mut(&key) else { return };
         let Some(running) = &slot.running else { return };
@@ -430,7 +345,12 @@ impl SupervisorState {
     }
 
     /// ractor says that an incarnation has ended; its task may still be dropping its state.
-    fn exit_reported(&mut self, myself: &ActorRef<SupervisorMessage>, id: ActorId, fallback: ExitReason) {
+    pub(super) fn exit_reported(
+        &mut self,
+        myself: &ActorRef<SupervisorMessage>,
+        id: ActorId,
+        fallback: ExitReason,
+    ) {
         let Some(key) = self.by_actor.get(&id).copied() else {
             self.early_exits.insert(id, fallback);
             return;
