@@ -1,0 +1,43 @@
+//! Refusals, for OpenAPI. `problem.rs` writes them.
+
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+/// RFC 9457. Some refusals have further members (`known`, `scope`, `used_by`, `runtime`).
+#[derive(Debug, Deserialize, ToSchema)]
+#[expect(dead_code, reason = "a shape for OpenAPI; a test reads real refusals with it")]
+pub(crate) struct ProblemBody {
+    /// `urn:arw:problem:` and a stable word.
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    pub(crate) title: String,
+    pub(crate) status: u16,
+    /// What is wrong, and why.
+    pub(crate) detail: String,
+    /// What to do about it.
+    pub(crate) help: String,
+    /// The field that is meant.
+    pub(crate) field: Option<String>,
+    /// What could have been named instead.
+    pub(crate) known: Option<Vec<String>>,
+}
+
+/// A refusal under `/v1`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[expect(dead_code, reason = "a shape for OpenAPI; a test reads real refusals with it")]
+pub(crate) struct OpenAiError {
+    pub(crate) error: OpenAiErrorBody,
+}
+
+/// What OpenAI's clients look at. Some refusals have further members (`known`, `runtime`).
+#[derive(Debug, Deserialize, ToSchema)]
+#[expect(dead_code, reason = "a shape for OpenAPI; a test reads real refusals with it")]
+pub(crate) struct OpenAiErrorBody {
+    pub(crate) message: String,
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    pub(crate) code: Option<String>,
+    pub(crate) param: Option<String>,
+    pub(crate) help: Option<String>,
+    pub(crate) known: Option<Vec<String>>,
+}
