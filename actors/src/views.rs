@@ -33,6 +33,8 @@ struct Shared {
     models: [ReadModel; 4],
     /// When each was last brought up to date, in nanoseconds.
     fresh_at: [AtomicU64; 4],
+    /// The count of changes that each shows.
+    shows: [AtomicU64; 4],
     sources: Sources,
 }
 
@@ -72,8 +74,8 @@ impl Views {
     pub(crate) fn new(epoch: u64, sources: Sources) -> Self {
         let clock = sources.clock;
         let models = VIEWS.map(|(view, name)| ReadModel::new(name, epoch, clock, render(view, &sources)));
-        let fresh_at = [const { AtomicU64::new(0) }; 4];
-        Self { shared: Arc::new(Shared { models, fresh_at, sources }) }
+        let (fresh_at, shows) = ([const { AtomicU64::new(0) }; 4], [const { AtomicU64::new(0) }; 4]);
+        Self { shared: Arc::new(Shared { models, fresh_at, shows, sources }) }
     }
 
     /// The read model of this name, brought up to date; `None` when there is none.
@@ -83,8 +85,10 @@ impl Views {
         let at = self.shared.sources.clock.now();
         let last = &self.shared.fresh_at[view as usize];
         let age = at.as_nanos().saturating_sub(last.load(Ordering::Relaxed));
-        // However many ask, it is rendered once in this time.
-        if u128::from(age) >= PUBLISH_INTERVAL.as_nanos() {
+        // Whoever has changed something finds it here at once. What moves all the time is rendered once in an interval,
+        // however many ask.
+        let is_behind = self.changes(view) != self.shared.shows[view as usize].load(Ordering::Relaxed);
+        if is_behind || u128::from(age) >= PUBLISH_INTERVAL.as_nanos() {
             self.publish(view);
         }
         Some(self.model(view))
@@ -103,7 +107,18 @@ impl Views {
     pub(crate) fn publish(&self, view: View) {
         let at = self.shared.sources.clock.now().as_nanos();
         self.shared.fresh_at[view as usize].store(at, Ordering::Relaxed);
+        self.shared.shows[view as usize].store(self.changes(view), Ordering::Relaxed);
         self.model(view).publish(render(view, &self.shared.sources));
+    }
+
+    /// Counts the changes that a reader must find at once.
+    fn changes(&self, view: View) -> u64 {
+        let sources = &self.shared.sources;
+        match view {
+            View::Node | View::Actors => 0,
+            View::Runtimes => *sources.runtimes.changes().borrow(),
+            View::Models => *sources.models.changes().borrow() + *sources.runtimes.changes().borrow(),
+        }
     }
 
     pub(crate) fn sources(&self) -> &Sources {
