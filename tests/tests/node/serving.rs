@@ -43,7 +43,7 @@ async fn a_client_that_goes_away_frees_the_slot() {
     let first = tokio::time::timeout(PATIENCE, answer.body_mut().frame()).await.unwrap();
     assert!(first.is_some());
     stage.node.until("one", |row| row["in_flight"] == 1).await.unwrap();
-    let gone = std::time::Duration::from_millis(100);
+    let gone = Duration::from_millis(100);
     drop(answer);
     let began = tokio::time::Instant::now();
     stage.node.until("one", |row| row["in_flight"] == 0).await.unwrap();
