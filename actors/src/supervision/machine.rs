@@ -423,6 +423,7 @@ impl SupervisorMachine {
         let reason = ExitReason::StartFailed { text };
         let Some(child) = self.children.get_mut(&key) else { return };
         child.state = ChildState::Stopped;
+        let is_temporary = child.rules.restart == Restart::Temporary;
         let never_ran = !child.ever_started && child.own_budget.is_none();
         let is_over = child.halt || matches!(self.phase, Phase::Ending(_) | Phase::Ended);
         let forget = child.forget || (never_ran && !is_over && matches!(self.phase, Phase::Running));
@@ -431,8 +432,8 @@ impl SupervisorMachine {
         if forget {
             // A child that was added to a running supervisor and cannot start is not kept: whoever added it is told.
             self.forget(key, actions);
-        } else if is_over {
-            actions.push(SupervisorAction::Show(key, ActorState::Stopped));
+        } else if is_over || (is_temporary && !never_ran) {
+            self.rest(key, actions);
         } else if never_ran {
             // As in OTP: a supervisor that cannot start its children fails to start.
             actions.push(SupervisorAction::Show(key, ActorState::Failed));
