@@ -376,6 +376,7 @@ impl SupervisorMachine {
     pub fn handle(&mut self, now: Moment, event: SupervisorEvent) -> Vec<SupervisorAction> {
         let mut actions = Vec::new();
         match event {
+            _ if matches!(self.phase, Phase::Ended) => {}
             SupervisorEvent::Begun => self.begin(),
             SupervisorEvent::Started(key) => self.started(now, key, &mut actions),
             SupervisorEvent::StartFailed(key, text) => self.start_failed(now, key, text, &mut actions),
@@ -391,6 +392,9 @@ impl SupervisorMachine {
     }
 
     fn begin(&mut self) {
+        if !matches!(self.phase, Phase::Idle) {
+            return;
+        }
         self.phase = Phase::Starting;
         self.steps.extend(self.children.keys().copied().map(Step::Start));
     }
