@@ -364,6 +364,9 @@ impl SupervisorMachine {
     /// When [`SupervisorEvent::TimerFired`] is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Moment> {
+        if matches!(self.phase, Phase::Ending(_) | Phase::Ended) {
+            return None;
+        }
         let waits = self.timed.iter().filter_map(|key| self.children.get(key)).filter_map(Child::due);
         let step = match self.steps.front() {
             Some(Step::Wait(due)) => Some(*due),
