@@ -684,6 +684,11 @@ impl SupervisorMachine {
         self.steps.retain(|step| *step != Step::Start(key));
         let Some(child) = self.children.get_mut(&key) else { return };
         child.forget |= forget;
+        let is_ending = matches!(self.phase, Phase::Ending(_) | Phase::Ended);
+        if is_ending && matches!(child.state, ChildState::Starting | ChildState::Running) {
+            // SUP-1: its turn comes.
+            return;
+        }
         child.halt = true;
         child.with_group = false;
         match child.state {
