@@ -569,9 +569,10 @@ impl SupervisorMachine {
             let Some(child) = self.children.get_mut(&other) else { continue };
             let runs =
                 matches!(child.state, ChildState::Running | ChildState::Starting | ChildState::Stopping);
+            // What somebody has stopped stays so, even while it still ends.
             let returns = other == key
                 || child.with_group
-                || runs
+                || (runs && !child.halt)
                 || matches!(child.state, ChildState::Backoff(_) | ChildState::Idle);
             if runs {
                 self.steps.push_back(Step::Stop(other));
