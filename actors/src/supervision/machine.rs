@@ -453,7 +453,8 @@ impl SupervisorMachine {
 
     fn ended(&mut self, now: Moment, key: ChildKey, reason: ExitReason, actions: &mut Vec<SupervisorAction>) {
         let Some(child) = self.children.get_mut(&key) else { return };
-        let was_asked = matches!(child.state, ChildState::Stopping);
+        // One that its group's plan was about to stop has only been quicker: as in OTP that is no failure of its own.
+        let was_asked = matches!(child.state, ChildState::Stopping) || child.with_group;
         child.state = ChildState::Stopped;
         child.trial_until = None;
         let (forget, restart, significant) = (child.forget, child.rules.restart, child.rules.significant);
