@@ -550,12 +550,15 @@ impl SupervisorMachine {
             }
             return;
         }
+        // A plan that is under way is widened: half of it would start before the other half has ended.
+        let planned = self.children.iter().find(|(_, child)| child.with_group).map(|(key, _)| *key);
         let from = match self.rules.strategy {
             Strategy::OneForAll => ChildKey(0),
-            Strategy::RestForOne | Strategy::OneForOne => key,
+            Strategy::RestForOne | Strategy::OneForOne => planned.map_or(key, |planned| planned.min(key)),
         };
         let affected: Vec<ChildKey> = self.children.range(from..).map(|(key, _)| *key).collect();
-        // A plan that is under way is replaced: what it has stopped is affected too. A wait that goes on longer is kept.
+        // What it has stopped is affected too, and a wait that goes on longer is kept.
+        let waits = !at_once || self.steps.iter().any(|step| matches!(step, Step::Wait(_)));
         let due = self.steps.iter().fold(due, |due, step| match step {
             Step::Wait(other) => due.max(*other),
             Step::Start(_) | Step::Stop(_) => due,
@@ -587,7 +590,7 @@ impl SupervisorMachine {
                 self.wait_for(other, due, true, actions);
             }
         }
-        if !at_once {
+        if waits {
             self.steps.push_back(Step::Wait(due));
         }
         self.steps.extend(starts.into_iter().rev());
