@@ -631,6 +631,7 @@ impl SupervisorMachine {
                 let until = now + quarantine.first.saturating_mul(factor).min(quarantine.max);
                 child.trials_failed = child.trials_failed.saturating_add(1);
                 child.state = ChildState::Quarantined(until);
+                child.with_group = false;
                 self.timed.insert(key);
                 actions.push(SupervisorAction::Show(key, ActorState::Quarantined));
                 actions.push(SupervisorAction::Quarantined { child: key, reason, until });
