@@ -224,6 +224,8 @@ struct Child {
     forget: bool,
     /// Stopped for a group restart, to be started again with the group.
     with_group: bool,
+    /// A start was wanted while it was still ending: start it once it has.
+    comes_back: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -337,6 +339,7 @@ impl SupervisorMachine {
                 halt: false,
                 forget: false,
                 with_group: false,
+                comes_back: false,
             },
         );
         Ok(key)
@@ -407,6 +410,7 @@ impl SupervisorMachine {
         child.state = ChildState::Running;
         child.started_at = now;
         child.ever_started = true;
+        child.comes_back = false;
         if child.trials_failed > 0
             && let OnExhausted::Quarantine(quarantine) = child.rules.on_exhausted
         {
@@ -433,12 +437,16 @@ impl SupervisorMachine {
         let is_temporary = child.rules.restart == Restart::Temporary;
         let never_ran = !child.ever_started && child.own_budget.is_none();
         let is_over = child.halt || matches!(self.phase, Phase::Ending(_) | Phase::Ended);
-        let forget = child.forget || (never_ran && !is_over && matches!(self.phase, Phase::Running));
+        let comes_back = child.comes_back;
+        let is_new = never_ran && !is_over && !comes_back && matches!(self.phase, Phase::Running);
+        let forget = child.forget || is_new;
         self.step_done(Step::Start(key));
         self.step_done(Step::Stop(key));
         if forget {
             // A child that was added to a running supervisor and cannot start is not kept: whoever added it is told.
             self.forget(key, actions);
+        } else if comes_back {
+            self.start_now(key, actions);
         } else if is_over || (is_temporary && !never_ran) {
             self.rest(key, actions);
         } else if never_ran {
@@ -458,9 +466,14 @@ impl SupervisorMachine {
         child.state = ChildState::Stopped;
         child.trial_until = None;
         let (forget, restart, significant) = (child.forget, child.rules.restart, child.rules.significant);
+        let comes_back = child.comes_back;
         self.step_done(Step::Stop(key));
         if forget {
             self.forget(key, actions);
+            return;
+        }
+        if comes_back {
+            self.start_now(key, actions);
             return;
         }
         if matches!(self.phase, Phase::Ending(_) | Phase::Ended) || was_asked {
@@ -585,6 +598,7 @@ impl SupervisorMachine {
                 continue;
             }
             starts.push(Step::Start(other));
+            child.comes_back = false;
             child.with_group = true;
             if !runs {
                 self.wait_for(other, due, true, actions);
@@ -668,14 +682,20 @@ impl SupervisorMachine {
         if matches!(self.phase, Phase::Ending(_) | Phase::Ended) {
             return;
         }
-        let Some(child) = self.children.get(&key) else { return };
+        let Some(child) = self.children.get_mut(&key) else { return };
         match child.state {
             ChildState::Idle | ChildState::Stopped | ChildState::Backoff(_) | ChildState::Quarantined(_)
                 if !child.with_group =>
             {
                 self.start_now(key, actions);
             }
-            // A group's plan will start it, or it runs already.
+            ChildState::Starting | ChildState::Stopping
+                if child.halt && !child.forget && child.rules.restart != Restart::Temporary =>
+            {
+                child.halt = false;
+                child.comes_back = true;
+            }
+            // A group's plan will start it, or it runs already, or it is to be forgotten.
             ChildState::Idle
             | ChildState::Stopped
             | ChildState::Backoff(_)
@@ -696,6 +716,7 @@ impl SupervisorMachine {
             return;
         }
         child.halt = true;
+        child.comes_back = false;
         child.with_group = false;
         match child.state {
             ChildState::Starting => actions.push(SupervisorAction::CancelStart(key)),
@@ -719,6 +740,7 @@ impl SupervisorMachine {
         self.phase = Phase::Ending(reason);
         self.steps.clear();
         for (&key, child) in self.children.iter_mut().rev() {
+            child.comes_back = false;
             child.with_group = false;
             match child.state {
                 ChildState::Running | ChildState::Stopping => self.steps.push_back(Step::Stop(key)),
@@ -792,6 +814,7 @@ impl SupervisorMachine {
         if let Some(child) = self.children.get_mut(&key) {
             child.state = ChildState::Starting;
             child.halt = false;
+            child.comes_back = false;
             child.with_group = false;
             actions.push(SupervisorAction::Show(key, ActorState::Starting));
             actions.push(SupervisorAction::Start(key));
