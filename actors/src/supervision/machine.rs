@@ -417,8 +417,9 @@ impl SupervisorMachine {
             child.trial_until = Some(now + quarantine.probation);
             self.timed.insert(key);
         }
+        let with_group = child.with_group;
         actions.push(SupervisorAction::Show(key, ActorState::Running));
-        self.step_done(Step::Start(key));
+        self.start_is_over(key, with_group);
         if self.children.get(&key).is_some_and(|child| child.halt) {
             self.stop_now(key, actions);
         }
@@ -440,7 +441,8 @@ impl SupervisorMachine {
         let comes_back = child.comes_back;
         let is_new = never_ran && !is_over && !comes_back && matches!(self.phase, Phase::Running);
         let forget = child.forget || is_new;
-        self.step_done(Step::Start(key));
+        let with_group = child.with_group;
+        self.start_is_over(key, with_group);
         self.step_done(Step::Stop(key));
         if forget {
             // A child that was added to a running supervisor and cannot start is not kept: whoever added it is told.
@@ -833,6 +835,14 @@ impl SupervisorMachine {
         if let Some(child) = self.children.remove(&key) {
             self.by_id.remove(&child.rules.id);
             actions.push(SupervisorAction::Forget(key));
+        }
+    }
+
+    /// Drops the planned start of a child that has been started, in its turn or before. One that its group has yet to stop is
+    /// started again.
+    fn start_is_over(&mut self, key: ChildKey, with_group: bool) {
+        if !with_group {
+            self.steps.retain(|step| *step != Step::Start(key));
         }
     }
 
