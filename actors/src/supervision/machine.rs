@@ -596,7 +596,9 @@ impl SupervisorMachine {
             if runs {
                 self.steps.push_back(Step::Stop(other));
             }
-            if !returns || child.rules.restart == Restart::Temporary || child.forget {
+            // A temporary child does not return, but one that has yet to be started for the first time is not forgotten.
+            let is_new = matches!(child.state, ChildState::Idle) || child.with_group;
+            if !returns || child.forget || (child.rules.restart == Restart::Temporary && !is_new) {
                 continue;
             }
             starts.push(Step::Start(other));
