@@ -443,7 +443,7 @@ impl SupervisorMachine {
         let forget = child.forget || is_new;
         let with_group = child.with_group;
         self.start_is_over(key, with_group);
-        self.step_done(Step::Stop(key));
+        self.stop_is_over(key);
         if forget {
             // A child that was added to a running supervisor and cannot start is not kept: whoever added it is told.
             self.forget(key, actions);
@@ -469,7 +469,7 @@ impl SupervisorMachine {
         child.trial_until = None;
         let (forget, restart, significant) = (child.forget, child.rules.restart, child.rules.significant);
         let comes_back = child.comes_back;
-        self.step_done(Step::Stop(key));
+        self.stop_is_over(key);
         if forget {
             self.forget(key, actions);
             return;
@@ -848,11 +848,9 @@ impl SupervisorMachine {
         }
     }
 
-    /// The front step has done what it waited for.
-    fn step_done(&mut self, step: Step) {
-        if self.steps.front() == Some(&step) {
-            self.steps.pop_front();
-        }
+    /// Drops the planned stop of an incarnation that has ended, in its turn or before: it is not meant for the next one.
+    fn stop_is_over(&mut self, key: ChildKey) {
+        self.steps.retain(|step| *step != Step::Stop(key));
     }
 
     fn id(&self, key: ChildKey) -> Arc<str> {
