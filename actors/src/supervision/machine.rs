@@ -566,7 +566,12 @@ impl SupervisorMachine {
             return;
         }
         // A plan that is under way is widened: half of it would start before the other half has ended.
-        let planned = self.children.iter().find(|(_, child)| child.with_group).map(|(key, _)| *key);
+        let returning = self.children.iter().filter(|(_, child)| child.with_group).map(|(key, _)| *key);
+        let stopping = self.steps.iter().filter_map(|step| match step {
+            Step::Stop(key) => Some(*key),
+            Step::Start(_) | Step::Wait(_) => None,
+        });
+        let planned = returning.chain(stopping).min();
         let from = match self.rules.strategy {
             Strategy::OneForAll => ChildKey(0),
             Strategy::RestForOne | Strategy::OneForOne => planned.map_or(key, |planned| planned.min(key)),
