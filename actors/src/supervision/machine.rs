@@ -448,7 +448,7 @@ impl SupervisorMachine {
             // A child that was added to a running supervisor and cannot start is not kept: whoever added it is told.
             self.forget(key, actions);
         } else if comes_back {
-            self.start_now(key, actions);
+            self.come_back(key, actions);
         } else if is_over || (is_temporary && !never_ran) {
             self.rest(key, actions);
         } else if never_ran {
@@ -475,7 +475,7 @@ impl SupervisorMachine {
             return;
         }
         if comes_back {
-            self.start_now(key, actions);
+            self.come_back(key, actions);
             return;
         }
         if matches!(self.phase, Phase::Ending(_) | Phase::Ended) || was_asked {
@@ -607,7 +607,6 @@ impl SupervisorMachine {
                 continue;
             }
             starts.push(Step::Start(other));
-            child.comes_back = false;
             child.with_group = true;
             if !runs {
                 self.wait_for(other, due, true, actions);
@@ -703,6 +702,7 @@ impl SupervisorMachine {
             {
                 child.halt = false;
                 child.comes_back = true;
+                self.join_group(key);
             }
             // A group's plan will start it, or it runs already, or it is to be forgotten.
             ChildState::Idle
@@ -712,6 +712,27 @@ impl SupervisorMachine {
             | ChildState::Starting
             | ChildState::Running
             | ChildState::Stopping => {}
+        }
+    }
+
+    /// A child that is wanted again returns with its group, if its group's plan waits for its end.
+    fn join_group(&mut self, key: ChildKey) {
+        if !self.steps.contains(&Step::Stop(key)) {
+            return;
+        }
+        if let Some(child) = self.children.get_mut(&key) {
+            child.with_group = true;
+        }
+        let later = self.steps.iter().position(|step| matches!(step, Step::Start(other) if *other > key));
+        self.steps.insert(later.unwrap_or(self.steps.len()), Step::Start(key));
+    }
+
+    /// A child that is wanted again has ended, or its cancelled start has.
+    fn come_back(&mut self, key: ChildKey, actions: &mut Vec<SupervisorAction>) {
+        if self.children.get(&key).is_some_and(|child| child.with_group) {
+            self.rest(key, actions);
+        } else {
+            self.start_now(key, actions);
         }
     }
 
