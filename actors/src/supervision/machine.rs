@@ -512,10 +512,10 @@ impl SupervisorMachine {
             && match self.rules.auto_shutdown {
                 AutoShutdown::Never => false,
                 AutoShutdown::AnySignificant => true,
-                AutoShutdown::AllSignificant => !self
-                    .children
-                    .values()
-                    .any(|child| child.rules.significant && !matches!(child.state, ChildState::Stopped)),
+                AutoShutdown::AllSignificant => !self.children.values().any(|child| {
+                    let has_ended = matches!(child.state, ChildState::Stopped) && !child.with_group;
+                    child.rules.significant && !has_ended
+                }),
             };
         if ends {
             self.end(ExitReason::Normal, actions);
