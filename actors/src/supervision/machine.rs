@@ -16,6 +16,7 @@
 mod words;
 
 mod healing;
+mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -62,6 +63,8 @@ struct Child {
     forget: bool,
     /// Stopped for a group restart, to be started again with the group.
     with_group: bool,
+    /// A start was wanted while it was still ending: start it once it has.
+    comes_back: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,6 +178,7 @@ impl SupervisorMachine {
                 halt: false,
                 forget: false,
                 with_group: false,
+                comes_back: false,
             },
         );
         Ok(key)
@@ -202,6 +206,9 @@ impl SupervisorMachine {
     /// When [`SupervisorEvent::TimerFired`] is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Moment> {
+        if matches!(self.phase, Phase::Ending(_) | Phase::Ended) {
+            return None;
+        }
         let waits = self.timed.iter().filter_map(|key| self.children.get(key)).filter_map(Child::due);
         let step = match self.steps.front() {
             Some(Step::Wait(due)) => Some(*due),
@@ -214,6 +221,7 @@ impl SupervisorMachine {
     pub fn handle(&mut self, now: Moment, event: SupervisorEvent) -> Vec<SupervisorAction> {
         let mut actions = Vec::new();
         match event {
+            _ if matches!(self.phase, Phase::Ended) => {}
             SupervisorEvent::Begun => self.begin(),
             SupervisorEvent::Started(key) => self.started(now, key, &mut actions),
             SupervisorEvent::StartFailed(key, text) => self.start_failed(now, key, text, &mut actions),
@@ -229,6 +237,9 @@ impl SupervisorMachine {
     }
 
     fn begin(&mut self) {
+        if !matches!(self.phase, Phase::Idle) {
+            return;
+        }
         self.phase = Phase::Starting;
         self.steps.extend(self.children.keys().copied().map(Step::Start));
     }
@@ -238,14 +249,16 @@ impl SupervisorMachine {
         child.state = ChildState::Running;
         child.started_at = now;
         child.ever_started = true;
+        child.comes_back = false;
         if child.trials_failed > 0
             && let OnExhausted::Quarantine(quarantine) = child.rules.on_exhausted
         {
             child.trial_until = Some(now + quarantine.probation);
             self.timed.insert(key);
         }
+        let with_group = child.with_group;
         actions.push(SupervisorAction::Show(key, ActorState::Running));
-        self.step_done(Step::Start(key));
+        self.start_is_over(key, with_group);
         if self.children.get(&key).is_some_and(|child| child.halt) {
             self.stop_now(key, actions);
         }
@@ -261,16 +274,22 @@ impl SupervisorMachine {
         let reason = ExitReason::StartFailed { text };
         let Some(child) = self.children.get_mut(&key) else { return };
         child.state = ChildState::Stopped;
+        let is_temporary = child.rules.restart == Restart::Temporary;
         let never_ran = !child.ever_started && child.own_budget.is_none();
         let is_over = child.halt || matches!(self.phase, Phase::Ending(_) | Phase::Ended);
-        let forget = child.forget || (never_ran && !is_over && matches!(self.phase, Phase::Running));
-        self.step_done(Step::Start(key));
-        self.step_done(Step::Stop(key));
+        let comes_back = child.comes_back;
+        let is_new = never_ran && !is_over && !comes_back && matches!(self.phase, Phase::Running);
+        let forget = child.forget || is_new;
+        let with_group = child.with_group;
+        self.start_is_over(key, with_group);
+        self.stop_is_over(key);
         if forget {
             // A child that was added to a running supervisor and cannot start is not kept: whoever added it is told.
             self.forget(key, actions);
-        } else if is_over {
-            actions.push(SupervisorAction::Show(key, ActorState::Stopped));
+        } else if comes_back {
+            self.come_back(key, actions);
+        } else if is_over || (is_temporary && !never_ran) {
+            self.rest(key, actions);
         } else if never_ran {
             // As in OTP: a supervisor that cannot start its children fails to start.
             actions.push(SupervisorAction::Show(key, ActorState::Failed));
@@ -283,13 +302,19 @@ impl SupervisorMachine {
 
     fn ended(&mut self, now: Moment, key: ChildKey, reason: ExitReason, actions: &mut Vec<SupervisorAction>) {
         let Some(child) = self.children.get_mut(&key) else { return };
-        let was_asked = matches!(child.state, ChildState::Stopping);
+        // One that its group's plan was about to stop has only been quicker: as in OTP that is no failure of its own.
+        let was_asked = matches!(child.state, ChildState::Stopping) || child.with_group;
         child.state = ChildState::Stopped;
         child.trial_until = None;
         let (forget, restart, significant) = (child.forget, child.rules.restart, child.rules.significant);
-        self.step_done(Step::Stop(key));
+        let comes_back = child.comes_back;
+        self.stop_is_over(key);
         if forget {
             self.forget(key, actions);
+            return;
+        }
+        if comes_back {
+            self.come_back(key, actions);
             return;
         }
         if matches!(self.phase, Phase::Ending(_) | Phase::Ended) || was_asked {
@@ -326,55 +351,13 @@ impl SupervisorMachine {
             && match self.rules.auto_shutdown {
                 AutoShutdown::Never => false,
                 AutoShutdown::AnySignificant => true,
-                AutoShutdown::AllSignificant => !self
-                    .children
-                    .values()
-                    .any(|child| child.rules.significant && !matches!(child.state, ChildState::Stopped)),
+                AutoShutdown::AllSignificant => !self.children.values().any(|child| {
+                    let has_ended = matches!(child.state, ChildState::Stopped) && !child.with_group;
+                    child.rules.significant && !has_ended
+                }),
             };
         if ends {
             self.end(ExitReason::Normal, actions);
-        }
-    }
-
-    fn start_wanted(&mut self, key: ChildKey, actions: &mut Vec<SupervisorAction>) {
-        if matches!(self.phase, Phase::Ending(_) | Phase::Ended) {
-            return;
-        }
-        let Some(child) = self.children.get(&key) else { return };
-        match child.state {
-            ChildState::Idle | ChildState::Stopped | ChildState::Backoff(_) | ChildState::Quarantined(_)
-                if !child.with_group =>
-            {
-                self.start_now(key, actions);
-            }
-            // A group's plan will start it, or it runs already.
-            ChildState::Idle
-            | ChildState::Stopped
-            | ChildState::Backoff(_)
-            | ChildState::Quarantined(_)
-            | ChildState::Starting
-            | ChildState::Running
-            | ChildState::Stopping => {}
-        }
-    }
-
-    fn stop_wanted(&mut self, key: ChildKey, forget: bool, actions: &mut Vec<SupervisorAction>) {
-        self.steps.retain(|step| *step != Step::Start(key));
-        let Some(child) = self.children.get_mut(&key) else { return };
-        child.forget |= forget;
-        child.halt = true;
-        child.with_group = false;
-        match child.state {
-            ChildState::Starting => actions.push(SupervisorAction::CancelStart(key)),
-            ChildState::Running => self.stop_now(key, actions),
-            ChildState::Stopping => {}
-            ChildState::Idle | ChildState::Stopped | ChildState::Backoff(_) | ChildState::Quarantined(_) => {
-                child.state = ChildState::Stopped;
-                actions.push(SupervisorAction::Show(key, ActorState::Stopped));
-                if forget {
-                    self.forget(key, actions);
-                }
-            }
         }
     }
 
@@ -386,6 +369,7 @@ impl SupervisorMachine {
         self.phase = Phase::Ending(reason);
         self.steps.clear();
         for (&key, child) in self.children.iter_mut().rev() {
+            child.comes_back = false;
             child.with_group = false;
             match child.state {
                 ChildState::Running | ChildState::Stopping => self.steps.push_back(Step::Stop(key)),
@@ -459,6 +443,7 @@ impl SupervisorMachine {
         if let Some(child) = self.children.get_mut(&key) {
             child.state = ChildState::Starting;
             child.halt = false;
+            child.comes_back = false;
             child.with_group = false;
             actions.push(SupervisorAction::Show(key, ActorState::Starting));
             actions.push(SupervisorAction::Start(key));
@@ -480,11 +465,17 @@ impl SupervisorMachine {
         }
     }
 
-    /// The front step has done what it waited for.
-    fn step_done(&mut self, step: Step) {
-        if self.steps.front() == Some(&step) {
-            self.steps.pop_front();
+    /// Drops the planned start of a child that has been started, in its turn or before. One that its group has yet to stop is
+    /// started again.
+    fn start_is_over(&mut self, key: ChildKey, with_group: bool) {
+        if !with_group {
+            self.steps.retain(|step| *step != Step::Start(key));
         }
+    }
+
+    /// Drops the planned stop of an incarnation that has ended, in its turn or before: it is not meant for the next one.
+    fn stop_is_over(&mut self, key: ChildKey) {
+        self.steps.retain(|step| *step != Step::Stop(key));
     }
 
     fn id(&self, key: ChildKey) -> Arc<str> {

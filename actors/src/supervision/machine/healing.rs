@@ -50,12 +50,20 @@ impl SupervisorMachine {
             }
             return;
         }
+        // A plan that is under way is widened: half of it would start before the other half has ended.
+        let returning = self.children.iter().filter(|(_, child)| child.with_group).map(|(key, _)| *key);
+        let stopping = self.steps.iter().filter_map(|step| match step {
+            Step::Stop(key) => Some(*key),
+            Step::Start(_) | Step::Wait(_) => None,
+        });
+        let planned = returning.chain(stopping).min();
         let from = match self.rules.strategy {
             Strategy::OneForAll => ChildKey(0),
-            Strategy::RestForOne | Strategy::OneForOne => key,
+            Strategy::RestForOne | Strategy::OneForOne => planned.map_or(key, |planned| planned.min(key)),
         };
         let affected: Vec<ChildKey> = self.children.range(from..).map(|(key, _)| *key).collect();
-        // A plan that is under way is replaced: what it has stopped is affected too. A wait that goes on longer is kept.
+        // What it has stopped is affected too, and a wait that goes on longer is kept.
+        let waits = !at_once || self.steps.iter().any(|step| matches!(step, Step::Wait(_)));
         let due = self.steps.iter().fold(due, |due, step| match step {
             Step::Wait(other) => due.max(*other),
             Step::Start(_) | Step::Stop(_) => due,
@@ -70,14 +78,17 @@ impl SupervisorMachine {
             let Some(child) = self.children.get_mut(&other) else { continue };
             let runs =
                 matches!(child.state, ChildState::Running | ChildState::Starting | ChildState::Stopping);
+            // What somebody has stopped stays so, even while it still ends.
             let returns = other == key
                 || child.with_group
-                || runs
+                || (runs && !child.halt)
                 || matches!(child.state, ChildState::Backoff(_) | ChildState::Idle);
             if runs {
                 self.steps.push_back(Step::Stop(other));
             }
-            if !returns || child.rules.restart == Restart::Temporary || child.forget {
+            // A temporary child does not return, but one that has yet to be started for the first time is not forgotten.
+            let is_new = matches!(child.state, ChildState::Idle) || child.with_group;
+            if !returns || child.forget || (child.rules.restart == Restart::Temporary && !is_new) {
                 continue;
             }
             starts.push(Step::Start(other));
@@ -86,7 +97,7 @@ impl SupervisorMachine {
                 self.wait_for(other, due, true, actions);
             }
         }
-        if !at_once {
+        if waits {
             self.steps.push_back(Step::Wait(due));
         }
         self.steps.extend(starts.into_iter().rev());
@@ -127,6 +138,7 @@ impl SupervisorMachine {
                 let until = now + quarantine.first.saturating_mul(factor).min(quarantine.max);
                 child.trials_failed = child.trials_failed.saturating_add(1);
                 child.state = ChildState::Quarantined(until);
+                child.with_group = false;
                 self.timed.insert(key);
                 actions.push(SupervisorAction::Show(key, ActorState::Quarantined));
                 actions.push(SupervisorAction::Quarantined { child: key, reason, until });
