@@ -1,6 +1,6 @@
 //! What others ask for: that a child run, rest, or be forgotten.
 
-use super::words::{ChildKey, SupervisorAction};
+use super::words::{ChildKey, Restart, SupervisorAction};
 use super::{ChildState, Phase, Step, SupervisorMachine};
 use crate::tree::ActorState;
 
