@@ -3,6 +3,7 @@
 //! Owns the order: measure and log, catch panics, render refusals; then check host and head. Refuses to know routes.
 
 use std::any::Any;
+use std::future::Future;
 use std::panic::AssertUnwindSafe;
 
 use axum::extract::{Request, State};
@@ -27,8 +28,7 @@ pub(crate) async fn observe(State(gate): State<Gate>, request: Request, next: Ne
     let method = request.method().clone();
     // The path only: a query may hold what is nobody else's business.
     let path = request.uri().path().to_owned();
-    let caught = AssertUnwindSafe(next.run(request)).catch_unwind().await;
-    let answered = caught.unwrap_or_else(|panic| broken(&*panic).into_response());
+    let answered = shielded(next.run(request)).await;
     let problem =
         answered.extensions().get::<Problem>().map(|problem| (problem.word(), problem.detail().to_owned()));
     let mut response = render_problem(answered, Form::of_path(&path));
@@ -42,6 +42,12 @@ pub(crate) async fn observe(State(gate): State<Gate>, request: Request, next: Ne
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+/// A handler that panics fails its request and nothing else.
+async fn shielded(answer: impl Future<Output = Response>) -> Response {
+    let caught = AssertUnwindSafe(answer).catch_unwind().await;
+    caught.unwrap_or_else(|panic| broken(&*panic).into_response())
 }
 
 /// A defect of ours. The client learns that, the log learns what.
@@ -64,5 +70,23 @@ pub(crate) async fn guard(State(gate): State<Gate>, request: Request, next: Next
     match verdict {
         Ok(()) => next.run(Request::from_parts(parts, body)).await,
         Err(problem) => problem.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// HTTP-5: and nothing of the inside goes out.
+    #[tokio::test]
+    async fn a_handler_that_panics_is_a_500_without_internals() {
+        async fn secretive() -> Response {
+            panic!("the key is 42")
+        }
+        let response = render_problem(shielded(secretive()).await, Form::OpenAi);
+        assert_eq!(response.status(), 500);
+        let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
+        let text = String::from_utf8_lossy(&body);
+        assert!(text.contains("\"code\":\"internal\"") && !text.contains("42"), "{text}");
     }
 }

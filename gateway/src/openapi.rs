@@ -65,6 +65,14 @@ pub(crate) fn json() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use arw_actors::runtime::machine::RuntimeState;
+    use arw_actors::testkit::fixed_runtimes::FixedRuntimes;
+    use serde_json::{Value, json};
+
+    use crate::problem::Problem;
+
     /// Run with `ARW_UPDATE=1` to write the committed copy anew.
     #[test]
     fn the_committed_document_is_the_present_one() {
@@ -75,5 +83,68 @@ mod tests {
         }
         let committed = std::fs::read_to_string(path).unwrap_or_default();
         assert!(committed == present, "spec/openapi.json is out of date: run this test with ARW_UPDATE=1");
+    }
+
+    /// Every member of `value` is documented, and every documented member is there, unless `may_lack` names it.
+    fn assert_shape(document: &Value, schema: &Value, value: &Value, may_lack: &[&str], at: &str) {
+        if let Some(name) = schema["$ref"].as_str().and_then(|path| path.rsplit('/').next()) {
+            return assert_shape(
+                document,
+                &document["components"]["schemas"][name],
+                value,
+                may_lack,
+                &format!("{at}:{name}"),
+            );
+        }
+        if let Some(choices) = schema["oneOf"].as_array()
+            && let Some(choice) = choices.iter().find(|choice| choice["type"] != "null")
+            && !value.is_null()
+        {
+            return assert_shape(document, choice, value, may_lack, at);
+        }
+        if let (Some(properties), Some(members)) = (schema["properties"].as_object(), value.as_object()) {
+            let documented: BTreeSet<&str> =
+                properties.keys().map(String::as_str).filter(|name| !may_lack.contains(name)).collect();
+            let there: BTreeSet<&str> =
+                members.keys().map(String::as_str).filter(|name| !may_lack.contains(name)).collect();
+            assert_eq!(documented, there, "{at}");
+            for (name, member) in members {
+                assert_shape(document, &properties[name], member, may_lack, &format!("{at}.{name}"));
+            }
+        }
+        if let Some(items) = value.as_array() {
+            items.iter().for_each(|item| assert_shape(document, &schema["items"], item, may_lack, at));
+        }
+    }
+
+    fn schema(name: &str) -> Value {
+        json!({"$ref": format!("#/components/schemas/{name}")})
+    }
+
+    #[tokio::test]
+    async fn a_documented_runtime_is_a_real_one() {
+        let document: Value = serde_json::from_str(&super::json()).unwrap();
+        let (_system, fixed) = FixedRuntimes::start().await;
+        let spec = serde_json::from_value(json!({"id": "r1", "adapter": "process", "program": "x"})).unwrap();
+        fixed.add(spec, RuntimeState::Ready).await;
+        fixed.change("r1", |row| {
+            row.sandbox = Some(arw_actors::runtime::launcher::SandboxReport::default());
+            row.last_exit = Some(arw_actors::runtime::row::LastExitRow {
+                reason: "stop",
+                detail: String::new(),
+                at: row.since,
+            });
+        });
+        let row = serde_json::to_value(fixed.runtimes().row("r1").unwrap()).unwrap();
+        assert_shape(&document, &schema("RuntimeRow"), &row, &[], "row");
+    }
+
+    /// HTTP-5.
+    #[test]
+    fn a_documented_refusal_is_a_real_one() {
+        let document: Value = serde_json::from_str(&super::json()).unwrap();
+        let problem = Problem::field("a", "b", "c").with("known", Vec::<String>::new());
+        assert_shape(&document, &schema("ProblemBody"), &problem.to_rfc9457(), &[], "problem");
+        assert_shape(&document, &schema("OpenAiError"), &problem.to_openai(), &[], "error");
     }
 }

@@ -36,6 +36,9 @@ const BACKLOG: u32 = 1024;
 const DRAIN: Duration = Duration::from_secs(10);
 /// Out of file descriptors or memory: some connection has to end first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// A client that takes nothing of what was sent to it for so long is gone, or as good as gone: it would hold an engine's slot or an event
+/// stream until the system gives up on it, which takes a quarter of an hour.
+const STALL: Duration = Duration::from_secs(60);
 /// hyper's smallest buffer.
 const BUFFER_BYTES_MIN: usize = 8 * 1024;
 
@@ -207,6 +210,7 @@ async fn connection(gate: Gate, router: Router, stream: TcpStream, _permit: Owne
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "a connection without TCP_NODELAY");
     }
+    cut_when_stalled(&stream, STALL);
     let service = service_fn(move |request: http::Request<Incoming>| {
         let mut router = router.clone();
         async move { Service::call(&mut router, request.map(Body::new)).await.map_err(|never: Infallible| never) }
@@ -226,6 +230,18 @@ async fn connection(gate: Gate, router: Router, stream: TcpStream, _permit: Owne
     }
 }
 
+/// HTTP-6: slow clients, on the way out.
+#[cfg(target_os = "linux")]
+fn cut_when_stalled(stream: &TcpStream, after: Duration) {
+    let millis = u32::try_from(after.as_millis()).unwrap_or(u32::MAX);
+    if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(stream, millis) {
+        debug!(%error, "a connection without a limit for stalling");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn cut_when_stalled(_: &TcpStream, _: Duration) {}
+
 /// HTTP-6: hyper enforces the time for a head. It cuts heads off at twice the limit; `limits.rs` refuses smaller ones in words.
 fn builder(settings: &GatewaySettings) -> http1::Builder {
     let head_max = usize::try_from(settings.header_max_bytes).unwrap_or(usize::MAX);
@@ -235,4 +251,22 @@ fn builder(settings: &GatewaySettings) -> http1::Builder {
         .header_read_timeout(settings.header_read_timeout)
         .max_buf_size(head_max.saturating_mul(2).max(BUFFER_BYTES_MIN));
     builder
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    /// HTTP-6.
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_is_cut_off() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _silent = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut stream, _) = listener.accept().await.unwrap();
+        cut_when_stalled(&stream, Duration::from_millis(100));
+        let writing = async { while stream.write_all(&[0; 65_536]).await.is_ok() {} };
+        tokio::time::timeout(Duration::from_secs(20), writing).await.unwrap();
+    }
 }

@@ -57,8 +57,10 @@ impl Shared {
     pub(crate) fn stopping(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut stopping = self.stopping.subscribe();
         async move {
-            // An error means that the gateway is gone, which is as good a reason to end.
-            let _ = stopping.wait_for(|is_stopping| *is_stopping).await;
+            if stopping.wait_for(|is_stopping| *is_stopping).await.is_err() {
+                // The service is gone without having been stopped: whoever holds an answer of it may read on.
+                std::future::pending::<()>().await;
+            }
         }
     }
 }

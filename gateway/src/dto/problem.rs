@@ -1,14 +1,13 @@
 //! Refusals, for OpenAPI. `problem.rs` writes them.
 
-use serde::Deserialize;
 use utoipa::ToSchema;
 
 /// RFC 9457. Some refusals have further members (`known`, `scope`, `used_by`, `runtime`).
-#[derive(Debug, Deserialize, ToSchema)]
-#[expect(dead_code, reason = "a shape for OpenAPI; a test reads real refusals with it")]
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "a shape for OpenAPI; a test holds it against real refusals")]
 pub(crate) struct ProblemBody {
     /// `urn:arw:problem:` and a stable word.
-    #[serde(rename = "type")]
+    #[schema(rename = "type")]
     pub(crate) kind: String,
     pub(crate) title: String,
     pub(crate) status: u16,
@@ -23,18 +22,18 @@ pub(crate) struct ProblemBody {
 }
 
 /// A refusal under `/v1`.
-#[derive(Debug, Deserialize, ToSchema)]
-#[expect(dead_code, reason = "a shape for OpenAPI; a test reads real refusals with it")]
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "a shape for OpenAPI; a test holds it against real refusals")]
 pub(crate) struct OpenAiError {
     pub(crate) error: OpenAiErrorBody,
 }
 
 /// What OpenAI's clients look at. Some refusals have further members (`known`, `runtime`).
-#[derive(Debug, Deserialize, ToSchema)]
-#[expect(dead_code, reason = "a shape for OpenAPI; a test reads real refusals with it")]
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "a shape for OpenAPI; a test holds it against real refusals")]
 pub(crate) struct OpenAiErrorBody {
     pub(crate) message: String,
-    #[serde(rename = "type")]
+    #[schema(rename = "type")]
     pub(crate) kind: String,
     pub(crate) code: Option<String>,
     pub(crate) param: Option<String>,

@@ -126,9 +126,8 @@ pub(crate) struct LogLines {
 }
 
 /// One runtime, as `/state/runtimes` and the control calls show it.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "a shape for OpenAPI; a test reads real rows with it")]
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "a shape for OpenAPI; a test holds it against a real row")]
 pub(crate) struct RuntimeRow {
     pub(crate) id: String,
     pub(crate) adapter: AdapterWord,
@@ -161,8 +160,9 @@ pub(crate) struct RuntimeRow {
 }
 
 /// Where a runtime is in its life.
-#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "a shape for OpenAPI")]
 pub(crate) enum RuntimeStateWord {
     Stopped,
     Starting,
@@ -176,8 +176,7 @@ pub(crate) enum RuntimeStateWord {
 }
 
 /// The three probes. `status` is `unknown`, `pending`, `ok` or `failing`.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "see RuntimeRow")]
 pub(crate) struct HealthRow {
     pub(crate) startup: StartupRow,
@@ -186,8 +185,7 @@ pub(crate) struct HealthRow {
 }
 
 /// The probe of a start.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "see RuntimeRow")]
 pub(crate) struct StartupRow {
     pub(crate) status: String,
@@ -196,8 +194,7 @@ pub(crate) struct StartupRow {
 }
 
 /// A probe that repeats.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "see RuntimeRow")]
 pub(crate) struct ProbeRow {
     pub(crate) status: String,
@@ -207,8 +204,7 @@ pub(crate) struct ProbeRow {
 }
 
 /// How much of the restart budget is left.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "see RuntimeRow")]
 pub(crate) struct BudgetRow {
     pub(crate) window_s: u64,
@@ -219,8 +215,7 @@ pub(crate) struct BudgetRow {
 }
 
 /// How it last ended.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "see RuntimeRow")]
 pub(crate) struct LastExitRow {
     pub(crate) reason: String,
@@ -229,8 +224,7 @@ pub(crate) struct LastExitRow {
 }
 
 /// Requests that wait for it.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "see RuntimeRow")]
 pub(crate) struct QueueRow {
     pub(crate) waiting: usize,
@@ -238,8 +232,7 @@ pub(crate) struct QueueRow {
 }
 
 /// What its requests used since the node started.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "see RuntimeRow")]
 pub(crate) struct UsageRow {
     pub(crate) requests: u64,
@@ -249,8 +242,7 @@ pub(crate) struct UsageRow {
 }
 
 /// What it needs and holds.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "see RuntimeRow")]
 pub(crate) struct MemoryRow {
     pub(crate) needed_bytes: Option<u64>,
@@ -258,8 +250,7 @@ pub(crate) struct MemoryRow {
 }
 
 /// What its sandbox enforces on this machine.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, ToSchema)]
 #[expect(dead_code, reason = "see RuntimeRow")]
 pub(crate) struct SandboxRow {
     pub(crate) landlock_abi: Option<u32>,

@@ -1,5 +1,5 @@
 //! The bodies under `/state/*`, for OpenAPI. They are rendered where they are made (the kernel's views).
-#![expect(dead_code, reason = "shapes for OpenAPI; tests read real bodies with some of them")]
+#![expect(dead_code, reason = "shapes for OpenAPI")]
 
 use serde_json::Value;
 use utoipa::ToSchema;

@@ -42,7 +42,7 @@ pub(crate) async fn create(
     }
     let expires_in = new.expires_in_s.map(Duration::from_secs);
     let created = gate.node.tokens.create(&new.name, scopes, expires_in, gate.wall()).await;
-    let (row, text) = created.map_err(not_created)?;
+    let (row, text) = created.map_err(|error| not_created(&error))?;
     let created = CreatedToken { row: row.into(), token: text.reveal().to_owned() };
     Ok((StatusCode::CREATED, [(CACHE_CONTROL, "no-store")], Json(created)).into_response())
 }
@@ -59,7 +59,7 @@ fn scopes(words: &[String]) -> Result<BTreeSet<Scope>, Problem> {
     words.iter().enumerate().map(parse).collect()
 }
 
-fn not_created(error: CreateError) -> Problem {
+fn not_created(error: &CreateError) -> Problem {
     let detail = error.to_string();
     match error {
         CreateError::BadName(_) | CreateError::ReservedName(_) => {
