@@ -123,8 +123,8 @@ impl RunningNode {
         let system = ActorSystem::with("node", clock, Some(observer), history.clone(), seed);
         let (status, status_seen) = watch::channel(NodeStatus::Starting);
         let http = Arc::new(Mutex::new(String::new()));
-        let sources = HardwareSources::system();
-        let hardware = Arc::new(Mutex::new(probe(&sources)));
+        let machine = HardwareSources::system();
+        let hardware = Arc::new(Mutex::new(probe(&machine)));
         let engines = EngineClient::new();
         let board = Arc::new(Board::default());
 
@@ -143,26 +143,24 @@ impl RunningNode {
                 configured: configured(config)?,
                 state_dir: info.state_dir.clone(),
                 hardware: Arc::clone(&hardware),
-                sources,
+                sources: machine,
                 history: Mutex::new(history),
             },
         ));
         let runtimes = Runtimes::new(directory, board);
-        let views = Views::new(
-            info.incarnation,
-            Sources {
-                info: Arc::clone(&info),
-                system: system.clone(),
-                journal: journal.clone(),
-                models: models.clone(),
-                runtimes: runtimes.clone(),
-                hardware,
-                status: status_seen.clone(),
-                http: Arc::clone(&http),
-                clock,
-            },
-        );
-        root.actor(ActorSpec::<ViewsActor>::new("views", ViewsArgs { views: views.clone() }));
+        let sources = Arc::new(Sources {
+            info: Arc::clone(&info),
+            system: system.clone(),
+            journal: journal.clone(),
+            models: models.clone(),
+            runtimes: runtimes.clone(),
+            hardware,
+            status: status_seen.clone(),
+            http: Arc::clone(&http),
+            clock,
+        });
+        let views = Views::new(info.incarnation, Arc::clone(&sources));
+        root.actor(ActorSpec::<ViewsActor>::new("views", ViewsArgs { views: views.clone(), sources }));
         let care = CaretakerArgs { journal: journal.clone(), store: store.clone(), status: status.clone() };
         root.actor(ActorSpec::<CaretakerActor>::new("caretaker", care));
         system.start(root).await?;

@@ -35,6 +35,23 @@ async fn a_body_beyond_the_limit_is_refused_whether_its_length_is_told_or_not() 
     node.call(post(&node, untold)).await.is_error(413, "body_too_large");
 }
 
+/// HTTP-6: a length that is told is refused before a byte of it is waited for.
+#[tokio::test]
+async fn a_told_length_beyond_the_limit_is_refused_at_once() {
+    let node = TestNode::start().await;
+    let served = node.serve();
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    let head = format!(
+        "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+         authorization: Bearer {}\r\ncontent-length: 10485760\r\n\r\n",
+        node.admin()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    within(stream.read_exact(&mut answer)).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413");
+}
+
 /// HTTP-6.
 #[tokio::test(start_paused = true)]
 async fn a_body_that_drips_is_refused() {

@@ -349,6 +349,27 @@ async fn a_request_whose_engine_died_before_answering_is_asked_once_more() {
     assert_eq!(node.fixed.in_flight("r1"), 0);
 }
 
+/// HTTP-11: the second try comes after the kernel has noticed the loss, or it would get the dead engine again.
+#[tokio::test]
+async fn the_second_try_waits_until_the_loss_was_noticed() {
+    let (node, dying) = one_runtime().await;
+    let next = FakeEngine::start();
+    dying.then(Does::Dies);
+    next.then_answers(&answer());
+    let (dead, alive, runtimes) = (dying.endpoint(), next.endpoint(), node.fixed.runtimes());
+    node.fixed.on_acquire("r1", move || {
+        let is_noticed = runtimes.row("r1").unwrap().state != RuntimeState::Ready;
+        lend(if is_noticed { alive.clone() } else { dead.clone() })
+    });
+    let notice = async {
+        until(|| dying.requests().len() == 1).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        node.fixed.change("r1", |row| row.state = RuntimeState::Backoff);
+    };
+    let (answered, ()) = tokio::join!(node.send("POST", CHAT, Some(json!({}))), notice);
+    assert_eq!((answered.status.as_u16(), dying.requests().len()), (200, 1));
+}
+
 #[tokio::test]
 async fn an_engine_that_is_not_there_is_asked_once_more_and_then_reported() {
     let (node, _engine) = one_runtime().await;

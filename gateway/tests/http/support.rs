@@ -171,13 +171,13 @@ impl TestNode {
 
 fn views(clock: Clock) -> Views {
     let fields = |root: &str, value: Value| Map::from_iter([(root.to_owned(), value)]);
-    let models = vec![
+    let models = [
         ReadModel::new("node", 3, clock, fields("node", json!({"name": "testbox"}))),
         ReadModel::new("actors", 3, clock, fields("root", json!({"path": "node"}))),
         ReadModel::new("runtimes", 3, clock, fields("runtimes", json!([]))),
         ReadModel::new("models", 3, clock, fields("models", json!([]))),
     ];
-    Views { models }
+    Views::fixed(models, clock)
 }
 
 /// New content of the read model `runtimes`.

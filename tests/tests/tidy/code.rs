@@ -58,6 +58,7 @@ const CLOCK_READERS: &[(&str, &str)] = &[
         "actors/src/mailbox/",
         "deadlines and time budgets per message, on tokio's clock, which a test can pause",
     ),
+    ("gateway/src/sse.rs", "sets the heartbeat's timer anew, on tokio's clock, which a test can pause"),
 ];
 
 pub(crate) fn clock_reads(tree: &Tree) -> Vec<Finding> {

@@ -164,6 +164,11 @@ impl Runtimes {
         Self { directory, board }
     }
 
+    #[cfg(feature = "testkit")]
+    pub(crate) fn board(&self) -> &Arc<Board> {
+        &self.board
+    }
+
     /// Adds a runtime, and starts it when it is to start by itself.
     ///
     /// # Errors
