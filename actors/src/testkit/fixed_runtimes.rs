@@ -146,7 +146,9 @@ impl FixedRuntimes {
         let part = self.part(id);
         let mut row = Option::clone(&part.row.load());
         if let Some(row) = row.as_mut() {
+            row.usage = part.meter.totals();
             change(row);
+            part.meter.set_totals(&row.usage);
         }
         part.row.store(Arc::new(row));
         self.runtimes.board().changed();

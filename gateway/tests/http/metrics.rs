@@ -63,7 +63,7 @@ async fn everything_that_the_contract_names_is_there() {
         r#"arw_runtime_restarts_max{runtime="r1"} 5"#,
         r#"arw_runtime_queue_waiting{runtime="r1"} 2"#,
         r#"arw_runtime_requests_in_flight{runtime="r1"} 0"#,
-        r#"arw_runtime_tokens_total{runtime="r1",type="prompt"} 90"#,
+        r#"arw_runtime_tokens_total{runtime="r1",type="prompt"} 93"#,
         r#"arw_runtime_tokens_total{runtime="r1",type="cached"} 7"#,
         r#"arw_runtime_resident_memory_bytes{runtime="r1"} 199000000"#,
         r#"arw_inference_duration_seconds_count{route="/v1/completions",runtime="r1",outcome="ok"} 1"#,
