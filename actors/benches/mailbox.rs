@@ -9,7 +9,6 @@
 )]
 #![expect(
     clippy::cast_precision_loss,
-    clippy::disallowed_types,
     reason = "counts far below 2^53; child processes are what is measured"
 )]
 

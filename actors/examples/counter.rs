@@ -1,5 +1,7 @@
 //! A supervised counter: it crashes on request, is restarted, and its handle stays valid.
 
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
 use arw_actors::mailbox::{Actor, Context, Fault, Reply};
 use arw_actors::supervision::{ActorSpec, ActorSystem};
 use std::time::Duration;

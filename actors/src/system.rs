@@ -114,34 +114,7 @@ impl RunningNode {
     /// # Errors
     /// See [`BuildError`].
     pub async fn build(config: &NodeConfig, launcher: Arc<dyn Launcher>) -> Result<Self, BuildError> {
-        let clock = Clock::system();
-        let state_dir = make_state_dir(&config.node.state_dir)?;
-        let lock = StateLock::take(&state_dir)?;
-        let identity = Identity::next(&state_dir)?;
-        let store =
-            Store::open(&state_dir.join("arw.db"), StoreOptions { clock, ..StoreOptions::default() })?;
-        let retention =
-            Retention { max_age: config.store.journal_max_age, max_rows: config.store.journal_max_rows };
-        let journal = Journal::open(store.clone(), JournalOptions { retention, clock })?;
-        let tokens = Tokens::open(store.clone(), journal.clone())?;
-        tokens.ensure_admin_file(&state_dir.join("admin.token"), clock.wall()).await?;
-        let models = ModelLibrary::new(ModelStore::open(state_dir.join("models"))?, journal.clone(), clock)?;
-        let info = Arc::new(NodeInfo {
-            id: identity.id,
-            name: config.node.name.clone(),
-            incarnation: identity.incarnation,
-            version: env!("CARGO_PKG_VERSION"),
-            started_at: clock.wall(),
-            state_dir: state_dir.clone(),
-        });
-        journal.append(Event::NodeStarted {
-            id: info.id.clone(),
-            name: info.name.clone(),
-            incarnation: info.incarnation,
-            version: info.version.to_owned(),
-            pid: std::process::id(),
-            clean: journal.last_stop_was_clean(),
-        });
+        let Ground { clock, lock, info, store, journal, tokens, models } = Ground::lay(config).await?;
         report_sweep(&launcher.sweep().await, &journal);
 
         let history = read_history(&journal, clock)?;
@@ -150,8 +123,8 @@ impl RunningNode {
         let system = ActorSystem::with("node", clock, Some(observer), history.clone(), seed);
         let (status, status_seen) = watch::channel(NodeStatus::Starting);
         let http = Arc::new(Mutex::new(String::new()));
-        let sources = HardwareSources::system();
-        let hardware = Arc::new(Mutex::new(probe(&sources)));
+        let machine = HardwareSources::system();
+        let hardware = Arc::new(Mutex::new(probe(&machine)));
         let engines = EngineClient::new();
         let board = Arc::new(Board::default());
 
@@ -168,28 +141,26 @@ impl RunningNode {
                 board: Arc::clone(&board),
                 settings: config.runtime.clone(),
                 configured: configured(config)?,
-                state_dir: state_dir.clone(),
+                state_dir: info.state_dir.clone(),
                 hardware: Arc::clone(&hardware),
-                sources,
+                sources: machine,
                 history: Mutex::new(history),
             },
         ));
         let runtimes = Runtimes::new(directory, board);
-        let views = Views::new(
-            info.incarnation,
-            Sources {
-                info: Arc::clone(&info),
-                system: system.clone(),
-                journal: journal.clone(),
-                models: models.clone(),
-                runtimes: runtimes.clone(),
-                hardware,
-                status: status_seen.clone(),
-                http: Arc::clone(&http),
-                clock,
-            },
-        );
-        root.actor(ActorSpec::<ViewsActor>::new("views", ViewsArgs { views: views.clone() }));
+        let sources = Arc::new(Sources {
+            info: Arc::clone(&info),
+            system: system.clone(),
+            journal: journal.clone(),
+            models: models.clone(),
+            runtimes: runtimes.clone(),
+            hardware,
+            status: status_seen.clone(),
+            http: Arc::clone(&http),
+            clock,
+        });
+        let views = Views::new(info.incarnation, Arc::clone(&sources));
+        root.actor(ActorSpec::<ViewsActor>::new("views", ViewsArgs { views: views.clone(), sources }));
         let care = CaretakerArgs { journal: journal.clone(), store: store.clone(), status: status.clone() };
         root.actor(ActorSpec::<CaretakerActor>::new("caretaker", care));
         system.start(root).await?;
@@ -223,6 +194,51 @@ impl RunningNode {
             warn!(%error, "the database was not closed in order");
         }
         ended
+    }
+}
+
+/// What lies in the state folder, opened: everything that must be there before the first actor.
+struct Ground {
+    clock: Clock,
+    lock: StateLock,
+    info: Arc<NodeInfo>,
+    store: Store,
+    journal: Journal,
+    tokens: Tokens,
+    models: ModelLibrary,
+}
+
+impl Ground {
+    async fn lay(config: &NodeConfig) -> Result<Self, BuildError> {
+        let clock = Clock::system();
+        let state_dir = make_state_dir(&config.node.state_dir)?;
+        let lock = StateLock::take(&state_dir)?;
+        let identity = Identity::next(&state_dir)?;
+        let store =
+            Store::open(&state_dir.join("arw.db"), StoreOptions { clock, ..StoreOptions::default() })?;
+        let retention =
+            Retention { max_age: config.store.journal_max_age, max_rows: config.store.journal_max_rows };
+        let journal = Journal::open(store.clone(), JournalOptions { retention, clock })?;
+        let tokens = Tokens::open(store.clone(), journal.clone())?;
+        tokens.ensure_admin_file(&state_dir.join("admin.token"), clock.wall()).await?;
+        let models = ModelLibrary::new(ModelStore::open(state_dir.join("models"))?, journal.clone(), clock)?;
+        let info = Arc::new(NodeInfo {
+            id: identity.id,
+            name: config.node.name.clone(),
+            incarnation: identity.incarnation,
+            version: env!("CARGO_PKG_VERSION"),
+            started_at: clock.wall(),
+            state_dir,
+        });
+        journal.append(Event::NodeStarted {
+            id: info.id.clone(),
+            name: info.name.clone(),
+            incarnation: info.incarnation,
+            version: info.version.to_owned(),
+            pid: std::process::id(),
+            clean: journal.last_stop_was_clean(),
+        });
+        Ok(Self { clock, lock, info, store, journal, tokens, models })
     }
 }
 

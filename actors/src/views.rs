@@ -33,7 +33,11 @@ struct Shared {
     models: [ReadModel; 4],
     /// When each was last brought up to date, in nanoseconds.
     fresh_at: [AtomicU64; 4],
-    sources: Sources,
+    /// The count of changes that each shows.
+    shows: [AtomicU64; 4],
+    /// `None`: the content is fixed.
+    sources: Option<Arc<Sources>>,
+    clock: Clock,
 }
 
 /// What the views are made of.
@@ -69,22 +73,35 @@ impl fmt::Debug for Views {
 }
 
 impl Views {
-    pub(crate) fn new(epoch: u64, sources: Sources) -> Self {
+    pub(crate) fn new(epoch: u64, sources: Arc<Sources>) -> Self {
         let clock = sources.clock;
         let models = VIEWS.map(|(view, name)| ReadModel::new(name, epoch, clock, render(view, &sources)));
-        let fresh_at = [const { AtomicU64::new(0) }; 4];
-        Self { shared: Arc::new(Shared { models, fresh_at, sources }) }
+        Self::over(models, Some(sources), clock)
+    }
+
+    /// Views with a fixed content, in the order `node`, `actors`, `runtimes`, `models`, for tests.
+    #[cfg(feature = "testkit")]
+    #[must_use]
+    pub fn fixed(models: [ReadModel; 4], clock: Clock) -> Self {
+        Self::over(models, None, clock)
+    }
+
+    fn over(models: [ReadModel; 4], sources: Option<Arc<Sources>>, clock: Clock) -> Self {
+        let (fresh_at, shows) = ([const { AtomicU64::new(0) }; 4], [const { AtomicU64::new(0) }; 4]);
+        Self { shared: Arc::new(Shared { models, fresh_at, shows, sources, clock }) }
     }
 
     /// The read model of this name, brought up to date; `None` when there is none.
     #[must_use]
     pub fn fresh(&self, name: &str) -> Option<&ReadModel> {
         let (view, _) = VIEWS.into_iter().find(|(_, known)| *known == name)?;
-        let at = self.shared.sources.clock.now();
+        let at = self.shared.clock.now();
         let last = &self.shared.fresh_at[view as usize];
         let age = at.as_nanos().saturating_sub(last.load(Ordering::Relaxed));
-        // However many ask, it is rendered once in this time.
-        if u128::from(age) >= PUBLISH_INTERVAL.as_nanos() {
+        // Whoever has changed something finds it here at once. What moves all the time is rendered once in an interval,
+        // however many ask.
+        let is_behind = self.changes(view) != self.shared.shows[view as usize].load(Ordering::Relaxed);
+        if is_behind || u128::from(age) >= PUBLISH_INTERVAL.as_nanos() {
             self.publish(view);
         }
         Some(self.model(view))
@@ -101,13 +118,21 @@ impl Views {
     }
 
     pub(crate) fn publish(&self, view: View) {
-        let at = self.shared.sources.clock.now().as_nanos();
+        let Some(sources) = &self.shared.sources else { return };
+        let at = self.shared.clock.now().as_nanos();
         self.shared.fresh_at[view as usize].store(at, Ordering::Relaxed);
-        self.model(view).publish(render(view, &self.shared.sources));
+        self.shared.shows[view as usize].store(self.changes(view), Ordering::Relaxed);
+        self.model(view).publish(render(view, sources));
     }
 
-    pub(crate) fn sources(&self) -> &Sources {
-        &self.shared.sources
+    /// Counts the changes that a reader must find at once.
+    fn changes(&self, view: View) -> u64 {
+        let Some(sources) = &self.shared.sources else { return 0 };
+        match view {
+            View::Node | View::Actors => 0,
+            View::Runtimes => *sources.runtimes.changes().borrow(),
+            View::Models => *sources.models.changes().borrow() + *sources.runtimes.changes().borrow(),
+        }
     }
 }
 

@@ -73,7 +73,7 @@ pub(crate) async fn serve(config: NodeConfig, ready: impl FnOnce(&Ready)) -> Res
 
     let launcher = launcher(&config.node.state_dir).map_err(ServeError::Launcher)?;
     let running = RunningNode::build(&config, Arc::new(launcher)).await?;
-    let gateway = match Gateway::bind(running.node.clone(), &config.gateway).await {
+    let gateway = match Gateway::bind(running.node.clone(), &config.gateway) {
         Ok(gateway) => gateway,
         Err(error) => {
             running.shutdown("the gateway could not listen").await;

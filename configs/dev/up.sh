@@ -7,7 +7,14 @@ set -euo pipefail
 ANSWER_WAIT_S=30
 READY_WAIT=5m
 
+# A --state-dir among the arguments holds for what sets the node up, too.
 export ARW_STATE_DIR=${ARW_STATE_DIR:-state}
+previous=
+for argument in "$@"; do
+    case $previous in --state-dir) ARW_STATE_DIR=$argument ;; esac
+    case $argument in --state-dir=*) ARW_STATE_DIR=${argument#--state-dir=} ;; esac
+    previous=$argument
+done
 arw=${CARGO_TARGET_DIR:-target}/release/arw
 
 say() { printf 'dev: %s\n' "$*" >&2; }
@@ -34,12 +41,25 @@ set_up() {
     fi
     if ! "$arw" runtime show smollm2 >/dev/null 2>&1; then
         "$arw" runtime add smollm2 --adapter llama_cpp --model smollm2 --auto-start -- \
-            "$ARW_ENGINE_PYTHON" "$ARW_ENGINE_SCRIPT" --model '{model}' --socket '{socket}' >&2 ||
+            "$ARW_ENGINE_PYTHON" "$ARW_ENGINE_SCRIPT" --model '{model}' --socket '{socket}' --ctx-size 2048 >&2 ||
             give_up "the runtime could not be added"
         printf '%s\n' "$engine" >"$added"
     fi
     "$arw" runtime start smollm2 --wait "$READY_WAIT" >&2 || give_up "the engine did not get ready"
-    say "ready; in another terminal: $arw --state-dir $ARW_STATE_DIR chat"
+    local http
+    http=$(sed -n 's/.*"http":"\([^"]*\)".*/\1/p' "$ARW_STATE_DIR/node.json")
+    cat >&2 <<READY
+
+SmolLM2 is ready at $http. In another terminal:
+
+  $arw --state-dir $ARW_STATE_DIR chat
+
+  curl $http/v1/chat/completions -H 'Content-Type: application/json' \\
+    -H "Authorization: Bearer \$(cat $ARW_STATE_DIR/admin.token)" \\
+    -d '{"model": "smollm2", "messages": [{"role": "user", "content": "Say hello."}]}'
+
+Ctrl-C stops the node.
+READY
 }
 
 # The reason was printed by the command that failed.

@@ -1,1 +1,38 @@
 //! The HTTP gateway of a node: state, events, control and the OpenAI-compatible API.
+//!
+//! Owns everything between a TCP connection and the node's facade ([`arw_actors::node::Node`]). `spec/http.md` is its contract; the code
+//! that enforces a rule names it (`HTTP-5`). Refuses to decide anything about actors, runtimes and models.
+
+mod routes;
+
+mod front;
+
+mod auth;
+mod host;
+mod limits;
+
+mod extract;
+mod problem;
+
+mod handlers;
+mod openai;
+
+mod dto;
+mod sse;
+
+mod metrics;
+mod openapi;
+
+mod shared;
+
+mod server;
+
+use arw_actors::config::GatewaySettings;
+use arw_actors::node::Node;
+
+pub use server::{BindError, Gateway, Holder};
+
+/// The service without a server, for tests: it has every route and rule but those of connections (their number, slow heads).
+pub fn router(node: Node, settings: &GatewaySettings) -> axum::Router {
+    routes::router(&shared::Shared::new(node, settings))
+}

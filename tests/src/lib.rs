@@ -1,1 +1,5 @@
-//! What the end-to-end tests share.
+//! What the end-to-end tests share: skipping out loud, a running `arw`, a small HTTP client.
+
+pub mod http;
+pub mod node;
+pub mod skip;

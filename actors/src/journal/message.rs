@@ -157,6 +157,6 @@ fn span(millis: u64) -> String {
 }
 
 fn size(bytes: u64) -> String {
-    const MEBIBYTE: u64 = 1024 * 1024;
-    if bytes < MEBIBYTE { format!("{bytes} bytes") } else { format!("{} MiB", bytes / MEBIBYTE) }
+    const MEGABYTE: u64 = 1_000_000;
+    if bytes < MEGABYTE { format!("{bytes} bytes") } else { format!("{} MB", bytes / MEGABYTE) }
 }

@@ -225,6 +225,7 @@ const BATCH_FIRST: usize = 4;
 /// Timing costs two clock reads; one batch in sixteen keeps them out of the cost of an ask.
 const SAMPLE_EVERY: u32 = 16;
 
+#[derive(Clone, Copy)]
 struct BatchTimer {
     began: Option<tokio::time::Instant>,
     stands_for: u32,

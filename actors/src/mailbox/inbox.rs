@@ -53,8 +53,11 @@ struct Inbox<M> {
 #[derive(Default)]
 struct Monitors {
     next: u64,
-    list: Vec<(u64, Box<dyn Fn(&Down) + Send + Sync>)>,
+    list: Vec<(u64, TellDown)>,
 }
+
+/// Runs in the supervisor: must not block.
+pub(crate) type TellDown = Box<dyn Fn(&Down) + Send + Sync>;
 
 /// What the driver must do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,7 +219,7 @@ impl<M: Message> Core<M> {
         });
     }
 
-    pub(crate) fn add_monitor(&self, tell: Box<dyn Fn(&Down) + Send + Sync>) -> u64 {
+    pub(crate) fn add_monitor(&self, tell: TellDown) -> u64 {
         let mut monitors = self.monitors.lock();
         monitors.next += 1;
         let id = monitors.next;

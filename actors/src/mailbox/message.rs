@@ -29,7 +29,6 @@ macro_rules! message {
         impl $crate::mailbox::Message for $name {
             const KINDS: &'static [&'static str] = &[$(stringify!($variant)),+];
             fn kind(&self) -> usize {
-                #[allow(non_camel_case_types, reason = "the helper's variants repeat the caller's names")]
                 enum Index { $($variant),+ }
                 match self { $($name::$variant { .. } => Index::$variant as usize),+ }
             }

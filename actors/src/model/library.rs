@@ -97,7 +97,7 @@ impl ModelLibrary {
             Ok(model)
         };
         // A panic in there is a defect; it must not pass for a cancelled import, so it goes on here.
-        tokio::task::spawn_blocking(import).await.unwrap_or_else(|panic| resume(panic))
+        tokio::task::spawn_blocking(import).await.unwrap_or_else(resume)
     }
 
     /// Removes a name, and with its last name the file.
@@ -115,7 +115,7 @@ impl ModelLibrary {
             }
             Ok(removed)
         };
-        tokio::task::spawn_blocking(remove).await.unwrap_or_else(|panic| resume(panic))
+        tokio::task::spawn_blocking(remove).await.unwrap_or_else(resume)
     }
 
     fn reload(&self) -> Result<(), StoreError> {

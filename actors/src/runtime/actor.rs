@@ -5,6 +5,7 @@
 mod launching;
 mod probing;
 mod publishing;
+mod serving;
 mod tending;
 
 pub(crate) use publishing::wall_of;
@@ -24,7 +25,7 @@ use self::tending::Tended;
 use super::directory::{Board, DirectoryMessage};
 use super::engine_client::EngineClient;
 use super::launcher::{Endpoint, EngineExit, Launcher, Secret};
-use super::lease::{AcquireError, EngineLease, Meter, NotReady};
+use super::lease::{AcquireError, EngineLease, Meter};
 use super::log::EngineLog;
 use super::machine::{
     By, HealthAnswer, ProbeKind, RuntimeAction, RuntimeEvent, RuntimeMachine, RuntimeRules, RuntimeState,
@@ -343,103 +344,6 @@ impl RuntimeActor {
         }
     }
 
-    fn acquire(
-        &mut self,
-        context: &mut Context<RuntimeMessage>,
-        reply: Reply<Result<EngineLease, AcquireError>>,
-    ) {
-        let now = context.now();
-        if self.machine.state().0 == RuntimeState::Ready {
-            self.lease(reply, now, now);
-            // Tells the machine that it is not idle; nothing follows from it while it serves.
-            drop(self.machine.handle(now, RuntimeEvent::InFlight(self.args.meter.in_flight())));
-            return;
-        }
-        if self.machine.is_held() {
-            self.answer_not_ready(reply, now);
-            return;
-        }
-        self.waiting.retain(|waiting| !waiting.reply.is_abandoned());
-        if self.waiting.len() >= self.args.queue_max {
-            let (runtime, waiting) = (self.spec.id.clone(), self.waiting.len());
-            reply.send(Err(AcquireError::QueueFull { runtime, waiting }));
-            return;
-        }
-        self.waiting.push_back(Waiting { reply, since: now });
-        self.feed(context, RuntimeEvent::StartWanted(By::Demand));
-        self.publish(context);
-    }
-
-    fn lease(&self, reply: Reply<Result<EngineLease, AcquireError>>, since: Moment, now: Moment) {
-        let Some(engine) = &self.engine else {
-            self.answer_not_ready(reply, now);
-            return;
-        };
-        let Some(endpoint) = engine.endpoint.clone() else {
-            self.answer_not_ready(reply, now);
-            return;
-        };
-        self.args.meter.enter();
-        // A reply that is refused drops the lease, which gives the slot back.
-        reply.send(Ok(EngineLease {
-            runtime: self.spec.id.clone(),
-            model: self.spec.model.clone(),
-            endpoint,
-            secret: engine.secret.clone(),
-            waited: now.since(since),
-            meter: Arc::clone(&self.args.meter),
-        }));
-    }
-
-    fn serve_waiting(&mut self, context: &Context<RuntimeMessage>) {
-        let now = context.now();
-        for waiting in std::mem::take(&mut self.waiting) {
-            if !waiting.reply.is_abandoned() {
-                self.lease(waiting.reply, waiting.since, now);
-            }
-        }
-    }
-
-    fn refuse_waiting(&mut self, now: Moment) {
-        for waiting in std::mem::take(&mut self.waiting) {
-            self.answer_not_ready(waiting.reply, now);
-        }
-    }
-
-    fn answer_not_ready(&self, reply: Reply<Result<EngineLease, AcquireError>>, now: Moment) {
-        let (state, _) = self.machine.state();
-        let diagnosis = self.machine.diagnosis();
-        let (reason, hint) = if self.machine.is_held() {
-            let hint = format!("start it: arw runtime start {}", self.spec.id);
-            (Some("an operator has stopped it".to_owned()), Some(hint))
-        } else {
-            (
-                diagnosis.map(|diagnosis| diagnosis.detail.clone()),
-                diagnosis.and_then(|diagnosis| diagnosis.hint.clone()),
-            )
-        };
-        let retry_after = match state {
-            RuntimeState::Failed => None,
-            RuntimeState::Stopped if self.machine.is_held() => None,
-            RuntimeState::Quarantined
-            | RuntimeState::Backoff
-            | RuntimeState::Stopped
-            | RuntimeState::Starting
-            | RuntimeState::Warming
-            | RuntimeState::Ready
-            | RuntimeState::Degraded
-            | RuntimeState::Draining => Some(self.retry_after(now)),
-        };
-        let runtime = self.spec.id.clone();
-        let not_ready = NotReady { runtime, state, reason, hint, retry_after };
-        reply.send(Err(AcquireError::NotReady(not_ready)));
-    }
-
-    fn retry_after(&self, now: Moment) -> Duration {
-        let due = self.machine.retries_at().map_or(Duration::ZERO, |due| due.since(now));
-        due.max(RETRY_AFTER_MIN)
-    }
-
     /// Notes what the next incarnation of this actor must know.
     fn remember(&self) {
         let mut memory = self.args.memory.lock();
@@ -525,8 +429,6 @@ pub(crate) fn engine_path(runtime_path: &str) -> String {
 
 /// The end of the log that goes into the journal: enough to see the error, and not the whole story.
 const LOG_TAIL: usize = 12;
-/// Asking again sooner would only add to the load.
-const RETRY_AFTER_MIN: Duration = Duration::from_secs(1);
 
 impl RuntimeSpec {
     /// Whether a one-token completion can be asked for as a probe.

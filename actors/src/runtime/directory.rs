@@ -5,11 +5,14 @@
 
 mod actor;
 mod client;
+mod memory;
 mod room;
 mod saved;
 
 pub use client::{AddRuntimeError, ControlError, Runtimes, Served};
 
 pub(crate) use actor::{DirectoryActor, DirectoryArgs};
+#[cfg(feature = "testkit")]
+pub(crate) use client::Entry;
 pub(crate) use client::{Board, DirectoryMessage};
 pub(crate) use room::RoomAnswer;

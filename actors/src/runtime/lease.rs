@@ -153,6 +153,15 @@ impl Meter {
         self.left.notified().await;
     }
 
+    /// For tests that show a runtime with a past.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn set_totals(&self, totals: &UsageTotals) {
+        self.requests.store(totals.requests, Ordering::Relaxed);
+        self.prompt_tokens.store(totals.prompt_tokens, Ordering::Relaxed);
+        self.completion_tokens.store(totals.completion_tokens, Ordering::Relaxed);
+        self.cached_tokens.store(totals.cached_tokens, Ordering::Relaxed);
+    }
+
     pub(crate) fn totals(&self) -> UsageTotals {
         UsageTotals {
             requests: self.requests.load(Ordering::Relaxed),

@@ -17,12 +17,15 @@
 //! carry an old attempt number change nothing. RUN-4 an exit that we caused spends no budget. RUN-5 past its budget a runtime is quarantined and tried
 //! again later; a permanent cause waits for an operator instead.
 
+mod words;
+
 mod health;
 mod rules;
 
-use std::time::Duration;
+mod ending;
+mod serving;
 
-use serde::Serialize;
+pub use words::{By, RuntimeAction, RuntimeEvent, RuntimeState};
 
 pub use health::{Health, HealthAnswer, Probe, ProbeKind, ProbeStatus};
 pub use rules::RuntimeRules;
@@ -31,132 +34,6 @@ use super::launcher::{Cause, Diagnosis};
 use crate::moment::Moment;
 use crate::supervision::RestartBudget;
 use crate::supervision::budget::Chance;
-
-/// Where a runtime is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RuntimeState {
-    /// No program, and none wanted now.
-    Stopped,
-    /// The program is being started.
-    Starting,
-    /// The program runs and loads its model.
-    Warming,
-    /// It serves.
-    Ready,
-    /// It runs, but a probe fails.
-    Degraded,
-    /// It ends: requests in flight may finish first.
-    Draining,
-    /// It failed and is started again soon.
-    Backoff,
-    /// It used up its restart budget and is tried again later.
-    Quarantined,
-    /// It failed in a way that only an operator can mend.
-    Failed,
-}
-
-impl RuntimeState {
-    /// The word in JSON, in tables and in events.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Stopped => "stopped",
-            Self::Starting => "starting",
-            Self::Warming => "warming",
-            Self::Ready => "ready",
-            Self::Degraded => "degraded",
-            Self::Draining => "draining",
-            Self::Backoff => "backoff",
-            Self::Quarantined => "quarantined",
-            Self::Failed => "failed",
-        }
-    }
-
-    /// `ok`, `info`, `warning` or `error`: how much it asks for attention.
-    #[must_use]
-    pub fn severity(self) -> &'static str {
-        match self {
-            Self::Ready => "ok",
-            Self::Stopped | Self::Starting | Self::Warming | Self::Draining => "info",
-            Self::Degraded | Self::Backoff => "warning",
-            Self::Quarantined | Self::Failed => "error",
-        }
-    }
-}
-
-/// Who wants a start or stop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By {
-    /// A person or the API.
-    Operator,
-    /// A request that needs the engine.
-    Demand,
-    /// The node, at its start.
-    Boot,
-    /// Another runtime that needs the memory.
-    Eviction,
-}
-
-/// What has happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    missing_docs,
-    reason = "`attempt` is the number of the launch that the event belongs to; the rest is said above each"
-)]
-pub enum RuntimeEvent {
-    /// It shall run.
-    StartWanted(By),
-    /// It shall not run.
-    StopWanted(By),
-    /// It shall be stopped and started again.
-    RestartWanted,
-    /// The program runs.
-    Launched { attempt: u64 },
-    /// The program could not be started; nothing of it is left.
-    LaunchFailed { attempt: u64, diagnosis: Diagnosis },
-    /// There is no memory for it, and none can be freed.
-    NoRoom { attempt: u64, diagnosis: Diagnosis },
-    /// The program has ended and was reaped.
-    Exited { attempt: u64, by_us: bool, diagnosis: Diagnosis },
-    /// A probe was answered, or not.
-    Probed { attempt: u64, kind: ProbeKind, answer: HealthAnswer, latency: Duration },
-    /// The program's activity counter, read beside a start-up probe.
-    Progressed { attempt: u64, counter: u64 },
-    /// Requests that hold a lease now.
-    InFlight(u32),
-    /// The time of [`RuntimeMachine::next_deadline`] has come.
-    TimerFired,
-}
-
-/// What is to be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    missing_docs,
-    reason = "`attempt` is the number of the launch that the action belongs to; the rest is said above each"
-)]
-pub enum RuntimeAction {
-    /// Start the program; answer with `Launched` or `LaunchFailed`.
-    Launch { attempt: u64 },
-    /// Give up the launch that is running; answer as for a launch.
-    CancelLaunch { attempt: u64 },
-    /// Ask the program to end, and kill it after the grace; answer with `Exited`.
-    Terminate { attempt: u64, grace: Duration },
-    /// Probe it; answer with `Probed`.
-    Probe { attempt: u64, kind: ProbeKind },
-    /// The state has changed.
-    Changed { from: RuntimeState, to: RuntimeState },
-    /// A failure was counted.
-    Failed { diagnosis: Diagnosis },
-    /// Set aside until then.
-    Quarantined { until: Moment, diagnosis: Diagnosis },
-    /// It serves again after a failure that began then.
-    Recovered { since: Moment },
-    /// Requests that wait are let through.
-    ServeWaiting,
-    /// Requests that wait are refused.
-    RefuseWaiting,
-}
 
 /// What is known of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -347,7 +224,7 @@ impl RuntimeMachine {
                 self.ended(now, by_us, diagnosis, &mut actions);
             }
             RuntimeEvent::Probed { attempt, kind, answer, latency } if attempt == self.attempt => {
-                self.probed(now, kind, answer, latency, &mut actions);
+                self.probed(now, kind, &answer, latency, &mut actions);
             }
             RuntimeEvent::Progressed { attempt, counter } if attempt == self.attempt => {
                 self.progressed(now, counter);
@@ -508,71 +385,6 @@ impl RuntimeMachine {
         actions.push(RuntimeAction::ServeWaiting);
     }
 
-    fn probed(
-        &mut self,
-        now: Moment,
-        kind: ProbeKind,
-        answer: HealthAnswer,
-        latency: Duration,
-        actions: &mut Vec<RuntimeAction>,
-    ) {
-        if self.program != Program::Running {
-            return;
-        }
-        self.health.answered(now, kind, &answer, latency, &self.rules);
-        match self.state {
-            RuntimeState::Starting | RuntimeState::Warming => match answer {
-                HealthAnswer::Ok => self.ready(now, actions),
-                HealthAnswer::Loading if self.state == RuntimeState::Starting => {
-                    self.enter(now, RuntimeState::Warming, actions);
-                }
-                // No failed probe counts before the start's deadline.
-                HealthAnswer::Loading | HealthAnswer::Busy | HealthAnswer::Failed(_) => {}
-            },
-            RuntimeState::Ready | RuntimeState::Degraded => self.judge_probes(now, actions),
-            RuntimeState::Draining
-            | RuntimeState::Stopped
-            | RuntimeState::Backoff
-            | RuntimeState::Quarantined
-            | RuntimeState::Failed => {}
-        }
-    }
-
-    fn judge_probes(&mut self, now: Moment, actions: &mut Vec<RuntimeAction>) {
-        let Some((failures, detail)) = self.health.failing() else {
-            if self.state == RuntimeState::Degraded {
-                self.diagnosis = None;
-                self.enter(now, RuntimeState::Ready, actions);
-                actions.push(RuntimeAction::ServeWaiting);
-            }
-            return;
-        };
-        let diagnosis = Diagnosis {
-            cause: Cause::Unknown,
-            detail,
-            hint: Some("see `arw runtime logs` for what it was doing".to_owned()),
-            permanent: false,
-        };
-        if failures >= self.rules.failures_to_restart && self.rules.is_managed {
-            self.after = After::Failure(diagnosis);
-            // A stuck engine would not finish what is in flight.
-            self.drain_deadline = now;
-            self.enter(now, RuntimeState::Draining, actions);
-            self.terminate(actions);
-        } else if failures >= self.rules.failures_to_degrade && self.state == RuntimeState::Ready {
-            self.diagnosis = Some(diagnosis);
-            self.enter(now, RuntimeState::Degraded, actions);
-        }
-    }
-
-    fn progressed(&mut self, now: Moment, counter: u64) {
-        if counter > self.progress && matches!(self.state, RuntimeState::Starting | RuntimeState::Warming) {
-            self.progress = counter;
-            let longest = self.start_began + self.rules.start_timeout_max;
-            self.start_deadline = (now + self.rules.start_timeout).min(longest);
-        }
-    }
-
     fn in_flight_changed(&mut self, now: Moment, count: u32, actions: &mut Vec<RuntimeAction>) {
         if count < self.in_flight || count > 0 {
             self.idle_since = now;
@@ -580,66 +392,6 @@ impl RuntimeMachine {
         self.in_flight = count;
         if count == 0 && self.state == RuntimeState::Draining && self.program == Program::Running {
             self.terminate(actions);
-        }
-    }
-
-    /// The program has ended, or never began.
-    fn ended(&mut self, now: Moment, by_us: bool, diagnosis: Diagnosis, actions: &mut Vec<RuntimeAction>) {
-        if self.program == Program::None {
-            return;
-        }
-        let was_ending = self.program == Program::Ending;
-        self.program = Program::None;
-        let after = std::mem::replace(&mut self.after, After::Stop);
-        match after {
-            // RUN-4: what we asked for is no failure.
-            After::Stop if was_ending || by_us || self.state == RuntimeState::Draining => {
-                self.rest(now, actions);
-            }
-            After::Restart if was_ending || by_us || self.state == RuntimeState::Draining => {
-                self.launch(now, actions);
-            }
-            After::Failure(diagnosis) => self.failed(now, diagnosis, actions),
-            After::Stop | After::Restart => self.failed(now, diagnosis, actions),
-        }
-    }
-
-    fn rest(&mut self, now: Moment, actions: &mut Vec<RuntimeAction>) {
-        self.diagnosis = None;
-        self.failing_since = None;
-        self.health = Health::default();
-        self.enter(now, RuntimeState::Stopped, actions);
-        actions.push(RuntimeAction::RefuseWaiting);
-    }
-
-    fn failed(&mut self, now: Moment, mut diagnosis: Diagnosis, actions: &mut Vec<RuntimeAction>) {
-        let chance = self.chance.next();
-        self.failing_since.get_or_insert(now);
-        self.health.stopped();
-        let allowed = self.budget.spend(now);
-        self.diagnosis = Some(diagnosis.clone());
-        actions.push(RuntimeAction::Failed { diagnosis: diagnosis.clone() });
-        if diagnosis.permanent {
-            // RUN-5: trying again without a change cannot help.
-            self.enter(now, RuntimeState::Failed, actions);
-            actions.push(RuntimeAction::RefuseWaiting);
-        } else if self.trials_failed > 0 || !allowed {
-            diagnosis.hint.get_or_insert_with(|| QUARANTINE_HINT.to_owned());
-            self.diagnosis = Some(diagnosis.clone());
-            let factor = 1_u32.checked_shl(self.trials_failed).unwrap_or(u32::MAX);
-            let wait = self.rules.quarantine_first.saturating_mul(factor).min(self.rules.quarantine_max);
-            self.due = now + wait;
-            self.trials_failed = self.trials_failed.saturating_add(1);
-            self.enter(now, RuntimeState::Quarantined, actions);
-            actions.push(RuntimeAction::Quarantined { until: self.due, diagnosis });
-            actions.push(RuntimeAction::RefuseWaiting);
-        } else {
-            self.due = now + self.rules.backoff.delay(self.consecutive, chance);
-            self.consecutive = self.consecutive.saturating_add(1);
-            self.enter(now, RuntimeState::Backoff, actions);
-            if self.due <= now {
-                self.launch(now, actions);
-            }
         }
     }
 
@@ -694,33 +446,6 @@ impl RuntimeMachine {
         }
     }
 
-    fn tick_ready(&mut self, now: Moment, actions: &mut Vec<RuntimeAction>) {
-        if now >= self.ready_since + self.rules.probation {
-            self.consecutive = 0;
-            if std::mem::take(&mut self.trials_failed) > 0 {
-                self.budget.reset();
-            }
-        }
-        if self.unloads_at().is_some_and(|at| now >= at) {
-            self.after = After::Stop;
-            self.end_program(now, actions);
-            return;
-        }
-        self.probe_if_due(now, actions);
-    }
-
-    fn unloads_at(&self) -> Option<Moment> {
-        let idle_after = self.rules.idle_after.filter(|_| self.rules.is_managed)?;
-        Some(self.idle_since()? + idle_after)
-    }
-
-    fn probe_if_due(&mut self, now: Moment, actions: &mut Vec<RuntimeAction>) {
-        let is_up = matches!(self.state, RuntimeState::Ready | RuntimeState::Degraded);
-        if let Some(kind) = self.health.take_due(now, is_up, &self.rules) {
-            actions.push(RuntimeAction::Probe { attempt: self.attempt, kind });
-        }
-    }
-
     fn enter(&mut self, now: Moment, to: RuntimeState, actions: &mut Vec<RuntimeAction>) {
         let from = std::mem::replace(&mut self.state, to);
         if from != to {
@@ -729,8 +454,6 @@ impl RuntimeMachine {
         }
     }
 }
-
-const QUARANTINE_HINT: &str = "it is tried again by itself; see `arw runtime logs` for its last lines, and `arw runtime start` to try now";
 
 #[cfg(test)]
 mod tests;

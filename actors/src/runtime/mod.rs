@@ -10,7 +10,7 @@ pub mod directory;
 
 pub mod machine;
 
-mod actor;
+pub(crate) mod actor;
 
 pub mod row;
 

@@ -9,9 +9,10 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::exit::ExitReason;
+use super::handle::SupervisorPort;
 use super::machine::SupervisorRules;
 use super::spec::ChildSpec;
-use super::supervisor::{SupervisorActor, SupervisorArgs, SupervisorMessage, SupervisorPort};
+use super::supervisor::{SupervisorActor, SupervisorArgs, SupervisorMessage};
 use super::system::SystemShared;
 use crate::mailbox::Control;
 use crate::mailbox::{Actor, Core, RefusedReason, Resident, ResidentArgs};

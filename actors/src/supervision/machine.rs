@@ -13,184 +13,23 @@
 //! Rules: SUP-1 children start in order, and stop in the reverse of it. SUP-2 a child is never started before its last incarnation
 //! has fully ended. SUP-3 a failed start counts as a failure. SUP-4 a stop request wins over everything, a running start included.
 
+mod words;
+
+mod healing;
+mod wishes;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::budget::{Backoff, Chance, RestartBudget, RestartLimits};
+use super::budget::{Chance, RestartBudget};
 use super::exit::ExitReason;
 use crate::moment::Moment;
-use crate::tree::{ActorPath, ActorState, RestartUse};
+use crate::tree::{ActorPath, ActorState};
 
-/// Which children a failure concerns.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Strategy {
-    /// Only the one that failed.
-    #[default]
-    OneForOne,
-    /// All of them.
-    OneForAll,
-    /// The one that failed and those that were started after it.
-    RestForOne,
-}
-
-/// When a child is started again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Restart {
-    /// After every exit.
-    #[default]
-    Permanent,
-    /// After an abnormal exit.
-    Transient,
-    /// Never; it is forgotten once it has ended.
-    Temporary,
-}
-
-/// What a supervisor does once significant children have ended by themselves.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AutoShutdown {
-    /// Nothing; significant children are not allowed.
-    #[default]
-    Never,
-    /// Ends when one of them has.
-    AnySignificant,
-    /// Ends when all of them have.
-    AllSignificant,
-}
-
-/// What happens to a child whose restart budget is used up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnExhausted {
-    /// The supervisor ends all its children and itself: its own supervisor decides.
-    #[default]
-    Escalate,
-    /// The child alone is set aside, with a budget of its own, and tried again later. For leaf resources.
-    Quarantine(Quarantine),
-}
-
-/// How a quarantined child is tried again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Quarantine {
-    /// Until the first trial; doubled after each failed one.
-    pub first: Duration,
-    /// Never longer than this.
-    pub max: Duration,
-    /// A trial has succeeded once the child has run so long.
-    pub probation: Duration,
-    /// The child's own budget.
-    pub limits: RestartLimits,
-}
-
-/// What the machine must know of a child.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChildRules {
-    /// Unique under its supervisor.
-    pub id: Arc<str>,
-    /// When it is started again.
-    pub restart: Restart,
-    /// Its own end counts for [`AutoShutdown`].
-    pub significant: bool,
-    /// What happens when its budget is used up.
-    pub on_exhausted: OnExhausted,
-}
-
-/// The rules of a supervisor.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SupervisorRules {
-    /// Which children a failure concerns.
-    pub strategy: Strategy,
-    /// The budget that all children share, except quarantined ones.
-    pub limits: RestartLimits,
-    /// Waits before restarts.
-    pub backoff: Backoff,
-    /// What significant children mean.
-    pub auto_shutdown: AutoShutdown,
-}
-
-/// Names a child within its supervisor; never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ChildKey(u64);
-
-/// A child cannot be added.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum BadChild {
-    /// The id is in use.
-    #[error("child `{0}` exists already")]
-    Duplicate(Arc<str>),
-    /// A significant child must be able to end by itself.
-    #[error("child `{0}` is significant and permanent: a permanent child never ends by itself")]
-    SignificantPermanent(Arc<str>),
-    /// Nothing would come of it.
-    #[error("child `{0}` is significant, but its supervisor never shuts down by itself")]
-    SignificantForNothing(Arc<str>),
-    /// The supervisor is ending.
-    #[error("the supervisor is stopping")]
-    Stopping,
-}
-
-/// What has happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SupervisorEvent {
-    /// Start the children that were added so far.
-    Begun,
-    /// A start succeeded.
-    Started(ChildKey),
-    /// A start failed or was cancelled; nothing of it is left.
-    StartFailed(ChildKey, Arc<str>),
-    /// An incarnation has fully ended.
-    Ended(ChildKey, ExitReason),
-    /// The time of [`SupervisorMachine::next_deadline`] has come.
-    TimerFired,
-    /// Start this child (again), whatever its state.
-    StartWanted(ChildKey),
-    /// Stop this child and leave it so.
-    StopWanted(ChildKey),
-    /// Stop this child and forget it.
-    RemoveWanted(ChildKey),
-    /// End all children in reverse order, then finish.
-    StopRequested,
-}
-
-/// What is to be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SupervisorAction {
-    /// Start a new incarnation; answer with `Started` or `StartFailed`.
-    Start(ChildKey),
-    /// Give up the start that is running; answer with `StartFailed` (or `Started`, when it was too late).
-    CancelStart(ChildKey),
-    /// Stop the incarnation, killing it after its grace; answer with `Ended`.
-    Stop(ChildKey),
-    /// Show this in the tree.
-    Show(ChildKey, ActorState),
-    /// A failure is being healed.
-    Healing {
-        /// Which child failed.
-        child: ChildKey,
-        /// How.
-        reason: ExitReason,
-        /// The budget after it.
-        budget: RestartUse,
-        /// The wait before its next start.
-        delay: Duration,
-    },
-    /// A child's budget is used up: it is set aside.
-    Quarantined {
-        /// Which child.
-        child: ChildKey,
-        /// How it last ended.
-        reason: ExitReason,
-        /// When it is tried again.
-        until: Moment,
-    },
-    /// A trial has succeeded.
-    Recovered(ChildKey),
-    /// Forget this child: it has fully ended.
-    Forget(ChildKey),
-    /// Every child has been started for the first time.
-    Ready,
-    /// Every child has ended: end with this reason.
-    Finish(ExitReason),
-}
+pub use words::{
+    AutoShutdown, BadChild, ChildKey, ChildRules, OnExhausted, Quarantine, Restart, Strategy,
+    SupervisorAction, SupervisorEvent, SupervisorRules,
+};
 
 #[derive(Clone, Debug)]
 enum ChildState {
@@ -224,6 +63,8 @@ struct Child {
     forget: bool,
     /// Stopped for a group restart, to be started again with the group.
     with_group: bool,
+    /// A start was wanted while it was still ending: start it once it has.
+    comes_back: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -337,6 +178,7 @@ impl SupervisorMachine {
                 halt: false,
                 forget: false,
                 with_group: false,
+                comes_back: false,
             },
         );
         Ok(key)
@@ -364,6 +206,9 @@ impl SupervisorMachine {
     /// When [`SupervisorEvent::TimerFired`] is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Moment> {
+        if matches!(self.phase, Phase::Ending(_) | Phase::Ended) {
+            return None;
+        }
         let waits = self.timed.iter().filter_map(|key| self.children.get(key)).filter_map(Child::due);
         let step = match self.steps.front() {
             Some(Step::Wait(due)) => Some(*due),
@@ -376,6 +221,7 @@ impl SupervisorMachine {
     pub fn handle(&mut self, now: Moment, event: SupervisorEvent) -> Vec<SupervisorAction> {
         let mut actions = Vec::new();
         match event {
+            _ if matches!(self.phase, Phase::Ended) => {}
             SupervisorEvent::Begun => self.begin(),
             SupervisorEvent::Started(key) => self.started(now, key, &mut actions),
             SupervisorEvent::StartFailed(key, text) => self.start_failed(now, key, text, &mut actions),
@@ -391,6 +237,9 @@ impl SupervisorMachine {
     }
 
     fn begin(&mut self) {
+        if !matches!(self.phase, Phase::Idle) {
+            return;
+        }
         self.phase = Phase::Starting;
         self.steps.extend(self.children.keys().copied().map(Step::Start));
     }
@@ -400,14 +249,16 @@ impl SupervisorMachine {
         child.state = ChildState::Running;
         child.started_at = now;
         child.ever_started = true;
+        child.comes_back = false;
         if child.trials_failed > 0
             && let OnExhausted::Quarantine(quarantine) = child.rules.on_exhausted
         {
             child.trial_until = Some(now + quarantine.probation);
             self.timed.insert(key);
         }
+        let with_group = child.with_group;
         actions.push(SupervisorAction::Show(key, ActorState::Running));
-        self.step_done(Step::Start(key));
+        self.start_is_over(key, with_group);
         if self.children.get(&key).is_some_and(|child| child.halt) {
             self.stop_now(key, actions);
         }
@@ -423,16 +274,22 @@ impl SupervisorMachine {
         let reason = ExitReason::StartFailed { text };
         let Some(child) = self.children.get_mut(&key) else { return };
         child.state = ChildState::Stopped;
+        let is_temporary = child.rules.restart == Restart::Temporary;
         let never_ran = !child.ever_started && child.own_budget.is_none();
         let is_over = child.halt || matches!(self.phase, Phase::Ending(_) | Phase::Ended);
-        let forget = child.forget || (never_ran && !is_over && matches!(self.phase, Phase::Running));
-        self.step_done(Step::Start(key));
-        self.step_done(Step::Stop(key));
+        let comes_back = child.comes_back;
+        let is_new = never_ran && !is_over && !comes_back && matches!(self.phase, Phase::Running);
+        let forget = child.forget || is_new;
+        let with_group = child.with_group;
+        self.start_is_over(key, with_group);
+        self.stop_is_over(key);
         if forget {
             // A child that was added to a running supervisor and cannot start is not kept: whoever added it is told.
             self.forget(key, actions);
-        } else if is_over {
-            actions.push(SupervisorAction::Show(key, ActorState::Stopped));
+        } else if comes_back {
+            self.come_back(key, actions);
+        } else if is_over || (is_temporary && !never_ran) {
+            self.rest(key, actions);
         } else if never_ran {
             // As in OTP: a supervisor that cannot start its children fails to start.
             actions.push(SupervisorAction::Show(key, ActorState::Failed));
@@ -445,13 +302,19 @@ impl SupervisorMachine {
 
     fn ended(&mut self, now: Moment, key: ChildKey, reason: ExitReason, actions: &mut Vec<SupervisorAction>) {
         let Some(child) = self.children.get_mut(&key) else { return };
-        let was_asked = matches!(child.state, ChildState::Stopping);
+        // One that its group's plan was about to stop has only been quicker: as in OTP that is no failure of its own.
+        let was_asked = matches!(child.state, ChildState::Stopping) || child.with_group;
         child.state = ChildState::Stopped;
         child.trial_until = None;
         let (forget, restart, significant) = (child.forget, child.rules.restart, child.rules.significant);
-        self.step_done(Step::Stop(key));
+        let comes_back = child.comes_back;
+        self.stop_is_over(key);
         if forget {
             self.forget(key, actions);
+            return;
+        }
+        if comes_back {
+            self.come_back(key, actions);
             return;
         }
         if matches!(self.phase, Phase::Ending(_) | Phase::Ended) || was_asked {
@@ -488,207 +351,13 @@ impl SupervisorMachine {
             && match self.rules.auto_shutdown {
                 AutoShutdown::Never => false,
                 AutoShutdown::AnySignificant => true,
-                AutoShutdown::AllSignificant => !self
-                    .children
-                    .values()
-                    .any(|child| child.rules.significant && !matches!(child.state, ChildState::Stopped)),
+                AutoShutdown::AllSignificant => !self.children.values().any(|child| {
+                    let has_ended = matches!(child.state, ChildState::Stopped) && !child.with_group;
+                    child.rules.significant && !has_ended
+                }),
             };
         if ends {
             self.end(ExitReason::Normal, actions);
-        }
-    }
-
-    /// Heals a failure, or gives up.
-    fn failed(
-        &mut self,
-        now: Moment,
-        key: ChildKey,
-        reason: ExitReason,
-        actions: &mut Vec<SupervisorAction>,
-    ) {
-        let chance = self.chance.next();
-        let backoff = self.rules.backoff;
-        let Some(child) = self.children.get_mut(&key) else { return };
-        if !matches!(reason, ExitReason::StartFailed { .. })
-            && now.since(child.started_at) >= backoff.reset_after
-        {
-            child.consecutive = 0;
-        }
-        let allowed = child.own_budget.as_mut().unwrap_or(&mut self.budget).spend(now);
-        if child.trials_failed > 0 || !allowed {
-            self.exhausted(now, key, reason, actions);
-            return;
-        }
-        let delay = backoff.delay(child.consecutive, chance);
-        child.consecutive = child.consecutive.saturating_add(1);
-        let budget = self.budget(key).usage(now);
-        actions.push(SupervisorAction::Healing { child: key, reason, budget, delay });
-        self.restart_group(key, now + delay, delay.is_zero(), actions);
-    }
-
-    fn restart_group(
-        &mut self,
-        key: ChildKey,
-        due: Moment,
-        at_once: bool,
-        actions: &mut Vec<SupervisorAction>,
-    ) {
-        if self.rules.strategy == Strategy::OneForOne {
-            if at_once {
-                self.start_now(key, actions);
-            } else {
-                self.wait_for(key, due, false, actions);
-            }
-            return;
-        }
-        let from = match self.rules.strategy {
-            Strategy::OneForAll => ChildKey(0),
-            Strategy::RestForOne | Strategy::OneForOne => key,
-        };
-        let affected: Vec<ChildKey> = self.children.range(from..).map(|(key, _)| *key).collect();
-        // A plan that is under way is replaced: what it has stopped is affected too. A wait that goes on longer is kept.
-        let due = self.steps.iter().fold(due, |due, step| match step {
-            Step::Wait(other) => due.max(*other),
-            Step::Start(_) | Step::Stop(_) => due,
-        });
-        let keeps = |step: &Step| match step {
-            Step::Start(other) | Step::Stop(other) => *other < from,
-            Step::Wait(_) => false,
-        };
-        self.steps.retain(keeps);
-        let mut starts = Vec::new();
-        for &other in affected.iter().rev() {
-            let Some(child) = self.children.get_mut(&other) else { continue };
-            let runs =
-                matches!(child.state, ChildState::Running | ChildState::Starting | ChildState::Stopping);
-            let returns = other == key
-                || child.with_group
-                || runs
-                || matches!(child.state, ChildState::Backoff(_) | ChildState::Idle);
-            if runs {
-                self.steps.push_back(Step::Stop(other));
-            }
-            if !returns || child.rules.restart == Restart::Temporary || child.forget {
-                continue;
-            }
-            starts.push(Step::Start(other));
-            child.with_group = true;
-            if !runs {
-                self.wait_for(other, due, true, actions);
-            }
-        }
-        if !at_once {
-            self.steps.push_back(Step::Wait(due));
-        }
-        self.steps.extend(starts.into_iter().rev());
-    }
-
-    fn wait_for(
-        &mut self,
-        key: ChildKey,
-        due: Moment,
-        with_group: bool,
-        actions: &mut Vec<SupervisorAction>,
-    ) {
-        if let Some(child) = self.children.get_mut(&key) {
-            child.state = ChildState::Backoff(due);
-            child.with_group = with_group;
-            self.timed.insert(key);
-            actions.push(SupervisorAction::Show(key, ActorState::Backoff));
-        }
-    }
-
-    /// The budget is used up, or a trial has failed.
-    fn exhausted(
-        &mut self,
-        now: Moment,
-        key: ChildKey,
-        reason: ExitReason,
-        actions: &mut Vec<SupervisorAction>,
-    ) {
-        let Some(child) = self.children.get_mut(&key) else { return };
-        match child.rules.on_exhausted {
-            OnExhausted::Escalate => {
-                actions.push(SupervisorAction::Show(key, ActorState::Failed));
-                let child = self.path.child(&child.rules.id);
-                self.end(ExitReason::Escalated { child, text: reason.to_string().into() }, actions);
-            }
-            OnExhausted::Quarantine(quarantine) => {
-                let factor = 1_u32.checked_shl(child.trials_failed).unwrap_or(u32::MAX);
-                let until = now + quarantine.first.saturating_mul(factor).min(quarantine.max);
-                child.trials_failed = child.trials_failed.saturating_add(1);
-                child.state = ChildState::Quarantined(until);
-                self.timed.insert(key);
-                actions.push(SupervisorAction::Show(key, ActorState::Quarantined));
-                actions.push(SupervisorAction::Quarantined { child: key, reason, until });
-            }
-        }
-    }
-
-    fn timer_fired(&mut self, now: Moment, actions: &mut Vec<SupervisorAction>) {
-        if matches!(self.phase, Phase::Ending(_) | Phase::Ended) {
-            return;
-        }
-        self.timed.retain(|key| self.children.get(key).is_some_and(|child| child.due().is_some()));
-        let is_due =
-            |key: &ChildKey| self.children.get(key).and_then(Child::due).is_some_and(|due| due <= now);
-        let due: Vec<ChildKey> = self.timed.iter().copied().filter(is_due).collect();
-        for key in due {
-            let Some(child) = self.children.get_mut(&key) else { continue };
-            if matches!(child.state, ChildState::Running) {
-                self.timed.remove(&key);
-                child.trial_until = None;
-                child.trials_failed = 0;
-                child.consecutive = 0;
-                if let Some(budget) = child.own_budget.as_mut() {
-                    budget.reset();
-                }
-                actions.push(SupervisorAction::Recovered(key));
-            } else {
-                self.start_now(key, actions);
-            }
-        }
-    }
-
-    fn start_wanted(&mut self, key: ChildKey, actions: &mut Vec<SupervisorAction>) {
-        if matches!(self.phase, Phase::Ending(_) | Phase::Ended) {
-            return;
-        }
-        let Some(child) = self.children.get(&key) else { return };
-        match child.state {
-            ChildState::Idle | ChildState::Stopped | ChildState::Backoff(_) | ChildState::Quarantined(_)
-                if !child.with_group =>
-            {
-                self.start_now(key, actions);
-            }
-            // A group's plan will start it, or it runs already.
-            ChildState::Idle
-            | ChildState::Stopped
-            | ChildState::Backoff(_)
-            | ChildState::Quarantined(_)
-            | ChildState::Starting
-            | ChildState::Running
-            | ChildState::Stopping => {}
-        }
-    }
-
-    fn stop_wanted(&mut self, key: ChildKey, forget: bool, actions: &mut Vec<SupervisorAction>) {
-        self.steps.retain(|step| *step != Step::Start(key));
-        let Some(child) = self.children.get_mut(&key) else { return };
-        child.forget |= forget;
-        child.halt = true;
-        child.with_group = false;
-        match child.state {
-            ChildState::Starting => actions.push(SupervisorAction::CancelStart(key)),
-            ChildState::Running => self.stop_now(key, actions),
-            ChildState::Stopping => {}
-            ChildState::Idle | ChildState::Stopped | ChildState::Backoff(_) | ChildState::Quarantined(_) => {
-                child.state = ChildState::Stopped;
-                actions.push(SupervisorAction::Show(key, ActorState::Stopped));
-                if forget {
-                    self.forget(key, actions);
-                }
-            }
         }
     }
 
@@ -700,6 +369,7 @@ impl SupervisorMachine {
         self.phase = Phase::Ending(reason);
         self.steps.clear();
         for (&key, child) in self.children.iter_mut().rev() {
+            child.comes_back = false;
             child.with_group = false;
             match child.state {
                 ChildState::Running | ChildState::Stopping => self.steps.push_back(Step::Stop(key)),
@@ -773,6 +443,7 @@ impl SupervisorMachine {
         if let Some(child) = self.children.get_mut(&key) {
             child.state = ChildState::Starting;
             child.halt = false;
+            child.comes_back = false;
             child.with_group = false;
             actions.push(SupervisorAction::Show(key, ActorState::Starting));
             actions.push(SupervisorAction::Start(key));
@@ -794,10 +465,25 @@ impl SupervisorMachine {
         }
     }
 
-    /// The front step has done what it waited for.
-    fn step_done(&mut self, step: Step) {
+    /// Drops the planned start of a child that has been started, in its turn or before. One that its group has yet to stop is
+    /// started again.
+    fn start_is_over(&mut self, key: ChildKey, with_group: bool) {
+        if !with_group {
+            self.drop_step(Step::Start(key));
+        }
+    }
+
+    /// Drops the planned stop of an incarnation that has ended, in its turn or before: it is not meant for the next one.
+    fn stop_is_over(&mut self, key: ChildKey) {
+        self.drop_step(Step::Stop(key));
+    }
+
+    /// A step stands in the plan once. It is nearly always the front one: with 100,000 children a search would be felt.
+    fn drop_step(&mut self, step: Step) {
         if self.steps.front() == Some(&step) {
             self.steps.pop_front();
+        } else {
+            self.steps.retain(|other| *other != step);
         }
     }
 

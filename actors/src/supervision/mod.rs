@@ -11,6 +11,8 @@ pub mod machine;
 mod spec;
 
 mod child;
+mod handle;
+mod starting;
 mod supervisor;
 
 mod panics;
@@ -18,10 +20,10 @@ mod system;
 
 pub use budget::{Backoff, RestartBudget, RestartLimits};
 pub use exit::ExitReason;
+pub use handle::SupervisorHandle;
 pub use machine::{AutoShutdown, OnExhausted, Quarantine, Restart, Strategy};
 pub use panics::install_panic_hook;
 pub use spec::{ActorSpec, AddChildError, ChildSpec, Shutdown, SupervisorSpec};
-pub use supervisor::SupervisorHandle;
 pub use system::{ActorSystem, RestartEvent, RestartHistory, StartSystemError, SupervisionObserver};
 
 pub(crate) use panics::take_panic_location;

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::child::{ActorChild, Child, SupervisorChild};
+use super::handle::{SupervisorHandle, SupervisorPort};
 use super::machine::{AutoShutdown, BadChild, ChildRules, OnExhausted, Restart, Strategy, SupervisorRules};
-use super::supervisor::{SupervisorHandle, SupervisorPort};
 use super::system::SystemShared;
 use super::{Backoff, RestartLimits};
 use crate::mailbox::{Actor, Core, CoreOptions, Handle, Message};

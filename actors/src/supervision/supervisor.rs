@@ -5,47 +5,27 @@
 //! kills its children (so they are stopped first). Refuses to decide.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use ractor::{ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tracing::{error, warn};
 
 use super::budget::RestartBudget;
 use super::child::{Child, Running};
 use super::exit::ExitReason;
+use super::handle::SupervisorPort;
 use super::machine::{
     ChildKey, OnExhausted, SupervisorAction, SupervisorEvent, SupervisorMachine, SupervisorRules,
 };
-use super::spec::{ActorSpec, AddChildError, ChildSpec, Shutdown};
+use super::spec::{AddChildError, ChildSpec, Shutdown};
 use super::system::{RestartEvent, SystemShared};
-use crate::mailbox::{Actor, Handle};
 use crate::moment::Moment;
 use crate::tree::{ActorPath, ActorState, Record};
-
-/// Adds, restarts and removes children of a running supervisor. Valid across the supervisor's restarts.
-#[derive(Clone)]
-pub struct SupervisorHandle {
-    port: Arc<SupervisorPort>,
-}
-
-/// Where a supervisor's current incarnation is reached.
-pub(crate) struct SupervisorPort {
-    system: Arc<SystemShared>,
-    path: ActorPath,
-    current: Mutex<Option<ActorRef<SupervisorMessage>>>,
-    /// ractor's own mailboxes have no bound; this is the bound for commands.
-    permits: Arc<Semaphore>,
-    /// Records of children that were added while it ran.
-    added: Mutex<Vec<Arc<Record>>>,
-}
-
-const COMMANDS_MAX: usize = 1024;
 
 pub(crate) enum SupervisorMessage {
     StartDone(ChildKey, Result<Running, Arc<str>>),
@@ -66,108 +46,6 @@ pub(crate) enum Command {
     Kill,
 }
 
-impl SupervisorPort {
-    pub(crate) fn new(system: Arc<SystemShared>, path: ActorPath) -> Self {
-        Self {
-            system,
-            path,
-            current: Mutex::new(None),
-            permits: Arc::new(Semaphore::new(COMMANDS_MAX)),
-            added: Mutex::default(),
-        }
-    }
-
-    /// `false` when no incarnation runs.
-    pub(crate) fn send(&self, message: SupervisorMessage) -> bool {
-        let current = self.current.lock().clone();
-        current.is_some_and(|current| current.cast(message).is_ok())
-    }
-
-    /// The incarnation has ended: what was added to it while it ran ends with it.
-    pub(crate) fn clear(&self) {
-        *self.current.lock() = None;
-        for record in self.added.lock().drain(..) {
-            self.system.tree.leave(&record);
-        }
-    }
-}
-
-impl fmt::Debug for SupervisorHandle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SupervisorHandle({})", self.port.path)
-    }
-}
-
-impl SupervisorHandle {
-    pub(crate) fn new(port: Arc<SupervisorPort>) -> Self {
-        Self { port }
-    }
-
-    /// The supervisor's place in the tree.
-    #[must_use]
-    pub fn path(&self) -> &ActorPath {
-        &self.port.path
-    }
-
-    /// Adds an actor at the end of the start order and starts it. It is not kept over a restart of the supervisor itself.
-    ///
-    /// # Errors
-    /// See [`AddChildError`]. After `NoSupervisor` the child may still come up, if the supervisor was only slow.
-    pub async fn add<A: Actor>(
-        &self,
-        spec: ActorSpec<A>,
-        patience: Duration,
-    ) -> Result<Handle<A::Message>, AddChildError> {
-        let add = async {
-            let _permit = self.port.permits.acquire().await.map_err(|_| AddChildError::NoSupervisor)?;
-            let (spec, handle) = spec.mount(&self.port.system, &self.port.path);
-            let (reply, answer) = oneshot::channel();
-            let sent = self.port.send(SupervisorMessage::Add(Box::new(spec), reply));
-            let result = match answer.await {
-                Ok(result) if sent => result,
-                Ok(_) | Err(_) => Err(AddChildError::NoSupervisor),
-            };
-            result.map(|()| handle)
-        };
-        tokio::time::timeout(patience, add).await.unwrap_or(Err(AddChildError::NoSupervisor))
-    }
-
-    /// Starts a child that is stopped, or tries a quarantined one now. `false` when there is no such child.
-    pub async fn start(&self, id: &str, patience: Duration) -> bool {
-        self.command(id, Command::Start, patience).await
-    }
-
-    /// Stops a child and leaves it so. Resolves when the stop has begun; `false` when there is no such child.
-    pub async fn stop(&self, id: &str, patience: Duration) -> bool {
-        self.command(id, Command::Stop, patience).await
-    }
-
-    /// Stops a child and forgets it. Resolves when the stop has begun; `false` when there is no such child.
-    pub async fn remove(&self, id: &str, patience: Duration) -> bool {
-        self.command(id, Command::Remove, patience).await
-    }
-
-    /// Kills a child's incarnation, as a failure: its restart rules decide what follows. `false` when there is no such child.
-    pub async fn kill(&self, id: &str, patience: Duration) -> bool {
-        self.command(id, Command::Kill, patience).await
-    }
-
-    /// Asks it to stop its children in reverse order and then itself.
-    pub(crate) fn request_stop(&self) {
-        self.port.send(SupervisorMessage::Stop);
-    }
-
-    async fn command(&self, id: &str, command: Command, patience: Duration) -> bool {
-        let run = async {
-            let _permit = self.port.permits.acquire().await.ok()?;
-            let (reply, answer) = oneshot::channel();
-            self.port.send(SupervisorMessage::Command(id.into(), command, reply)).then_some(())?;
-            answer.await.ok()
-        };
-        tokio::time::timeout(patience, run).await.ok().flatten().unwrap_or(false)
-    }
-}
-
 pub(crate) struct SupervisorActor;
 
 pub(crate) struct SupervisorArgs {
@@ -181,11 +59,11 @@ pub(crate) struct SupervisorArgs {
 
 pub(crate) struct SupervisorState {
     machine: SupervisorMachine,
-    slots: HashMap<ChildKey, Slot>,
-    by_actor: HashMap<ActorId, ChildKey>,
+    pub(super) slots: HashMap<ChildKey, Slot>,
+    pub(super) by_actor: HashMap<ActorId, ChildKey>,
     /// Exits that were reported before the start that they ended: ractor puts exits first.
-    early_exits: HashMap<ActorId, ExitReason>,
-    starting: usize,
+    pub(super) early_exits: HashMap<ActorId, ExitReason>,
+    pub(super) starting: usize,
     timer: Option<(Moment, AbortHandle)>,
     shared_budget: Arc<Mutex<RestartBudget>>,
     system: Arc<SystemShared>,
@@ -194,15 +72,15 @@ pub(crate) struct SupervisorState {
     ready: Option<oneshot::Sender<Result<(), Arc<str>>>>,
 }
 
-struct Slot {
-    child: Arc<dyn Child>,
+pub(super) struct Slot {
+    pub(super) child: Arc<dyn Child>,
     shutdown: Shutdown,
-    start_deadline: Duration,
-    running: Option<Running>,
+    pub(super) start_deadline: Duration,
+    pub(super) running: Option<Running>,
     budget: Arc<Mutex<RestartBudget>>,
-    cancel: Option<oneshot::Sender<()>>,
+    pub(super) cancel: Option<oneshot::Sender<()>>,
     kill_timer: Option<AbortHandle>,
-    added: Option<oneshot::Sender<Result<(), AddChildError>>>,
+    pub(super) added: Option<oneshot::Sender<Result<(), AddChildError>>>,
 }
 
 /// A killed actor ends at its next await. One that blocks its thread does not: after this long it is given up, with an error in the log,
@@ -260,7 +138,7 @@ impl ractor::Actor for SupervisorActor {
             SupervisorMessage::StartDone(key, result) => state.start_done(&myself, key, result),
             SupervisorMessage::Gone(key, id, reason) => {
                 if state.is_current(key, id) {
-                    state.gone(&myself, key, reason);
+                    state.gone(&myself, key, &reason);
                 }
             }
             SupervisorMessage::Timer => {
@@ -276,7 +154,7 @@ impl ractor::Actor for SupervisorActor {
                 if state.is_current(key, id) {
                     let path = state.slots.get(&key).map(|slot| slot.child.record().path().clone());
                     error!(path = ?path, "actor blocks its thread and cannot be killed; it is given up");
-                    state.gone(&myself, key, ExitReason::Killed);
+                    state.gone(&myself, key, &ExitReason::Killed);
                 }
             }
             SupervisorMessage::Add(spec, reply) => state.add(&myself, *spec, reply),
@@ -378,7 +256,7 @@ impl SupervisorState {
     }
 
     /// Passes an event to the machine and does what it says.
-    fn feed(&mut self, myself: &ActorRef<SupervisorMessage>, event: SupervisorEvent) {
+    pub(super) fn feed(&mut self, myself: &ActorRef<SupervisorMessage>, event: SupervisorEvent) {
         let mut events = vec![event];
         while let Some(event) = events.pop() {
             let actions = self.machine.handle(self.system.clock.now(), event);
@@ -407,13 +285,13 @@ impl SupervisorState {
             }
             SupervisorAction::Healing { child, reason, budget, delay } => {
                 self.show_budget(child);
-                let Some(path) = self.path_of(child) else { return None };
+                let path = self.path_of(child)?;
                 warn!(%path, %reason, used = budget.used, max = budget.max, ?delay, "restarting");
                 self.system.observe(&RestartEvent::Restarting { path, reason, budget, delay });
             }
             SupervisorAction::Quarantined { child, reason, until } => {
                 self.show_budget(child);
-                let Some(path) = self.path_of(child) else { return None };
+                let path = self.path_of(child)?;
                 let wait = until.since(self.system.clock.now());
                 warn!(%path, %reason, ?wait, "quarantined: restart budget used up");
                 let budget = self.machine.budget(child).usage(self.system.clock.now());
@@ -421,7 +299,7 @@ impl SupervisorState {
             }
             SupervisorAction::Recovered(key) => {
                 self.show_budget(key);
-                let Some(path) = self.path_of(key) else { return None };
+                let path = self.path_of(key)?;
                 self.system.observe(&RestartEvent::Recovered { path });
             }
             SupervisorAction::Forget(key) => self.forget(key),
@@ -434,91 +312,6 @@ impl SupervisorState {
             SupervisorAction::Finish(reason) => self.finish(myself, reason),
         }
         None
-    }
-
-    /// Begins a start; what is over at once comes back as an event.
-    fn start(&mut self, myself: &ActorRef<SupervisorMessage>, key: ChildKey) -> Option<SupervisorEvent> {
-        let slot = self.slots.get_mut(&key)?;
-        let deadline = slot.start_deadline;
-        let mut start = Arc::clone(&slot.child).start(myself.get_cell());
-        if let Some(result) = (&mut start).now_or_never() {
-            return self.start_event(key, result);
-        }
-        let (cancel, mut cancelled) = oneshot::channel();
-        slot.cancel = Some(cancel);
-        self.starting += 1;
-        let myself = myself.clone();
-        tokio::spawn(async move {
-            let result = tokio::select! {
-                biased;
-                result = tokio::time::timeout(deadline, &mut start) => result
-                    .unwrap_or_else(|_| Err(format!("the start took longer than {deadline:?}").into())),
-                // An error means that the supervisor is gone, which ends the start too.
-                _ = &mut cancelled => Err("the start was cancelled".into()),
-            };
-            drop(start);
-            // Only a supervisor that is gone cannot take this, and then its children are killed.
-            let _ = myself.cast(SupervisorMessage::StartDone(key, result));
-        });
-        None
-    }
-
-    fn start_done(
-        &mut self,
-        myself: &ActorRef<SupervisorMessage>,
-        key: ChildKey,
-        result: Result<Running, Arc<str>>,
-    ) {
-        self.starting = self.starting.saturating_sub(1);
-        let early = match &result {
-            Ok(running) => self.early_exits.remove(&running.cell.get_id()),
-            Err(_) => None,
-        };
-        if self.starting == 0 {
-            self.early_exits.clear();
-        }
-        let id = result.as_ref().ok().map(|running| running.cell.get_id());
-        if let Some(event) = self.start_event(key, result) {
-            self.feed(myself, event);
-        }
-        if let (Some(reason), Some(id)) = (early, id) {
-            self.exit_reported(myself, id, reason);
-        }
-    }
-
-    fn start_event(&mut self, key: ChildKey, result: Result<Running, Arc<str>>) -> Option<SupervisorEvent> {
-        let slot = self.slots.get_mut(&key)?;
-        slot.cancel = None;
-        let added = slot.added.take();
-        Some(match result {
-            Ok(running) => {
-                self.by_actor.insert(running.cell.get_id(), key);
-                slot.running = Some(running);
-                if let Some(added) = added {
-                    // Whoever added it may have given up.
-                    let _ = added.send(Ok(()));
-                }
-                SupervisorEvent::Started(key)
-            }
-            Err(text) => {
-                slot.child.record().set_last_exit(ExitReason::StartFailed { text: Arc::clone(&text) });
-                if let Some(added) = added {
-                    // Whoever added it may have given up.
-                    let _ = added.send(Err(AddChildError::StartFailed(Arc::clone(&text))));
-                }
-                SupervisorEvent::StartFailed(key, text)
-            }
-        })
-    }
-
-    fn cancel_start(&mut self, key: ChildKey) {
-        if let Some(slot) = self.slots.get_mut(&key)
-            && !slot.child.cancel_start()
-            && let Some(cancel) = slot.cancel.take()
-        {
-            // It may just have ended.
-            let _ = cancel.send(());
-        }
     }
 
     fn stop(&mut self, myself: &ActorRef<SupervisorMessage>, key: ChildKey) {
@@ -552,7 +345,12 @@ impl SupervisorState {
     }
 
     /// ractor says that an incarnation has ended; its task may still be dropping its state.
-    fn exit_reported(&mut self, myself: &ActorRef<SupervisorMessage>, id: ActorId, fallback: ExitReason) {
+    pub(super) fn exit_reported(
+        &mut self,
+        myself: &ActorRef<SupervisorMessage>,
+        id: ActorId,
+        fallback: ExitReason,
+    ) {
         let Some(key) = self.by_actor.get(&id).copied() else {
             self.early_exits.insert(id, fallback);
             return;
@@ -563,7 +361,7 @@ impl SupervisorState {
         let Some(mut join) = running.join.take() else { return };
         // SUP-2: the next incarnation starts only after the last one has fully ended.
         if (&mut join).now_or_never().is_some() {
-            self.gone(myself, key, reason);
+            self.gone(myself, key, &reason);
             return;
         }
         let myself = myself.clone();
@@ -574,7 +372,7 @@ impl SupervisorState {
         });
     }
 
-    fn gone(&mut self, myself: &ActorRef<SupervisorMessage>, key: ChildKey, reason: ExitReason) {
+    fn gone(&mut self, myself: &ActorRef<SupervisorMessage>, key: ChildKey, reason: &ExitReason) {
         let Some(slot) = self.slots.get_mut(&key) else { return };
         if let Some(running) = slot.running.take() {
             self.by_actor.remove(&running.cell.get_id());
@@ -590,7 +388,7 @@ impl SupervisorState {
             None => true,
             Some(slot) => matches!(slot.child.record().state(), ActorState::Stopped | ActorState::Failed),
         };
-        child.notify_down(&reason, is_final);
+        child.notify_down(reason, is_final);
     }
 
     fn forget(&mut self, key: ChildKey) {

@@ -12,9 +12,9 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::exit::ExitReason;
+use super::handle::SupervisorHandle;
 use super::machine::BadChild;
 use super::spec::SupervisorSpec;
-use super::supervisor::SupervisorHandle;
 use crate::clock::Clock;
 use crate::mailbox::{Core, DeadLetters, Deadlines, Handle, Message, Probe};
 use crate::moment::Moment;

@@ -202,7 +202,9 @@ async fn a_panic_under_rest_for_one_restarts_what_was_started_later() {
 #[tokio::test(start_paused = true)]
 async fn children_start_in_order_and_stop_in_reverse() {
     let mut stage = Stage::new(Strategy::OneForOne);
-    ["a", "b", "c"].map(|name| stage.add(name));
+    for name in ["a", "b", "c"] {
+        stage.add(name);
+    }
     let mut inner = stage.root.supervisor("inner");
     inner.actor(stage.spec("d"));
     inner.actor(stage.spec("e"));

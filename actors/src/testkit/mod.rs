@@ -1,1 +1,3 @@
-//! To come.
+//! Parts for tests of other crates.
+
+pub mod fixed_runtimes;

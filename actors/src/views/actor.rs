@@ -3,21 +3,23 @@
 //! Runtimes, models and the node are published when they change, at most every 50 ms. The tree of actors moves with every message, so it is
 //! published only while somebody streams it.
 
-use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{View, Views};
+use super::{Sources, View, Views};
 use crate::mailbox::{Actor, Context, Fault};
 use crate::projection::{Coalesced, Coalescer, PUBLISH_INTERVAL};
 
 pub(crate) struct ViewsArgs {
     pub(crate) views: Views,
+    pub(crate) sources: Arc<Sources>,
 }
 
 pub(crate) struct ViewsActor {
     views: Views,
+    sources: Arc<Sources>,
     pace: [Coalescer; 4],
     timers: [bool; 4],
 }
@@ -43,7 +45,7 @@ impl Actor for ViewsActor {
     const KIND: &'static str = "views";
 
     async fn start(args: &ViewsArgs, context: &mut Context<ViewsMessage>) -> Result<Self, Fault> {
-        let sources = args.views.sources();
+        let sources = &args.sources;
         watch_changes(context, sources.runtimes.changes(), View::Runtimes);
         watch_changes(context, sources.models.changes(), View::Models);
         watch_changes(context, sources.system.tree().changes(), View::Actors);
@@ -51,6 +53,7 @@ impl Actor for ViewsActor {
         context.every(TICK, || ViewsMessage::Tick);
         Ok(Self {
             views: args.views.clone(),
+            sources: Arc::clone(&args.sources),
             pace: [const { Coalescer::new(PUBLISH_INTERVAL) }; 4],
             timers: [false; 4],
         })
@@ -106,7 +109,7 @@ impl ViewsActor {
     }
 
     fn tick(&mut self, context: &mut Context<ViewsMessage>) {
-        let sources = self.views.sources();
+        let sources = &self.sources;
         sources.system.tree().watch_for_stuck_handlers();
         if self.is_watched(View::Actors) {
             self.views.publish(View::Actors);
@@ -121,7 +124,7 @@ impl ViewsActor {
 
     /// The watch of [`watch_changes`] ends with its first change: begin it anew.
     fn watch_again(&self, context: &mut Context<ViewsMessage>, view: View) {
-        let sources = self.views.sources();
+        let sources = &self.sources;
         match view {
             View::Runtimes => watch_changes(context, sources.runtimes.changes(), view),
             View::Models => watch_changes(context, sources.models.changes(), view),
@@ -139,15 +142,10 @@ fn watch_changes<T: Send + Sync + 'static>(
     context.spawn(next_change(changes, view));
 }
 
-fn next_change<T: Send + Sync + 'static>(
-    mut changes: watch::Receiver<T>,
-    view: View,
-) -> impl Future<Output = ViewsMessage> + Send {
-    async move {
-        if changes.changed().await.is_err() {
-            // Its sender is gone, which happens only while the node ends.
-            std::future::pending::<()>().await;
-        }
-        ViewsMessage::Changed(view)
+async fn next_change<T: Send + Sync + 'static>(mut changes: watch::Receiver<T>, view: View) -> ViewsMessage {
+    if changes.changed().await.is_err() {
+        // Its sender is gone, which happens only while the node ends.
+        std::future::pending::<()>().await;
     }
+    ViewsMessage::Changed(view)
 }

@@ -92,35 +92,67 @@ async fn dropping_the_launch_ends_whatever_had_been_started() {
     }
 }
 
+/// A node in a process of its own.
+struct Helper {
+    process: std::process::Child,
+    engine: u32,
+    leaves: Vec<u32>,
+}
+
+fn node_with_engine(state_dir: &std::path::Path, namespace: bool) -> Helper {
+    let mut command = Command::new(FAKE);
+    command.arg("--as-node").arg(state_dir);
+    if !namespace {
+        command.arg("--no-namespace");
+    }
+    command.args(["--", "--daemonize", "--child", "--ignore-term", "--host={socket}"]);
+    let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufReader::new(process.stdout.take().unwrap()).lines();
+    let (mut engine, mut leaves) = (None, Vec::new());
+    while engine.is_none() || leaves.len() < 2 {
+        let line = lines.next().expect("the node ended early").unwrap();
+        if let Some(pid) = line.strip_prefix("engine ") {
+            engine = pid.parse::<u32>().ok();
+        } else if let Some(pid) = line.strip_prefix("log leaf pid ") {
+            leaves.push(pid.parse::<u32>().unwrap());
+        }
+    }
+    Helper { process, engine: engine.unwrap(), leaves }
+}
+
 #[tokio::test]
 async fn a_node_that_is_killed_leaves_nothing_running() {
     for namespace in [true, false] {
         let folder = tempfile::tempdir().unwrap();
-        let mut command = Command::new(FAKE);
-        command.arg("--as-node").arg(folder.path());
-        if !namespace {
-            command.arg("--no-namespace");
-        }
-        command.args(["--", "--daemonize", "--child", "--ignore-term", "--host={socket}"]);
-        let mut helper = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut lines = std::io::BufReader::new(helper.stdout.take().unwrap()).lines();
-        let mut engine = None;
-        let mut leaves = Vec::new();
-        while engine.is_none() || leaves.len() < 2 {
-            let line = lines.next().expect("the node ended early").unwrap();
-            if let Some(pid) = line.strip_prefix("engine ") {
-                engine = pid.parse::<u32>().ok();
-            } else if let Some(pid) = line.strip_prefix("log leaf pid ") {
-                leaves.push(pid.parse::<u32>().unwrap());
-            }
-        }
-        let engine = engine.unwrap();
-        let marker = marker_of(engine);
-        helper.kill().unwrap();
-        helper.wait().unwrap();
-        let gone = || !is_alive(engine) && leaves.iter().all(|leaf| !is_alive(*leaf));
+        let mut node = node_with_engine(folder.path(), namespace);
+        let marker = marker_of(node.engine);
+        node.process.kill().unwrap();
+        node.process.wait().unwrap();
+        let gone = || !is_alive(node.engine) && node.leaves.iter().all(|leaf| !is_alive(*leaf));
         until("engine, child and daemon are gone", Duration::from_millis(500), gone).await;
         until("the keepers are gone", Duration::from_secs(2), || marked(&marker).is_empty()).await;
+    }
+}
+
+#[tokio::test]
+async fn with_node_and_keeper_dead_the_engine_ends_and_the_next_node_ends_the_rest() {
+    for namespace in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut node = node_with_engine(folder.path(), namespace);
+        let marker = marker_of(node.engine);
+        // So that it cannot clean up behind its keeper.
+        signal(node.process.id(), Signal::STOP);
+        signal(parent_of(node.engine).unwrap(), Signal::KILL);
+        until("the engine is gone", Duration::from_millis(500), || !is_alive(node.engine)).await;
+        node.process.kill().unwrap();
+        node.process.wait().unwrap();
+        let report = crate::kit::launcher(folder.path(), namespace).sweep().await;
+        assert!(report.failed.is_empty(), "{report:?}");
+        assert_eq!(marked(&marker), [0_u32; 0], "{report:?}");
+        assert!(node.leaves.iter().all(|leaf| !is_alive(*leaf)));
+        if !namespace {
+            assert_eq!(report.ended.len(), node.leaves.len(), "{report:?}");
+        }
     }
 }
 

@@ -119,7 +119,7 @@ async fn start(folder: &Path) -> RunningNode {
     config.runtime.stop_grace = Duration::from_secs(1);
     config.runtime.backoff.initial = Duration::from_millis(20);
     let launcher = OsLauncher::new(OsLauncherOptions {
-        keeper: KeeperProgram { program: FAKE.into(), ..KeeperProgram::current().unwrap() },
+        keeper: KeeperProgram { program: FAKE.into() },
         state_dir: config.node.state_dir.clone(),
         cpu_flags: Arc::default(),
         pid_namespace: true,

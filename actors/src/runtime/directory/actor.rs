@@ -10,14 +10,14 @@ use parking_lot::Mutex;
 use tracing::{error, warn};
 
 use super::client::{AddRuntimeError, Board, ControlError, DirectoryMessage, Entry};
-use super::room::{Holder, Room, RoomAnswer, make_room};
+use super::memory::Wish;
 use super::saved::SavedRuntimes;
 use crate::clock::Clock;
 use crate::config::RuntimeSettings;
-use crate::hardware::{Hardware, HardwareSources, refresh_memory};
+use crate::hardware::{Hardware, HardwareSources};
 use crate::ids::RuntimeId;
 use crate::journal::{Event, Journal};
-use crate::mailbox::{Actor, Context, Fault, Handle, MonitorGuard, Reply};
+use crate::mailbox::{Actor, Context, Fault, Handle, MonitorGuard};
 use crate::model::ModelLibrary;
 use crate::moment::Moment;
 use crate::runtime::actor::{RuntimeActor, RuntimeArgs, RuntimeMemory, RuntimeMessage, engine_path};
@@ -25,7 +25,7 @@ use crate::runtime::engine_client::EngineClient;
 use crate::runtime::launcher::Launcher;
 use crate::runtime::lease::Meter;
 use crate::runtime::log::{EngineLog, EngineLogOptions};
-use crate::runtime::machine::{RuntimeRules, RuntimeState};
+use crate::runtime::machine::RuntimeRules;
 use crate::runtime::spec::RuntimeSpec;
 use crate::supervision::{
     ActorSpec, OnExhausted, Quarantine, RestartBudget, RestartHistory, RestartLimits, Shutdown,
@@ -52,13 +52,13 @@ pub(crate) struct DirectoryArgs {
 }
 
 pub(crate) struct DirectoryActor {
-    args: Args,
+    pub(super) args: Args,
     saved: SavedRuntimes,
     members: HashMap<RuntimeId, Member>,
     /// Loads that wait for others to go.
-    wishes: Vec<Wish>,
+    pub(super) wishes: Vec<Wish>,
     /// Memory promised to loads that are under way, and until when it counts.
-    promises: HashMap<RuntimeId, (u64, Moment)>,
+    pub(super) promises: HashMap<RuntimeId, (u64, Moment)>,
 }
 
 struct Member {
@@ -66,26 +66,19 @@ struct Member {
     is_configured: bool,
 }
 
-struct Wish {
-    id: RuntimeId,
-    needed: u64,
-    reply: Reply<RoomAnswer>,
-    since: Moment,
-}
-
 /// The parts of [`DirectoryArgs`] that are used all the time.
-struct Args {
+pub(super) struct Args {
     supervisor: SupervisorHandle,
     launcher: Arc<dyn Launcher>,
     client: EngineClient,
     models: ModelLibrary,
     journal: Journal,
-    board: Arc<Board>,
-    settings: RuntimeSettings,
+    pub(super) board: Arc<Board>,
+    pub(super) settings: RuntimeSettings,
     configured: Vec<RuntimeSpec>,
     state_dir: PathBuf,
-    hardware: Arc<Mutex<Hardware>>,
-    sources: HardwareSources,
+    pub(super) hardware: Arc<Mutex<Hardware>>,
+    pub(super) sources: HardwareSources,
     history: RestartHistory,
 }
 
@@ -93,12 +86,6 @@ struct Args {
 const RUNTIMES_MAX: usize = 256;
 /// Starting an actor takes microseconds; a supervisor that is busy longer is in trouble.
 const SUPERVISOR_PATIENCE: Duration = Duration::from_secs(20);
-/// After eviction engines take a moment to end; memory is looked at again this often.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// Evicted engines have ended well before (their own grace is 10 s).
-const ROOM_WAIT: Duration = Duration::from_secs(30);
-/// By then a load has its memory, or has failed.
-const PROMISE_HOLDS: Duration = Duration::from_secs(60);
 
 impl Actor for DirectoryActor {
     type Message = DirectoryMessage;
@@ -348,90 +335,6 @@ impl DirectoryActor {
         self.args.journal.append(Event::RuntimeRemoved { id: id.to_string() });
         Ok(())
     }
-
-    /// Grants what fits, asks idle runtimes to go for what would fit then, and denies the rest.
-    fn look_for_room(&mut self, context: &mut Context<DirectoryMessage>) {
-        let now = context.now();
-        self.wishes.retain(|wish| !wish.reply.is_abandoned());
-        let mut waiting = Vec::new();
-        for wish in std::mem::take(&mut self.wishes) {
-            match self.judge(&wish, now) {
-                Room::Fits => {
-                    self.promises.insert(wish.id, (wish.needed, now + PROMISE_HOLDS));
-                    wish.reply.send(RoomAnswer::Granted);
-                }
-                Room::Evict(victims) if now.since(wish.since) < ROOM_WAIT => {
-                    self.evict(&victims);
-                    waiting.push(wish);
-                }
-                Room::Evict(victims) => {
-                    let names: Vec<_> = victims.iter().map(ToString::to_string).collect();
-                    let why = format!("{} did not give its memory back in time", names.join(", "));
-                    wish.reply.send(RoomAnswer::Denied(why));
-                }
-                // What was asked to go may still be going.
-                Room::None(_) if self.anyone_drains() && now.since(wish.since) < ROOM_WAIT => {
-                    waiting.push(wish);
-                }
-                Room::None(why) => {
-                    wish.reply.send(RoomAnswer::Denied(why));
-                }
-            }
-        }
-        self.wishes = waiting;
-        if !self.wishes.is_empty() {
-            context.after(LOOK_AGAIN, DirectoryMessage::LookForRoom);
-        }
-    }
-
-    fn judge(&mut self, wish: &Wish, now: Moment) -> Room {
-        let entries = self.args.board.entries.load_full();
-        let resident = |id: &RuntimeId| {
-            let entry = entries.iter().find(|entry| entry.spec.id == *id)?;
-            entry.row.load().as_ref().as_ref().and_then(|row| row.memory.resident_bytes)
-        };
-        // A promise is used up as far as the engine holds the memory by now.
-        self.promises.retain(|id, (_, until)| *until > now && *id != wish.id);
-        let reserved = self
-            .promises
-            .iter()
-            .map(|(id, (needed, _))| needed.saturating_sub(resident(id).unwrap_or(0)))
-            .sum();
-        let mut hardware = self.args.hardware.lock();
-        refresh_memory(&mut hardware, &self.args.sources);
-        let free = hardware.memory.free_for_models();
-        drop(hardware);
-        let holders: Vec<_> = entries.iter().filter_map(|entry| holder(entry, &wish.id)).collect();
-        make_room(wish.needed, free, reserved, self.args.settings.memory_headroom_bytes, &holders)
-    }
-
-    fn evict(&self, victims: &[RuntimeId]) {
-        let entries = self.args.board.entries.load();
-        for entry in entries.iter().filter(|entry| victims.contains(&entry.spec.id)) {
-            // A full mailbox means that it is not idle at all.
-            let _ = entry.handle.try_tell(RuntimeMessage::Evict);
-        }
-    }
-
-    fn anyone_drains(&self) -> bool {
-        let entries = self.args.board.entries.load();
-        entries.iter().any(|entry| {
-            entry.row.load().as_ref().as_ref().is_some_and(|row| row.state == RuntimeState::Draining)
-        })
-    }
-}
-
-/// What a runtime that holds memory would free.
-fn holder(entry: &Entry, asking: &RuntimeId) -> Option<Holder> {
-    let row = entry.row.load_full();
-    let row = row.as_ref().as_ref()?;
-    let bytes = row.memory.resident_bytes?;
-    if entry.spec.id == *asking {
-        return None;
-    }
-    let is_idle = row.state == RuntimeState::Ready && entry.meter.in_flight() == 0;
-    let idle_for = is_idle.then(|| entry.meter.idle_for());
-    Some(Holder { id: entry.spec.id.clone(), bytes, idle_for })
 }
 
 /// What a runtime shares with those who read it; the same over restarts of its actor.

@@ -164,6 +164,11 @@ impl Runtimes {
         Self { directory, board }
     }
 
+    #[cfg(feature = "testkit")]
+    pub(crate) fn board(&self) -> &Arc<Board> {
+        &self.board
+    }
+
     /// Adds a runtime, and starts it when it is to start by itself.
     ///
     /// # Errors
@@ -216,7 +221,7 @@ impl Runtimes {
     /// See [`ControlError`].
     pub async fn settled(&self, id: &str, patience: Duration) -> Result<RuntimeRow, ControlError> {
         let mut changes = self.board.changes.subscribe();
-        let deadline = tokio::time::Instant::now() + patience;
+        let mut deadline = std::pin::pin!(tokio::time::sleep(patience));
         loop {
             let row = self.row(id)?;
             let is_moving = matches!(
@@ -226,10 +231,13 @@ impl Runtimes {
                     | RuntimeState::Draining
                     | RuntimeState::Backoff
             );
-            // An error means that the node is ending: the row is as good as it gets.
-            let changed = tokio::time::timeout_at(deadline, changes.changed());
-            if !is_moving || !matches!(changed.await, Ok(Ok(()))) {
+            if !is_moving {
                 return Ok(row);
+            }
+            tokio::select! {
+                // An error means that the node is ending: the row is as good as it gets.
+                changed = changes.changed() => if changed.is_err() { return Ok(row) },
+                () = &mut deadline => return Ok(row),
             }
         }
     }

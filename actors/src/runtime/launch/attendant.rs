@@ -83,8 +83,9 @@ struct Attended {
     keeper: Keeper,
     capture: Capture,
     pid: u32,
-    /// Readable when the program has ended; `None`: it had ended before it could be opened.
-    program: Option<OwnedFd>,
+    /// The program, and its parent, whose end in a namespace is the end of all: readable when they have ended. What had ended
+    /// before it could be opened is missing.
+    watched: Vec<OwnedFd>,
     record: Option<Record>,
     prepared: Prepared,
     files_restricted: bool,
@@ -142,12 +143,12 @@ impl Attendant {
                     self.spec.log.marker(&format!("started pid {pid}"));
                     capture.go();
                     let record = self.record(pid);
-                    let program = open(pid);
+                    let watched = self.watch(pid);
                     let attended = Attended {
                         keeper,
                         capture,
                         pid,
-                        program,
+                        watched,
                         record,
                         prepared,
                         files_restricted,
@@ -241,6 +242,13 @@ impl Attendant {
             network,
             notes,
         }
+    }
+
+    fn watch(&self, pid: u32) -> Vec<OwnedFd> {
+        let parent = self.shared.procfs.stat(pid).map(|stat| stat.parent);
+        // A program that is already an orphan has a parent that is none of ours.
+        let keeper = parent.filter(|parent| self.shared.procfs.is_keeper(*parent));
+        [Some(pid), keeper].into_iter().flatten().filter_map(open).collect()
     }
 
     fn record(&self, pid: u32) -> Option<Record> {

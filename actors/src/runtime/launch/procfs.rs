@@ -5,6 +5,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::keeper;
+
 /// The fields of `/proc/PID/stat` that we use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stat {
@@ -54,6 +56,11 @@ impl Procfs {
     pub(super) fn arguments(&self, pid: u32) -> Vec<String> {
         let line = fs::read(self.of(pid, "cmdline")).unwrap_or_default();
         line.split(|b| *b == 0).map(|arg| String::from_utf8_lossy(arg).into_owned()).collect()
+    }
+
+    /// Whether a process is a keeper, of whichever node.
+    pub(super) fn is_keeper(&self, pid: u32) -> bool {
+        self.arguments(pid).get(1).is_some_and(|argument| argument == keeper::FIRST_ARGUMENT)
     }
 
     pub(super) fn pids(&self) -> Vec<u32> {

@@ -17,7 +17,6 @@ use std::time::Duration;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use serde::{Deserialize, Serialize};
 
-use super::keeper;
 use super::procfs::Procfs;
 use super::wire::wait_readable;
 use crate::ids::RuntimeId;
@@ -149,7 +148,7 @@ fn marked(procfs: &Procfs, is_wanted: &dyn Fn(&Marker) -> bool) -> Vec<Found> {
         let fd = open(pid)?;
         // Opened: from here on the number cannot be given away. Is it still the one that was seen?
         let marker = marker_of(pid)?;
-        let is_keeper = procfs.arguments(pid).get(1).is_some_and(|arg| arg == keeper::FIRST_ARGUMENT);
+        let is_keeper = procfs.is_keeper(pid);
         Some(Found { pid, runtime: marker.runtime, fd, is_keeper })
     });
     open.collect()

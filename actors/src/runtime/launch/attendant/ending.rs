@@ -116,13 +116,16 @@ impl Attendant {
 
     /// The kernel kills a program whose keeper was killed, and the namespace with it; what neither reached is found by its marker.
     fn end_orphans(&self, attended: &Attended) {
-        if let Some(program) = &attended.program
-            && wait_readable(&[program.as_fd()], Some(ORPHAN_END_MAX)).is_ok_and(|ready| ready != [true])
-        {
-            kill(program);
-            // Whether it could be killed decides how this launch ends, so there is no limit: a program that the kernel
-            // holds must not be followed by another.
-            let _ = wait_readable(&[program.as_fd()], None);
+        for process in &attended.watched {
+            // What cannot be waited for is not waited for.
+            let ended =
+                |at_most| wait_readable(&[process.as_fd()], at_most).map_or(true, |ready| ready == [true]);
+            if !ended(Some(ORPHAN_END_MAX)) {
+                kill(process);
+                // Whether it could be killed decides how this launch ends, so there is no limit: a program that the
+                // kernel holds must not be followed by another.
+                while !ended(None) {}
+            }
         }
         let marker = Marker::of(&self.shared.around.state_id, &self.spec.runtime, self.spec.attempt);
         sweep::end_launch(&self.shared.procfs, &marker);

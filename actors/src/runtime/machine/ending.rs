@@ -1,0 +1,77 @@
+//! Once the program has ended: whether that was a failure, and what follows.
+
+use super::health::Health;
+use super::words::{RuntimeAction, RuntimeState};
+use super::{After, Program, RuntimeMachine};
+use crate::moment::Moment;
+use crate::runtime::launcher::Diagnosis;
+
+impl RuntimeMachine {
+    /// The program has ended, or never began.
+    pub(super) fn ended(
+        &mut self,
+        now: Moment,
+        by_us: bool,
+        diagnosis: Diagnosis,
+        actions: &mut Vec<RuntimeAction>,
+    ) {
+        if self.program == Program::None {
+            return;
+        }
+        let was_ending = self.program == Program::Ending;
+        self.program = Program::None;
+        let after = std::mem::replace(&mut self.after, After::Stop);
+        match after {
+            // RUN-4: what we asked for is no failure.
+            After::Stop if was_ending || by_us || self.state == RuntimeState::Draining => {
+                self.rest(now, actions);
+            }
+            After::Restart if was_ending || by_us || self.state == RuntimeState::Draining => {
+                self.launch(now, actions);
+            }
+            After::Failure(diagnosis) => self.failed(now, diagnosis, actions),
+            After::Stop | After::Restart => self.failed(now, diagnosis, actions),
+        }
+    }
+
+    pub(super) fn rest(&mut self, now: Moment, actions: &mut Vec<RuntimeAction>) {
+        self.diagnosis = None;
+        self.failing_since = None;
+        self.health = Health::default();
+        self.enter(now, RuntimeState::Stopped, actions);
+        actions.push(RuntimeAction::RefuseWaiting);
+    }
+
+    pub(super) fn failed(&mut self, now: Moment, mut diagnosis: Diagnosis, actions: &mut Vec<RuntimeAction>) {
+        let chance = self.chance.next();
+        self.failing_since.get_or_insert(now);
+        self.health.stopped();
+        let allowed = self.budget.spend(now);
+        self.diagnosis = Some(diagnosis.clone());
+        actions.push(RuntimeAction::Failed { diagnosis: diagnosis.clone() });
+        if diagnosis.permanent {
+            // RUN-5: trying again without a change cannot help.
+            self.enter(now, RuntimeState::Failed, actions);
+            actions.push(RuntimeAction::RefuseWaiting);
+        } else if self.trials_failed > 0 || !allowed {
+            diagnosis.hint.get_or_insert_with(|| QUARANTINE_HINT.to_owned());
+            self.diagnosis = Some(diagnosis.clone());
+            let factor = 1_u32.checked_shl(self.trials_failed).unwrap_or(u32::MAX);
+            let wait = self.rules.quarantine_first.saturating_mul(factor).min(self.rules.quarantine_max);
+            self.due = now + wait;
+            self.trials_failed = self.trials_failed.saturating_add(1);
+            self.enter(now, RuntimeState::Quarantined, actions);
+            actions.push(RuntimeAction::Quarantined { until: self.due, diagnosis });
+            actions.push(RuntimeAction::RefuseWaiting);
+        } else {
+            self.due = now + self.rules.backoff.delay(self.consecutive, chance);
+            self.consecutive = self.consecutive.saturating_add(1);
+            self.enter(now, RuntimeState::Backoff, actions);
+            if self.due <= now {
+                self.launch(now, actions);
+            }
+        }
+    }
+}
+
+const QUARANTINE_HINT: &str = "it is tried again by itself; see `arw runtime logs` for its last lines, and `arw runtime start` to try now";

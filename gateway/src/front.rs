@@ -1,0 +1,92 @@
+//! What happens around every request.
+//!
+//! Owns the order: measure and log, catch panics, render refusals; then check host and head. Refuses to know routes.
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use http::HeaderValue;
+use http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use tracing::{debug, error};
+
+use crate::problem::{Form, Kind, Problem, render_problem};
+use crate::shared::Gate;
+use crate::{host, limits};
+
+/// Set on an answer: the path of its route, as in the route table. Metrics need few different values.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RoutePath(pub(crate) &'static str);
+
+/// The outermost layer.
+pub(crate) async fn observe(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    let started = gate.now();
+    let method = request.method().clone();
+    // The path only: a query may hold what is nobody else's business.
+    let path = request.uri().path().to_owned();
+    let answered = shielded(next.run(request)).await;
+    let problem =
+        answered.extensions().get::<Problem>().map(|problem| (problem.word(), problem.detail().to_owned()));
+    let mut response = render_problem(answered, Form::of_path(&path));
+    let route = response.extensions().get::<RoutePath>().map_or("other", |route| route.0);
+    let took = gate.now().since(started);
+    let status = response.status();
+    gate.metrics.requests.observe(route, status, took);
+    let (refused, detail) = problem.map_or((None, None), |(word, detail)| (Some(word), Some(detail)));
+    debug!(%method, path, status = status.as_u16(), took_us = took.as_micros(), refused, detail, "request");
+    let headers = response.headers_mut();
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// A handler that panics fails its request and nothing else.
+async fn shielded(answer: impl Future<Output = Response>) -> Response {
+    let caught = AssertUnwindSafe(answer).catch_unwind().await;
+    caught.unwrap_or_else(|panic| broken(&*panic).into_response())
+}
+
+/// A defect of ours. The client learns that, the log learns what.
+fn broken(panic: &(dyn Any + Send)) -> Problem {
+    let words =
+        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    error!(panic = words.unwrap_or("without words"), "a request handler panicked");
+    Problem::new(
+        Kind::Internal,
+        "the node failed at this request; it goes on serving others",
+        "try again; if it happens again, report it with the node's log",
+    )
+}
+
+/// Refuses what no route shall see.
+pub(crate) async fn guard(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let verdict = host::check(&parts.uri, &parts.headers, &gate.settings.allowed_hosts)
+        .and_then(|()| limits::check_head(&parts, gate.settings.header_max_bytes));
+    match verdict {
+        Ok(()) => next.run(Request::from_parts(parts, body)).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// HTTP-5: and nothing of the inside goes out.
+    #[tokio::test]
+    async fn a_handler_that_panics_is_a_500_without_internals() {
+        async fn secretive() -> Response {
+            panic!("the key is 42")
+        }
+        let response = render_problem(shielded(secretive()).await, Form::OpenAi);
+        assert_eq!(response.status(), 500);
+        let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
+        let text = String::from_utf8_lossy(&body);
+        assert!(text.contains("\"code\":\"internal\"") && !text.contains("42"), "{text}");
+    }
+}

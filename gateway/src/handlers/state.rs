@@ -1,0 +1,237 @@
+//! `/state/*`: read models, as documents and as streams of patches.
+//!
+//! Owns versions in headers and queries. Refuses to know what a read model says: its body was rendered where it was made.
+
+use std::time::Duration;
+
+use arw_actors::projection::{ReadModel, Snapshot, Update, Version};
+use axum::extract::State;
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use serde::Deserialize;
+
+use crate::dto::problem::ProblemBody;
+use crate::dto::state::{ActorsState, ModelsState, NodeState, RuntimesState};
+use crate::extract::{Name, Params, duration};
+use crate::problem::{Kind, Problem};
+use crate::shared::{Gate, Shared};
+use crate::sse::{self, Event};
+
+/// The names after `/state/`.
+const NAMES: [&str; 4] = ["node", "actors", "runtimes", "models"];
+
+/// HTTP-7: a longer wait is cut to this; a client that wants more asks again.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+const VERSION: HeaderName = HeaderName::from_static("x-arw-version");
+
+/// What a client has, and how long it waits for something newer.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Poll {
+    after: Option<String>,
+    #[serde(default, deserialize_with = "duration::deserialize")]
+    wait: Option<Duration>,
+}
+
+/// Where a stream goes on.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Resume {
+    after: Option<String>,
+}
+
+macro_rules! read_model {
+    ($document:ident, $stream:ident, $name:literal, $path:literal, $stream_path:literal, $body:ty, $about:literal) => {
+        #[doc = $about]
+        #[utoipa::path(get, path = $path, tag = "state", params(
+            ("after" = Option<String>, Query, description = "answer only when there is something newer than this version (`x-arw-version`)"),
+            ("wait" = Option<String>, Query, description = "how long to wait for it, for example `30s`; at most `60s`"),
+            ("If-None-Match" = Option<String>, Header, description = "an ETag of an earlier answer"),
+        ), responses(
+            (status = 200, body = $body, headers(("ETag" = String), ("x-arw-version" = String))),
+            (status = 304, description = "nothing newer"),
+            (status = 422, body = ProblemBody, content_type = "application/problem+json"),
+        ))]
+        pub(crate) async fn $document(
+            State(gate): State<Gate>,
+            headers: HeaderMap,
+            Params(poll): Params<Poll>,
+        ) -> Result<Response, Problem> {
+            document(&gate, $name, &headers, &poll).await
+        }
+
+        #[doc = $about]
+        #[utoipa::path(get, path = $stream_path, tag = "state",
+            description = "Server-sent events: `snapshot` (the whole body), then `patch` (`{from, patch}` with an RFC 6902 patch); `resync` and `lag` tell of gaps.",
+            params(
+                ("after" = Option<String>, Query, description = "go on after this version"),
+                ("Last-Event-ID" = Option<String>, Header, description = "go on after this version"),
+            ), responses(
+                (status = 200, content_type = "text/event-stream", body = String),
+                (status = 429, body = ProblemBody, content_type = "application/problem+json"),
+            ))]
+        pub(crate) async fn $stream(
+            State(gate): State<Gate>,
+            headers: HeaderMap,
+            Params(resume): Params<Resume>,
+        ) -> Result<Response, Problem> {
+            follow(&gate, $name, &headers, &resume)
+        }
+    };
+}
+
+read_model!(
+    node,
+    node_stream,
+    "node",
+    "/state/node",
+    "/state/node/stream",
+    NodeState,
+    "The node: who it is, how it does."
+);
+read_model!(
+    actors,
+    actors_stream,
+    "actors",
+    "/state/actors",
+    "/state/actors/stream",
+    ActorsState,
+    "Every actor, as a tree."
+);
+read_model!(
+    runtimes,
+    runtimes_stream,
+    "runtimes",
+    "/state/runtimes",
+    "/state/runtimes/stream",
+    RuntimesState,
+    "Every runtime."
+);
+read_model!(
+    models,
+    models_stream,
+    "models",
+    "/state/models",
+    "/state/models/stream",
+    ModelsState,
+    "Every model."
+);
+
+/// Any other name.
+pub(crate) async fn unknown(Name(name): Name) -> Problem {
+    no_such(&name)
+}
+
+fn no_such(name: &str) -> Problem {
+    let name: String = name.chars().take(80).collect();
+    let detail = format!("there is no read model `{name}`; known: {}", NAMES.join(", "));
+    Problem::new(Kind::NotFound, detail, "ask for one of the known ones").with("known", NAMES.to_vec())
+}
+
+fn find<'s>(shared: &'s Shared, name: &str) -> Result<&'s ReadModel, Problem> {
+    shared.node.state(name).ok_or_else(|| no_such(name))
+}
+
+/// HTTP-7.
+async fn document(gate: &Gate, name: &str, headers: &HeaderMap, poll: &Poll) -> Result<Response, Problem> {
+    let model = find(gate, name)?;
+    let current = model.current();
+    let known = headers.get(IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
+    let after = match &poll.after {
+        Some(after) => Some(version("after", after)?),
+        None if known.is_some_and(|tags| matches_tag(tags, &current.etag)) => Some(current.id()),
+        None => return Ok(whole(&current)),
+    };
+    if after != Some(current.id()) {
+        return Ok(whole(&current));
+    }
+    let patience = poll.wait.unwrap_or_default().min(WAIT_MAX);
+    let newer = tokio::select! {
+        newer = model.wait_newer(after, patience), if !patience.is_zero() => newer,
+        () = gate.stopping(), if !patience.is_zero() => None,
+        else => None,
+    };
+    Ok(newer.map_or_else(|| unchanged(&current), |newer| whole(&newer)))
+}
+
+fn version(field: &str, text: &str) -> Result<Version, Problem> {
+    text.parse().map_err(|error| {
+        Problem::field(field, format!("field `{field}`: {error}"), "leave it out to get the whole body")
+    })
+}
+
+/// Weak comparison (RFC 9110, 13.1.2).
+fn matches_tag(given: &str, ours: &str) -> bool {
+    given.split(',').map(str::trim).any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == ours)
+}
+
+fn whole(snapshot: &Snapshot) -> Response {
+    let mut response = Response::new(snapshot.body.clone().into());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    tag(response, snapshot)
+}
+
+fn unchanged(snapshot: &Snapshot) -> Response {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    tag(response, snapshot)
+}
+
+fn tag(mut response: Response, snapshot: &Snapshot) -> Response {
+    let headers = response.headers_mut();
+    // Kept by the client, but never used without asking.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // Both are digits, a dot and quotes.
+    if let (Ok(etag), Ok(version)) =
+        (HeaderValue::from_str(&snapshot.etag), HeaderValue::from_str(&snapshot.id().to_string()))
+    {
+        headers.insert(ETAG, etag);
+        headers.insert(VERSION, version);
+    }
+    response
+}
+
+/// HTTP-8.
+fn follow(gate: &Gate, name: &str, headers: &HeaderMap, resume: &Resume) -> Result<Response, Problem> {
+    let model = find(gate, name)?;
+    let resume = match (sse::last_event_id(headers), &resume.after) {
+        (Some(id), _) => Some(version("Last-Event-ID", id)?),
+        (None, Some(after)) => Some(version("after", after)?),
+        (None, None) => None,
+    };
+    sse::respond(gate, events(model.subscribe(resume)))
+}
+
+fn events(updates: arw_actors::projection::Subscription) -> impl Stream<Item = Event> + Send {
+    updates.into_stream().flat_map(|update| {
+        let (first, second) = to_events(update);
+        stream::once(std::future::ready(first)).chain(stream::iter(second))
+    })
+}
+
+fn to_events(update: Update) -> (Event, Option<Event>) {
+    match update {
+        Update::Snapshot { snapshot, resync } => {
+            let whole = Event::new("snapshot", snapshot.body.clone()).id(snapshot.id());
+            match resync {
+                Some(reason) => {
+                    let told = format!("{{\"reason\":\"{}\"}}", reason.as_str());
+                    (Event::new("resync", told.into()), Some(whole))
+                }
+                None => (whole, None),
+            }
+        }
+        Update::Patch { from, to, patch } => {
+            let mut data = Vec::with_capacity(patch.len() + 40);
+            data.extend_from_slice(format!("{{\"from\":\"{from}\",\"patch\":").as_bytes());
+            data.extend_from_slice(&patch);
+            data.push(b'}');
+            (Event::new("patch", data.into()).id(to), None)
+        }
+        Update::Lag { missed } => (Event::new("lag", Bytes::from(format!("{{\"missed\":{missed}}}"))), None),
+    }
+}

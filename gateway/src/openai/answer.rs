@@ -1,0 +1,301 @@
+//! What an engine's answer says to us: usage, content, errors.
+//!
+//! Owns the few fields that are read, leniently: what an engine writes besides them, or instead of them, is no error. Refuses to do IO.
+
+use std::fmt;
+
+use arw_actors::runtime::lease::Usage;
+use bytes::Bytes;
+use http::StatusCode;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value, json};
+
+use crate::problem::{Kind, Problem, openai_type};
+
+/// One chunk of a stream.
+#[derive(Debug, Deserialize)]
+pub(super) struct Chunk {
+    choices: Option<Vec<Choice>>,
+    usage: Option<WireUsage>,
+    error: Option<IgnoredAny>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Choice {
+    delta: Option<Delta>,
+    #[serde(default)]
+    text: Filled,
+    finish_reason: Option<IgnoredAny>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Delta {
+    #[serde(default)]
+    content: Filled,
+    #[serde(default)]
+    reasoning_content: Filled,
+    #[serde(default)]
+    refusal: Filled,
+    #[serde(default)]
+    tool_calls: Filled,
+}
+
+impl Chunk {
+    /// It carries something of the answer itself.
+    pub(super) fn has_content(&self) -> bool {
+        let filled = |choice: &Choice| {
+            let delta = choice.delta.as_ref();
+            choice.text.0
+                || delta.is_some_and(|delta| {
+                    delta.content.0 || delta.reasoning_content.0 || delta.refusal.0 || delta.tool_calls.0
+                })
+        };
+        self.choices.iter().flatten().any(filled)
+    }
+
+    /// It says why the answer ends.
+    pub(super) fn has_finish_reason(&self) -> bool {
+        self.choices.iter().flatten().any(|choice| choice.finish_reason.is_some())
+    }
+
+    /// The engine says that it failed.
+    pub(super) fn is_error(&self) -> bool {
+        self.error.is_some()
+    }
+
+    /// It carries nothing but usage.
+    pub(super) fn is_usage_only(&self) -> bool {
+        self.usage.is_some() && self.error.is_none() && self.choices.as_ref().is_none_or(Vec::is_empty)
+    }
+
+    /// What it says of usage.
+    pub(super) fn usage(&self) -> Option<Usage> {
+        self.usage.map(WireUsage::into_usage)
+    }
+}
+
+/// Whether a value is something: a text, list or object that is not empty. Its content is skipped.
+#[derive(Clone, Copy, Debug, Default)]
+struct Filled(bool);
+
+impl<'de> Deserialize<'de> for Filled {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        input.deserialize_any(FilledVisitor)
+    }
+}
+
+struct FilledVisitor;
+
+impl<'de> Visitor<'de> for FilledVisitor {
+    type Value = Filled;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_unit<E>(self) -> Result<Filled, E> {
+        Ok(Filled(false))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Filled, E> {
+        Ok(Filled(value))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Filled, E> {
+        Ok(Filled(!text.is_empty()))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Filled, E> {
+        Ok(Filled(true))
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Filled, E> {
+        Ok(Filled(true))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Filled, E> {
+        Ok(Filled(true))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Filled, A::Error> {
+        let mut filled = false;
+        while items.next_element::<IgnoredAny>()?.is_some() {
+            filled = true;
+        }
+        Ok(Filled(filled))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Filled, A::Error> {
+        let mut filled = false;
+        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+            filled = true;
+        }
+        Ok(Filled(filled))
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+struct WireUsage {
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    prompt_tokens_details: Option<PromptDetails>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+struct PromptDetails {
+    cached_tokens: Option<u64>,
+}
+
+impl WireUsage {
+    fn into_usage(self) -> Usage {
+        Usage {
+            prompt_tokens: self.prompt_tokens,
+            completion_tokens: self.completion_tokens,
+            cached_tokens: self.prompt_tokens_details.and_then(|details| details.cached_tokens).unwrap_or(0),
+            is_partial: false,
+        }
+    }
+}
+
+/// HTTP-13: the usage in a whole answer; unknown where the engine does not say.
+pub(super) fn usage_in(body: &[u8]) -> Usage {
+    #[derive(Deserialize)]
+    struct Answer {
+        usage: Option<WireUsage>,
+    }
+    let answer = serde_json::from_slice::<Answer>(body).ok();
+    let usage = answer.and_then(|answer| answer.usage);
+    usage.map_or(Usage { is_partial: true, ..Usage::default() }, WireUsage::into_usage)
+}
+
+/// HTTP-12: an engine's refusal in OpenAI's envelope. Its status stays, but a refusal of *our* key is not the client's fault.
+pub(super) fn engine_refusal(status: StatusCode, body: &[u8], runtime: &str) -> (StatusCode, Value) {
+    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        let detail = format!(
+            "the engine of runtime `{runtime}` does not accept this node's key (it answered {})",
+            status.as_u16()
+        );
+        let help = "for an external server set `api_key_env` to a variable that holds its key; else restart the runtime";
+        return (StatusCode::BAD_GATEWAY, Problem::new(Kind::EngineError, detail, help).to_openai());
+    }
+    // A redirect or the like leads nowhere from here.
+    let status =
+        if status.is_client_error() || status.is_server_error() { status } else { StatusCode::BAD_GATEWAY };
+    let told = serde_json::from_slice::<Value>(body).ok();
+    let mut error = match told {
+        Some(Value::Object(mut object)) => match object.remove("error") {
+            Some(Value::Object(error)) => error,
+            Some(Value::String(message)) => Map::from_iter([("message".to_owned(), message.into())]),
+            _ => object,
+        },
+        _ => Map::new(),
+    };
+    if !error.get("message").is_some_and(Value::is_string) {
+        let text: String = String::from_utf8_lossy(body).trim().chars().take(MESSAGE_CHARS_MAX).collect();
+        let message = if text.is_empty() { format!("the engine answered {status}") } else { text };
+        error.insert("message".to_owned(), message.into());
+    }
+    if !error.get("type").is_some_and(Value::is_string) {
+        error.insert("type".to_owned(), openai_type(status).into());
+    }
+    // OpenAI's clients expect a word; llama.cpp repeats the status here.
+    if !error.get("code").is_some_and(Value::is_string) {
+        let code = if status.is_server_error() { "engine_error" } else { "engine_refused" };
+        error.insert("code".to_owned(), code.into());
+    }
+    error.entry("param").or_insert(Value::Null);
+    (status, json!({ "error": error }))
+}
+
+/// A page of words is more than anyone reads in an error.
+const MESSAGE_CHARS_MAX: usize = 2_000;
+
+/// HTTP-14: what ends a stream whose engine is gone.
+pub(super) fn lost_event(runtime: &str) -> Bytes {
+    format!("data: {}\n\n", lost(runtime).to_openai()).into()
+}
+
+/// An engine is gone.
+pub(super) fn lost(runtime: &str) -> Problem {
+    let detail = format!("the engine of runtime `{runtime}` was lost before the answer was whole");
+    let help = "ask again: the runtime restarts by itself; /state/runtimes and `arw runtime logs` say why";
+    Problem::new(Kind::EngineLost, detail, help)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// HTTP-13.
+    #[test]
+    fn usage_is_found_in_a_whole_answer() {
+        let body = br#"{"choices":[{"message":{"content":"\"usage\":{}"}}],"usage":{"prompt_tokens":30,"completion_tokens":9,"total_tokens":39,
+            "prompt_tokens_details":{"cached_tokens":4}},"timings":{}}"#;
+        assert_eq!(
+            usage_in(body),
+            Usage { prompt_tokens: 30, completion_tokens: 9, cached_tokens: 4, is_partial: false }
+        );
+        // Embeddings have no completion.
+        assert_eq!(usage_in(br#"{"usage":{"prompt_tokens":8,"total_tokens":8},"data":[]}"#).prompt_tokens, 8);
+        assert!(usage_in(b"{}").is_partial);
+        assert!(usage_in(b"not json").is_partial);
+    }
+
+    /// HTTP-12.
+    #[test]
+    fn an_engines_error_keeps_its_status_and_words() {
+        let body = br#"{"error":{"code":400,"message":"the request exceeds the available context size","type":"exceed_context_size_error","n_ctx":2048}}"#;
+        let (status, envelope) = engine_refusal(StatusCode::BAD_REQUEST, body, "r");
+        assert_eq!(status, 400);
+        assert_eq!(
+            envelope["error"],
+            json!({"code": "engine_refused", "message": "the request exceeds the available context size",
+                   "type": "exceed_context_size_error", "n_ctx": 2048, "param": null})
+        );
+    }
+
+    #[test]
+    fn an_error_in_other_words_gets_the_envelope() {
+        for (body, message) in [
+            (&b"<h1>oops</h1>"[..], "<h1>oops</h1>"),
+            (b"", "the engine answered 500 Internal Server Error"),
+            (br#"{"error":"model busy"}"#, "model busy"),
+            (br#"{"message":"no such thing","object":"error"}"#, "no such thing"),
+            (br#"{"detail":[1]}"#, r#"{"detail":[1]}"#),
+        ] {
+            let (status, envelope) = engine_refusal(StatusCode::INTERNAL_SERVER_ERROR, body, "r");
+            let error = &envelope["error"];
+            assert_eq!((status.as_u16(), error["message"].as_str().unwrap()), (500, message));
+            assert_eq!(
+                (error["type"].as_str(), error["code"].as_str()),
+                (Some("server_error"), Some("engine_error"))
+            );
+        }
+    }
+
+    /// A client must not be told that its own token is wrong when ours is.
+    #[test]
+    fn an_engine_that_refuses_our_key_is_a_bad_gateway() {
+        let (status, envelope) =
+            engine_refusal(StatusCode::UNAUTHORIZED, br#"{"error":{"message":"Invalid API Key"}}"#, "r");
+        assert_eq!((status.as_u16(), envelope["error"]["code"].as_str()), (502, Some("engine_error")));
+        assert_eq!(engine_refusal(StatusCode::FOUND, b"", "r").0, 502);
+    }
+
+    #[test]
+    fn content_is_told_from_chunks_without_any() {
+        let has = |text: &str| serde_json::from_str::<Chunk>(text).unwrap().has_content();
+        assert!(has(r#"{"choices":[{"delta":{"content":"x"}}]}"#));
+        assert!(has(r#"{"choices":[{"text":"x"}]}"#));
+        assert!(has(r#"{"choices":[{"delta":{"tool_calls":[{"index":0}]}}]}"#));
+        assert!(has(r#"{"choices":[{"delta":{"content":null,"reasoning_content":"hm"}}]}"#));
+        assert!(has(r#"{"choices":[{"delta":{"content":[{"type":"text"}]}}]}"#));
+        assert!(!has(r#"{"choices":[{"delta":{"role":"assistant","content":null}}]}"#));
+        assert!(!has(r#"{"choices":[{"delta":{"content":""},"finish_reason":"stop"}],"usage":null}"#));
+        assert!(!has(r#"{"choices":[]}"#));
+        assert!(!has("{}"));
+    }
+}

@@ -1,0 +1,49 @@
+//! `/v1`: the OpenAI-compatible API.
+//!
+//! Owns the way of a request to an engine and of its answer back. Refuses to start engines: acquiring one is the kernel's business.
+
+mod answer;
+mod body;
+mod forward;
+mod relay;
+mod stream;
+mod ticket;
+
+pub(crate) mod models;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+
+use crate::dto::problem::OpenAiError;
+use crate::extract::check_json;
+use crate::limits;
+use crate::problem::Problem;
+use crate::shared::Gate;
+use forward::Route;
+
+macro_rules! forwarded {
+    ($name:ident, $path:literal, $streams:literal, $about:literal) => {
+        #[doc = $about]
+        #[utoipa::path(post, path = $path, tag = "v1", security(("token" = ["infer"])),
+            request_body(content = Value, description = "as OpenAI's; it goes to the engine as sent, with the engine's own model name"),
+            responses(
+                (status = 200, body = Value, description = "the engine's answer, as OpenAI's; a stream where `stream` is true"),
+                (status = 400, body = OpenAiError, description = "not JSON, or no model named where several serve"),
+                (status = 401, body = OpenAiError),
+                (status = 404, body = OpenAiError, description = "unknown model; `known` lists what could have been named"),
+                (status = 422, body = OpenAiError, description = "an ill-typed `model`, `stream` or `stream_options`"),
+                (status = 429, body = OpenAiError, description = "too many requests wait for this runtime"),
+                (status = 502, body = OpenAiError, description = "the engine was lost"),
+                (status = 503, body = OpenAiError, description = "the runtime is not ready; `runtime` says why"),
+            ))]
+        pub(crate) async fn $name(State(gate): State<Gate>, request: Request) -> Result<Response, Problem> {
+            check_json(request.headers())?;
+            let bytes = limits::read_body(request.into_body(), &gate.settings).await?;
+            forward::forward(&gate, Route { path: $path, streams: $streams }, bytes).await
+        }
+    };
+}
+
+forwarded!(chat_completions, "/v1/chat/completions", true, "Answers a conversation.");
+forwarded!(completions, "/v1/completions", true, "Continues a text.");
+forwarded!(embeddings, "/v1/embeddings", false, "Turns texts into vectors.");

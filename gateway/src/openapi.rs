@@ -1,0 +1,150 @@
+//! The API's description for programs.
+//!
+//! Owns the document's head and the list of calls; each call is described where it is answered. `spec/openapi.json` is its committed copy.
+
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+
+use crate::handlers::{events, health, metrics, models, runtimes, spec, state, tokens};
+use crate::openai;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "ARW node",
+        description = "State, events and control of a node, and an OpenAI-compatible API over the model servers that it runs. \
+            `spec/http.md` holds the rules that this document cannot say.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
+    ),
+    servers((url = "http://127.0.0.1:8091")),
+    tags(
+        (name = "node", description = "Health, metrics, this document"),
+        (name = "state", description = "Read models: versioned documents, and patches as they change"),
+        (name = "events", description = "What happened"),
+        (name = "runtimes", description = "Model servers"),
+        (name = "models", description = "Model files"),
+        (name = "tokens", description = "Who may call"),
+        (name = "v1", description = "Compatible with OpenAI's API"),
+    ),
+    paths(
+        health::healthz, health::readyz, metrics::metrics, spec::openapi,
+        state::node, state::node_stream, state::actors, state::actors_stream,
+        state::runtimes, state::runtimes_stream, state::models, state::models_stream,
+        events::page, events::live,
+        runtimes::add, runtimes::remove, runtimes::start, runtimes::stop, runtimes::restart, runtimes::logs, runtimes::logs_stream,
+        models::import, models::remove,
+        tokens::list, tokens::create, tokens::revoke,
+        openai::models::list, openai::models::show, openai::chat_completions, openai::completions, openai::embeddings,
+    ),
+    modifiers(&Bearer),
+)]
+struct Document;
+
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        // HTTP-3.
+        let about =
+            "`arw_<id>_<secret>`, from `arw token create`. The scopes that a call needs stand beside it.";
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(about)).build();
+        document
+            .components
+            .get_or_insert_default()
+            .add_security_scheme("token", SecurityScheme::Http(scheme));
+    }
+}
+
+/// The document, with a line end.
+pub(crate) fn json() -> String {
+    // A document of strings and maps can always be written.
+    let mut text = Document::openapi().to_pretty_json().unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use arw_actors::runtime::machine::RuntimeState;
+    use arw_actors::testkit::fixed_runtimes::FixedRuntimes;
+    use serde_json::{Value, json};
+
+    use crate::problem::Problem;
+
+    /// Run with `ARW_UPDATE=1` to write the committed copy anew.
+    #[test]
+    fn the_committed_document_is_the_present_one() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../spec/openapi.json");
+        let present = super::json();
+        if std::env::var_os("ARW_UPDATE").is_some() {
+            std::fs::write(path, &present).unwrap();
+        }
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(committed == present, "spec/openapi.json is out of date: run this test with ARW_UPDATE=1");
+    }
+
+    /// Every member of `value` is documented, and every documented member is there, unless `may_lack` names it.
+    fn assert_shape(document: &Value, schema: &Value, value: &Value, may_lack: &[&str], at: &str) {
+        if let Some(name) = schema["$ref"].as_str().and_then(|path| path.rsplit('/').next()) {
+            return assert_shape(
+                document,
+                &document["components"]["schemas"][name],
+                value,
+                may_lack,
+                &format!("{at}:{name}"),
+            );
+        }
+        if let Some(choices) = schema["oneOf"].as_array()
+            && let Some(choice) = choices.iter().find(|choice| choice["type"] != "null")
+            && !value.is_null()
+        {
+            return assert_shape(document, choice, value, may_lack, at);
+        }
+        if let (Some(properties), Some(members)) = (schema["properties"].as_object(), value.as_object()) {
+            let documented: BTreeSet<&str> =
+                properties.keys().map(String::as_str).filter(|name| !may_lack.contains(name)).collect();
+            let there: BTreeSet<&str> =
+                members.keys().map(String::as_str).filter(|name| !may_lack.contains(name)).collect();
+            assert_eq!(documented, there, "{at}");
+            for (name, member) in members {
+                assert_shape(document, &properties[name], member, may_lack, &format!("{at}.{name}"));
+            }
+        }
+        if let Some(items) = value.as_array() {
+            items.iter().for_each(|item| assert_shape(document, &schema["items"], item, may_lack, at));
+        }
+    }
+
+    fn schema(name: &str) -> Value {
+        json!({"$ref": format!("#/components/schemas/{name}")})
+    }
+
+    #[tokio::test]
+    async fn a_documented_runtime_is_a_real_one() {
+        let document: Value = serde_json::from_str(&super::json()).unwrap();
+        let (_system, fixed) = FixedRuntimes::start().await;
+        let spec = serde_json::from_value(json!({"id": "r1", "adapter": "process", "program": "x"})).unwrap();
+        fixed.add(spec, RuntimeState::Ready).await;
+        fixed.change("r1", |row| {
+            row.sandbox = Some(arw_actors::runtime::launcher::SandboxReport::default());
+            row.last_exit = Some(arw_actors::runtime::row::LastExitRow {
+                reason: "stop",
+                detail: String::new(),
+                at: row.since,
+            });
+        });
+        let row = serde_json::to_value(fixed.runtimes().row("r1").unwrap()).unwrap();
+        assert_shape(&document, &schema("RuntimeRow"), &row, &[], "row");
+    }
+
+    /// HTTP-5.
+    #[test]
+    fn a_documented_refusal_is_a_real_one() {
+        let document: Value = serde_json::from_str(&super::json()).unwrap();
+        let problem = Problem::field("a", "b", "c").with("known", Vec::<String>::new());
+        assert_shape(&document, &schema("ProblemBody"), &problem.to_rfc9457(), &[], "problem");
+        assert_shape(&document, &schema("OpenAiError"), &problem.to_openai(), &[], "error");
+    }
+}

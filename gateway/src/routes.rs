@@ -1,0 +1,157 @@
+//! Every route: method, path, who may call it, and who answers.
+//!
+//! Owns the table and what is answered where the table has nothing. Refuses to do anything else.
+
+use arw_actors::policy::Scope::{Infer, ModelManage, RuntimeManage, TokenManage};
+use axum::Router;
+use axum::handler::Handler;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{MethodFilter, MethodRouter, on};
+use http::{Method, Uri};
+
+use crate::auth::{self, Access, Guard};
+use crate::front;
+use crate::handlers::{events, health, metrics, models, runtimes, spec, state, tokens};
+use crate::openai;
+use crate::problem::{Kind, Problem};
+use crate::shared::Gate;
+use Access::{Needs, Read};
+
+/// One row of the table.
+pub(crate) struct Row {
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests compare it with the document"))]
+    pub(crate) method: Method,
+    pub(crate) path: &'static str,
+    pub(crate) access: Access,
+    handler: MethodRouter<Gate>,
+}
+
+/// HTTP-4: who may call what, on one screen.
+pub(crate) fn table() -> Vec<Row> {
+    vec![
+        get("/healthz", Read, health::healthz),
+        get("/readyz", Read, health::readyz),
+        get("/metrics", Read, metrics::metrics),
+        get("/spec/openapi.json", Read, spec::openapi),
+        get("/state/node", Read, state::node),
+        get("/state/node/stream", Read, state::node_stream),
+        get("/state/actors", Read, state::actors),
+        get("/state/actors/stream", Read, state::actors_stream),
+        get("/state/runtimes", Read, state::runtimes),
+        get("/state/runtimes/stream", Read, state::runtimes_stream),
+        get("/state/models", Read, state::models),
+        get("/state/models/stream", Read, state::models_stream),
+        get("/state/{name}", Read, state::unknown),
+        get("/events", Read, events::page),
+        get("/events/stream", Read, events::live),
+        get("/runtimes/{id}/logs", Read, runtimes::logs),
+        get("/runtimes/{id}/logs/stream", Read, runtimes::logs_stream),
+        post("/runtimes", Needs(RuntimeManage), runtimes::add),
+        delete("/runtimes/{id}", Needs(RuntimeManage), runtimes::remove),
+        post("/runtimes/{id}/start", Needs(RuntimeManage), runtimes::start),
+        post("/runtimes/{id}/stop", Needs(RuntimeManage), runtimes::stop),
+        post("/runtimes/{id}/restart", Needs(RuntimeManage), runtimes::restart),
+        post("/models/import", Needs(ModelManage), models::import),
+        delete("/models/{name}", Needs(ModelManage), models::remove),
+        get("/tokens", Needs(TokenManage), tokens::list),
+        post("/tokens", Needs(TokenManage), tokens::create),
+        delete("/tokens/{id}", Needs(TokenManage), tokens::revoke),
+        get("/v1/models", Needs(Infer), openai::models::list),
+        get("/v1/models/{*id}", Needs(Infer), openai::models::show),
+        post("/v1/chat/completions", Needs(Infer), openai::chat_completions),
+        post("/v1/completions", Needs(Infer), openai::completions),
+        post("/v1/embeddings", Needs(Infer), openai::embeddings),
+    ]
+}
+
+fn get<H: Handler<T, Gate>, T: 'static>(path: &'static str, access: Access, handler: H) -> Row {
+    Row { method: Method::GET, path, access, handler: on(MethodFilter::GET, handler) }
+}
+
+fn post<H: Handler<T, Gate>, T: 'static>(path: &'static str, access: Access, handler: H) -> Row {
+    Row { method: Method::POST, path, access, handler: on(MethodFilter::POST, handler) }
+}
+
+fn delete<H: Handler<T, Gate>, T: 'static>(path: &'static str, access: Access, handler: H) -> Row {
+    Row { method: Method::DELETE, path, access, handler: on(MethodFilter::DELETE, handler) }
+}
+
+/// The whole service.
+pub(crate) fn router(gate: &Gate) -> Router {
+    let mut router = Router::new();
+    for Row { path, access, handler, .. } in table() {
+        let guard = Guard { gate: gate.clone(), access, path };
+        router = router.route(path, handler.route_layer(from_fn_with_state(guard, auth::guard)));
+    }
+    router
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(gate.clone(), front::guard))
+        .layer(from_fn_with_state(gate.clone(), front::observe))
+        .with_state(gate.clone())
+}
+
+/// HTTP-5.
+async fn unknown_path(uri: Uri) -> Problem {
+    let path: String = uri.path().chars().take(100).collect();
+    Problem::new(Kind::NotFound, format!("there is nothing at {path}"), "/spec/openapi.json lists every path")
+}
+
+/// HTTP-5. axum adds the `Allow` header.
+async fn wrong_method(method: Method, uri: Uri) -> Problem {
+    let path: String = uri.path().chars().take(100).collect();
+    let detail = format!("{path} has no method {}", method.as_str().chars().take(20).collect::<String>());
+    Problem::new(Kind::MethodNotAllowed, detail, "the `Allow` header names the methods that it has")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// The route table and the OpenAPI document name the same calls with the same scopes.
+    #[test]
+    fn every_route_is_documented_as_it_is() {
+        let document: serde_json::Value = serde_json::from_str(&crate::openapi::json()).unwrap();
+        let mut documented = BTreeMap::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let scope = operation["security"][0]["token"][0].as_str().map(str::to_owned);
+                documented.insert((path.clone(), method.to_uppercase()), scope);
+            }
+        }
+        // Not a call of its own: it answers for names that do not exist.
+        let rows = table().into_iter().filter(|row| row.path != "/state/{name}");
+        let routed: BTreeMap<_, _> = rows
+            .map(|row| {
+                let scope = match row.access {
+                    Read => None,
+                    Needs(scope) => Some(scope.as_str().to_owned()),
+                };
+                ((row.path.replace("{*", "{"), row.method.to_string()), scope)
+            })
+            .collect();
+        assert_eq!(routed, documented);
+    }
+
+    /// HTTP-4: what is open is open by name, and nothing that changes anything is.
+    #[test]
+    fn only_reads_are_open() {
+        for row in table() {
+            if row.access == Read {
+                assert_eq!(row.method, Method::GET, "{}", row.path);
+                let open = [
+                    "/healthz",
+                    "/readyz",
+                    "/metrics",
+                    "/state/",
+                    "/events",
+                    "/runtimes/{id}/logs",
+                    "/spec/",
+                ];
+                assert!(open.iter().any(|prefix| row.path.starts_with(prefix)), "{}", row.path);
+            }
+        }
+    }
+}

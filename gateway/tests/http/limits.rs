@@ -1,0 +1,172 @@
+//! HTTP-6: how much, how slowly and how often.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http::Request;
+use http_body_util::BodyExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tower::ServiceExt;
+
+use crate::support::{Answer, TestNode, get, until, within};
+
+fn post(node: &TestNode, body: Body) -> Request<Body> {
+    let request = Request::post("/v1/completions")
+        .header("host", "localhost")
+        .header("content-type", "application/json");
+    request.header("authorization", format!("Bearer {}", node.admin())).body(body).unwrap()
+}
+
+/// HTTP-6.
+#[tokio::test]
+async fn a_body_beyond_the_limit_is_refused_whether_its_length_is_told_or_not() {
+    let node = TestNode::with(|settings| settings.body_max_bytes = 1000).await;
+    let exact = format!("{{\"a\":\"{}\"}}", "x".repeat(992));
+    assert_eq!(exact.len(), 1000);
+    node.call(post(&node, exact.into())).await.is_error(404, "model_not_found");
+    let told = format!("{{\"a\":\"{}\"}}", "x".repeat(993));
+    node.call(post(&node, told.clone().into())).await.is_error(413, "body_too_large");
+    let chunks: Vec<Result<Bytes, std::io::Error>> =
+        told.as_bytes().chunks(100).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
+    let untold = Body::from_stream(futures_util::stream::iter(chunks));
+    node.call(post(&node, untold)).await.is_error(413, "body_too_large");
+}
+
+/// HTTP-6: a length that is told is refused before a byte of it is waited for.
+#[tokio::test]
+async fn a_told_length_beyond_the_limit_is_refused_at_once() {
+    let node = TestNode::start().await;
+    let served = node.serve();
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    let head = format!(
+        "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+         authorization: Bearer {}\r\ncontent-length: 10485760\r\n\r\n",
+        node.admin()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    within(stream.read_exact(&mut answer)).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413");
+}
+
+/// HTTP-6.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_drips_is_refused() {
+    let node = TestNode::start().await;
+    let drip = futures_util::stream::iter(0..).then(|_| async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        Ok::<_, std::io::Error>(Bytes::from_static(b" "))
+    });
+    let started = tokio::time::Instant::now();
+    node.router()
+        .oneshot(post(&node, Body::from_stream(drip)))
+        .await
+        .map(|response| assert_eq!(response.status(), 408))
+        .unwrap();
+    assert_eq!(started.elapsed().as_secs(), node.settings.body_read_timeout.as_secs());
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_no_whole_one() {
+    let node = TestNode::start().await;
+    let broken =
+        futures_util::stream::iter([Ok(Bytes::from_static(b"{}")), Err(std::io::Error::other("gone"))]);
+    node.call(post(&node, Body::from_stream(broken))).await.is_error(400, "bad_json");
+}
+
+/// HTTP-6.
+#[tokio::test]
+async fn a_head_beyond_the_limit_is_refused_in_words() {
+    let node = TestNode::start().await;
+    let with =
+        |bytes: usize| get("/healthz").header("x-much", "x".repeat(bytes)).body(Body::empty()).unwrap();
+    assert_eq!(node.call(with(16_000)).await.status, 200);
+    node.call(with(16_400)).await.is_problem(431, "head_too_large");
+    let long = get(&format!("/state/node?after={}", "1".repeat(16_400))).body(Body::empty()).unwrap();
+    node.call(long).await.is_problem(431, "head_too_large");
+}
+
+/// HTTP-6: and what is far beyond is cut off by the server.
+#[tokio::test]
+async fn a_head_far_beyond_the_limit_is_cut_off() {
+    let node = TestNode::start().await;
+    let served = node.serve();
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    let head = format!("GET /healthz HTTP/1.1\r\nhost: localhost\r\nx-much: {}\r\n\r\n", "x".repeat(200_000));
+    // The server may close before it has read all of it.
+    let _ = stream.write_all(head.as_bytes()).await;
+    let mut answer = [0; 12];
+    let read = within(stream.read_exact(&mut answer)).await;
+    assert!(read.is_err() || &answer == b"HTTP/1.1 431", "{}", String::from_utf8_lossy(&answer));
+}
+
+/// HTTP-6.
+#[tokio::test]
+async fn a_head_that_drips_closes_the_connection() {
+    let node = TestNode::with(|settings| settings.header_read_timeout = Duration::from_millis(50)).await;
+    let served = node.serve();
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost:").await.unwrap();
+    let mut rest = Vec::new();
+    within(stream.read_to_end(&mut rest)).await.unwrap();
+    assert!(!rest.starts_with(b"HTTP/1.1 200"));
+}
+
+/// HTTP-6: beyond the limit a connection waits, and is served when another one ends.
+#[tokio::test]
+async fn connections_beyond_the_limit_wait_their_turn() {
+    let node = TestNode::with(|settings| settings.connections_max = 2).await;
+    let served = node.serve();
+    let ask = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(served.address).await.unwrap();
+        stream.write_all(ask).await.unwrap();
+        within(stream.read_u8()).await.unwrap();
+        open.push(stream);
+    }
+    let mut third = TcpStream::connect(served.address).await.unwrap();
+    third.write_all(ask).await.unwrap();
+    // It must not be served: there is no event to wait for, so time has to tell.
+    assert!(tokio::time::timeout(Duration::from_millis(100), third.read_u8()).await.is_err());
+    open.pop();
+    within(third.read_u8()).await.unwrap();
+}
+
+/// HTTP-6.
+#[tokio::test]
+async fn event_streams_beyond_the_limit_are_refused_until_one_ends() {
+    let node = TestNode::with(|settings| settings.event_streams_max = 2).await;
+    let router = node.router();
+    let ask = |path: &str| router.clone().oneshot(get(path).body(Body::empty()).unwrap());
+    let first = ask("/state/node/stream").await.unwrap();
+    let second = ask("/events/stream").await.unwrap();
+    assert_eq!((first.status().as_u16(), second.status().as_u16()), (200, 200));
+    let third = Answer::of(ask("/state/actors/stream").await.unwrap()).await;
+    third.is_problem(429, "too_many_streams");
+    assert_eq!(third.header("retry-after"), "5");
+    // Documents are not streams.
+    assert_eq!(ask("/state/node").await.unwrap().status(), 200);
+    drop(first);
+    assert_eq!(ask("/state/actors/stream").await.unwrap().status(), 200);
+}
+
+/// A stream whose client is gone gives its place back by itself.
+#[tokio::test]
+async fn a_client_that_goes_away_frees_its_event_stream() {
+    let node = TestNode::with(|settings| settings.event_streams_max = 1).await;
+    let served = node.serve();
+    let first = served.get("/state/node/stream").await;
+    assert_eq!(first.status(), 200);
+    assert_eq!(served.get("/state/node/stream").await.status(), 429);
+    let model = node.model("node").clone();
+    assert!(model.has_subscribers());
+    drop(first);
+    until(|| !model.has_subscribers()).await;
+    let mut again = served.get("/state/node/stream").await;
+    assert_eq!(again.status(), 200);
+    assert!(again.body_mut().frame().await.is_some());
+}

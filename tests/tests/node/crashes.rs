@@ -1,0 +1,82 @@
+//! `kill -9` of engines and nodes.
+
+use arw_tests::http::open;
+use arw_tests::node::{NodeProcess, arw};
+use http::Method;
+use http_body_util::BodyExt;
+use serde_json::json;
+
+use crate::kit::{FAKE, Stage, chat, is_alive, kill};
+
+#[tokio::test]
+async fn an_engine_killed_during_an_answer_ends_the_stream_with_a_reason_and_the_next_request_succeeds() {
+    let stage = Stage::with_fake(&["--tokens", "200", "--token-delay-ms", "10"], json!({})).await;
+    let body = Some(chat("one", true));
+    let token = Some(stage.node.token.as_str());
+    let mut answer =
+        open(&stage.node.address, Method::POST, "/v1/chat/completions", token, body).await.unwrap();
+    answer.body_mut().frame().await.unwrap().unwrap();
+    kill(&stage.node.runtime("one").await.unwrap()["pid"]);
+    let rest = answer.into_body().collect().await.unwrap().to_bytes();
+    let text = String::from_utf8(rest.to_vec()).unwrap();
+    // HTTP-14
+    assert!(text.contains("engine_lost"), "{text}");
+    assert!(!text.contains("[DONE]"), "{text}");
+
+    let answer = stage.node.post("/v1/chat/completions", chat("one", false)).await.unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let row = stage.node.runtime("one").await.unwrap();
+    assert_eq!(row["restart_budget"]["used"], 1);
+    let events = stage.node.get("/events?kind=runtime_exited").await.unwrap().json();
+    let events = events["events"].as_array().unwrap();
+    assert_eq!(events.len(), 1);
+    assert!(events[0]["message"].as_str().unwrap().contains("SIGKILL"), "{}", events[0]);
+    stage.node.stop().unwrap();
+}
+
+#[tokio::test]
+async fn past_its_budget_a_runtime_is_quarantined_and_the_node_stays_healthy() {
+    let more = json!({"auto_start": true, "restart": {"max": 1, "window_s": 300}});
+    let stage = Stage::with_fake(&[], more).await;
+    for _ in 0..2 {
+        let row = stage.node.until("one", |row| row["state"] == "ready").await.unwrap();
+        kill(&row["pid"]);
+        stage.node.until("one", |now| now["pid"] != row["pid"]).await.unwrap();
+    }
+    let row = stage.node.until("one", |row| row["state"] == "quarantined").await.unwrap();
+    assert_eq!(row["severity"], "error");
+    assert!(row["hint"].is_string() && row["retry_at"].is_string());
+    let answer = stage.node.post("/v1/chat/completions", chat("one", false)).await.unwrap();
+    // HTTP-11
+    assert_eq!(answer.status, 503);
+    assert!(answer.headers.contains_key("retry-after"));
+    assert_eq!(answer.json()["error"]["runtime"]["state"], "quarantined", "{answer:?}");
+    assert_eq!(stage.node.get("/healthz").await.unwrap().status, 200);
+    assert_eq!(stage.node.get("/readyz").await.unwrap().status, 200);
+    let answer = stage.node.post("/runtimes/one/start?wait=20s", json!({})).await.unwrap();
+    assert_eq!(answer.json()["state"], "ready", "{answer:?}");
+    stage.node.stop().unwrap();
+}
+
+#[tokio::test]
+async fn a_killed_node_leaves_no_engine_and_its_history_is_there_at_the_next_start() {
+    let mut stage = Stage::with_fake(&["--orphans", "2"], json!({"auto_start": true})).await;
+    let row = stage.node.until("one", |row| row["state"] == "ready").await.unwrap();
+    kill(&row["pid"]);
+    let row =
+        stage.node.until("one", |now| now["state"] == "ready" && now["pid"] != row["pid"]).await.unwrap();
+    assert_eq!(row["restart_budget"]["used"], 1);
+    stage.node.kill().unwrap();
+    let state_dir = stage.node.state_dir.clone();
+    let node = NodeProcess::start(&arw(FAKE), &state_dir, &[]).unwrap();
+    assert!(!is_alive(&row["pid"]), "the engine outlived the node and its next start");
+    let again = node.until("one", |now| now["state"] == "ready").await.unwrap();
+    assert_ne!(again["pid"], row["pid"]);
+    assert_eq!(again["restart_budget"]["used"], 1);
+    let events = node.get("/events?limit=1000").await.unwrap().json();
+    let kinds: Vec<_> =
+        events["events"].as_array().unwrap().iter().map(|event| event["kind"].clone()).collect();
+    assert_eq!(kinds.iter().filter(|kind| *kind == "node_started").count(), 2);
+    assert_eq!(kinds.iter().filter(|kind| *kind == "runtime_exited").count(), 1);
+    node.stop().unwrap();
+}
