@@ -682,7 +682,11 @@ impl RuntimeMachine {
         if self.program == Program::Launching {
             actions.push(RuntimeAction::CancelLaunch { attempt: self.attempt });
             self.program = Program::Ending;
+            self.enter(now, RuntimeState::Draining, actions);
         } else if self.rules.is_managed {
+            // Nothing that it serves could be lost.
+            self.drain_deadline = now;
+            self.enter(now, RuntimeState::Draining, actions);
             self.terminate(actions);
         } else {
             self.start_deadline = now + self.rules.start_timeout;
