@@ -339,9 +339,7 @@ impl RuntimeMachine {
                 self.ended(now, false, diagnosis, &mut actions);
             }
             RuntimeEvent::NoRoom { attempt, diagnosis } if attempt == self.attempt => {
-                self.program = Program::None;
-                self.rest(now, &mut actions);
-                self.diagnosis = Some(diagnosis);
+                self.found_no_room(now, diagnosis, &mut actions);
             }
             RuntimeEvent::Exited { attempt, by_us, diagnosis } if attempt == self.attempt => {
                 self.ended(now, by_us, diagnosis, &mut actions);
@@ -601,6 +599,19 @@ impl RuntimeMachine {
             }
             After::Failure(diagnosis) => self.failed(now, diagnosis, actions),
             After::Stop | After::Restart => self.failed(now, diagnosis, actions),
+        }
+    }
+
+    fn found_no_room(&mut self, now: Moment, diagnosis: Diagnosis, actions: &mut Vec<RuntimeAction>) {
+        match self.program {
+            Program::Launching => {
+                self.program = Program::None;
+                self.rest(now, actions);
+                self.diagnosis = Some(diagnosis);
+            }
+            // The launch was cancelled meanwhile: what is wanted now counts.
+            Program::Ending => self.ended(now, true, diagnosis, actions),
+            Program::None | Program::Running => {}
         }
     }
 
