@@ -161,7 +161,7 @@ fn all_runs(stage: &Stage) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     /// SUP-1, SUP-2, SUP-3, BUDGET-1: the stage checks them at each step.
     #[test]
