@@ -153,7 +153,7 @@ fn is_well(stage: &Stage) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     /// RUN-1, RUN-2, RUN-3, RUN-4, RUN-5: the stage checks them at each step.
     #[test]

@@ -28,6 +28,22 @@ pub(super) enum Asked {
     Failing,
 }
 
+/// What an event that makes a program end means.
+#[derive(Clone, Copy, Debug)]
+struct Occasion {
+    asks: Asked,
+    is_timer: bool,
+}
+
+impl Occasion {
+    fn of(event: &RuntimeEvent, before: RuntimeState) -> Self {
+        let is_timer = *event == RuntimeEvent::TimerFired;
+        let is_late = is_timer && matches!(before, RuntimeState::Starting | RuntimeState::Warming);
+        let is_failing = is_late || matches!(event, RuntimeEvent::Probed { .. });
+        Self { asks: if is_failing { Asked::Failing } else { Asked::Wanted }, is_timer }
+    }
+}
+
 /// A runtime with a pretend program.
 #[derive(Debug)]
 pub(super) struct Stage {
@@ -90,10 +106,10 @@ impl Stage {
     pub(super) fn feed(&mut self, event: RuntimeEvent) -> Vec<RuntimeAction> {
         let mut foreseen = self.foresee(&event);
         let told = self.in_flight;
-        let before = self.state;
-        let actions = self.machine.handle(self.now, event.clone());
+        let occasion = Occasion::of(&event, self.state);
+        let actions = self.machine.handle(self.now, event);
         for action in &actions {
-            self.perform(action, &event, before, &mut foreseen);
+            self.perform(action, occasion, &mut foreseen);
         }
         foreseen.must_be_done();
         assert_eq!(self.machine.state().0, self.state, "every change is told");
@@ -104,13 +120,7 @@ impl Stage {
         actions
     }
 
-    fn perform(
-        &mut self,
-        action: &RuntimeAction,
-        event: &RuntimeEvent,
-        before: RuntimeState,
-        foreseen: &mut Foreseen,
-    ) {
+    fn perform(&mut self, action: &RuntimeAction, occasion: Occasion, foreseen: &mut Foreseen) {
         match action {
             RuntimeAction::Launch { attempt } => {
                 assert!(self.rules.is_managed, "what is not ours is not launched");
@@ -123,7 +133,7 @@ impl Stage {
             RuntimeAction::CancelLaunch { attempt } => {
                 assert_eq!(self.program, Program::Launching { attempt: *attempt, cancelled: false });
                 self.program = Program::Launching { attempt: *attempt, cancelled: true };
-                self.ask(event, before);
+                self.ask(occasion);
                 self.diary.push("cancel".into());
             }
             RuntimeAction::Terminate { attempt, grace } => {
@@ -134,13 +144,13 @@ impl Stage {
                     "RUN-2: once"
                 );
                 assert_eq!(*grace, self.rules.stop_grace, "RUN-2: each has its grace");
-                self.ask(event, before);
+                self.ask(occasion);
                 self.may_interrupt();
                 self.program = Program::Running { attempt: *attempt, terminated: true };
                 self.diary.push("terminate".into());
             }
             RuntimeAction::Probe { attempt, kind } => self.send_probe(*attempt, *kind),
-            RuntimeAction::Changed { from, to } => self.change(*from, *to, event, foreseen),
+            RuntimeAction::Changed { from, to } => self.change(*from, *to, occasion, foreseen),
             RuntimeAction::Failed { diagnosis } => foreseen.failed(diagnosis),
             RuntimeAction::Quarantined { until, .. } => foreseen.quarantined(*until),
             RuntimeAction::Recovered { since } => {
@@ -163,14 +173,10 @@ impl Stage {
     }
 
     /// Something asks the program to end: why?
-    fn ask(&mut self, event: &RuntimeEvent, before: RuntimeState) {
-        if self.asked != Asked::Not {
-            return;
+    fn ask(&mut self, occasion: Occasion) {
+        if self.asked == Asked::Not {
+            self.asked = occasion.asks;
         }
-        let is_late = matches!(event, RuntimeEvent::TimerFired)
-            && matches!(before, RuntimeState::Starting | RuntimeState::Warming);
-        let is_failing = is_late || matches!(event, RuntimeEvent::Probed { .. });
-        self.asked = if is_failing { Asked::Failing } else { Asked::Wanted };
     }
 
     /// Requests in flight are cut off only where nothing else helps.
@@ -204,13 +210,7 @@ impl Stage {
         self.probe = None;
     }
 
-    fn change(
-        &mut self,
-        from: RuntimeState,
-        to: RuntimeState,
-        event: &RuntimeEvent,
-        foreseen: &mut Foreseen,
-    ) {
+    fn change(&mut self, from: RuntimeState, to: RuntimeState, occasion: Occasion, foreseen: &mut Foreseen) {
         assert_eq!(from, self.state);
         self.state = to;
         self.diary.push(to.word().into());
@@ -222,8 +222,8 @@ impl Stage {
             RuntimeState::Draining => {
                 assert!(self.rules.is_managed);
                 self.draining_at = self.now;
-                self.ask(event, from);
-                if self.asked == Asked::Wanted && *event == RuntimeEvent::TimerFired {
+                self.ask(occasion);
+                if self.asked == Asked::Wanted && occasion.is_timer {
                     let idle_after = self.rules.idle_after.expect("only idle programs are unloaded");
                     assert_eq!(from, RuntimeState::Ready);
                     assert_eq!(self.in_flight, 0, "a busy program is not unloaded");
