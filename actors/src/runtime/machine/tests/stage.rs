@@ -103,7 +103,6 @@ impl Stage {
     }
 
     /// Passes an event on, and checks all that follows.
-    #[expect(clippy::needless_pass_by_value, reason = "events are made where they are fed")]
     pub(super) fn feed(&mut self, event: RuntimeEvent) -> Vec<RuntimeAction> {
         let mut foreseen = self.foresee(&event);
         let told = self.in_flight;
