@@ -216,9 +216,7 @@ impl RuntimeMachine {
                 self.ended(now, false, diagnosis, &mut actions);
             }
             RuntimeEvent::NoRoom { attempt, diagnosis } if attempt == self.attempt => {
-                self.program = Program::None;
-                self.rest(now, &mut actions);
-                self.diagnosis = Some(diagnosis);
+                self.found_no_room(now, diagnosis, &mut actions);
             }
             RuntimeEvent::Exited { attempt, by_us, diagnosis } if attempt == self.attempt => {
                 self.ended(now, by_us, diagnosis, &mut actions);
@@ -434,7 +432,11 @@ impl RuntimeMachine {
         if self.program == Program::Launching {
             actions.push(RuntimeAction::CancelLaunch { attempt: self.attempt });
             self.program = Program::Ending;
+            self.enter(now, RuntimeState::Draining, actions);
         } else if self.rules.is_managed {
+            // Nothing that it serves could be lost.
+            self.drain_deadline = now;
+            self.enter(now, RuntimeState::Draining, actions);
             self.terminate(actions);
         } else {
             self.start_deadline = now + self.rules.start_timeout;

@@ -65,6 +65,8 @@ struct Child {
     with_group: bool,
     /// A start was wanted while it was still ending: start it once it has.
     comes_back: bool,
+    /// The plan has a stop for the incarnation that lives now; one for an earlier incarnation counts no more.
+    stop_planned: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,6 +181,7 @@ impl SupervisorMachine {
                 forget: false,
                 with_group: false,
                 comes_back: false,
+                stop_planned: false,
             },
         );
         Ok(key)
@@ -256,9 +259,8 @@ impl SupervisorMachine {
             child.trial_until = Some(now + quarantine.probation);
             self.timed.insert(key);
         }
-        let with_group = child.with_group;
         actions.push(SupervisorAction::Show(key, ActorState::Running));
-        self.start_is_over(key, with_group);
+        self.step_done(Step::Start(key));
         if self.children.get(&key).is_some_and(|child| child.halt) {
             self.stop_now(key, actions);
         }
@@ -280,9 +282,9 @@ impl SupervisorMachine {
         let comes_back = child.comes_back;
         let is_new = never_ran && !is_over && !comes_back && matches!(self.phase, Phase::Running);
         let forget = child.forget || is_new;
-        let with_group = child.with_group;
-        self.start_is_over(key, with_group);
-        self.stop_is_over(key);
+        child.stop_planned = false;
+        self.step_done(Step::Start(key));
+        self.step_done(Step::Stop(key));
         if forget {
             // A child that was added to a running supervisor and cannot start is not kept: whoever added it is told.
             self.forget(key, actions);
@@ -308,7 +310,8 @@ impl SupervisorMachine {
         child.trial_until = None;
         let (forget, restart, significant) = (child.forget, child.rules.restart, child.rules.significant);
         let comes_back = child.comes_back;
-        self.stop_is_over(key);
+        child.stop_planned = false;
+        self.step_done(Step::Stop(key));
         if forget {
             self.forget(key, actions);
             return;
@@ -372,8 +375,12 @@ impl SupervisorMachine {
             child.comes_back = false;
             child.with_group = false;
             match child.state {
-                ChildState::Running | ChildState::Stopping => self.steps.push_back(Step::Stop(key)),
+                ChildState::Running | ChildState::Stopping => {
+                    child.stop_planned = true;
+                    self.steps.push_back(Step::Stop(key));
+                }
                 ChildState::Starting => {
+                    child.stop_planned = true;
                     actions.push(SupervisorAction::CancelStart(key));
                     self.steps.push_back(Step::Stop(key));
                 }
@@ -414,28 +421,36 @@ impl SupervisorMachine {
 
     /// `true` while the child is still starting.
     fn step_start(&mut self, key: ChildKey, actions: &mut Vec<SupervisorAction>) -> bool {
-        match self.children.get(&key).map(|child| &child.state) {
-            Some(ChildState::Idle | ChildState::Stopped | ChildState::Backoff(_)) => {
+        let Some(child) = self.children.get(&key) else { return false };
+        match child.state {
+            ChildState::Idle => {
                 self.start_now(key, actions);
                 true
             }
-            Some(ChildState::Starting) => true,
-            Some(ChildState::Running | ChildState::Stopping | ChildState::Quarantined(_)) | None => false,
+            ChildState::Stopped | ChildState::Backoff(_) if child.with_group => {
+                self.start_now(key, actions);
+                true
+            }
+            ChildState::Starting => true,
+            // It was started before its turn.
+            ChildState::Stopped
+            | ChildState::Backoff(_)
+            | ChildState::Running
+            | ChildState::Stopping
+            | ChildState::Quarantined(_) => false,
         }
     }
 
     /// `true` while the child has not ended yet.
     fn step_stop(&mut self, key: ChildKey, actions: &mut Vec<SupervisorAction>) -> bool {
-        match self.children.get(&key).map(|child| &child.state) {
-            Some(ChildState::Running) => {
-                self.stop_now(key, actions);
+        match self.children.get(&key) {
+            Some(child) if child.stop_planned => {
+                if matches!(child.state, ChildState::Running) {
+                    self.stop_now(key, actions);
+                }
                 true
             }
-            Some(ChildState::Starting | ChildState::Stopping) => true,
-            Some(
-                ChildState::Idle | ChildState::Stopped | ChildState::Backoff(_) | ChildState::Quarantined(_),
-            )
-            | None => false,
+            Some(_) | None => false,
         }
     }
 
@@ -465,25 +480,10 @@ impl SupervisorMachine {
         }
     }
 
-    /// Drops the planned start of a child that has been started, in its turn or before. One that its group has yet to stop is
-    /// started again.
-    fn start_is_over(&mut self, key: ChildKey, with_group: bool) {
-        if !with_group {
-            self.drop_step(Step::Start(key));
-        }
-    }
-
-    /// Drops the planned stop of an incarnation that has ended, in its turn or before: it is not meant for the next one.
-    fn stop_is_over(&mut self, key: ChildKey) {
-        self.drop_step(Step::Stop(key));
-    }
-
-    /// A step stands in the plan once. It is nearly always the front one: with 100,000 children a search would be felt.
-    fn drop_step(&mut self, step: Step) {
+    /// The front step has done what it waited for.
+    fn step_done(&mut self, step: Step) {
         if self.steps.front() == Some(&step) {
             self.steps.pop_front();
-        } else {
-            self.steps.retain(|other| *other != step);
         }
     }
 

@@ -29,13 +29,10 @@ async fn every_kind_of_bad_request_is_told_what_why_and_what_to_do() {
     let answer = send(address, raw(&stage, "/runtimes", "{\"id\": ")).await.unwrap();
     assert_eq!(answer.status(), 400);
 
-    let answer = stage
-        .node
-        .post("/runtimes", json!({"id": "x", "adapter": "process", "programm": "y"}))
-        .await
-        .unwrap();
+    let answer =
+        stage.node.post("/runtimes", json!({"id": "x", "adapter": "process", "command": "y"})).await.unwrap();
     assert_eq!(answer.status, 422);
-    assert!(answer.json()["detail"].as_str().unwrap().contains("programm"), "{answer:?}");
+    assert!(answer.json()["detail"].as_str().unwrap().contains("command"), "{answer:?}");
     assert!(answer.json()["help"].is_string());
 
     let answer = stage.node.post("/v1/chat/completions", chat("nobody", false)).await.unwrap();

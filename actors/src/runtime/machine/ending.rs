@@ -34,6 +34,24 @@ impl RuntimeMachine {
         }
     }
 
+    pub(super) fn found_no_room(
+        &mut self,
+        now: Moment,
+        diagnosis: Diagnosis,
+        actions: &mut Vec<RuntimeAction>,
+    ) {
+        match self.program {
+            Program::Launching => {
+                self.program = Program::None;
+                self.rest(now, actions);
+                self.diagnosis = Some(diagnosis);
+            }
+            // The launch was cancelled meanwhile: what is wanted now counts.
+            Program::Ending => self.ended(now, true, diagnosis, actions),
+            Program::None | Program::Running => {}
+        }
+    }
+
     pub(super) fn rest(&mut self, now: Moment, actions: &mut Vec<RuntimeAction>) {
         self.diagnosis = None;
         self.failing_since = None;

@@ -54,15 +54,22 @@ impl RuntimeMachine {
             hint: Some("see `arw runtime logs` for what it was doing".to_owned()),
             permanent: false,
         };
-        if failures >= self.rules.failures_to_restart && self.rules.is_managed {
+        let is_hopeless = failures >= self.rules.failures_to_restart;
+        if is_hopeless && self.rules.is_managed {
             self.after = After::Failure(diagnosis);
             // A stuck engine would not finish what is in flight.
             self.drain_deadline = now;
             self.enter(now, RuntimeState::Draining, actions);
             self.terminate(actions);
-        } else if failures >= self.rules.failures_to_degrade && self.state == RuntimeState::Ready {
+            return;
+        }
+        if failures >= self.rules.failures_to_degrade && self.state == RuntimeState::Ready {
             self.diagnosis = Some(diagnosis);
             self.enter(now, RuntimeState::Degraded, actions);
+        }
+        if is_hopeless && self.state == RuntimeState::Degraded {
+            // We cannot restart it, and nobody knows when it is back.
+            actions.push(RuntimeAction::RefuseWaiting);
         }
     }
 

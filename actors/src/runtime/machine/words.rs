@@ -101,7 +101,7 @@ pub enum RuntimeEvent {
     Progressed { attempt: u64, counter: u64 },
     /// Requests that hold a lease now.
     InFlight(u32),
-    /// The time of [`RuntimeMachine::next_deadline`] has come.
+    /// The time of [`RuntimeMachine::next_deadline`](super::RuntimeMachine::next_deadline) has come.
     TimerFired,
 }
 

@@ -51,12 +51,8 @@ impl SupervisorMachine {
             return;
         }
         // A plan that is under way is widened: half of it would start before the other half has ended.
-        let returning = self.children.iter().filter(|(_, child)| child.with_group).map(|(key, _)| *key);
-        let stopping = self.steps.iter().filter_map(|step| match step {
-            Step::Stop(key) => Some(*key),
-            Step::Start(_) | Step::Wait(_) => None,
-        });
-        let planned = returning.chain(stopping).min();
+        let is_planned = |child: &Child| child.with_group || child.stop_planned;
+        let planned = self.children.iter().find(|(_, child)| is_planned(child)).map(|(key, _)| *key);
         let from = match self.rules.strategy {
             Strategy::OneForAll => ChildKey(0),
             Strategy::RestForOne | Strategy::OneForOne => planned.map_or(key, |planned| planned.min(key)),
@@ -83,6 +79,7 @@ impl SupervisorMachine {
                 || child.with_group
                 || (runs && !child.halt)
                 || matches!(child.state, ChildState::Backoff(_) | ChildState::Idle);
+            child.stop_planned = runs;
             if runs {
                 self.steps.push_back(Step::Stop(other));
             }

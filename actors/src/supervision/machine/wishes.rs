@@ -36,11 +36,9 @@ impl SupervisorMachine {
 
     /// A child that is wanted again returns with its group, if its group's plan waits for its end.
     pub(super) fn join_group(&mut self, key: ChildKey) {
-        if !self.steps.contains(&Step::Stop(key)) {
-            return;
-        }
-        if let Some(child) = self.children.get_mut(&key) {
-            child.with_group = true;
+        match self.children.get_mut(&key) {
+            Some(child) if child.stop_planned => child.with_group = true,
+            Some(_) | None => return,
         }
         let later = self.steps.iter().position(|step| matches!(step, Step::Start(other) if *other > key));
         self.steps.insert(later.unwrap_or(self.steps.len()), Step::Start(key));

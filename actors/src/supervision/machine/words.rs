@@ -125,7 +125,7 @@ pub enum SupervisorEvent {
     StartFailed(ChildKey, Arc<str>),
     /// An incarnation has fully ended.
     Ended(ChildKey, ExitReason),
-    /// The time of [`SupervisorMachine::next_deadline`] has come.
+    /// The time of [`SupervisorMachine::next_deadline`](super::SupervisorMachine::next_deadline) has come.
     TimerFired,
     /// Start this child (again), whatever its state.
     StartWanted(ChildKey),
