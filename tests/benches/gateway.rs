@@ -51,10 +51,11 @@ const ROUNDS: usize = 5;
 
 fn main() {
     let mut options = Options::of_process(ROUNDS);
-    if let Some(role) = options.rest.first() {
+    if let [role, argument] = options.rest.as_slice() {
         // A peer is a process of its own, so that its CPU time and memory are its own.
-        return peers::serve(role);
+        return peers::serve(role, argument);
     }
+    options.refuse_rest();
     // Client, node and engine are three processes: pinned to one core they would measure each other.
     options.pin = false;
     let program = arw(FAKE);

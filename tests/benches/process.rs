@@ -36,6 +36,7 @@ const DEATHS: usize = 60;
 
 fn main() {
     let options = Options::of_process(ROUNDS);
+    options.refuse_rest();
     let pinned = if options.pin { machine::pin(options.core) } else { None };
     let mut figures = Figures::default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -66,11 +66,10 @@ fn free_port() -> u16 {
 
 /// `--raw-answers FILE`: answers every request with this file. `--raw-events COUNT`: writes an event of 250 bytes to all of its
 /// clients ten times a second, once there are that many.
-pub(crate) fn serve(role: &str) {
-    let argument = std::env::args().next_back().unwrap();
+pub(crate) fn serve(role: &str, argument: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     match role {
-        "--raw-answers" => runtime.block_on(raw_answers(std::fs::read(&argument).unwrap())),
+        "--raw-answers" => runtime.block_on(raw_answers(std::fs::read(argument).unwrap())),
         "--raw-events" => runtime.block_on(raw_events(argument.parse().unwrap())),
         _ => {
             crate::progress(&format!("error: unknown argument `{role}`; --help lists the known ones"));
