@@ -58,9 +58,9 @@ tidy:
 doc *args:
     RUSTDOCFLAGS="${RUSTDOCFLAGS:-} -D warnings" cargo doc --workspace --no-deps "$@"
 
-# Runs the benchmarks, peers included
+# Runs the benchmarks, peers included; with NAMES only those: `./dev bench mailbox`, `./dev bench gateway --rounds 9`, `./dev bench mailbox --help`
 bench *args:
-    @{{ with }} engine model erlang -- cargo bench --workspace "$@"
+    @{{ with }} erlang -- configs/dev/bench.sh "$@"
 
 # Prints the Python and the script that run the engine
 engine:

@@ -68,6 +68,7 @@ fn main() {
         // A process of its own for each contender: allocators keep what an earlier one has freed.
         memory_of(name, count.parse().unwrap());
     }
+    options.refuse_rest();
     let pinned = if options.pin { machine::pin(options.core) } else { None };
     // A restart takes ten times as long with a backtrace; ractor gets the same.
     arw_actors::supervision::install_panic_hook();

@@ -3,7 +3,6 @@
 //! Owns pinning, memory of this process and of others, and a description for the report.
 
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -56,20 +55,17 @@ fn field(path: &str, name: &str) -> Option<u64> {
 
 /// What the report says about the machine.
 pub(crate) fn describe(pinned: Option<usize>) -> Value {
-    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cpu = processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     json!({
         "cpu": cpu.map_or("unknown", |(_, name)| name),
-        "cores": std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        // What this process may use is less once it is pinned.
+        "cores": processors.lines().filter(|line| line.starts_with("processor")).count(),
         "kernel": fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim(),
         "memory_bytes": field("/proc/meminfo", "MemTotal:").map(|kilobytes| kilobytes * 1024),
         "load_average_1min_at_end": load.split(' ').next().and_then(|text| text.parse::<f64>().ok()),
-        "virtual_machine": Path::new("/sys/hypervisor").exists() || has_hypervisor_flag(),
+        "virtual_machine": processors.contains(" hypervisor"),
         "pinned_to_core": pinned,
     })
-}
-
-fn has_hypervisor_flag() -> bool {
-    fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains(" hypervisor"))
 }

@@ -44,6 +44,14 @@ impl Options {
         }
     }
 
+    /// Ends the process when something was said that this benchmark does not know.
+    pub(crate) fn refuse_rest(&self) {
+        if let Some(unknown) = self.rest.first() {
+            super::progress(&format!("error: unknown argument `{unknown}`\n\n{HELP}"));
+            std::process::exit(2)
+        }
+    }
+
     fn parse(args: impl Iterator<Item = String>, rounds: usize) -> Result<Option<Self>, String> {
         let mut options = Self {
             json: None,

@@ -11,7 +11,6 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -78,7 +77,8 @@ impl<A: Actor> ractor::Actor for Resident<A> {
         (): (),
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let reason = state.run().await;
+        // On the heap once per incarnation: ractor keeps room for this future several times over, in every actor.
+        let reason = Box::pin(state.run()).await;
         if !reason.is_abnormal() {
             state.actor.stopping(&mut state.context).await;
         }
@@ -167,7 +167,17 @@ async fn handle_all<A: Actor>(
             continue;
         }
         core.record.begins(envelope.message.kind(), batch.batch.len() + 1);
-        noting_waits(actor.handle(envelope.message, context), &core.record).await?;
+        {
+            // Pinned here and not in an async function of its own, which would keep room for it twice.
+            let mut handler = std::pin::pin!(actor.handle(envelope.message, context));
+            let mut waits = false;
+            std::future::poll_fn(|cx| {
+                let polled = handler.as_mut().poll(cx);
+                note_wait(polled.is_pending(), &mut waits, &core.record);
+                polled
+            })
+            .await?;
+        }
         core.record.handled_one();
         if context.wants_stop() || core.control() != Control::Run {
             break;
@@ -191,23 +201,15 @@ impl<M: Message> Drop for PutBack<'_, M> {
 }
 
 /// Notes when a handler begins to wait, so that the tree can show for how long. A handler that never waits costs no clock read.
-async fn noting_waits<F: Future>(handler: F, record: &Record) -> F::Output {
-    let mut handler = std::pin::pin!(handler);
-    let mut waits = false;
-    let output = std::future::poll_fn(|cx| match handler.as_mut().poll(cx) {
-        Poll::Ready(output) => Poll::Ready(output),
-        Poll::Pending => {
-            if !std::mem::replace(&mut waits, true) {
-                record.wait_begins();
-            }
-            Poll::Pending
+#[inline]
+fn note_wait(is_pending: bool, waits: &mut bool, record: &Record) {
+    if is_pending {
+        if !std::mem::replace(waits, true) {
+            record.wait_begins();
         }
-    })
-    .await;
-    if waits {
+    } else if *waits {
         record.wait_ended();
     }
-    output
 }
 
 /// How many messages a batch may take, from a time budget and the sampled cost of a message.

@@ -129,7 +129,12 @@ impl ViewsActor {
             View::Runtimes => watch_changes(context, sources.runtimes.changes(), view),
             View::Models => watch_changes(context, sources.models.changes(), view),
             View::Actors => watch_changes(context, sources.system.tree().changes(), view),
-            View::Node => watch_changes(context, sources.status.clone(), view),
+            View::Node => {
+                let mut status = sources.status.clone();
+                // A clone has seen what its origin has seen, and that one never looks: without this each watch ends at once.
+                status.mark_unchanged();
+                watch_changes(context, status, view);
+            }
         }
     }
 }

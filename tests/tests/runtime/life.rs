@@ -180,3 +180,23 @@ async fn a_missing_program_is_refused_and_a_vanished_one_fails_for_good() {
     assert_eq!(stage.row("one").state, RuntimeState::Failed);
     stage.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_at_rest_does_nothing() {
+    let stage = Stage::new().await;
+    stage.running.serves_at("http://127.0.0.1:1".to_owned());
+    stage.add("one", &[], json!({"auto_start": true})).await;
+    stage.reach("one", RuntimeState::Ready).await;
+    let handled = || -> Vec<(String, u64)> {
+        let records = stage.running.node.system.tree().records();
+        records.iter().map(|record| (record.path().to_string(), record.handled())).collect()
+    };
+    let before = handled();
+    // A few looks at the clock in this time are due; an actor that wakes itself handles thousands of messages.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    for ((path, before), (same, after)) in before.iter().zip(&handled()) {
+        assert_eq!(path, same);
+        assert!(after - before < 50, "{path} handled {} messages while nothing happened", after - before);
+    }
+    stage.end().await;
+}

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Every benchmark, or those that the first arguments name: `bench.sh mailbox process --rounds 9`. Other arguments go to each of them
+# (`--help` lists them). The figures also go into target/bench/NAME.json. Called by `just bench` with the parts of provide.sh at hand.
+set -euo pipefail
+
+# Where each lies, in the order of a full run. They run one after the other: two at once would measure each other.
+declare -A package=([mailbox]=arw-actors [process]=arw-tests [gateway]=arw-tests)
+names=()
+while [ $# -gt 0 ] && [ -n "${package[$1]:-}" ]; do
+    names+=("$1")
+    shift
+done
+if [ ${#names[@]} -eq 0 ]; then
+    if [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; then
+        printf 'dev: no benchmark is called %s; there are: mailbox process gateway\n' "$1" >&2
+        exit 2
+    fi
+    names=(mailbox process gateway)
+fi
+
+target=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+mkdir -p "$target/bench"
+for name in "${names[@]}"; do
+    # The gateway's benchmark starts `arw` and the fake engine, which lie beside it.
+    [ "$name" != gateway ] || cargo build --release -p arw-cli
+    cargo bench -p "${package[$name]}" --bench "$name" -- --json "$target/bench/$name.json" "$@"
+done
