@@ -7,6 +7,7 @@ pub mod moment;
 
 pub mod clock;
 pub mod config;
+pub mod files;
 
 pub mod mailbox;
 pub mod supervision;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use arw_actors::clock::Clock;
 use arw_actors::config::NodeConfig;
+use arw_actors::files;
 use arw_actors::hardware::{HardwareSources, probe};
 use arw_actors::runtime::launch::{KeeperProgram, OsLauncher, OsLauncherOptions};
 use arw_actors::supervision::install_panic_hook;
@@ -134,9 +135,7 @@ impl NodeFile {
     fn write(state_dir: &Path, http: &str, clock: Clock) -> Result<Self, ServeError> {
         let path = state_dir.join("node.json");
         let contents = json!({"pid": std::process::id(), "http": http, "started_at": clock.wall()});
-        let new = path.with_extension("json.new");
-        fs::write(&new, contents.to_string())
-            .and_then(|()| fs::rename(&new, &path))
+        files::replace(&path, contents.to_string().as_bytes())
             .map_err(|source| ServeError::NodeFile { path: path.clone(), source })?;
         Ok(Self { path })
     }

@@ -65,6 +65,14 @@ pub(super) fn read(sources: &HardwareSources, cgroup: &Cgroup, notes: &mut Vec<S
     memory
 }
 
+/// Memory that this process holds, in bytes; `None` where the system does not tell.
+#[must_use]
+pub fn own_resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok().map(|kibibytes| kibibytes * 1024)
+}
+
 /// Lines are `Name:   123 kB`.
 fn parse(meminfo: &str, notes: &mut Vec<String>) -> Memory {
     let bytes = |name: &str| {

@@ -18,7 +18,7 @@ use serde::Serialize;
 
 pub use cpu::{Cpu, cpu_missing};
 pub use gpu::{Gpu, GpuBackend};
-pub use memory::Memory;
+pub use memory::{Memory, own_resident_bytes};
 
 use nvml::NvmlSession;
 

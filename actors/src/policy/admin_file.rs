@@ -3,13 +3,14 @@
 //! Owns `admin.token`: made when missing, replaced when no longer accepted, refused when others can read it.
 //! Refuses to know who reads it.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::scope::Scope;
 use super::token::{CreateError, RevokeError};
 use super::tokens::Tokens;
+use crate::files;
 use crate::moment::WallTime;
 
 /// The name of the token in the file. People cannot give it to theirs, so it may be replaced without asking.
@@ -147,33 +148,7 @@ fn check_private(_path: &Path, _about: &std::fs::Metadata) -> Result<(), AdminFi
     Ok(())
 }
 
-/// Writes beside the file and renames, so that a reader finds the old token or the new one, never half of it.
 fn write(path: &Path, text: &str) -> Result<(), AdminFileError> {
     let failed = |problem| AdminFileError::Io { action: "write", path: path.to_owned(), problem };
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let beside = PathBuf::from(name);
-    // Left by a node that was killed in between; `create_new` below refuses anything that is put there meanwhile.
-    if let Err(problem) = std::fs::remove_file(&beside)
-        && problem.kind() != io::ErrorKind::NotFound
-    {
-        return Err(failed(problem));
-    }
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600);
-    }
-    let mut file = options.open(&beside).map_err(failed)?;
-    file.write_all(format!("{text}\n").as_bytes()).map_err(failed)?;
-    file.sync_all().map_err(failed)?;
-    drop(file);
-    std::fs::rename(&beside, path).map_err(failed)?;
-    #[cfg(unix)]
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
-    }
-    Ok(())
+    files::replace(path, format!("{text}\n").as_bytes()).map_err(failed)
 }

@@ -3,11 +3,12 @@
 //! Owns `identity.json`. The id is random until nodes have keys; the incarnation counts starts, so that versions and events of one start are
 //! never taken for those of another.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use crate::files;
 
 /// The identity for this start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,14 +54,8 @@ impl Identity {
             Err(error) => return Err(io(error)),
         };
         identity.incarnation += 1;
-        let write = || {
-            let new = path.with_extension("json.new");
-            let mut file = File::create(&new)?;
-            file.write_all(&serde_json::to_vec(&identity)?)?;
-            file.sync_all()?;
-            fs::rename(&new, &path)
-        };
-        write().map_err(io)?;
+        let text = serde_json::to_vec(&identity).map_err(|error| io(error.into()))?;
+        files::replace(&path, &text).map_err(io)?;
         Ok(identity)
     }
 }

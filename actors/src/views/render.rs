@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::Sources;
 use crate::clock::Clock;
+use crate::hardware::own_resident_bytes;
 use crate::model::ModelRecord;
 use crate::moment::Moment;
 use crate::node::NodeStatus;
@@ -43,7 +44,7 @@ pub(super) fn node(sources: &Sources) -> Map<String, Value> {
                 "lost": journal.lost,
             },
             "hardware": hardware,
-            "memory": { "node_rss_bytes": resident_bytes() },
+            "memory": { "node_rss_bytes": own_resident_bytes() },
             "counts": {
                 "actors": sources.system.tree().len(),
                 "runtimes": sources.runtimes.rows().len(),
@@ -133,13 +134,3 @@ fn fields(root: &str, content: Value) -> Map<String, Value> {
 fn millis(span: std::time::Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
-
-/// Memory of this process, in bytes; `None` where it cannot be read.
-fn resident_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    Some(pages * PAGE_BYTES)
-}
-
-/// Linux on x86-64 and on most arm64 machines.
-const PAGE_BYTES: u64 = 4096;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arw_actors::hardware::own_resident_bytes;
 use arw_actors::node::{Node, NodeStatus};
 use arw_actors::runtime::machine::RuntimeState;
 use arw_actors::runtime::row::RuntimeRow;
@@ -82,7 +83,7 @@ impl NodeCollector {
             [NodeStatus::Starting, NodeStatus::Ready, NodeStatus::Degraded(Vec::new()), NodeStatus::Stopping];
         let states = all.map(|other| ([("status", other.word())], u64::from(other.word() == status)));
         out.gauges("arw_node_status", "1 for the status that the node has", states)?;
-        if let Some(bytes) = resident_bytes() {
+        if let Some(bytes) = own_resident_bytes() {
             out.gauges(
                 "arw_process_resident_memory_bytes",
                 "Memory of the node's own process",
@@ -238,18 +239,6 @@ fn state_word(state: ActorState) -> &'static str {
         ActorState::Quarantined => "quarantined",
         ActorState::Failed => "failed",
     }
-}
-
-#[cfg(target_os = "linux")]
-fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.split_whitespace().next()?.parse::<u64>().ok().map(|kibibytes| kibibytes * 1024)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn resident_bytes() -> Option<u64> {
-    None
 }
 
 /// Writes families of constants; a family without series is left out.

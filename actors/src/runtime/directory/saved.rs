@@ -2,12 +2,13 @@
 //!
 //! Owns `runtimes.json`: read at the start, replaced as a whole at each change, so that a crash leaves the old or the new list.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::files;
 use crate::runtime::spec::RuntimeSpec;
 
 /// The file.
@@ -67,16 +68,8 @@ impl SavedRuntimes {
     /// Replaces what was saved.
     pub(crate) fn write(&self, runtimes: Vec<RuntimeSpec>) -> Result<(), SavedError> {
         let contents = Contents { schema: SCHEMA, runtimes };
-        let replace = || {
-            let text = serde_json::to_vec_pretty(&contents)?;
-            let new = self.path.with_extension("json.new");
-            let mut file = File::create(&new)?;
-            file.write_all(&text)?;
-            file.sync_all()?;
-            fs::rename(&new, &self.path)?;
-            self.path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
-        };
-        replace().map_err(|source| self.io("write", source))
+        let text = serde_json::to_vec_pretty(&contents).map_err(|error| self.io("write", error.into()))?;
+        files::replace(&self.path, &text).map_err(|source| self.io("write", source))
     }
 
     fn io(&self, action: &'static str, source: io::Error) -> SavedError {

@@ -289,12 +289,12 @@ mod tests {
 
     #[test]
     fn a_virtual_environment_brings_itself_and_its_interpreter() {
-        let venv = Venv { folder: "/home/u/v".into(), home: Some("/root/.pyenv/versions/3.11.7/bin".into()) };
+        let venv = Venv { folder: "/home/u/v".into(), home: Some("/home/u/.pyenv/versions/3.11/bin".into()) };
         let link = Hop { path: "/home/u/v/bin/python".into(), is_final: false, venv: Some(venv) };
-        let hops = vec![link, program("/root/.pyenv/versions/3.11.7/bin/python3.11")];
+        let hops = vec![link, program("/home/u/.pyenv/versions/3.11/bin/python3.11")];
         assert_eq!(
             added(&Facts { hops, ..facts() }),
-            ["ReadExecute /home/u/v", "ReadExecute /root/.pyenv/versions/3.11.7"]
+            ["ReadExecute /home/u/v", "ReadExecute /home/u/.pyenv/versions/3.11"]
         );
     }
 
