@@ -101,7 +101,7 @@ async fn logs_are_pages_and_streams() {
     for (query, kept) in queries.into_iter().zip([2, 2, 0]) {
         let newest = log.newest();
         let path = format!("/runtimes/r1/logs/stream{}", query(newest));
-        let response = node.router().oneshot(get(&path).body(Body::empty()).unwrap()).await.unwrap();
+        let response = node.service().oneshot(get(&path).body(Body::empty()).unwrap()).await.unwrap();
         let mut events = Events::new(response.into_body());
         log.marker("live");
         for number in newest - kept + 1..=newest + 1 {
@@ -120,7 +120,7 @@ async fn lines_that_are_gone_are_told() {
         log.marker("x");
     }
     let request = get("/runtimes/r1/logs/stream").header("last-event-id", "10").body(Body::empty()).unwrap();
-    let mut events = Events::new(node.router().oneshot(request).await.unwrap().into_body());
+    let mut events = Events::new(node.service().oneshot(request).await.unwrap().into_body());
     let gap = events.next().await.unwrap();
     assert_eq!((gap.name.as_str(), gap.json()), ("gap", json!({"dropped": 90})));
     assert_eq!(events.next().await.unwrap().id, "101");
