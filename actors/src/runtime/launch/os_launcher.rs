@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use super::attendant::{Attendant, Shared, no_thread};
 use super::engine::{KillOnDrop, Orders, OsEngine};
+use super::keepers::Keepers;
 use super::libraries::LibraryFolders;
 use super::prepare::{Surroundings, short_tag, socket_bases, unexpected};
 use super::procfs::Procfs;
@@ -83,10 +84,11 @@ impl OsLauncher {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&options.state_dir)?;
         let state_dir = options.state_dir.canonicalize()?;
         let state_id = state_id(&state_dir)?;
+        let keepers = Keepers::new(options.keeper, state_id.clone());
         let around = Surroundings { state_dir, state_id, libraries: LibraryFolders::default() };
         let shared = Shared {
             around,
-            keeper: options.keeper,
+            keepers,
             cpu_flags: options.cpu_flags,
             procfs: Procfs::default(),
             without_namespace: AtomicBool::new(!options.pid_namespace),
