@@ -267,7 +267,8 @@ impl Actor for FixedDirectory {
                 fixed.remove(id.as_str()).await;
                 reply.send(Ok::<(), ControlError>(()));
             }
-            DirectoryMessage::MakeRoom(..)
+            DirectoryMessage::ProgramSought(..)
+            | DirectoryMessage::MakeRoom(..)
             | DirectoryMessage::Boot
             | DirectoryMessage::LookForRoom
             | DirectoryMessage::RuntimeDown(..) => {}

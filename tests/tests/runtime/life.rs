@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use arw_actors::runtime::directory::AddRuntimeError;
+use arw_actors::runtime::launcher::Cause;
 use arw_actors::runtime::lease::{AcquireError, Usage};
 use arw_actors::runtime::machine::RuntimeState;
+use arw_actors::runtime::spec::RuntimeSpec;
 use serde_json::{Value, json};
 
 use crate::kit::{Stage, kill};
@@ -166,18 +169,59 @@ async fn an_idle_runtime_is_unloaded_and_the_next_request_loads_it_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_program_is_refused_and_a_vanished_one_fails_for_good() {
+async fn a_program_that_cannot_be_started_is_not_added() {
     let stage = Stage::new().await;
-    let spec = json!({"id": "x", "adapter": "process", "program": "/nowhere/engine"});
-    let error = stage.running.node.runtimes.add(serde_json::from_value(spec).unwrap()).await.unwrap_err();
-    assert!(error.to_string().contains("/nowhere/engine"), "{error}");
+    let folder = stage.folder.path();
+    let plain = folder.join("plain");
+    std::fs::copy(crate::kit::FAKE, &plain).unwrap();
+    std::fs::set_permissions(&plain, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let text = folder.join("text");
+    std::fs::write(&text, "words").unwrap();
+    std::fs::set_permissions(&text, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    for (program, cause, hint) in [
+        (folder.join("nowhere"), Cause::ProgramMissing, "check the path"),
+        ("no-such-program-anywhere".into(), Cause::ProgramMissing, "full path"),
+        (folder.to_owned(), Cause::ProgramNotExecutable, "inside it"),
+        (plain, Cause::ProgramNotExecutable, "chmod +x"),
+        (text, Cause::ProgramNotExecutable, "interpreter"),
+    ] {
+        let spec: RuntimeSpec =
+            serde_json::from_value(json!({"id": "x", "adapter": "process", "program": program})).unwrap();
+        let error = stage.running.node.runtimes.add(spec).await.unwrap_err();
+        let AddRuntimeError::NoProgram(told) = &error else { panic!("{error}") };
+        assert_eq!((told.cause, error.to_string()), (cause, told.detail.clone()), "{program:?}");
+        assert!(told.hint.as_ref().unwrap().contains(hint), "{told:?}");
+        assert!(stage.running.node.runtimes.row("x").is_err());
+    }
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_is_looked_for_in_the_path_that_its_runtime_gives_it() {
+    let stage = Stage::new().await;
+    std::fs::copy(crate::kit::FAKE, stage.folder.path().join("engine")).unwrap();
+    let more = json!({"program": "engine", "env": {"PATH": stage.folder.path()}, "auto_start": true});
+    stage.add("one", &[], more).await;
+    stage.reach("one", RuntimeState::Ready).await;
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_vanished_fails_for_good() {
+    let stage = Stage::new().await;
     let copy = stage.folder.path().join("engine");
     std::fs::copy(crate::kit::FAKE, &copy).unwrap();
     stage.add("one", &[], json!({"program": copy})).await;
     std::fs::remove_file(&copy).unwrap();
     let refused = stage.acquire("one").await.unwrap_err().to_string();
     assert!(refused.contains("failed"), "{refused}");
-    assert_eq!(stage.row("one").state, RuntimeState::Failed);
+    let row = stage.row("one");
+    assert_eq!(row.state, RuntimeState::Failed);
+    // In the words in which it would be refused now.
+    let spec = json!({"id": "two", "adapter": "process", "program": copy});
+    let error = stage.running.node.runtimes.add(serde_json::from_value(spec).unwrap()).await.unwrap_err();
+    let AddRuntimeError::NoProgram(told) = error else { panic!("{error}") };
+    assert_eq!((row.reason, row.hint), (Some(told.detail), told.hint));
     stage.end().await;
 }
 
