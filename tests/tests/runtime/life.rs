@@ -49,12 +49,50 @@ async fn an_engine_killed_by_someone_else_comes_back_and_everything_tells_why() 
     assert!(exited[0]["detail"].as_str().unwrap().contains("SIGKILL"), "{}", exited[0]);
     let recovered = stage.events("runtime_recovered").await;
     assert_eq!(recovered.len(), 1);
-    let actors: Value =
-        serde_json::from_slice(&stage.running.node.state("actors").unwrap().current().body).unwrap();
-    let engine = &actors["root"]["children"][0]["children"][0]["children"][0];
+    let engine = engine(&stage, "one");
     assert_eq!(engine["path"], "node/runtimes/one/engine");
+    assert_eq!(row.last_exit.unwrap().reason, "process_signal", "it is shown while the next one serves");
     assert_eq!(engine["last_exit"]["reason"], "process_signal");
     assert_eq!(engine["restarts"]["used"], 1);
+    stage.end().await;
+}
+
+/// The engine's row in the tree.
+fn engine(stage: &Stage, id: &str) -> Value {
+    let actors: Value =
+        serde_json::from_slice(&stage.running.node.state("actors").unwrap().current().body).unwrap();
+    let children = |row: &Value| row["children"].as_array().unwrap().clone();
+    let runtimes = children(&children(&actors["root"])[0]);
+    let runtime = runtimes.iter().find(|row| row["path"] == format!("node/runtimes/{id}")).unwrap();
+    children(runtime)[0].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tree_the_journal_and_the_row_say_in_one_word_how_an_engine_ended() {
+    let stage = Stage::new().await;
+    let once = json!({"auto_start": true, "restart": {"max": 0, "window_s": 60}});
+    stage.add("signal", &["--crash-at-start", "--signal", "11"], once.clone()).await;
+    stage.add("code", &["--crash-at-start", "--exit-code", "3"], once).await;
+    let copy = stage.folder.path().join("engine");
+    std::fs::copy(crate::kit::FAKE, &copy).unwrap();
+    stage.add("nothing", &[], json!({"program": copy})).await;
+    std::fs::remove_file(&copy).unwrap();
+    stage.running.node.runtimes.start("nothing").await.unwrap();
+    for (id, state, word) in [
+        ("signal", RuntimeState::Quarantined, "process_signal"),
+        ("code", RuntimeState::Quarantined, "process_exit"),
+        ("nothing", RuntimeState::Failed, "start_failed"),
+    ] {
+        let row = stage.reach(id, state).await;
+        let shown = row.last_exit.expect(id);
+        assert_eq!(shown.reason, word, "{id}");
+        let path = format!("node/runtimes/{id}/engine");
+        let told = stage.events("actor_restarted").await;
+        let told: Vec<_> = told.iter().filter(|event| event["path"] == path).collect();
+        assert!(!told.is_empty() && told.iter().all(|event| event["reason"] == word), "{id}: {told:?}");
+        let in_tree = engine(&stage, id)["last_exit"].clone();
+        assert_eq!((&in_tree["reason"], &in_tree["detail"]), (&json!(word), &json!(shown.detail)), "{id}");
+    }
     stage.end().await;
 }
 

@@ -7,7 +7,7 @@ use crate::clock::Clock;
 use crate::mailbox::Context;
 use crate::moment::{Moment, WallTime};
 use crate::runtime::actor::launching::context_length;
-use crate::runtime::launcher::{Endpoint, ExitStatus};
+use crate::runtime::launcher::Endpoint;
 use crate::runtime::machine::{Health, RuntimeState};
 use crate::runtime::row::{
     BudgetRow, HealthRow, LastExitRow, MemoryRow, ProbeRow, QueueRow, RuntimeRow, StartupRow,
@@ -83,13 +83,9 @@ impl RuntimeActor {
             auto_start: self.spec.auto_start,
             health: health_row(self.machine.health(), clock),
             restart_budget: budget_row(self.machine.budget(), clock),
-            last_exit: self.last_exit.as_ref().map(|exit| LastExitRow {
-                reason: match exit.status {
-                    ExitStatus::Code(_) => "process_exit",
-                    ExitStatus::Signal(_) => "process_signal",
-                    ExitStatus::KeeperLost => "crash",
-                },
-                detail: exit.diagnosis.detail.clone(),
+            last_exit: self.engine_row.last_exit().map(|exit| LastExitRow {
+                reason: exit.reason.word(),
+                detail: exit.reason.to_string(),
                 at: exit.at,
             }),
             queue: QueueRow { waiting: self.waiting.len(), max: self.args.queue_max },
