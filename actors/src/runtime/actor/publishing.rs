@@ -12,6 +12,7 @@ use crate::runtime::machine::{Health, RuntimeState};
 use crate::runtime::row::{
     BudgetRow, HealthRow, LastExitRow, MemoryRow, ProbeRow, QueueRow, RuntimeRow, StartupRow,
 };
+use crate::runtime::spec::IdleAfter;
 use crate::supervision::RestartBudget;
 use crate::tree::ActorState;
 
@@ -81,6 +82,7 @@ impl RuntimeActor {
             since: wall_of(clock, since),
             retry_at: self.machine.retries_at().map(|at| wall_of(clock, at)),
             auto_start: self.spec.auto_start,
+            idle_after_s: IdleAfter::from_span(self.args.rules.idle_after),
             health: health_row(self.machine.health(), clock),
             restart_budget: budget_row(self.machine.budget(), clock),
             last_exit: self.engine_row.last_exit().map(|exit| LastExitRow {

@@ -402,7 +402,7 @@ fn rules_for(spec: &RuntimeSpec, settings: &RuntimeSettings, models: &ModelLibra
         has_work: spec.has_work_probe(model.as_ref()),
         start_timeout: settings.start_timeout,
         stop_grace: settings.stop_grace,
-        idle_after: spec.idle_after().or(settings.idle_after),
+        idle_after: spec.idle_after(settings.idle_after),
         limits,
         backoff: crate::supervision::Backoff {
             second: settings.backoff.initial,
