@@ -18,7 +18,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use self::launching::LaunchOutcome;
 use self::tending::Tended;
@@ -303,6 +303,9 @@ impl RuntimeActor {
             }
             RuntimeAction::Probe { attempt, kind } => self.probe(context, attempt, kind),
             RuntimeAction::Changed { from, to } => self.changed(from, to),
+            RuntimeAction::Stuck { diagnosis } => {
+                error!(runtime = %self.spec.id, reason = diagnosis.detail, "a runtime's program does not end");
+            }
             RuntimeAction::Failed { diagnosis } => self.failed(context, &diagnosis),
             RuntimeAction::Quarantined { until, diagnosis } => {
                 let usage = self.machine.budget().usage(context.now());

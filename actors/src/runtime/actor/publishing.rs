@@ -66,7 +66,7 @@ impl RuntimeActor {
             model: self.spec.model.clone(),
             profile: self.spec.profile.clone(),
             state,
-            severity: state.severity(),
+            severity: self.machine.severity(),
             reason: diagnosis.map(|diagnosis| diagnosis.detail.clone()),
             hint: diagnosis.and_then(|diagnosis| diagnosis.hint.clone()),
             pid: engine.and_then(|engine| engine.pid),
