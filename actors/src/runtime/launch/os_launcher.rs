@@ -2,7 +2,7 @@
 //!
 //! Owns what launches share. Refuses to know which runtimes exist.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
@@ -21,6 +21,7 @@ use super::keepers::Keepers;
 use super::libraries::LibraryFolders;
 use super::prepare::{Surroundings, short_tag, socket_bases, unexpected};
 use super::procfs::Procfs;
+use super::program::Search;
 use super::{scratch, sweep};
 use crate::clock::Clock;
 use crate::runtime::launcher::{Engine, LaunchError, LaunchSpec, Launcher, SweepReport};
@@ -122,6 +123,23 @@ impl Launcher for OsLauncher {
             let running =
                 started.await.map_err(|_| unexpected("the launch failed", "its attendant is gone"))??;
             Ok(Box::new(OsEngine { running, orders, procfs }) as Box<dyn Engine>)
+        }
+        .boxed()
+    }
+
+    fn find_program(
+        &self,
+        program: &Path,
+        env: &BTreeMap<String, String>,
+    ) -> BoxFuture<'static, Result<PathBuf, LaunchError>> {
+        let (program, env) = (program.to_owned(), env.clone());
+        // Files may lie on a disk or a network that takes its time.
+        let found = tokio::task::spawn_blocking(move || Search::new(&env).resolve(&program));
+        async move {
+            let found = found
+                .await
+                .map_err(|error| unexpected("looking for the program failed", &error.to_string()))?;
+            found.map(|program| program.path)
         }
         .boxed()
     }
