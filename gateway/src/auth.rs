@@ -2,12 +2,17 @@
 //!
 //! Owns the decision on `Authorization` for each route's [`Access`]. Refuses to know how tokens are kept (`policy/` in the kernel does).
 
+use std::convert::Infallible;
+use std::task::{Context, Poll};
+
 use arw_actors::policy::{Granted, Refusal, Scope};
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
+use futures_util::TryFutureExt;
+use futures_util::future::BoxFuture;
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
+use tower::{Layer, Service};
 
 use crate::front::RoutePath;
 use crate::problem::{Kind, Problem};
@@ -22,7 +27,7 @@ pub(crate) enum Access {
     Needs(Scope),
 }
 
-/// What stands before one route.
+/// What stands before one route: a layer, so that no route can be without it.
 #[derive(Clone, Debug)]
 pub(crate) struct Guard {
     pub(crate) gate: Gate,
@@ -30,21 +35,52 @@ pub(crate) struct Guard {
     pub(crate) path: &'static str,
 }
 
-/// Lets a request through, or answers for the route.
-pub(crate) async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
-    let Guard { gate, access, path } = guard;
-    let verdict = decide(
-        access,
-        gate.settings.require_token_for_reads,
-        request.headers().get(AUTHORIZATION),
-        |token| gate.node.tokens.verify(token, gate.wall()),
-    );
-    let mut response = match verdict {
-        Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
-    };
-    response.extensions_mut().insert(RoutePath(path));
-    response
+impl<S> Layer<S> for Guard {
+    type Service = Guarded<S>;
+
+    fn layer(&self, route: S) -> Guarded<S> {
+        Guarded { guard: self.clone(), route }
+    }
+}
+
+/// A route behind its guard. Written out, because a `from_fn` would copy the route for each request.
+#[derive(Clone, Debug)]
+pub(crate) struct Guarded<S> {
+    guard: Guard,
+    route: S,
+}
+
+impl<S> Service<Request> for Guarded<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send + 'static>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.route.poll_ready(cx)
+    }
+
+    /// Lets a request through, or answers for the route.
+    fn call(&mut self, request: Request) -> Self::Future {
+        let Guard { gate, access, path } = &self.guard;
+        let verdict = decide(
+            *access,
+            gate.settings.require_token_for_reads,
+            request.headers().get(AUTHORIZATION),
+            |token| gate.node.tokens.verify(token, gate.wall()),
+        );
+        let path = *path;
+        let named = move |mut response: Response| {
+            response.extensions_mut().insert(RoutePath(path));
+            response
+        };
+        match verdict {
+            Ok(()) => Box::pin(self.route.call(request).map_ok(named)),
+            Err(problem) => Box::pin(std::future::ready(Ok(named(problem.into_response())))),
+        }
+    }
 }
 
 /// HTTP-3 and HTTP-4.

@@ -1,37 +1,85 @@
 //! What happens around every request.
 //!
-//! Owns the order: measure and log, catch panics, render refusals; then check host and head. Refuses to know routes.
+//! Owns the order: check host and head, catch panics, render refusals, measure and log. It is one service rather than a stack of layers,
+//! because each layer of `from_fn` copies and boxes what lies below it for each request. Refuses to know routes.
 
 use std::any::Any;
+use std::convert::Infallible;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::task::{Context, Poll};
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use arw_actors::moment::Moment;
+use axum::Router;
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use http::HeaderValue;
+use futures_util::future::BoxFuture;
 use http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderValue, Method};
+use tower::Service;
 use tracing::{debug, error};
 
 use crate::problem::{Form, Kind, Problem, render_problem};
 use crate::shared::Gate;
-use crate::{host, limits};
+use crate::{host, limits, routes};
 
 /// Set on an answer: the path of its route, as in the route table. Metrics need few different values.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RoutePath(pub(crate) &'static str);
 
-/// The outermost layer.
-pub(crate) async fn observe(State(gate): State<Gate>, request: Request, next: Next) -> Response {
-    let started = gate.now();
-    let method = request.method().clone();
-    // The path only: a query may hold what is nobody else's business.
-    let path = request.uri().path().to_owned();
-    let answered = shielded(next.run(request)).await;
+/// The whole service. Cheap to clone: each connection has one of its own.
+#[derive(Clone, Debug)]
+pub struct Front {
+    gate: Gate,
+    router: Router,
+}
+
+impl Front {
+    pub(crate) fn new(gate: Gate) -> Self {
+        let router = routes::router(&gate);
+        Self { gate, router }
+    }
+}
+
+impl Service<Request> for Front {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let Self { gate, router } = self.clone();
+        let started = gate.now();
+        let method = request.method().clone();
+        // The path only: a query may hold what is nobody else's business.
+        let path = request.uri().path().to_owned();
+        Box::pin(async move {
+            let answered = shielded(answer(&gate, router, request)).await;
+            Ok(observe(&gate, started, &method, &path, answered))
+        })
+    }
+}
+
+/// Refuses what no route shall see; hands on the rest.
+async fn answer(gate: &Gate, mut router: Router, request: Request) -> Response {
+    let (uri, headers) = (request.uri(), request.headers());
+    let verdict = host::check(uri, headers, &gate.settings.allowed_hosts)
+        .and_then(|()| limits::check_head(uri, headers, gate.settings.header_max_bytes));
+    match verdict {
+        Ok(()) => router.call(request).await.unwrap_or_else(|never| match never {}),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// Renders a refusal, measures and logs the answer, and gives it the headers that all have.
+fn observe(gate: &Gate, started: Moment, method: &Method, path: &str, answered: Response) -> Response {
     let problem =
         answered.extensions().get::<Problem>().map(|problem| (problem.word(), problem.detail().to_owned()));
-    let mut response = render_problem(answered, Form::of_path(&path));
+    let mut response = render_problem(answered, Form::of_path(path));
     let route = response.extensions().get::<RoutePath>().map_or("other", |route| route.0);
     let took = gate.now().since(started);
     let status = response.status();
@@ -60,17 +108,6 @@ fn broken(panic: &(dyn Any + Send)) -> Problem {
         "the node failed at this request; it goes on serving others",
         "try again; if it happens again, report it with the node's log",
     )
-}
-
-/// Refuses what no route shall see.
-pub(crate) async fn guard(State(gate): State<Gate>, request: Request, next: Next) -> Response {
-    let (parts, body) = request.into_parts();
-    let verdict = host::check(&parts.uri, &parts.headers, &gate.settings.allowed_hosts)
-        .and_then(|()| limits::check_head(&parts, gate.settings.header_max_bytes));
-    match verdict {
-        Ok(()) => next.run(Request::from_parts(parts, body)).await,
-        Err(problem) => problem.into_response(),
-    }
 }
 
 #[cfg(test)]

@@ -30,9 +30,10 @@ mod server;
 use arw_actors::config::GatewaySettings;
 use arw_actors::node::Node;
 
+pub use front::Front;
 pub use server::{BindError, Gateway, Holder};
 
 /// The service without a server, for tests: it has every route and rule but those of connections (their number, slow heads).
-pub fn router(node: Node, settings: &GatewaySettings) -> axum::Router {
-    routes::router(&shared::Shared::new(node, settings))
+pub fn service(node: Node, settings: &GatewaySettings) -> Front {
+    Front::new(shared::Shared::new(node, settings))
 }

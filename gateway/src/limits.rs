@@ -8,7 +8,7 @@ use std::time::Duration;
 use arw_actors::config::GatewaySettings;
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
-use http::request::Parts;
+use http::{HeaderMap, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -16,11 +16,10 @@ use crate::problem::{Kind, Problem};
 use crate::shared::Shared;
 
 /// HTTP-6: a head beyond the limit is refused in words; hyper cuts off what is far beyond (`server.rs`).
-pub(crate) fn check_head(parts: &Parts, bytes_max: u64) -> Result<(), Problem> {
+pub(crate) fn check_head(uri: &Uri, headers: &HeaderMap, bytes_max: u64) -> Result<(), Problem> {
     // Name, value, `: ` and the line's end.
-    let headers: usize =
-        parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let headers: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let target = uri.path_and_query().map_or(0, |target| target.as_str().len());
     let bytes = u64::try_from(headers + target).unwrap_or(u64::MAX);
     if bytes <= bytes_max {
         return Ok(());

@@ -5,12 +5,10 @@
 use arw_actors::policy::Scope::{Infer, ModelManage, RuntimeManage, TokenManage};
 use axum::Router;
 use axum::handler::Handler;
-use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use http::{Method, Uri};
 
-use crate::auth::{self, Access, Guard};
-use crate::front;
+use crate::auth::{Access, Guard};
 use crate::handlers::{events, health, metrics, models, runtimes, spec, state, tokens};
 use crate::openai;
 use crate::problem::{Kind, Problem};
@@ -76,19 +74,14 @@ fn delete<H: Handler<T, Gate>, T: 'static>(path: &'static str, access: Access, h
     Row { method: Method::DELETE, path, access, handler: on(MethodFilter::DELETE, handler) }
 }
 
-/// The whole service.
+/// The routes, each behind its guard; what stands around all of them is `front.rs`.
 pub(crate) fn router(gate: &Gate) -> Router {
     let mut router = Router::new();
     for Row { path, access, handler, .. } in table() {
         let guard = Guard { gate: gate.clone(), access, path };
-        router = router.route(path, handler.route_layer(from_fn_with_state(guard, auth::guard)));
+        router = router.route(path, handler.route_layer(guard));
     }
-    router
-        .fallback(unknown_path)
-        .method_not_allowed_fallback(wrong_method)
-        .layer(from_fn_with_state(gate.clone(), front::guard))
-        .layer(from_fn_with_state(gate.clone(), front::observe))
-        .with_state(gate.clone())
+    router.fallback(unknown_path).method_not_allowed_fallback(wrong_method).with_state(gate.clone())
 }
 
 /// HTTP-5.

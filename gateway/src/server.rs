@@ -4,7 +4,6 @@
 
 mod holder;
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -13,21 +12,20 @@ use std::time::Duration;
 
 use arw_actors::config::GatewaySettings;
 use arw_actors::node::Node;
-use axum::Router;
 use axum::body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tower::Service;
+use tower::ServiceExt;
 use tracing::{debug, info, warn};
 
 pub use holder::Holder;
 
-use crate::routes;
+use crate::front::Front;
 use crate::shared::{Gate, Shared};
 
 /// Connections that the system keeps until they are accepted: a burst of clients, or those beyond the limit.
@@ -127,7 +125,7 @@ impl Gateway {
     /// for 10 s.
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) {
         let Self { gate, listener, address } = self;
-        let router = routes::router(&gate);
+        let front = Front::new(gate.clone());
         let most =
             usize::try_from(gate.settings.connections_max).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let permits = Arc::new(Semaphore::new(most));
@@ -145,7 +143,7 @@ impl Gateway {
                 accepted = accept(&listener, &permits) => accepted,
             };
             if let Some((stream, permit)) = accepted {
-                connections.spawn(connection(gate.clone(), router.clone(), stream, permit));
+                connections.spawn(connection(gate.clone(), front.clone(), stream, permit));
             }
         }
         // Clients that come now are refused instead of left waiting.
@@ -205,16 +203,15 @@ fn note_end(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-async fn connection(gate: Gate, router: Router, stream: TcpStream, _permit: OwnedSemaphorePermit) {
+async fn connection(gate: Gate, front: Front, stream: TcpStream, _permit: OwnedSemaphorePermit) {
     // Events and tokens are small writes: they must not wait for each other.
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "a connection without TCP_NODELAY");
     }
     cut_when_stalled(&stream, STALL);
-    let service = service_fn(move |request: http::Request<Incoming>| {
-        let mut router = router.clone();
-        async move { Service::call(&mut router, request.map(Body::new)).await.map_err(|never: Infallible| never) }
-    });
+    let service = TowerToHyperService::new(
+        front.map_request(|request: http::Request<Incoming>| request.map(Body::new)),
+    );
     let served = builder(&gate.settings).serve_connection(TokioIo::new(stream), service);
     let mut served = pin!(served);
     let ended = tokio::select! {

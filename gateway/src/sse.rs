@@ -14,7 +14,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
@@ -27,6 +27,9 @@ use crate::shared::Gate;
 
 /// HTTP-8: silent connections are cut by proxies after 30 to 60 s.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(15);
+
+const DATA: &[u8] = b"data: ";
+const END: &[u8] = b"\n\n";
 
 /// Data up to this size is copied behind its head; larger data is shared.
 const COPIED_BYTES_MAX: usize = 2048;
@@ -57,17 +60,38 @@ impl Event {
         self
     }
 
+    /// The whole event as it is sent, for those that go to many clients.
+    pub(crate) fn into_bytes(self) -> Bytes {
+        let mut whole = self.head.into_bytes();
+        whole.extend_from_slice(DATA);
+        whole.extend_from_slice(&self.data);
+        whole.extend_from_slice(END);
+        whole.into()
+    }
+
     fn push(self, frames: &mut VecDeque<Bytes>) {
-        let mut head = self.head;
-        head.push_str("data: ");
         if self.data.len() <= COPIED_BYTES_MAX {
-            let mut whole = head.into_bytes();
-            whole.extend_from_slice(&self.data);
-            whole.extend_from_slice(b"\n\n");
-            frames.push_back(whole.into());
+            frames.push_back(self.into_bytes());
         } else {
-            frames.extend([head.into(), self.data, Bytes::from_static(b"\n\n")]);
+            let mut head = self.head.into_bytes();
+            head.extend_from_slice(DATA);
+            frames.extend([head.into(), self.data, Bytes::from_static(END)]);
         }
+    }
+}
+
+/// What a stream of events yields.
+#[derive(Clone, Debug)]
+pub(crate) enum Item {
+    /// An event for this client.
+    Event(Event),
+    /// Events that others get too, as they are sent.
+    Shared(Bytes),
+}
+
+impl From<Event> for Item {
+    fn from(event: Event) -> Self {
+        Self::Event(event)
     }
 }
 
@@ -85,12 +109,13 @@ pub(crate) fn is_wanted(headers: &HeaderMap) -> bool {
 /// Answers with a stream of events.
 pub(crate) fn respond(
     gate: &Gate,
-    events: impl Stream<Item = Event> + Send + 'static,
+    events: impl Stream<Item: Into<Item>> + Send + 'static,
 ) -> Result<Response, Problem> {
     let body = EventBody {
-        events: Box::pin(events),
+        events: Box::pin(events.map(Into::into)),
         frames: VecDeque::new(),
         heartbeat: Box::pin(tokio::time::sleep(HEARTBEAT)),
+        silent_since: Instant::now(),
         stopping: Box::pin(gate.stopping()),
         _permit: limits::stream_permit(gate)?,
     };
@@ -103,9 +128,12 @@ pub(crate) fn respond(
 }
 
 struct EventBody {
-    events: Pin<Box<dyn Stream<Item = Event> + Send>>,
+    events: Pin<Box<dyn Stream<Item = Item> + Send>>,
     frames: VecDeque<Bytes>,
     heartbeat: Pin<Box<Sleep>>,
+    /// The timer is not set anew for each event, which would cost more than sending one: when it fires, this tells how long it was
+    /// silent.
+    silent_since: Instant,
     stopping: Pin<Box<dyn Future<Output = ()> + Send>>,
     _permit: OwnedSemaphorePermit,
 }
@@ -126,20 +154,36 @@ impl http_body::Body for EventBody {
             return Poll::Ready(None);
         }
         match this.events.as_mut().poll_next(cx) {
-            Poll::Ready(Some(event)) => {
-                this.heartbeat.as_mut().reset(Instant::now() + HEARTBEAT);
-                event.push(&mut this.frames);
+            Poll::Ready(Some(item)) => {
+                this.silent_since = Instant::now();
+                match item {
+                    Item::Shared(bytes) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                    Item::Event(event) => event.push(&mut this.frames),
+                }
                 Poll::Ready(this.frames.pop_front().map(|bytes| Ok(Frame::data(bytes))))
             }
             Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending if this.heartbeat.as_mut().poll(cx).is_ready() => {
-                this.heartbeat.as_mut().reset(Instant::now() + HEARTBEAT);
-                // HTTP-8: a comment. Polled again at once, so the new timer is registered.
-                cx.waker().wake_by_ref();
-                Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b": still here\n\n")))))
-            }
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => this.poll_heartbeat(cx),
         }
+    }
+}
+
+impl EventBody {
+    /// HTTP-8: a comment after a time of silence.
+    fn poll_heartbeat(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        while self.heartbeat.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            let due = self.silent_since + HEARTBEAT;
+            if due <= now {
+                self.silent_since = now;
+                self.heartbeat.as_mut().reset(now + HEARTBEAT);
+                // Polled again at once, so the new timer is registered.
+                cx.waker().wake_by_ref();
+                return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b": still here\n\n")))));
+            }
+            self.heartbeat.as_mut().reset(due);
+        }
+        Poll::Pending
     }
 }
 

@@ -26,6 +26,7 @@ use tokio::io::AsyncReadExt as _;
 const FAKE: &str = env!("CARGO_BIN_EXE_fake_runtime");
 const NAMESPACED: &str = "arw (keeper, shim, sandbox, pid namespace)";
 const PLAIN: &str = "arw, without a pid namespace";
+const AT_ONCE: &str = "arw, again at once (no spare keeper)";
 const BARE: &str = "tokio::process, bare";
 
 const TARGETS: &[Target] =
@@ -33,6 +34,8 @@ const TARGETS: &[Target] =
 
 const ROUNDS: usize = 5;
 const DEATHS: usize = 60;
+/// How long an engine lives before it is killed: long enough that a spare keeper waits, as it does in any life but the shortest.
+const LIFE: Duration = Duration::from_millis(350);
 
 fn main() {
     let options = Options::of_process(ROUNDS);
@@ -43,9 +46,11 @@ fn main() {
     for round in 0..options.rounds {
         progress(&format!("round {} of {}", round + 1, options.rounds));
         let deaths = options.scaled(DEATHS);
-        for (name, namespace) in [(NAMESPACED, true), (PLAIN, false)] {
+        for (name, namespace, life) in
+            [(NAMESPACED, true, LIFE), (PLAIN, false, LIFE), (AT_ONCE, true, Duration::ZERO)]
+        {
             if options.invites(name) {
-                add(&mut figures, name, runtime.block_on(ours(namespace, deaths)));
+                add(&mut figures, name, runtime.block_on(ours(namespace, life, deaths)));
             }
         }
         if options.invites(BARE) {
@@ -74,7 +79,7 @@ fn add(figures: &mut Figures, contender: &str, samples: Samples) {
     }
 }
 
-async fn ours(pid_namespace: bool, deaths: usize) -> Samples {
+async fn ours(pid_namespace: bool, life: Duration, deaths: usize) -> Samples {
     let folder = tempfile::tempdir().unwrap();
     let state_dir = folder.path().canonicalize().unwrap().join("state");
     let options = OsLauncherOptions {
@@ -88,6 +93,7 @@ async fn ours(pid_namespace: bool, deaths: usize) -> Samples {
     let mut samples = Samples::default();
     let mut engine = launch(&launcher, &state_dir, &log, 0).await;
     for attempt in 1..=deaths {
+        tokio::time::sleep(life).await;
         let killed = now();
         kill(engine.pid());
         engine.exited().await;

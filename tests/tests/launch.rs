@@ -26,6 +26,9 @@ mod sandbox;
 #[path = "launch/serving.rs"]
 mod serving;
 #[cfg(test)]
+#[path = "launch/spare.rs"]
+mod spare;
+#[cfg(test)]
 #[path = "launch/stopping.rs"]
 mod stopping;
 #[cfg(test)]

@@ -130,10 +130,20 @@ impl<'a> Reader<'a> {
         default: Option<Duration>,
         allowed: RangeInclusive<Duration>,
     ) -> Option<Duration> {
-        let expected = format!("{}, or \"off\"", duration_expected(&allowed));
+        let expected = duration_or_off_expected(&allowed);
         let shown = format!("{:?}", default.map_or_else(|| "off".to_owned(), format_duration));
         let read = self.read(key, &expected, shown, |value| duration_or_off_in(value, &allowed));
         read.unwrap_or(default)
+    }
+
+    /// Like [`Reader::duration_or_off`], with no default of its own: absent is neither.
+    pub(super) fn optional_duration_or_off(
+        &mut self,
+        key: &str,
+        allowed: RangeInclusive<Duration>,
+    ) -> Option<Option<Duration>> {
+        let expected = duration_or_off_expected(&allowed);
+        self.read(key, &expected, String::new(), |value| duration_or_off_in(value, &allowed))
     }
 
     /// A duration with no default of its own.
@@ -353,6 +363,10 @@ fn choice_expected<T>(choices: &[(&str, T)]) -> String {
 /// More restarts than this within a window is no budget at all.
 const COUNT_MAX: u32 = 1_000;
 const COUNT_EXPECTED: &str = "a whole number from 0 to 1000";
+
+fn duration_or_off_expected(allowed: &RangeInclusive<Duration>) -> String {
+    format!("{}, or \"off\"", duration_expected(allowed))
+}
 
 fn duration_expected(allowed: &RangeInclusive<Duration>) -> String {
     format!(

@@ -10,7 +10,7 @@ use super::error::ConfigError;
 use super::reader::Reader;
 use super::{DAY, RestartSettings, SECOND};
 use crate::ids::RuntimeId;
-use crate::runtime::spec::{Adapter, RestartSpec, RuntimeSpec};
+use crate::runtime::spec::{Adapter, IdleAfter, RestartSpec, RuntimeSpec};
 
 /// `restart` is what `[runtime]` says, for a section that gives half a budget.
 pub(super) fn read_all(reader: &mut Reader<'_>, restart: RestartSettings) -> Vec<RuntimeSpec> {
@@ -46,7 +46,7 @@ pub(super) fn read_one(
     let api_key_env = reader.text(&key("api_key_env"));
     let allow_read = reader.texts(&key("allow_read"));
     let env = reader.map(&key("env"));
-    let idle_after = reader.optional_duration(&key("idle_after"), SECOND..=365 * DAY);
+    let idle_after = reader.optional_duration_or_off(&key("idle_after"), SECOND..=365 * DAY);
     let max = reader.optional_small(&key("restart.max"));
     let window = reader.optional_duration(&key("restart.window"), SECOND..=DAY);
 
@@ -68,7 +68,7 @@ pub(super) fn read_one(
         api_key_env,
         allow_read: allow_read.into_iter().map(PathBuf::from).collect(),
         env,
-        idle_after_s: idle_after.map(|span| span.as_secs()),
+        idle_after_s: idle_after.map(IdleAfter::from_span),
         restart: (max.is_some() || window.is_some()).then(|| RestartSpec {
             max: max.unwrap_or(restart.max),
             window_s: window.unwrap_or(restart.window).as_secs(),

@@ -1,7 +1,7 @@
 //! Tests of the settings: layers, refusals, suggestions.
 
 use super::*;
-use crate::runtime::spec::RestartSpec;
+use crate::runtime::spec::{IdleAfter, RestartSpec};
 
 fn machine() -> MachineDefaults {
     MachineDefaults { state_dir: "/state".into(), name: "box".to_owned() }
@@ -141,9 +141,31 @@ fn a_runtime_section_becomes_a_runtime() {
     let runtime = &settings.config.runtimes[0];
     assert_eq!(runtime.args, ["--host", "{socket}"]);
     assert_eq!(runtime.env["HF_TOKEN"], "very secret");
-    assert_eq!(runtime.idle_after_s, Some(300));
+    assert_eq!(runtime.idle_after_s, Some(IdleAfter::Seconds(300)));
     assert_eq!(runtime.restart, Some(RestartSpec { max: 2, window_s: 60 }));
     assert!(!format!("{:?}", settings.explained).contains("very secret"));
+}
+
+#[test]
+fn a_runtime_may_stay_loaded_where_the_node_unloads_and_the_other_way_round() {
+    let node = Some(Duration::from_secs(1800));
+    for (own, default, wanted) in [
+        (Some("off"), node, None),
+        (Some("5m"), None, Some(Duration::from_secs(300))),
+        (None, node, node),
+        (None, None, None),
+    ] {
+        let mut entries = vec![
+            ("runtimes[0].id", text("a")),
+            ("runtimes[0].adapter", text("process")),
+            ("runtimes[0].program", text("p")),
+        ];
+        entries.extend(own.map(|own| ("runtimes[0].idle_after", text(own))));
+        let runtime = load(&[file(&entries)]).unwrap().config.runtimes.remove(0);
+        assert_eq!(runtime.idle_after(default), wanted, "{own:?}");
+    }
+    let error = load(&[file(&[("runtimes[0].idle_after", text("never"))])]).unwrap_err();
+    assert!(error.contains("or \"off\""), "{error}");
 }
 
 #[test]

@@ -2,13 +2,15 @@
 //!
 //! Owns the shapes. Refuses to know where they come from.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
 
 use super::event::Event;
 use crate::moment::WallTime;
 
 /// An event with its number and time.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Record {
     /// Its number: grows by one for each event, and goes on across restarts of the node.
     pub seq: u64,
@@ -16,6 +18,27 @@ pub struct Record {
     pub at: WallTime,
     /// What happened.
     pub event: Event,
+    /// Live readers by the thousand send the same bytes: the first one makes them.
+    rendered: OnceLock<Bytes>,
+}
+
+impl Record {
+    pub(super) fn new(seq: u64, at: WallTime, event: Event) -> Self {
+        Self { seq, at, event, rendered: OnceLock::new() }
+    }
+
+    /// This record as its readers send it: made by the first that asks, shared by all that follow. All readers of a process must
+    /// therefore mean the same form by it.
+    pub fn rendered(&self, render: impl FnOnce(&Self) -> Bytes) -> Bytes {
+        self.rendered.get_or_init(|| render(self)).clone()
+    }
+}
+
+/// What it says, however it was rendered.
+impl PartialEq for Record {
+    fn eq(&self, other: &Self) -> bool {
+        (self.seq, self.at) == (other.seq, other.at) && self.event == other.event
+    }
 }
 
 /// A part of the journal, oldest first.

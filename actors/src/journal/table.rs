@@ -81,11 +81,8 @@ pub(super) fn page(
 
 fn record(row: &Row<'_>) -> rusqlite::Result<Arc<Record>> {
     let text = |column: usize| row.get_ref(column).and_then(|value| Ok(value.as_str()?));
-    Ok(Arc::new(Record {
-        seq: from_sql(row.get(0)?),
-        at: WallTime::from_millis(row.get(1)?),
-        event: Event::from_parts(text(2)?, text(3)?, text(4)?, text(5)?, text(6)?),
-    }))
+    let event = Event::from_parts(text(2)?, text(3)?, text(4)?, text(5)?, text(6)?);
+    Ok(Arc::new(Record::new(from_sql(row.get(0)?), WallTime::from_millis(row.get(1)?), event)))
 }
 
 /// Restarts at or after `since`, oldest first.

@@ -96,7 +96,7 @@ impl Tail {
     /// Adds an event with the next number.
     pub(super) fn push(&mut self, at: WallTime, event: Event) -> u64 {
         self.last += 1;
-        self.records.push_back(Arc::new(Record { seq: self.last, at, event }));
+        self.records.push_back(Arc::new(Record::new(self.last, at, event)));
         self.trim();
         self.last
     }

@@ -18,7 +18,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use self::launching::LaunchOutcome;
 use self::tending::Tended;
@@ -107,7 +107,6 @@ pub(crate) struct RuntimeActor {
     waiting: VecDeque<Waiting>,
     timer: Option<(Moment, crate::mailbox::TaskHandle)>,
     engine_row: ResourceRow,
-    last_exit: Option<EngineExit>,
     model: Option<ModelRecord>,
     needed_bytes: Option<u64>,
     /// A task waits for the last request in flight.
@@ -174,7 +173,6 @@ impl Actor for RuntimeActor {
             waiting: VecDeque::new(),
             timer: None,
             engine_row,
-            last_exit: None,
             model: args.spec.model.as_deref().and_then(|model| args.models.find(model)),
             needed_bytes: None,
             awaits_leases: false,
@@ -305,6 +303,9 @@ impl RuntimeActor {
             }
             RuntimeAction::Probe { attempt, kind } => self.probe(context, attempt, kind),
             RuntimeAction::Changed { from, to } => self.changed(from, to),
+            RuntimeAction::Stuck { diagnosis } => {
+                error!(runtime = %self.spec.id, reason = diagnosis.detail, "a runtime's program does not end");
+            }
             RuntimeAction::Failed { diagnosis } => self.failed(context, &diagnosis),
             RuntimeAction::Quarantined { until, diagnosis } => {
                 let usage = self.machine.budget().usage(context.now());
@@ -399,7 +400,8 @@ impl RuntimeActor {
         // From these the budget is rebuilt when the node starts again.
         self.args.journal.append(Event::ActorRestarted {
             path: engine_path(context.path().as_str()),
-            reason: "process_exit".to_owned(),
+            // Whatever it failed of, its end has been noted by now.
+            reason: self.engine_row.last_exit().map_or("start_failed", |exit| exit.reason.word()).to_owned(),
             detail: diagnosis.detail.clone(),
             used: usage.used,
             max: usage.max,

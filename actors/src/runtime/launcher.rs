@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,14 @@ pub trait Launcher: Send + Sync + fmt::Debug + 'static {
     /// Starts one program in its sandbox. The future resolves when the program runs (exec has happened), not when it is ready.
     /// Dropping the future ends whatever had been started.
     fn launch(&self, spec: LaunchSpec) -> BoxFuture<'static, Result<Box<dyn Engine>, LaunchError>>;
+
+    /// Looks for the program that a launch with this `program` and `env` would start: a path, or a name in `PATH`. Resolves to where it is; a refusal is
+    /// the one that the launch would give, in the same words. Nothing is started.
+    fn find_program(
+        &self,
+        program: &Path,
+        env: &BTreeMap<String, String>,
+    ) -> BoxFuture<'static, Result<PathBuf, LaunchError>>;
 
     /// Ends engines that an earlier node process with the same state folder left running. Called once, before any launch.
     fn sweep(&self) -> BoxFuture<'static, SweepReport>;

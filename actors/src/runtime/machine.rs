@@ -15,7 +15,7 @@
 //!
 //! Rules: RUN-1 no two programs of a runtime are ever alive. RUN-2 a program that is asked to end is killed after its grace, always. RUN-3 results that
 //! carry an old attempt number change nothing. RUN-4 an exit that we caused spends no budget. RUN-5 past its budget a runtime is quarantined and tried
-//! again later; a permanent cause waits for an operator instead.
+//! again later; a permanent cause waits for an operator instead. RUN-6 a program that the kernel cannot end is reported, and waited for.
 
 mod words;
 
@@ -79,6 +79,10 @@ pub struct RuntimeMachine {
     start_began: Moment,
     progress: u64,
     drain_deadline: Moment,
+    /// When a program that was asked to end must be gone; `None` where nothing is left to wait for, or it was told.
+    end_deadline: Option<Moment>,
+    /// It has not gone in time, and that was told.
+    is_stuck: bool,
     due: Moment,
     chance: Chance,
 }
@@ -108,6 +112,8 @@ impl RuntimeMachine {
             start_began: now,
             progress: 0,
             drain_deadline: now,
+            end_deadline: None,
+            is_stuck: false,
             due: now,
             chance: Chance::new(seed),
         }
@@ -117,6 +123,12 @@ impl RuntimeMachine {
     #[must_use]
     pub fn state(&self) -> (RuntimeState, Moment) {
         (self.state, self.since)
+    }
+
+    /// `ok`, `info`, `warning` or `error`: how much it asks for attention.
+    #[must_use]
+    pub fn severity(&self) -> &'static str {
+        if self.is_stuck { "error" } else { self.state.severity() }
     }
 
     /// Why it is not well; `None` when it is.
@@ -197,7 +209,8 @@ impl RuntimeMachine {
                     .then(|| self.ready_since + self.rules.probation);
                 [self.health.next_probe(), idle, proven].into_iter().flatten().min()
             }
-            RuntimeState::Draining => (self.program == Program::Running).then_some(self.drain_deadline),
+            RuntimeState::Draining if self.program == Program::Running => Some(self.drain_deadline),
+            RuntimeState::Draining => self.end_deadline,
             RuntimeState::Backoff | RuntimeState::Quarantined => Some(self.due),
         }
     }
@@ -259,6 +272,10 @@ impl RuntimeMachine {
                 if self.after == After::Stop {
                     self.after = After::Restart;
                 }
+                if self.is_stuck {
+                    // RUN-6: nobody knows when it goes.
+                    actions.push(RuntimeAction::RefuseWaiting);
+                }
             }
             RuntimeState::Stopped => self.launch(now, actions),
             RuntimeState::Failed | RuntimeState::Quarantined | RuntimeState::Backoff
@@ -314,7 +331,7 @@ impl RuntimeMachine {
                     self.enter(now, RuntimeState::Draining, actions);
                 }
                 if self.in_flight == 0 {
-                    self.terminate(actions);
+                    self.terminate(now, actions);
                 }
             }
             Program::Ending => {}
@@ -330,8 +347,9 @@ impl RuntimeMachine {
         }
     }
 
-    fn terminate(&mut self, actions: &mut Vec<RuntimeAction>) {
+    fn terminate(&mut self, now: Moment, actions: &mut Vec<RuntimeAction>) {
         self.program = Program::Ending;
+        self.end_deadline = Some(now + self.rules.stop_grace + self.rules.end_patience);
         // RUN-2: the launcher kills after the grace, whatever the program does.
         actions.push(RuntimeAction::Terminate { attempt: self.attempt, grace: self.rules.stop_grace });
     }
@@ -358,7 +376,7 @@ impl RuntimeMachine {
         if self.program != Program::Launching {
             // It was cancelled too late: now it runs, and must end.
             if self.program == Program::Ending {
-                self.terminate(actions);
+                self.terminate(now, actions);
             }
             return;
         }
@@ -389,7 +407,7 @@ impl RuntimeMachine {
         }
         self.in_flight = count;
         if count == 0 && self.state == RuntimeState::Draining && self.program == Program::Running {
-            self.terminate(actions);
+            self.terminate(now, actions);
         }
     }
 
@@ -415,7 +433,10 @@ impl RuntimeMachine {
             RuntimeState::Starting | RuntimeState::Warming => self.probe_if_due(now, actions),
             RuntimeState::Ready | RuntimeState::Degraded => self.tick_ready(now, actions),
             RuntimeState::Draining if self.program == Program::Running && now >= self.drain_deadline => {
-                self.terminate(actions);
+                self.terminate(now, actions);
+            }
+            RuntimeState::Draining if self.end_deadline.is_some_and(|end| now >= end) => {
+                self.found_stuck(now, actions);
             }
             RuntimeState::Backoff | RuntimeState::Quarantined if now >= self.due => {
                 self.launch(now, actions);
@@ -437,7 +458,7 @@ impl RuntimeMachine {
             // Nothing that it serves could be lost.
             self.drain_deadline = now;
             self.enter(now, RuntimeState::Draining, actions);
-            self.terminate(actions);
+            self.terminate(now, actions);
         } else {
             self.start_deadline = now + self.rules.start_timeout;
             self.diagnosis = match std::mem::replace(&mut self.after, After::Restart) {

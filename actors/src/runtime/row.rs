@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::launcher::SandboxReport;
 use super::lease::UsageTotals;
 use super::machine::RuntimeState;
+use super::spec::IdleAfter;
 use crate::ids::RuntimeId;
 use crate::moment::WallTime;
 
@@ -28,6 +29,7 @@ pub struct RuntimeRow {
     pub since: WallTime,
     pub retry_at: Option<WallTime>,
     pub auto_start: bool,
+    pub idle_after_s: IdleAfter,
     pub health: HealthRow,
     pub restart_budget: BudgetRow,
     pub last_exit: Option<LastExitRow>,

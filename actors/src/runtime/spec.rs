@@ -3,10 +3,12 @@
 //! Owns the words that the API, the configuration file and the state folder share, and their checks. Refuses to start anything.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{self, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::ids::RuntimeId;
 
@@ -69,13 +71,77 @@ pub struct RuntimeSpec {
     /// Environment for the program.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
-    /// Unload after so many seconds without a request; absent: the node's setting.
+    /// Unload after so many seconds without a request, or never; absent: the node's setting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub idle_after_s: Option<u64>,
+    pub idle_after_s: Option<IdleAfter>,
     /// Its restart budget; absent: the node's setting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<RestartSpec>,
 }
+
+/// When a runtime that nobody asks is unloaded. In JSON a number of seconds, or `"off"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdleAfter {
+    /// After so many seconds.
+    Seconds(u64),
+    /// Never.
+    Off,
+}
+
+impl IdleAfter {
+    /// From a span, in whole seconds, at least one; `None`: never.
+    #[must_use]
+    pub fn from_span(span: Option<Duration>) -> Self {
+        span.map_or(Self::Off, |span| Self::Seconds(span.as_secs().max(1)))
+    }
+
+    /// The span; `None`: never.
+    #[must_use]
+    pub fn span(self) -> Option<Duration> {
+        match self {
+            Self::Seconds(seconds) => Some(Duration::from_secs(seconds)),
+            Self::Off => None,
+        }
+    }
+}
+
+impl Serialize for IdleAfter {
+    fn serialize<S: Serializer>(&self, output: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Seconds(seconds) => output.serialize_u64(*seconds),
+            Self::Off => output.serialize_str(OFF),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for IdleAfter {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        struct SecondsOrOff;
+        impl Visitor<'_> for SecondsOrOff {
+            type Value = IdleAfter;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a whole number of seconds, or \"{OFF}\"")
+            }
+
+            fn visit_u64<E>(self, seconds: u64) -> Result<IdleAfter, E> {
+                Ok(IdleAfter::Seconds(seconds))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<IdleAfter, E> {
+                if text == OFF {
+                    Ok(IdleAfter::Off)
+                } else {
+                    Err(E::invalid_value(Unexpected::Str(text), &self))
+                }
+            }
+        }
+        input.deserialize_any(SecondsOrOff)
+    }
+}
+
+/// The word for never, here and in the configuration.
+const OFF: &str = "off";
 
 /// At most `max` restarts within `window_s` seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,7 +211,7 @@ impl RuntimeSpec {
         if self.restart.is_some_and(|restart| restart.window_s == 0) {
             return Err(BadRuntimeSpec::Zero("restart.window_s"));
         }
-        if self.idle_after_s == Some(0) {
+        if self.idle_after_s == Some(IdleAfter::Seconds(0)) {
             return Err(BadRuntimeSpec::Zero("idle_after_s"));
         }
         if self.adapter == Adapter::Openai {
@@ -185,10 +251,12 @@ impl RuntimeSpec {
         self.adapter != Adapter::Openai
     }
 
-    /// Its own time to idle.
+    /// After how long without a request it is unloaded, where the node's setting is `default`; `None`: never.
     #[must_use]
-    pub fn idle_after(&self) -> Option<Duration> {
-        self.idle_after_s.map(Duration::from_secs)
+    pub fn idle_after(&self, default: Option<Duration>) -> Option<Duration> {
+        // What somebody else runs is not ours to unload.
+        let span = self.idle_after_s.map_or(default, IdleAfter::span);
+        span.filter(|_| self.is_managed())
     }
 }
 

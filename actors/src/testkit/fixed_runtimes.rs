@@ -19,7 +19,7 @@ use crate::runtime::lease::{AcquireError, EngineLease, Meter, UsageTotals};
 use crate::runtime::log::EngineLog;
 use crate::runtime::machine::RuntimeState;
 use crate::runtime::row::{BudgetRow, HealthRow, MemoryRow, ProbeRow, QueueRow, RuntimeRow, StartupRow};
-use crate::runtime::spec::RuntimeSpec;
+use crate::runtime::spec::{IdleAfter, RuntimeSpec};
 use crate::supervision::{ActorSpec, ActorSystem, SupervisorHandle};
 
 /// What a runtime answers to whoever wants its engine.
@@ -267,7 +267,8 @@ impl Actor for FixedDirectory {
                 fixed.remove(id.as_str()).await;
                 reply.send(Ok::<(), ControlError>(()));
             }
-            DirectoryMessage::MakeRoom(..)
+            DirectoryMessage::ProgramSought(..)
+            | DirectoryMessage::MakeRoom(..)
             | DirectoryMessage::Boot
             | DirectoryMessage::LookForRoom
             | DirectoryMessage::RuntimeDown(..) => {}
@@ -293,6 +294,7 @@ fn plain_row(spec: &RuntimeSpec, state: RuntimeState, clock: Clock) -> RuntimeRo
         since: clock.wall(),
         retry_at: None,
         auto_start: spec.auto_start,
+        idle_after_s: IdleAfter::from_span(spec.idle_after(None)),
         health: HealthRow {
             startup: StartupRow { status: "unknown", at: None, took_ms: None },
             liveness: unknown(),

@@ -140,6 +140,12 @@ impl ResourceRow {
         self.tree.changed();
     }
 
+    /// How it last ended, as [`ResourceRow::set_last_exit`] was told.
+    #[must_use]
+    pub fn last_exit(&self) -> Option<ExitRecord> {
+        self.record.last_exit()
+    }
+
     /// Shows how it last ended.
     pub fn set_last_exit(&self, reason: ExitReason) {
         self.record.set_last_exit(reason);

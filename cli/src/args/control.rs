@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use arw_actors::runtime::spec::IdleAfter;
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 
 use super::duration;
@@ -68,9 +69,9 @@ pub(crate) struct RuntimeAdd {
     /// Environment variable for the program
     #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
     pub(crate) env: Vec<(String, String)>,
-    /// Unload it after so long without a request, for example 30m
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub(crate) idle_after: Option<Duration>,
+    /// Unload it after so long without a request, for example 30m; off: never
+    #[arg(long, value_name = "DURATION", value_parser = idle_after)]
+    pub(crate) idle_after: Option<IdleAfter>,
     /// Restarts allowed within --restart-window
     #[arg(long, value_name = "COUNT")]
     pub(crate) restart_max: Option<u32>,
@@ -196,6 +197,15 @@ pub(crate) struct TokenCreate {
     /// How long it holds, for example 30d; without it, until it is revoked
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) expires_in: Option<Duration>,
+}
+
+fn idle_after(text: &str) -> Result<IdleAfter, String> {
+    match text {
+        "off" => Ok(IdleAfter::Off),
+        _ => duration(text)
+            .map(|span| IdleAfter::from_span(Some(span)))
+            .map_err(|why| format!("{why}; or `off`")),
+    }
 }
 
 fn assignment(text: &str) -> Result<(String, String), String> {

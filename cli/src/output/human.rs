@@ -75,7 +75,8 @@ pub(crate) fn exit_in_words(last_exit: &Value) -> Option<String> {
         "stop" => with("stopped"),
         "crash" => with("crashed"),
         "killed" => with("killed"),
-        "start_failed" => with("could not start"),
+        // The detail says so itself.
+        "start_failed" => detail.unwrap_or_else(|| "start failed".to_owned()),
         // The detail names the code or the signal.
         "process_exit" => detail.unwrap_or_else(|| "the program exited".to_owned()),
         "process_signal" => detail.unwrap_or_else(|| "the program was ended by a signal".to_owned()),
@@ -163,6 +164,7 @@ mod tests {
         assert_eq!(words("process_signal", json!("killed by SIGKILL")), "killed by SIGKILL");
         assert_eq!(words("crash", json!("boom while handling Add")), "crashed: boom while handling Add");
         assert_eq!(words("killed", json!("killed by its supervisor")), "killed by its supervisor");
+        assert_eq!(words("start_failed", json!("start failed: no such file")), "start failed: no such file");
         assert_eq!(words("normal", Value::Null), "ended by itself");
         assert_eq!(exit_in_words(&Value::Null), None);
     }

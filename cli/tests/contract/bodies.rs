@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 pub(crate) fn runtime(id: &str, state: &str) -> Value {
     json!({"id": id, "adapter": "llama_cpp", "model": "SmolLM2-135M-Instruct.Q4_1", "profile": "default",
         "state": state, "severity": "ok", "reason": null, "hint": null, "pid": 4242, "port": null, "socket": "/s/engine.sock",
-        "since": "2026-11-24T15:35:19.120Z", "auto_start": true,
+        "since": "2026-11-24T15:35:19.120Z", "auto_start": true, "idle_after_s": 1800,
         "health": {"startup": {"status": "ok", "at": "2026-11-24T15:35:19.120Z", "took_ms": 412},
             "liveness": {"status": "ok", "at": "2026-11-24T15:35:19.120Z", "latency_ms": 1, "failures": 0},
             "work": {"status": "unknown", "at": null, "latency_ms": null, "failures": 0}},

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arw_actors::runtime::log::{LogLine, LogStream};
-use arw_actors::runtime::spec::{Adapter, RestartSpec, RuntimeSpec};
+use arw_actors::runtime::spec::{Adapter, IdleAfter, RestartSpec, RuntimeSpec};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -51,9 +51,28 @@ pub(crate) struct NewRuntime {
     /// Environment for the program.
     #[serde(default)]
     pub(crate) env: BTreeMap<String, String>,
-    /// Unload after so many seconds without a request.
-    pub(crate) idle_after_s: Option<u64>,
+    /// Unload after so many seconds without a request, or `off`: never. The node's setting when absent.
+    #[schema(value_type = Option<IdleAfterShape>)]
+    pub(crate) idle_after_s: Option<IdleAfter>,
     pub(crate) restart: Option<NewRestart>,
+}
+
+/// A number of seconds, at least 1, or `off`.
+#[derive(Debug, ToSchema)]
+#[schema(as = IdleAfter)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "a shape for OpenAPI")]
+pub(crate) enum IdleAfterShape {
+    Seconds(u64),
+    Off(OffWord),
+}
+
+/// Never.
+#[derive(Debug, ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "see IdleAfterShape")]
+pub(crate) enum OffWord {
+    Off,
 }
 
 /// At most `max` restarts within `window_s` seconds.
@@ -147,6 +166,8 @@ pub(crate) struct RuntimeRow {
     /// When it is tried again by itself.
     pub(crate) retry_at: Option<String>,
     pub(crate) auto_start: bool,
+    /// Its own, else the node's.
+    pub(crate) idle_after_s: IdleAfterShape,
     pub(crate) health: HealthRow,
     pub(crate) restart_budget: BudgetRow,
     pub(crate) last_exit: Option<LastExitRow>,

@@ -2,10 +2,11 @@
 //!
 //! Owns the queries and the choice between page and stream. Refuses to know what an event means.
 
-use arw_actors::journal::{JournalItem, Subscription};
+use arw_actors::journal::{JournalItem, Record, Subscription};
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http::HeaderMap;
 use serde::Deserialize;
@@ -16,7 +17,7 @@ use crate::dto::problem::ProblemBody;
 use crate::extract::Params;
 use crate::problem::{Kind, Problem};
 use crate::shared::Gate;
-use crate::sse::{self, Event};
+use crate::sse::{self, Event, Item};
 
 /// What a client wants to see.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -96,25 +97,19 @@ fn follow(gate: &Gate, headers: &HeaderMap, wanted: Wanted) -> Result<Response, 
     sse::respond(gate, to_events(events, wanted.kind))
 }
 
-fn to_events(events: Subscription, kind: Option<String>) -> impl Stream<Item = Event> + Send {
+fn to_events(events: Subscription, kind: Option<String>) -> impl Stream<Item = Item> + Send {
     stream::unfold((events, kind), async |(mut events, kind)| {
         loop {
             match events.next().await {
                 Ok(JournalItem::Event(record)) => {
                     if kind.as_deref().is_none_or(|kind| kind == record.event.kind()) {
-                        let row = EventRow::from(&*record);
-                        // A row of strings, numbers and JSON values can always be written.
-                        let data = serde_json::to_vec(&row).unwrap_or_default();
-                        return Some((
-                            Event::new(record.event.kind(), data.into()).id(record.seq),
-                            (events, kind),
-                        ));
+                        return Some((Item::Shared(record.rendered(render)), (events, kind)));
                     }
                 }
                 // HTTP-9: what retention took is told.
                 Ok(JournalItem::Gap { from, to }) => {
                     let told = format!("{{\"from\":{from},\"to\":{to}}}");
-                    return Some((Event::new("gap", told.into()), (events, kind)));
+                    return Some((Event::new("gap", told.into()).into(), (events, kind)));
                 }
                 Err(error) => {
                     // The client comes back with the last number that it got.
@@ -124,4 +119,10 @@ fn to_events(events: Subscription, kind: Option<String>) -> impl Stream<Item = E
             }
         }
     })
+}
+
+fn render(record: &Record) -> Bytes {
+    // A row of strings, numbers and JSON values can always be written.
+    let data = serde_json::to_vec(&EventRow::from(record)).unwrap_or_default();
+    Event::new(record.event.kind(), data.into()).id(record.seq).into_bytes()
 }

@@ -68,8 +68,9 @@ fn not_added(error: &AddRuntimeError) -> Problem {
             "import it first: `arw model import FILE`",
         )
         .with("known", known.clone()),
-        AddRuntimeError::NoProgram { .. } => {
-            Problem::field("program", format!("field `program`: {detail}"), "give the program's whole path")
+        AddRuntimeError::NoProgram(diagnosis) => {
+            let help = diagnosis.hint.as_deref().unwrap_or("give the program's whole path");
+            Problem::field("program", format!("field `program`: {detail}"), help)
         }
         AddRuntimeError::TooMany(_) => {
             Problem::new(Kind::Conflict, detail, "remove runtimes that are not used")
@@ -264,4 +265,29 @@ fn page_events(page: &LogPage) -> Vec<Event> {
         Event::new("line", data.into()).id(line.number)
     });
     gap.into_iter().chain(lines).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use arw_actors::runtime::launcher::{Cause, Diagnosis};
+
+    use super::*;
+
+    /// HTTP-5: what, why and what to do.
+    #[test]
+    fn a_program_that_cannot_be_executed_is_refused_in_the_launchers_words() {
+        let diagnosis = Diagnosis {
+            cause: Cause::ProgramNotExecutable,
+            detail: "program `/opt/x` cannot be executed: it may not be executed".to_owned(),
+            hint: Some("`chmod +x /opt/x` if it is a program".to_owned()),
+            permanent: true,
+        };
+        let problem = not_added(&AddRuntimeError::NoProgram(diagnosis)).to_rfc9457();
+        assert_eq!((&problem["status"], &problem["field"]), (&422.into(), &"program".into()));
+        assert_eq!(
+            problem["detail"],
+            "field `program`: program `/opt/x` cannot be executed: it may not be executed"
+        );
+        assert_eq!(problem["help"], "`chmod +x /opt/x` if it is a program");
+    }
 }

@@ -9,13 +9,17 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+use super::model_name::{ModelName, present};
 use crate::problem::{Kind, Problem, openai_type};
 
 /// One chunk of a stream.
 #[derive(Debug, Deserialize)]
-pub(super) struct Chunk {
+pub(super) struct Chunk<'b> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    model: Option<&'b RawValue>,
     choices: Option<Vec<Choice>>,
     usage: Option<WireUsage>,
     error: Option<IgnoredAny>,
@@ -41,7 +45,12 @@ struct Delta {
     tool_calls: Filled,
 }
 
-impl Chunk {
+impl<'b> Chunk<'b> {
+    /// What it calls its model, where it says so.
+    pub(super) fn model(&self) -> Option<&'b RawValue> {
+        self.model
+    }
+
     /// It carries something of the answer itself.
     pub(super) fn has_content(&self) -> bool {
         let filled = |choice: &Choice| {
@@ -160,15 +169,19 @@ impl WireUsage {
     }
 }
 
-/// HTTP-13: the usage in a whole answer; unknown where the engine does not say.
-pub(super) fn usage_in(body: &[u8]) -> Usage {
-    #[derive(Deserialize)]
-    struct Answer {
+/// Reads a whole answer: HTTP-13, its usage, unknown where the engine does not say; HTTP-15, the answer by the model's own name.
+pub(super) fn read_whole(body: Bytes, name: &ModelName) -> (Usage, Bytes) {
+    #[derive(Default, Deserialize)]
+    struct Answer<'b> {
+        #[serde(borrow, default, deserialize_with = "present")]
+        model: Option<&'b RawValue>,
         usage: Option<WireUsage>,
     }
-    let answer = serde_json::from_slice::<Answer>(body).ok();
-    let usage = answer.and_then(|answer| answer.usage);
-    usage.map_or(Usage { is_partial: true, ..Usage::default() }, WireUsage::into_usage)
+    let answer: Answer<'_> = serde_json::from_slice(&body).unwrap_or_default();
+    let usage = answer.usage.map_or(Usage { is_partial: true, ..Usage::default() }, WireUsage::into_usage);
+    let Some(at) = name.place_for(&body, answer.model) else { return (usage, body) };
+    let renamed = [&body[..at.start], name.json(), &body[at.end..]].concat();
+    (usage, renamed.into())
 }
 
 /// HTTP-12: an engine's refusal in OpenAI's envelope. Its status stays, but a refusal of *our* key is not the client's fault.
@@ -232,6 +245,7 @@ mod tests {
     /// HTTP-13.
     #[test]
     fn usage_is_found_in_a_whole_answer() {
+        let usage_in = |body: &[u8]| read_whole(Bytes::copy_from_slice(body), &ModelName::new("m")).0;
         let body = br#"{"choices":[{"message":{"content":"\"usage\":{}"}}],"usage":{"prompt_tokens":30,"completion_tokens":9,"total_tokens":39,
             "prompt_tokens_details":{"cached_tokens":4}},"timings":{}}"#;
         assert_eq!(
@@ -242,6 +256,32 @@ mod tests {
         assert_eq!(usage_in(br#"{"usage":{"prompt_tokens":8,"total_tokens":8},"data":[]}"#).prompt_tokens, 8);
         assert!(usage_in(b"{}").is_partial);
         assert!(usage_in(b"not json").is_partial);
+    }
+
+    /// HTTP-15.
+    #[test]
+    fn a_whole_answer_names_the_model_as_asked() {
+        let named = |body: &str| {
+            let (_, body) = read_whole(Bytes::copy_from_slice(body.as_bytes()), &ModelName::new("a \"b\""));
+            String::from_utf8(body.to_vec()).unwrap()
+        };
+        for (answer, passed) in [
+            (
+                r#"{ "choices":[{"message":{"content":"\"model\":\"x\"","model":"y"}}], "model" : "/m.gguf" , "n":1.0 }"#,
+                r#"{ "choices":[{"message":{"content":"\"model\":\"x\"","model":"y"}}], "model" : "a \"b\"" , "n":1.0 }"#,
+            ),
+            (r#"{"mod\u0065l":null}"#, r#"{"mod\u0065l":"a \"b\""}"#),
+            // Nothing is invented, and nothing that is not understood is touched.
+            (r#"{"data":[]}"#, r#"{"data":[]}"#),
+            (r#"{"model":"x""#, r#"{"model":"x""#),
+            (r#"["model","x"]"#, r#"["model","x"]"#),
+            ("", ""),
+        ] {
+            assert_eq!(named(answer), passed);
+        }
+        let body = Bytes::from_static(br#"{"model":"a \"b\""}"#);
+        let (_, passed) = read_whole(body.clone(), &ModelName::new("a \"b\""));
+        assert_eq!(passed.as_ptr(), body.as_ptr(), "the right name costs nothing");
     }
 
     /// HTTP-12.
@@ -287,7 +327,7 @@ mod tests {
 
     #[test]
     fn content_is_told_from_chunks_without_any() {
-        let has = |text: &str| serde_json::from_str::<Chunk>(text).unwrap().has_content();
+        let has = |text: &str| serde_json::from_str::<Chunk<'_>>(text).unwrap().has_content();
         assert!(has(r#"{"choices":[{"delta":{"content":"x"}}]}"#));
         assert!(has(r#"{"choices":[{"text":"x"}]}"#));
         assert!(has(r#"{"choices":[{"delta":{"tool_calls":[{"index":0}]}}]}"#));

@@ -7,10 +7,11 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
+use super::model_name::{place, present};
 use crate::extract::bad_json;
 use crate::problem::Problem;
 
@@ -54,11 +55,6 @@ struct StreamOptions<'b> {
     include_usage: Option<&'b RawValue>,
 }
 
-/// `null` is a value with a place, other than a field that is not there.
-fn present<'de: 'b, 'b, D: Deserializer<'de>>(input: D) -> Result<Option<&'b RawValue>, D::Error> {
-    <&RawValue>::deserialize(input).map(Some)
-}
-
 const INCLUDE_USAGE: &str = r#"{"include_usage":true}"#;
 
 impl RequestBody {
@@ -95,7 +91,7 @@ impl RequestBody {
         let (wants_usage, usage_edit) =
             if is_stream { usage(text, fields.stream_options, inside)? } else { (false, None) };
         Ok(Self {
-            model_at: fields.model.map(|raw| place(text, raw)),
+            model_at: fields.model.map(|raw| place(text.as_bytes(), raw)),
             is_empty: text[inside..].trim_start().starts_with('}'),
             model,
             is_stream,
@@ -164,7 +160,7 @@ fn usage(text: &str, options: Option<&RawValue>, inside: usize) -> Result<(bool,
         let text = format!("\"stream_options\":{INCLUDE_USAGE},");
         return Ok((false, Some(Edit { at: inside..inside, text: text.into() })));
     };
-    let whole = place(text, raw);
+    let whole = place(text.as_bytes(), raw);
     if raw.get() == "null" {
         return Ok((false, Some(Edit { at: whole, text: INCLUDE_USAGE.into() })));
     }
@@ -181,14 +177,10 @@ fn usage(text: &str, options: Option<&RawValue>, inside: usize) -> Result<(bool,
     };
     match typed::<Option<bool>>("stream_options.include_usage", "true or false", include)? {
         Some(true) => Ok((true, None)),
-        Some(false) | None => Ok((false, Some(Edit { at: place(text, include), text: "true".into() }))),
+        Some(false) | None => {
+            Ok((false, Some(Edit { at: place(text.as_bytes(), include), text: "true".into() })))
+        }
     }
-}
-
-/// Where a borrowed value lies in the text that it was borrowed from.
-fn place(text: &str, raw: &RawValue) -> Range<usize> {
-    let start = raw.get().as_ptr().addr() - text.as_ptr().addr();
-    start..start + raw.get().len()
 }
 
 /// Edits are in order and do not overlap. What is put into an empty object needs no comma behind its last member.

@@ -20,6 +20,7 @@ use tracing::debug;
 
 use super::answer;
 use super::body::RequestBody;
+use super::model_name::ModelName;
 use super::stream::RelayedStream;
 use super::ticket::Ticket;
 use crate::metrics::Outcome;
@@ -184,6 +185,7 @@ async fn attempt(gate: &Gate, route: Route, request: &RequestBody, mut ticket: T
             ));
         }
     };
+    let name = model_name(request, &ticket);
     let (head, incoming) = answer.into_parts();
     let content_type = head.headers.get(CONTENT_TYPE).cloned();
     if !head.status.is_success() {
@@ -193,12 +195,18 @@ async fn attempt(gate: &Gate, route: Route, request: &RequestBody, mut ticket: T
         content_type.as_ref().is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
     if request.is_stream() && is_events {
         let runtime = header(ticket.runtime());
-        let body = Body::new(RelayedStream::new(incoming, request.wants_usage(), ticket));
+        let body = Body::new(RelayedStream::new(incoming, request.wants_usage(), name, ticket));
         let mut response = respond(StatusCode::OK, content_type, runtime, body);
         response.headers_mut().insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
         return Attempt::Answered(response);
     }
-    whole(head.status, content_type, incoming, ticket).await
+    whole(head.status, content_type, incoming, &name, ticket).await
+}
+
+/// HTTP-15: the name that the client asked for, else the one that `/v1/models` lists.
+fn model_name(request: &RequestBody, ticket: &Ticket) -> ModelName {
+    let listed = || ticket.lease().and_then(|lease| lease.model());
+    ModelName::new(request.model().or_else(listed).unwrap_or(ticket.runtime()))
 }
 
 /// HTTP-12: of the client's headers none goes on; its token is for this node only.
@@ -218,6 +226,7 @@ async fn whole(
     status: StatusCode,
     content_type: Option<HeaderValue>,
     incoming: Incoming,
+    name: &ModelName,
     mut ticket: Ticket,
 ) -> Attempt {
     let body = match Limited::new(incoming, ANSWER_BYTES_MAX).collect().await {
@@ -230,7 +239,8 @@ async fn whole(
         Err(_) => return Attempt::Lost(ticket),
     };
     ticket.note_content();
-    ticket.settle(&answer::usage_in(&body), Outcome::Ok);
+    let (usage, body) = answer::read_whole(body, name);
+    ticket.settle(&usage, Outcome::Ok);
     Attempt::Answered(respond(status, content_type, header(ticket.runtime()), body.into()))
 }
 

@@ -5,6 +5,7 @@
 mod answer;
 mod body;
 mod forward;
+mod model_name;
 mod relay;
 mod stream;
 mod ticket;

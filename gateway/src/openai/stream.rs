@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
 
+use super::model_name::ModelName;
 use super::relay::{End, Relay};
 use super::ticket::Ticket;
 use crate::metrics::Outcome;
@@ -28,8 +29,8 @@ pub(super) struct RelayedStream {
 }
 
 impl RelayedStream {
-    pub(super) fn new(incoming: Incoming, wants_usage: bool, ticket: Ticket) -> Self {
-        Self { incoming: Some(incoming), relay: Relay::new(wants_usage), out: VecDeque::new(), ticket }
+    pub(super) fn new(incoming: Incoming, wants_usage: bool, name: ModelName, ticket: Ticket) -> Self {
+        Self { incoming: Some(incoming), relay: Relay::new(wants_usage, name), out: VecDeque::new(), ticket }
     }
 
     fn take(&mut self, chunk: Bytes) {

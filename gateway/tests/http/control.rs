@@ -23,10 +23,13 @@ async fn a_runtime_is_added_shown_and_removed() {
         (&row["id"], &row["adapter"], &row["profile"], &row["auto_start"]),
         (&json!("r1"), &json!("process"), &json!("fast"), &json!(true))
     );
+    assert_eq!(row["idle_after_s"], 60);
+    let never = json!({"id": "r2", "adapter": "process", "program": "/bin/true", "idle_after_s": "off"});
+    assert_eq!(node.send("POST", "/runtimes", Some(never)).await.json()["idle_after_s"], "off");
     assert_eq!(node.send("POST", "/runtimes", Some(body)).await.is_problem(409, "conflict")["field"], "id");
     assert_eq!(node.send("DELETE", "/runtimes/r1", None).await.status, 204);
     let gone = node.send("DELETE", "/runtimes/r1", None).await.is_problem(404, "not_found");
-    assert_eq!(gone["known"], json!([]));
+    assert_eq!(gone["known"], json!(["r2"]));
 }
 
 /// HTTP-5: the field is named.
@@ -44,6 +47,8 @@ async fn a_runtime_that_does_not_hold_together_is_refused_by_field() {
         (json!({"id": "a", "adapter": "openai", "base_url": "https://x"}), "base_url"),
         (json!({"id": "a", "adapter": "openai", "base_url": "http://x", "program": "x"}), "program"),
         (json!({"id": "a", "adapter": "process", "program": "x", "idle_after_s": 0}), "idle_after_s"),
+        (json!({"id": "a", "adapter": "process", "program": "x", "idle_after_s": "on"}), "idle_after_s"),
+        (json!({"id": "a", "adapter": "process", "program": "x", "idle_after_s": -1}), "idle_after_s"),
         (
             json!({"id": "a", "adapter": "process", "program": "x", "restart": {"max": 1, "window_s": 0}}),
             "restart.window_s",
@@ -101,7 +106,7 @@ async fn logs_are_pages_and_streams() {
     for (query, kept) in queries.into_iter().zip([2, 2, 0]) {
         let newest = log.newest();
         let path = format!("/runtimes/r1/logs/stream{}", query(newest));
-        let response = node.router().oneshot(get(&path).body(Body::empty()).unwrap()).await.unwrap();
+        let response = node.service().oneshot(get(&path).body(Body::empty()).unwrap()).await.unwrap();
         let mut events = Events::new(response.into_body());
         log.marker("live");
         for number in newest - kept + 1..=newest + 1 {
@@ -120,7 +125,7 @@ async fn lines_that_are_gone_are_told() {
         log.marker("x");
     }
     let request = get("/runtimes/r1/logs/stream").header("last-event-id", "10").body(Body::empty()).unwrap();
-    let mut events = Events::new(node.router().oneshot(request).await.unwrap().into_body());
+    let mut events = Events::new(node.service().oneshot(request).await.unwrap().into_body());
     let gap = events.next().await.unwrap();
     assert_eq!((gap.name.as_str(), gap.json()), ("gap", json!({"dropped": 90})));
     assert_eq!(events.next().await.unwrap().id, "101");

@@ -13,7 +13,7 @@ fn removed(node: &TestNode, id: &str) -> u64 {
 }
 
 async fn open(node: &TestNode, request: Request<Body>) -> Events<Body> {
-    let response = node.router().oneshot(request).await.unwrap();
+    let response = node.service().oneshot(request).await.unwrap();
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["content-type"], "text/event-stream");
     Events::new(response.into_body())

@@ -61,7 +61,7 @@ async fn a_body_that_drips_is_refused() {
         Ok::<_, std::io::Error>(Bytes::from_static(b" "))
     });
     let started = tokio::time::Instant::now();
-    node.router()
+    node.service()
         .oneshot(post(&node, Body::from_stream(drip)))
         .await
         .map(|response| assert_eq!(response.status(), 408))
@@ -140,7 +140,7 @@ async fn connections_beyond_the_limit_wait_their_turn() {
 #[tokio::test]
 async fn event_streams_beyond_the_limit_are_refused_until_one_ends() {
     let node = TestNode::with(|settings| settings.event_streams_max = 2).await;
-    let router = node.router();
+    let router = node.service();
     let ask = |path: &str| router.clone().oneshot(get(path).body(Body::empty()).unwrap());
     let first = ask("/state/node/stream").await.unwrap();
     let second = ask("/events/stream").await.unwrap();

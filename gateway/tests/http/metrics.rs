@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::support::{FakeEngine, TestNode, spec};
 
-async fn busy_node() -> (TestNode, FakeEngine, axum::Router) {
+async fn busy_node() -> (TestNode, FakeEngine, arw_gateway::Front) {
     let node = TestNode::start().await;
     let engine = FakeEngine::start();
     node.runtime("r1", "m", &engine).await;
@@ -23,7 +23,7 @@ async fn busy_node() -> (TestNode, FakeEngine, axum::Router) {
         row.memory.resident_bytes = Some(199_000_000);
         row.queue.waiting = 2;
     });
-    let router = node.router();
+    let router = node.service();
     engine.then_answers(&json!({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 1}}));
     let request = http::Request::post("/v1/completions")
         .header("host", "localhost")
@@ -36,7 +36,7 @@ async fn busy_node() -> (TestNode, FakeEngine, axum::Router) {
     (node, engine, router)
 }
 
-async fn scrape(router: &axum::Router) -> String {
+async fn scrape(router: &arw_gateway::Front) -> String {
     let request = crate::support::get("/metrics").body(axum::body::Body::empty()).unwrap();
     let answer = tower::ServiceExt::oneshot(router.clone(), request).await.unwrap();
     let answer = crate::support::Answer::of(answer).await;

@@ -23,6 +23,13 @@ fn answer() -> Value {
            "usage": {"prompt_tokens": 30, "completion_tokens": 9, "prompt_tokens_details": {"cached_tokens": 4}}})
 }
 
+/// The answer as a client gets it that knows the model by this name.
+fn answer_by(name: &str) -> Value {
+    let mut answer = answer();
+    answer["model"] = name.into();
+    answer
+}
+
 fn event(data: &Value) -> Bytes {
     format!("data: {data}\n\n").into()
 }
@@ -199,7 +206,7 @@ async fn a_whole_answer_is_metered_and_passed_on_as_it_is() {
     let (node, engine) = one_runtime().await;
     engine.then_answers(&answer());
     let answered = node.send("POST", CHAT, Some(json!({"model": "smol"}))).await;
-    assert_eq!((answered.json(), answered.header("content-type")), (answer(), "application/json"));
+    assert_eq!((answered.json(), answered.header("content-type")), (answer_by("smol"), "application/json"));
     engine.then_answers(&json!({"data": [], "usage": {"prompt_tokens": 8, "total_tokens": 8}}));
     assert_eq!(node.send("POST", "/v1/embeddings", Some(json!({"input": "x"}))).await.status, 200);
     let expected = UsageTotals { requests: 2, prompt_tokens: 38, completion_tokens: 9, cached_tokens: 4 };
@@ -241,6 +248,40 @@ async fn a_stream_is_metered_and_its_usage_goes_to_who_asked() {
     }
     let expected = UsageTotals { requests: 2, prompt_tokens: 60, completion_tokens: 4, cached_tokens: 0 };
     assert_eq!((node.fixed.usage("r1"), node.fixed.in_flight("r1")), (expected, 0));
+}
+
+/// HTTP-15: whatever the engine calls its model.
+#[tokio::test]
+async fn answers_name_the_model_as_the_client_did() {
+    let (node, engine) = one_runtime().await;
+    let endpoint = engine.endpoint();
+    node.fixed.on_acquire("r1", move || match lend(endpoint.clone()) {
+        OnAcquire::Lend { endpoint, secret, .. } => {
+            OnAcquire::Lend { endpoint, secret, model: Some("smol".to_owned()) }
+        }
+        other => other,
+    });
+    let served = node.serve();
+    for (asked, named) in
+        [(json!({"model": "smol"}), "smol"), (json!({"model": "r1"}), "r1"), (json!({}), "smol")]
+    {
+        engine.then_answers(&answer());
+        let answered = node.send("POST", CHAT, Some(asked.clone())).await;
+        assert_eq!(answered.json(), answer_by(named), "{asked}");
+        let feed = engine.then_streams();
+        let chunk = |model: &str, finish: &str| {
+            event(
+                &json!({"choices": [{"delta": {"content": "model"}, "finish_reason": finish}], "model": model}),
+            )
+        };
+        feed.send(Ok(chunk("/models/by-hash/0.gguf", "stop"))).await.unwrap();
+        drop(feed);
+        let mut streamed = asked;
+        streamed["stream"] = true.into();
+        let answered = ask(&served, &node, streamed).await;
+        let text = within(answered.into_body().collect()).await.unwrap().to_bytes();
+        assert_eq!(text, chunk(named, "stop"));
+    }
 }
 
 /// Each token goes on when it comes, not when the next one does.
@@ -343,7 +384,7 @@ async fn a_request_whose_engine_died_before_answering_is_asked_once_more() {
         lend(endpoints.pop().unwrap())
     });
     let answered = node.send("POST", CHAT, Some(json!({"model": "smol"}))).await;
-    assert_eq!((answered.status.as_u16(), answered.json()), (200, answer()));
+    assert_eq!((answered.status.as_u16(), answered.json()), (200, answer_by("smol")));
     assert_eq!((dying.requests().len(), next.requests().len()), (1, 1));
     assert_eq!(node.fixed.usage("r1").requests, 1, "one request, whatever became of its first engine");
     assert_eq!(node.fixed.in_flight("r1"), 0);
@@ -398,7 +439,7 @@ async fn a_whole_answer_that_broke_off_is_asked_again() {
     feed.send(Ok(Bytes::from_static(b"{\"choices\":"))).await.unwrap();
     feed.send(Err(std::io::Error::other("killed"))).await.unwrap();
     let answered = node.send("POST", CHAT, Some(json!({}))).await;
-    assert_eq!((answered.status.as_u16(), answered.json()), (200, answer()));
+    assert_eq!((answered.status.as_u16(), answered.json()), (200, answer_by("r1")));
 }
 
 #[tokio::test]

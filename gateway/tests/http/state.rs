@@ -67,7 +67,7 @@ async fn a_long_poll_gives_up_after_its_wait_and_never_waits_longer_than_a_minut
     {
         let started = tokio::time::Instant::now();
         let answer = node
-            .router()
+            .service()
             .oneshot(get(&format!("/state/runtimes?{query}")).body(Body::empty()).unwrap())
             .await
             .unwrap();
@@ -81,7 +81,7 @@ async fn a_long_poll_gives_up_after_its_wait_and_never_waits_longer_than_a_minut
 }
 
 async fn open(node: &TestNode, request: Request<Body>) -> Events<Body> {
-    let response = node.router().oneshot(request).await.unwrap();
+    let response = node.service().oneshot(request).await.unwrap();
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["content-type"], "text/event-stream");
     assert_eq!(response.headers()["cache-control"], "no-store");

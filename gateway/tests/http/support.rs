@@ -122,13 +122,13 @@ impl TestNode {
     }
 
     /// The service without a server. Each call of this makes one of its own.
-    pub(crate) fn router(&self) -> axum::Router {
-        arw_gateway::router(self.node.clone(), &self.settings)
+    pub(crate) fn service(&self) -> arw_gateway::Front {
+        arw_gateway::service(self.node.clone(), &self.settings)
     }
 
     /// Sends one request to a service of its own.
     pub(crate) async fn call(&self, request: Request<Body>) -> Answer {
-        Answer::of(self.router().oneshot(request).await.unwrap()).await
+        Answer::of(self.service().oneshot(request).await.unwrap()).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use arw_actors::runtime::directory::AddRuntimeError;
+use arw_actors::runtime::launcher::Cause;
 use arw_actors::runtime::lease::{AcquireError, Usage};
 use arw_actors::runtime::machine::RuntimeState;
+use arw_actors::runtime::spec::RuntimeSpec;
 use serde_json::{Value, json};
 
 use crate::kit::{Stage, kill};
@@ -46,12 +49,50 @@ async fn an_engine_killed_by_someone_else_comes_back_and_everything_tells_why() 
     assert!(exited[0]["detail"].as_str().unwrap().contains("SIGKILL"), "{}", exited[0]);
     let recovered = stage.events("runtime_recovered").await;
     assert_eq!(recovered.len(), 1);
-    let actors: Value =
-        serde_json::from_slice(&stage.running.node.state("actors").unwrap().current().body).unwrap();
-    let engine = &actors["root"]["children"][0]["children"][0]["children"][0];
+    let engine = engine(&stage, "one");
     assert_eq!(engine["path"], "node/runtimes/one/engine");
+    assert_eq!(row.last_exit.unwrap().reason, "process_signal", "it is shown while the next one serves");
     assert_eq!(engine["last_exit"]["reason"], "process_signal");
     assert_eq!(engine["restarts"]["used"], 1);
+    stage.end().await;
+}
+
+/// The engine's row in the tree.
+fn engine(stage: &Stage, id: &str) -> Value {
+    let actors: Value =
+        serde_json::from_slice(&stage.running.node.state("actors").unwrap().current().body).unwrap();
+    let children = |row: &Value| row["children"].as_array().unwrap().clone();
+    let runtimes = children(&children(&actors["root"])[0]);
+    let runtime = runtimes.iter().find(|row| row["path"] == format!("node/runtimes/{id}")).unwrap();
+    children(runtime)[0].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tree_the_journal_and_the_row_say_in_one_word_how_an_engine_ended() {
+    let stage = Stage::new().await;
+    let once = json!({"auto_start": true, "restart": {"max": 0, "window_s": 60}});
+    stage.add("signal", &["--crash-at-start", "--signal", "11"], once.clone()).await;
+    stage.add("code", &["--crash-at-start", "--exit-code", "3"], once).await;
+    let copy = stage.folder.path().join("engine");
+    std::fs::copy(crate::kit::FAKE, &copy).unwrap();
+    stage.add("nothing", &[], json!({"program": copy})).await;
+    std::fs::remove_file(&copy).unwrap();
+    stage.running.node.runtimes.start("nothing").await.unwrap();
+    for (id, state, word) in [
+        ("signal", RuntimeState::Quarantined, "process_signal"),
+        ("code", RuntimeState::Quarantined, "process_exit"),
+        ("nothing", RuntimeState::Failed, "start_failed"),
+    ] {
+        let row = stage.reach(id, state).await;
+        let shown = row.last_exit.expect(id);
+        assert_eq!(shown.reason, word, "{id}");
+        let path = format!("node/runtimes/{id}/engine");
+        let told = stage.events("actor_restarted").await;
+        let told: Vec<_> = told.iter().filter(|event| event["path"] == path).collect();
+        assert!(!told.is_empty() && told.iter().all(|event| event["reason"] == word), "{id}: {told:?}");
+        let in_tree = engine(&stage, id)["last_exit"].clone();
+        assert_eq!((&in_tree["reason"], &in_tree["detail"]), (&json!(word), &json!(shown.detail)), "{id}");
+    }
     stage.end().await;
 }
 
@@ -166,18 +207,59 @@ async fn an_idle_runtime_is_unloaded_and_the_next_request_loads_it_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_program_is_refused_and_a_vanished_one_fails_for_good() {
+async fn a_program_that_cannot_be_started_is_not_added() {
     let stage = Stage::new().await;
-    let spec = json!({"id": "x", "adapter": "process", "program": "/nowhere/engine"});
-    let error = stage.running.node.runtimes.add(serde_json::from_value(spec).unwrap()).await.unwrap_err();
-    assert!(error.to_string().contains("/nowhere/engine"), "{error}");
+    let folder = stage.folder.path();
+    let plain = folder.join("plain");
+    std::fs::copy(crate::kit::FAKE, &plain).unwrap();
+    std::fs::set_permissions(&plain, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let text = folder.join("text");
+    std::fs::write(&text, "words").unwrap();
+    std::fs::set_permissions(&text, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    for (program, cause, hint) in [
+        (folder.join("nowhere"), Cause::ProgramMissing, "check the path"),
+        ("no-such-program-anywhere".into(), Cause::ProgramMissing, "full path"),
+        (folder.to_owned(), Cause::ProgramNotExecutable, "inside it"),
+        (plain, Cause::ProgramNotExecutable, "chmod +x"),
+        (text, Cause::ProgramNotExecutable, "interpreter"),
+    ] {
+        let spec: RuntimeSpec =
+            serde_json::from_value(json!({"id": "x", "adapter": "process", "program": program})).unwrap();
+        let error = stage.running.node.runtimes.add(spec).await.unwrap_err();
+        let AddRuntimeError::NoProgram(told) = &error else { panic!("{error}") };
+        assert_eq!((told.cause, error.to_string()), (cause, told.detail.clone()), "{program:?}");
+        assert!(told.hint.as_ref().unwrap().contains(hint), "{told:?}");
+        assert!(stage.running.node.runtimes.row("x").is_err());
+    }
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_is_looked_for_in_the_path_that_its_runtime_gives_it() {
+    let stage = Stage::new().await;
+    std::fs::copy(crate::kit::FAKE, stage.folder.path().join("engine")).unwrap();
+    let more = json!({"program": "engine", "env": {"PATH": stage.folder.path()}, "auto_start": true});
+    stage.add("one", &[], more).await;
+    stage.reach("one", RuntimeState::Ready).await;
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_vanished_fails_for_good() {
+    let stage = Stage::new().await;
     let copy = stage.folder.path().join("engine");
     std::fs::copy(crate::kit::FAKE, &copy).unwrap();
     stage.add("one", &[], json!({"program": copy})).await;
     std::fs::remove_file(&copy).unwrap();
     let refused = stage.acquire("one").await.unwrap_err().to_string();
     assert!(refused.contains("failed"), "{refused}");
-    assert_eq!(stage.row("one").state, RuntimeState::Failed);
+    let row = stage.row("one");
+    assert_eq!(row.state, RuntimeState::Failed);
+    // In the words in which it would be refused now.
+    let spec = json!({"id": "two", "adapter": "process", "program": copy});
+    let error = stage.running.node.runtimes.add(serde_json::from_value(spec).unwrap()).await.unwrap_err();
+    let AddRuntimeError::NoProgram(told) = error else { panic!("{error}") };
+    assert_eq!((row.reason, row.hint), (Some(told.detail), told.hint));
     stage.end().await;
 }
 

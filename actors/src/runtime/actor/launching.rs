@@ -32,7 +32,6 @@ const CONTEXT_DEFAULT: u64 = 4096;
 
 impl RuntimeActor {
     pub(super) fn launch(&mut self, context: &mut Context<RuntimeMessage>, attempt: u64) {
-        self.last_exit = None;
         let (cancel, mut cancelled) = oneshot::channel();
         self.cancel_launch = Some(cancel);
         self.model = self.spec.model.as_deref().and_then(|model| self.args.models.find(model));
@@ -71,14 +70,21 @@ impl RuntimeActor {
                 self.tended = Some(Tended::begin(context, engine, attempt));
                 RuntimeEvent::Launched { attempt }
             }
-            LaunchOutcome::NoRoom(diagnosis) => RuntimeEvent::NoRoom { attempt, diagnosis },
+            LaunchOutcome::NoRoom(diagnosis) => {
+                self.note_failed_start(&diagnosis);
+                RuntimeEvent::NoRoom { attempt, diagnosis }
+            }
             LaunchOutcome::Failed(diagnosis) => {
-                let text = diagnosis.detail.clone().into();
-                self.engine_row.set_last_exit(ExitReason::StartFailed { text });
+                self.note_failed_start(&diagnosis);
                 RuntimeEvent::LaunchFailed { attempt, diagnosis }
             }
         };
         self.feed(context, event);
+    }
+
+    fn note_failed_start(&self, diagnosis: &Diagnosis) {
+        let text = diagnosis.detail.clone().into();
+        self.engine_row.set_last_exit(ExitReason::StartFailed { text });
     }
 
     pub(super) fn exited(&mut self, context: &mut Context<RuntimeMessage>, attempt: u64, exit: EngineExit) {
@@ -92,7 +98,6 @@ impl RuntimeActor {
             ExitStatus::Signal(signal) => ExitReason::ProcessSignal { signal, detail },
             ExitStatus::KeeperLost => ExitReason::Crash { text: detail, while_handling: None },
         });
-        self.last_exit = Some(exit.clone());
         let (by_us, diagnosis) = (exit.by_us, exit.diagnosis);
         self.feed(context, RuntimeEvent::Exited { attempt, by_us, diagnosis });
         if !self.machine.has_program() {

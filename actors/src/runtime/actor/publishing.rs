@@ -7,11 +7,12 @@ use crate::clock::Clock;
 use crate::mailbox::Context;
 use crate::moment::{Moment, WallTime};
 use crate::runtime::actor::launching::context_length;
-use crate::runtime::launcher::{Endpoint, ExitStatus};
+use crate::runtime::launcher::Endpoint;
 use crate::runtime::machine::{Health, RuntimeState};
 use crate::runtime::row::{
     BudgetRow, HealthRow, LastExitRow, MemoryRow, ProbeRow, QueueRow, RuntimeRow, StartupRow,
 };
+use crate::runtime::spec::IdleAfter;
 use crate::supervision::RestartBudget;
 use crate::tree::ActorState;
 
@@ -65,7 +66,7 @@ impl RuntimeActor {
             model: self.spec.model.clone(),
             profile: self.spec.profile.clone(),
             state,
-            severity: state.severity(),
+            severity: self.machine.severity(),
             reason: diagnosis.map(|diagnosis| diagnosis.detail.clone()),
             hint: diagnosis.and_then(|diagnosis| diagnosis.hint.clone()),
             pid: engine.and_then(|engine| engine.pid),
@@ -81,15 +82,12 @@ impl RuntimeActor {
             since: wall_of(clock, since),
             retry_at: self.machine.retries_at().map(|at| wall_of(clock, at)),
             auto_start: self.spec.auto_start,
+            idle_after_s: IdleAfter::from_span(self.args.rules.idle_after),
             health: health_row(self.machine.health(), clock),
             restart_budget: budget_row(self.machine.budget(), clock),
-            last_exit: self.last_exit.as_ref().map(|exit| LastExitRow {
-                reason: match exit.status {
-                    ExitStatus::Code(_) => "process_exit",
-                    ExitStatus::Signal(_) => "process_signal",
-                    ExitStatus::KeeperLost => "crash",
-                },
-                detail: exit.diagnosis.detail.clone(),
+            last_exit: self.engine_row.last_exit().map(|exit| LastExitRow {
+                reason: exit.reason.word(),
+                detail: exit.reason.to_string(),
                 at: exit.at,
             }),
             queue: QueueRow { waiting: self.waiting.len(), max: self.args.queue_max },

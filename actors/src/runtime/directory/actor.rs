@@ -17,7 +17,7 @@ use crate::config::RuntimeSettings;
 use crate::hardware::{Hardware, HardwareSources};
 use crate::ids::RuntimeId;
 use crate::journal::{Event, Journal};
-use crate::mailbox::{Actor, Context, Fault, Handle, MonitorGuard};
+use crate::mailbox::{Actor, Context, Fault, Handle, MonitorGuard, Reply};
 use crate::model::ModelLibrary;
 use crate::moment::Moment;
 use crate::runtime::actor::{RuntimeActor, RuntimeArgs, RuntimeMemory, RuntimeMessage, engine_path};
@@ -123,8 +123,12 @@ impl Actor for DirectoryActor {
     ) -> Result<(), Fault> {
         match message {
             DirectoryMessage::Boot => self.boot(context).await,
-            DirectoryMessage::Add(spec, reply) => {
-                let result = self.add_and_save(*spec, context).await;
+            DirectoryMessage::Add(spec, reply) => self.seek_program(spec, reply, context),
+            DirectoryMessage::ProgramSought(spec, sought, reply) => {
+                let result = match sought {
+                    Ok(()) => self.add_and_save(*spec, context).await,
+                    Err(error) => Err(AddRuntimeError::NoProgram(error.0)),
+                };
                 // Whoever asked may have given up.
                 let _ = reply.send(result);
             }
@@ -187,19 +191,53 @@ impl DirectoryActor {
         }
     }
 
+    /// Refuses what can be refused at once, and has the program looked for beside this actor: a disk may take its time.
+    fn seek_program(
+        &self,
+        spec: Box<RuntimeSpec>,
+        reply: Reply<Result<(), AddRuntimeError>>,
+        context: &mut Context<DirectoryMessage>,
+    ) {
+        if let Err(error) = self.check(&spec) {
+            // Whoever asked may have given up.
+            let _ = reply.send(Err(error));
+            return;
+        }
+        let launcher = Arc::clone(&self.args.launcher);
+        context.spawn(async move {
+            let sought = match &spec.program {
+                Some(program) => launcher.find_program(program, &spec.env).await.map(drop),
+                None => Ok(()),
+            };
+            DirectoryMessage::ProgramSought(spec, sought, reply)
+        });
+    }
+
+    fn check(&self, spec: &RuntimeSpec) -> Result<(), AddRuntimeError> {
+        spec.check()?;
+        if self.members.contains_key(&spec.id) {
+            return Err(AddRuntimeError::Exists(spec.id.clone()));
+        }
+        if self.members.len() >= RUNTIMES_MAX {
+            return Err(AddRuntimeError::TooMany(RUNTIMES_MAX));
+        }
+        if spec.is_managed()
+            && let Some(model) = &spec.model
+            && self.args.models.find(model).is_none()
+        {
+            let known = self.args.models.list().iter().map(|model| model.name.clone()).collect();
+            return Err(AddRuntimeError::UnknownModel { model: model.clone(), known });
+        }
+        Ok(())
+    }
+
     async fn add_and_save(
         &mut self,
         spec: RuntimeSpec,
         context: &mut Context<DirectoryMessage>,
     ) -> Result<(), AddRuntimeError> {
-        spec.check()?;
-        if self.members.contains_key(&spec.id) {
-            return Err(AddRuntimeError::Exists(spec.id));
-        }
-        if self.members.len() >= RUNTIMES_MAX {
-            return Err(AddRuntimeError::TooMany(RUNTIMES_MAX));
-        }
-        self.check_on_this_machine(&spec)?;
+        // Once more: while its program was looked for another may have taken its id, or its model may have been removed.
+        self.check(&spec)?;
         let mut saved = self.saved_specs();
         saved.push(spec.clone());
         self.saved.write(saved).map_err(|error| AddRuntimeError::NotSaved(error.to_string()))?;
@@ -210,22 +248,6 @@ impl DirectoryActor {
         };
         self.add(spec, false, context).await?;
         self.args.journal.append(event);
-        Ok(())
-    }
-
-    fn check_on_this_machine(&self, spec: &RuntimeSpec) -> Result<(), AddRuntimeError> {
-        if spec.is_managed()
-            && let Some(model) = &spec.model
-            && self.args.models.find(model).is_none()
-        {
-            let known = self.args.models.list().iter().map(|model| model.name.clone()).collect();
-            return Err(AddRuntimeError::UnknownModel { model: model.clone(), known });
-        }
-        if let Some(program) = &spec.program
-            && let Err(why) = find_program(program)
-        {
-            return Err(AddRuntimeError::NoProgram { program: program.display().to_string(), why });
-        }
         Ok(())
     }
 
@@ -380,7 +402,7 @@ fn rules_for(spec: &RuntimeSpec, settings: &RuntimeSettings, models: &ModelLibra
         has_work: spec.has_work_probe(model.as_ref()),
         start_timeout: settings.start_timeout,
         stop_grace: settings.stop_grace,
-        idle_after: spec.idle_after().or(settings.idle_after),
+        idle_after: spec.idle_after(settings.idle_after),
         limits,
         backoff: crate::supervision::Backoff {
             second: settings.backoff.initial,
@@ -390,20 +412,6 @@ fn rules_for(spec: &RuntimeSpec, settings: &RuntimeSettings, models: &ModelLibra
         quarantine_first: settings.quarantine_retry_after,
         ..defaults
     }
-}
-
-/// Where the program is, or where it was looked for.
-fn find_program(program: &std::path::Path) -> Result<PathBuf, String> {
-    if program.components().count() > 1 {
-        return match program.metadata() {
-            Ok(file) if file.is_file() => Ok(program.to_owned()),
-            Ok(_) => Err("it is not a file".to_owned()),
-            Err(error) => Err(error.to_string()),
-        };
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|folder| folder.join(program)).find(|at| at.is_file());
-    found.ok_or_else(|| "it is in none of the folders of PATH: give its whole path".to_owned())
 }
 
 /// A runtime's actor panics only through a defect of ours; its engine is restarted with it.

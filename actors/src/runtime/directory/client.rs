@@ -11,6 +11,7 @@ use super::room::RoomAnswer;
 use crate::ids::RuntimeId;
 use crate::mailbox::{AskError, Down, Handle, Reply};
 use crate::runtime::actor::RuntimeMessage;
+use crate::runtime::launcher::{Diagnosis, LaunchError};
 use crate::runtime::lease::{AcquireError, EngineLease, Meter, NotReady};
 use crate::runtime::log::EngineLog;
 use crate::runtime::machine::RuntimeState;
@@ -67,6 +68,8 @@ impl Board {
 
 pub(crate) enum DirectoryMessage {
     Add(Box<RuntimeSpec>, Reply<Result<(), AddRuntimeError>>),
+    /// The program of a runtime that is to be added was looked for.
+    ProgramSought(Box<RuntimeSpec>, Result<(), LaunchError>, Reply<Result<(), AddRuntimeError>>),
     Remove(RuntimeId, Reply<Result<(), ControlError>>),
     /// Add what was saved and configured.
     Boot,
@@ -77,7 +80,7 @@ pub(crate) enum DirectoryMessage {
     /// A runtime's actor has ended, though nobody removed it.
     RuntimeDown(RuntimeId, Down),
 }
-crate::message!(DirectoryMessage { Add, Remove, Boot, MakeRoom, LookForRoom, RuntimeDown });
+crate::message!(DirectoryMessage { Add, ProgramSought, Remove, Boot, MakeRoom, LookForRoom, RuntimeDown });
 
 /// A runtime that serves a model, for `/v1/models`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,14 +112,9 @@ pub enum AddRuntimeError {
         /// What there is.
         known: Vec<String>,
     },
-    /// The program is not there.
-    #[error("program `{program}` was not found: {why}")]
-    NoProgram {
-        /// As given.
-        program: String,
-        /// Where it was looked for.
-        why: String,
-    },
+    /// The program is not there, or cannot be executed: what a start would say.
+    #[error("{}", .0.detail)]
+    NoProgram(Diagnosis),
     /// Too many.
     #[error("a node has at most {0} runtimes")]
     TooMany(usize),

@@ -80,6 +80,21 @@ impl SavedRuntimes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::spec::IdleAfter;
+
+    /// As a node wrote it that could only count seconds.
+    #[test]
+    fn an_older_file_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = r#"{"schema":1,"runtimes":[{"id":"a","adapter":"process","profile":"default","auto_start":false,
+            "program":"/bin/true","idle_after_s":5},{"id":"b","adapter":"process","program":"/bin/true"}]}"#;
+        fs::write(folder.path().join("runtimes.json"), text).unwrap();
+        let read = SavedRuntimes::at(folder.path()).read().unwrap();
+        assert_eq!(
+            read.iter().map(|spec| spec.idle_after_s).collect::<Vec<_>>(),
+            [Some(IdleAfter::Seconds(5)), None]
+        );
+    }
 
     #[test]
     fn what_is_saved_is_read_again_and_a_damaged_file_says_so() {
@@ -91,7 +106,10 @@ mod tests {
         }))
         .unwrap();
         saved.write(vec![spec.clone()]).unwrap();
-        assert_eq!(saved.read().unwrap(), [spec]);
+        assert_eq!(saved.read().unwrap(), std::slice::from_ref(&spec));
+        let never = RuntimeSpec { idle_after_s: Some(IdleAfter::Off), ..spec };
+        saved.write(vec![never.clone()]).unwrap();
+        assert_eq!(saved.read().unwrap(), [never]);
         fs::write(folder.path().join("runtimes.json"), "{\"schema\":1,").unwrap();
         assert!(saved.read().unwrap_err().to_string().contains("is damaged"));
     }

@@ -12,9 +12,6 @@ mod failures;
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -25,13 +22,12 @@ use tokio::sync::{oneshot, watch};
 use self::ending::Ending;
 use super::capture::Capture;
 use super::engine::{Orders, Running, Wishes};
-use super::keeper;
-use super::os_launcher::KeeperProgram;
+use super::keepers::{Keeper, Keepers, SPARE_AFTER};
 use super::plan::{Enforced, Failure, Order, Report, Stage};
 use super::prepare::{Prepared, Surroundings, prepare, unexpected};
 use super::procfs::Procfs;
 use super::sandbox::Network;
-use super::sweep::{MARKER, Marker, Record};
+use super::sweep::Record;
 use super::wire::{Received, Wire, wait_readable};
 use crate::clock::Clock;
 use crate::moment::Moment;
@@ -44,17 +40,11 @@ const START_MAX: Duration = Duration::from_secs(30);
 /// How long a keeper may take to carry a kill out before it is killed itself, and its namespace with it.
 const OBEY_MAX: Duration = Duration::from_secs(2);
 
-/// How long a keeper may take to end after its program has: the kernel frees the memory of what is left.
-const KEEPER_END_MAX: Duration = Duration::from_secs(5);
-
-/// A plan is written at once or the keeper is stuck.
-const SEND_MAX: Duration = Duration::from_secs(5);
-
 /// What all attendants of one launcher share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) around: Surroundings,
-    pub(super) keeper: KeeperProgram,
+    pub(super) keepers: Keepers,
     pub(super) cpu_flags: Arc<std::collections::BTreeSet<String>>,
     pub(super) procfs: Procfs,
     /// Pid namespaces are not wanted, or one was made and was of no use: not tried again.
@@ -68,14 +58,6 @@ pub(super) struct Attendant {
     pub(super) shared: Arc<Shared>,
     pub(super) spec: LaunchSpec,
     pub(super) orders: Arc<Orders>,
-}
-
-/// A keeper that has been started.
-struct Keeper {
-    process: Child,
-    /// Readable when it has ended.
-    fd: OwnedFd,
-    wire: Wire,
 }
 
 /// A program that runs, and all that goes with it.
@@ -128,14 +110,17 @@ impl Attendant {
     ) -> Result<(Attended, SandboxReport), LaunchError> {
         let prepared = prepare(&self.spec, &self.shared.around)?;
         let network = prepared.plan.sandbox.network;
+        let mut may_be_spare = true;
         loop {
             if self.orders.take().kill {
                 return Err(failures::given_up());
             }
             let with_namespace = !self.shared.without_namespace.load(Ordering::Relaxed);
+            let spare = self.shared.keepers.take_spare(with_namespace).filter(|_| may_be_spare);
+            let is_spare = spare.is_some();
             let (mut keeper, mut capture) = self
-                .start_keeper(with_namespace)
-                .map_err(|e| failures::no_keeper(&self.shared.keeper, &e))?;
+                .with_capture(spare, with_namespace)
+                .map_err(|e| failures::no_keeper(self.shared.keepers.program(), &e))?;
             match self.wait_for_start(&mut keeper, &prepared) {
                 Ok((pid, enforced)) => {
                     let files_restricted = enforced.landlock_abi.is_some();
@@ -158,8 +143,13 @@ impl Attendant {
                     return Ok((attended, sandbox));
                 }
                 Err(failure) => {
-                    self.end_keeper(&mut keeper);
+                    keeper.end();
                     capture.finish(ending::DRAIN_MAX);
+                    if is_spare && matches!(failure.stage, Stage::Keeper | Stage::Shim) {
+                        // Something has befallen it while it waited.
+                        may_be_spare = false;
+                        continue;
+                    }
                     if with_namespace && failure.stage == Stage::Namespace {
                         self.shared.without_namespace.store(true, Ordering::Relaxed);
                         continue;
@@ -170,28 +160,14 @@ impl Attendant {
         }
     }
 
-    fn start_keeper(&self, with_namespace: bool) -> io::Result<(Keeper, Capture)> {
-        let (capture, output) = Capture::start(Arc::clone(&self.spec.log))?;
-        let errors = output.try_clone()?;
-        let (ours, theirs) = UnixStream::pair()?;
-        ours.set_write_timeout(Some(SEND_MAX))?;
-        let marker = Marker::of(&self.shared.around.state_id, &self.spec.runtime, self.spec.attempt);
-        let mode = if with_namespace { keeper::WITH_NAMESPACE } else { keeper::WITHOUT_NAMESPACE };
-        let mut command = Command::new(&self.shared.keeper.program);
-        command
-            .arg0("arw-keeper")
-            .args([keeper::FIRST_ARGUMENT, mode])
-            .env_clear()
-            .env(MARKER, marker.to_string())
-            .current_dir("/")
-            // Out of the terminal's process group: Ctrl-C is for the node, which then stops engines in order.
-            .process_group(0)
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(output)
-            .stderr(errors);
-        let process = command.spawn()?;
-        let fd = rustix::process::pidfd_open(Pid::from_child(&process), PidfdFlags::empty())?;
-        Ok((Keeper { process, fd, wire: Wire::new(ours) }, capture))
+    fn with_capture(&self, spare: Option<Keeper>, with_namespace: bool) -> io::Result<(Keeper, Capture)> {
+        let mut keeper = match spare {
+            Some(spare) => spare,
+            None => self.shared.keepers.start(with_namespace)?,
+        };
+        let output = keeper.output.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        let capture = Capture::start(output, Arc::clone(&self.spec.log))?;
+        Ok((keeper, capture))
     }
 
     fn wait_for_start(&self, keeper: &mut Keeper, prepared: &Prepared) -> Result<(u32, Enforced), Failure> {
@@ -264,9 +240,11 @@ impl Attendant {
     fn attend(&self, mut attended: Attended, tell: &watch::Sender<Option<EngineExit>>) {
         let mut ending = Ending::default();
         let clock = self.shared.clock;
+        let mut spare_at = Some(clock.now() + SPARE_AFTER);
         while ending.exit.is_none() {
-            let wait = ending.force_at.map(|at| at.since(clock.now()));
-            let watched = [attended.keeper.wire.as_fd(), self.orders.as_fd(), attended.keeper.fd.as_fd()];
+            let next = [ending.force_at, spare_at].into_iter().flatten().min();
+            let wait = next.map(|at| at.since(clock.now()));
+            let watched = [attended.keeper.wire.as_fd(), self.orders.as_fd(), attended.keeper.ended_fd()];
             let ready = wait_readable(&watched, wait).unwrap_or_default();
             ending.hear(&mut attended.keeper.wire);
             if ready.get(1) == Some(&true) && ending.exit.is_none() {
@@ -275,14 +253,18 @@ impl Attendant {
             }
             if ending.force_at.is_some_and(|at| at <= clock.now()) {
                 ending.force_at = None;
-                kill(&attended.keeper.fd);
+                attended.keeper.kill();
+            }
+            if spare_at.is_some_and(|at| at <= clock.now()) {
+                spare_at = None;
+                self.shared.keepers.make_spare(!self.shared.without_namespace.load(Ordering::Relaxed));
             }
             if ready.get(2) == Some(&true) {
                 ending.hear(&mut attended.keeper.wire);
                 ending.keeper_ended();
             }
         }
-        self.end_keeper(&mut attended.keeper);
+        attended.keeper.end();
         let exit = self.conclude(attended, &ending);
         tell.send_replace(Some(exit));
     }
@@ -308,29 +290,6 @@ impl Attendant {
         if wire.send(&order).is_err() {
             // It does not listen: the deadline need not be waited for.
             ending.force_at = Some(now);
-        }
-    }
-
-    /// Ends and reaps a keeper; it takes with it what it kept.
-    fn end_keeper(&self, keeper: &mut Keeper) {
-        // Closing our end is the order that no keeper misses.
-        let _ = rustix::net::shutdown(keeper.wire.as_fd(), rustix::net::Shutdown::Both);
-        for _ in 0..2 {
-            if wait_readable(&[keeper.fd.as_fd()], Some(KEEPER_END_MAX)).is_ok_and(|ready| ready == [true]) {
-                break;
-            }
-            kill(&keeper.fd);
-        }
-        match keeper.process.try_wait() {
-            Ok(Some(_)) => {}
-            Ok(None) => {
-                tracing::error!(runtime = %self.spec.runtime, keeper = keeper.process.id(), "a killed keeper does not end: waiting for it");
-                // The kernel holds it (a GPU driver, a dead disk). The runtime must not start again beside it.
-                let _ = keeper.process.wait();
-            }
-            Err(error) => {
-                tracing::error!(runtime = %self.spec.runtime, %error, "a keeper could not be reaped");
-            }
         }
     }
 }

@@ -25,6 +25,20 @@ const BUFFER_BYTES: usize = 128 * 1024;
 /// After the drain deadline the thread has only to notice it.
 const STOP_MAX: Duration = Duration::from_millis(100);
 
+/// The reading end of the pipe into which a program prints.
+#[derive(Debug)]
+pub(super) struct Output(OwnedFd);
+
+impl Output {
+    /// Makes the pipe; gives the writing end for the program.
+    pub(super) fn new() -> std::io::Result<(Self, OwnedFd)> {
+        let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        // A smaller pipe works as well.
+        let _ = rustix::pipe::fcntl_setpipe_size(&write, PIPE_BYTES);
+        Ok((Self(read), write))
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Capture {
     go: Option<SyncSender<()>>,
@@ -33,12 +47,9 @@ pub(super) struct Capture {
 }
 
 impl Capture {
-    /// Makes the pipe and the thread; gives the writing end for the program. Nothing is read before [`Capture::go`], so that what
-    /// ARW says about a start comes first in the log; until then the pipe holds what is printed.
-    pub(super) fn start(log: Arc<EngineLog>) -> std::io::Result<(Self, OwnedFd)> {
-        let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-        // A smaller pipe works as well.
-        let _ = rustix::pipe::fcntl_setpipe_size(&write, PIPE_BYTES);
+    /// Makes the thread. Nothing is read before [`Capture::go`], so that what ARW says about a start comes first in the log; until
+    /// then the pipe holds what is printed.
+    pub(super) fn start(Output(read): Output, log: Arc<EngineLog>) -> std::io::Result<Self> {
         let stop = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let (tell, ended) = sync_channel(1);
         let (go, gone) = sync_channel::<()>(1);
@@ -51,7 +62,7 @@ impl Capture {
             // Nobody may be waiting any more.
             let _ = tell.try_send(());
         })?;
-        Ok((Self { go: Some(go), stop, ended }, write))
+        Ok(Self { go: Some(go), stop, ended })
     }
 
     /// Starts reading.
@@ -99,7 +110,8 @@ mod tests {
     #[test]
     fn all_that_was_printed_is_there_when_the_pipe_has_ended() {
         let log = Arc::new(EngineLog::in_memory());
-        let (capture, write) = Capture::start(Arc::clone(&log)).unwrap();
+        let (output, write) = Output::new().unwrap();
+        let capture = Capture::start(output, Arc::clone(&log)).unwrap();
         File::from(write).write_all(b"one\ntwo").unwrap();
         capture.finish(Duration::from_secs(10));
         let texts: Vec<_> = log.lines(10).iter().map(|l| l.text.to_string()).collect();
@@ -109,7 +121,8 @@ mod tests {
     #[test]
     fn a_pipe_that_somebody_holds_open_is_left_at_the_deadline() {
         let log = Arc::new(EngineLog::in_memory());
-        let (capture, write) = Capture::start(Arc::clone(&log)).unwrap();
+        let (output, write) = Output::new().unwrap();
+        let capture = Capture::start(output, Arc::clone(&log)).unwrap();
         let mut held = File::from(write);
         held.write_all(b"unfinished").unwrap();
         capture.finish(Duration::from_millis(50));

@@ -100,13 +100,13 @@ fn take_lifeline() -> io::Result<Wire> {
 
 fn keep(note: Option<String>) -> io::Result<()> {
     let mut lifeline = take_lifeline()?;
-    let Some(Order::Start(plan)) = lifeline.receive()? else { return Ok(()) };
     let is_first = rustix::process::getpid() == Pid::INIT;
     if !is_first {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     }
     let (ours, theirs) = UnixStream::pair()?;
     let own_pid = std::process::id().to_string();
+    // Before there is a plan: in a spare keeper the shim waits too, and ends when this end of its socket does.
     let shim = Command::new(OWN_PROGRAM)
         .arg0("arw-shim")
         .args([shim::FIRST_ARGUMENT, &own_pid])
@@ -118,6 +118,7 @@ fn keep(note: Option<String>) -> io::Result<()> {
             return lifeline.send(&Report::Failed(Failure::of(Stage::Keeper, "cannot start", &error)));
         }
     };
+    let Some(Order::Start(plan)) = lifeline.receive()? else { return Ok(()) };
     let mut wire = Wire::new(ours);
     let children = Children::watch()?;
     // A shim that died is seen by its exit.

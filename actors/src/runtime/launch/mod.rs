@@ -10,7 +10,8 @@
 //! orders come in, reports go out, and when it closes, for whatever reason, everything below is killed. So `kill -9` of the
 //! node leaves nothing running. A keeper is needed because the kernel ties the parent-death signal to the parent's *thread*, and
 //! tells it to children only, not to grandchildren. Where the kernel allows it the keeper makes a pid namespace of its own, and
-//! then nothing below can outlive it, however it tries.
+//! then nothing below can outlive it, however it tries. One keeper and its shim wait in reserve (`keepers.rs`), so that a program that
+//! crashed is followed sooner.
 //!
 //! Call [`run_hidden`] first thing in `main` of every program that is used as [`KeeperProgram`].
 //!
@@ -26,6 +27,8 @@ mod elf;
 mod engine;
 #[cfg(target_os = "linux")]
 mod keeper;
+#[cfg(target_os = "linux")]
+mod keepers;
 #[cfg(target_os = "linux")]
 mod libraries;
 #[cfg(target_os = "linux")]

@@ -2,7 +2,7 @@
 //!
 //! Owns what launches share. Refuses to know which runtimes exist.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
@@ -17,9 +17,11 @@ use tokio::sync::oneshot;
 
 use super::attendant::{Attendant, Shared, no_thread};
 use super::engine::{KillOnDrop, Orders, OsEngine};
+use super::keepers::Keepers;
 use super::libraries::LibraryFolders;
 use super::prepare::{Surroundings, short_tag, socket_bases, unexpected};
 use super::procfs::Procfs;
+use super::program::Search;
 use super::{scratch, sweep};
 use crate::clock::Clock;
 use crate::runtime::launcher::{Engine, LaunchError, LaunchSpec, Launcher, SweepReport};
@@ -83,10 +85,11 @@ impl OsLauncher {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&options.state_dir)?;
         let state_dir = options.state_dir.canonicalize()?;
         let state_id = state_id(&state_dir)?;
+        let keepers = Keepers::new(options.keeper, state_id.clone());
         let around = Surroundings { state_dir, state_id, libraries: LibraryFolders::default() };
         let shared = Shared {
             around,
-            keeper: options.keeper,
+            keepers,
             cpu_flags: options.cpu_flags,
             procfs: Procfs::default(),
             without_namespace: AtomicBool::new(!options.pid_namespace),
@@ -120,6 +123,23 @@ impl Launcher for OsLauncher {
             let running =
                 started.await.map_err(|_| unexpected("the launch failed", "its attendant is gone"))??;
             Ok(Box::new(OsEngine { running, orders, procfs }) as Box<dyn Engine>)
+        }
+        .boxed()
+    }
+
+    fn find_program(
+        &self,
+        program: &Path,
+        env: &BTreeMap<String, String>,
+    ) -> BoxFuture<'static, Result<PathBuf, LaunchError>> {
+        let (program, env) = (program.to_owned(), env.clone());
+        // Files may lie on a disk or a network that takes its time.
+        let found = tokio::task::spawn_blocking(move || Search::new(&env).resolve(&program));
+        async move {
+            let found = found
+                .await
+                .map_err(|error| unexpected("looking for the program failed", &error.to_string()))?;
+            found.map(|program| program.path)
         }
         .boxed()
     }

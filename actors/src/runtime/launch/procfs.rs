@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::keeper;
+use super::{keeper, shim};
 
 /// The fields of `/proc/PID/stat` that we use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,9 +58,12 @@ impl Procfs {
         line.split(|b| *b == 0).map(|arg| String::from_utf8_lossy(arg).into_owned()).collect()
     }
 
-    /// Whether a process is a keeper, of whichever node.
+    /// Whether a process is a keeper, of whichever node, or a shim, which is not a program yet.
     pub(super) fn is_keeper(&self, pid: u32) -> bool {
-        self.arguments(pid).get(1).is_some_and(|argument| argument == keeper::FIRST_ARGUMENT)
+        let arguments = self.arguments(pid);
+        arguments
+            .get(1)
+            .is_some_and(|first| [keeper::FIRST_ARGUMENT, shim::FIRST_ARGUMENT].contains(&first.as_str()))
     }
 
     pub(super) fn pids(&self) -> Vec<u32> {

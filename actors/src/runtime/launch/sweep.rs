@@ -38,6 +38,11 @@ impl Marker {
         Self { state_id: state_id.to_owned(), runtime: runtime.clone(), attempt }
     }
 
+    /// What keepers carry in place of a marker: they are started before it is known for which launch. It names no launch that ever is.
+    pub(super) fn of_keepers(state_id: &str) -> String {
+        format!("{state_id}:keeper:{}", u64::MAX)
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split(':');
         let marker = Self {

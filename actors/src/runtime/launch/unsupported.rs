@@ -2,8 +2,8 @@
 //!
 //! Keeps the rest of ARW compiling on systems other than Linux. Refuses to pretend: no engine runs without its sandbox.
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::FutureExt;
@@ -57,16 +57,27 @@ impl OsLauncher {
 
 impl Launcher for OsLauncher {
     fn launch(&self, _spec: LaunchSpec) -> BoxFuture<'static, Result<Box<dyn Engine>, LaunchError>> {
-        let diagnosis = Diagnosis {
-            cause: Cause::Unknown,
-            detail: format!("starting model servers is not supported on {} yet", std::env::consts::OS),
-            hint: Some("start the server yourself and add it with `--adapter openai`".into()),
-            permanent: true,
-        };
-        std::future::ready(Err(LaunchError(diagnosis))).boxed()
+        std::future::ready(Err(refusal())).boxed()
+    }
+
+    fn find_program(
+        &self,
+        _program: &Path,
+        _env: &BTreeMap<String, String>,
+    ) -> BoxFuture<'static, Result<PathBuf, LaunchError>> {
+        std::future::ready(Err(refusal())).boxed()
     }
 
     fn sweep(&self) -> BoxFuture<'static, SweepReport> {
         std::future::ready(SweepReport::default()).boxed()
     }
+}
+
+fn refusal() -> LaunchError {
+    LaunchError(Diagnosis {
+        cause: Cause::Unknown,
+        detail: format!("starting model servers is not supported on {} yet", std::env::consts::OS),
+        hint: Some("start the server yourself and add it with `--adapter openai`".into()),
+        permanent: true,
+    })
 }

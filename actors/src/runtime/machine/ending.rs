@@ -4,7 +4,7 @@ use super::health::Health;
 use super::words::{RuntimeAction, RuntimeState};
 use super::{After, Program, RuntimeMachine};
 use crate::moment::Moment;
-use crate::runtime::launcher::Diagnosis;
+use crate::runtime::launcher::{Cause, Diagnosis};
 
 impl RuntimeMachine {
     /// The program has ended, or never began.
@@ -20,6 +20,10 @@ impl RuntimeMachine {
         }
         let was_ending = self.program == Program::Ending;
         self.program = Program::None;
+        self.end_deadline = None;
+        if std::mem::take(&mut self.is_stuck) {
+            self.diagnosis = None;
+        }
         let after = std::mem::replace(&mut self.after, After::Stop);
         match after {
             // RUN-4: what we asked for is no failure.
@@ -32,6 +36,24 @@ impl RuntimeMachine {
             After::Failure(diagnosis) => self.failed(now, diagnosis, actions),
             After::Stop | After::Restart => self.failed(now, diagnosis, actions),
         }
+    }
+
+    /// RUN-6: it was killed, and is not gone. Nothing is begun beside it (RUN-1): its end, when it comes, decides what follows.
+    pub(super) fn found_stuck(&mut self, now: Moment, actions: &mut Vec<RuntimeAction>) {
+        self.end_deadline = None;
+        self.is_stuck = true;
+        let asked = now.since(self.since).as_secs();
+        let diagnosis = Diagnosis {
+            cause: Cause::Unknown,
+            detail: format!(
+                "its program was killed and has not ended; the runtime has been draining for {asked} s"
+            ),
+            hint: Some(STUCK_HINT.to_owned()),
+            permanent: false,
+        };
+        self.diagnosis = Some(diagnosis.clone());
+        actions.push(RuntimeAction::Stuck { diagnosis });
+        actions.push(RuntimeAction::RefuseWaiting);
     }
 
     pub(super) fn found_no_room(
@@ -91,5 +113,8 @@ impl RuntimeMachine {
         }
     }
 }
+
+const STUCK_HINT: &str = "the kernel cannot end a process while it waits for a disk, a network file system or a driver: mend that, or restart the machine; \
+                          it is gone on with by itself once the process ends";
 
 const QUARANTINE_HINT: &str = "it is tried again by itself; see `arw runtime logs` for its last lines, and `arw runtime start` to try now";

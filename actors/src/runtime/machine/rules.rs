@@ -31,6 +31,8 @@ pub struct RuntimeRules {
     pub drain_timeout: Duration,
     /// How long the program may take to end once asked.
     pub stop_grace: Duration,
+    /// How long the kernel may take to clear away a program that was killed at the end of its grace.
+    pub end_patience: Duration,
     /// Unload when nobody asked for anything for so long.
     pub idle_after: Option<Duration>,
     /// Restart budget.
@@ -60,6 +62,8 @@ impl Default for RuntimeRules {
             failures_to_restart: 6,
             drain_timeout: Duration::from_secs(30),
             stop_grace: Duration::from_secs(10),
+            // Freeing the memory of the largest models takes some seconds.
+            end_patience: Duration::from_secs(15),
             idle_after: None,
             limits: RestartLimits { max: 5, window: Duration::from_secs(300) },
             // The first restart begins at once: a crash should cost a user the load time and no more.

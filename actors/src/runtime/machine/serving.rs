@@ -60,7 +60,7 @@ impl RuntimeMachine {
             // A stuck engine would not finish what is in flight.
             self.drain_deadline = now;
             self.enter(now, RuntimeState::Draining, actions);
-            self.terminate(actions);
+            self.terminate(now, actions);
             return;
         }
         if failures >= self.rules.failures_to_degrade && self.state == RuntimeState::Ready {

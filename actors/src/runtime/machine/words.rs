@@ -122,6 +122,8 @@ pub enum RuntimeAction {
     Probe { attempt: u64, kind: ProbeKind },
     /// The state has changed.
     Changed { from: RuntimeState, to: RuntimeState },
+    /// The program was killed and is not gone.
+    Stuck { diagnosis: Diagnosis },
     /// A failure was counted.
     Failed { diagnosis: Diagnosis },
     /// Set aside until then.

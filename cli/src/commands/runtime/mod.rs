@@ -70,7 +70,7 @@ fn definition(wanted: &RuntimeAdd) -> Result<Value, Failure> {
     let env: Map<String, Value> =
         wanted.env.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
     set("env", (!env.is_empty()).then_some(Value::Object(env)));
-    set("idle_after_s", wanted.idle_after.map(|span| json!(span.as_secs().max(1))));
+    set("idle_after_s", wanted.idle_after.map(|idle| json!(idle)));
     set("restart", restart(wanted)?);
     Ok(Value::Object(body))
 }
@@ -170,6 +170,16 @@ mod tests {
             "program": "/opt/llama-server", "args": [], "allow_read": ["/data"], "env": {"A": "1", "B": "x=y"},
             "idle_after_s": 1800, "restart": {"max": 2, "window_s": 60}});
         assert_eq!(body, wanted);
+    }
+
+    #[test]
+    fn a_runtime_can_be_kept_loaded() {
+        let off = wanted(&["a", "--adapter", "process", "--idle-after", "off", "--", "x"]);
+        assert_eq!(definition(&off).unwrap()["idle_after_s"], "off");
+        let words =
+            ["arw", "runtime", "add", "a", "--adapter", "process", "--idle-after", "never", "--", "x"];
+        let refused = Arguments::try_parse_from(words).unwrap_err().to_string();
+        assert!(refused.contains("`off`"), "{refused}");
     }
 
     #[test]

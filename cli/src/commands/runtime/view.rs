@@ -48,7 +48,7 @@ pub(crate) fn budget(row: &Value, pointer: &str) -> Option<String> {
     Some(format!("{used} of {max}"))
 }
 
-const COLUMNS: [Column; 28] = [
+const COLUMNS: [Column; 29] = [
     Column::new("id", "id"),
     Column::new("state", "state"),
     Column::new("since", "since"),
@@ -66,6 +66,7 @@ const COLUMNS: [Column; 28] = [
     Column::programs("port"),
     Column::programs("socket"),
     Column::programs("auto_start"),
+    Column::programs("idle_after_s"),
     Column::programs("restarts_used"),
     Column::programs("restarts_max"),
     Column::programs("restarts_remaining"),
@@ -118,6 +119,7 @@ fn cells(row: &Value) -> Vec<Cell> {
         count("/port"),
         word("/socket"),
         Cell::Flag(flag(row, "/auto_start")),
+        number(row, "/idle_after_s").map_or_else(|| word("/idle_after_s"), Cell::Count),
         count("/restart_budget/used"),
         count("/restart_budget/max"),
         count("/restart_budget/remaining"),
@@ -152,6 +154,7 @@ pub(crate) fn details(row: &Value, history: &[Happening], now: WallTime) -> Stri
         ("process", served(row)),
         ("restarts", restarts_in_words(row, "/restart_budget", now)),
         ("last exit", last_exit(row, now)),
+        ("unloads", unloads(row)),
         ("health", health(row)),
         (
             "requests",
@@ -223,6 +226,16 @@ pub(crate) fn history_in_words(history: &[Happening], now: WallTime) -> String {
     out
 }
 
+fn unloads(row: &Value) -> String {
+    match number(row, "/idle_after_s") {
+        Some(seconds) => {
+            format!("after {} without a request", human::span_ms(seconds.saturating_mul(1_000)))
+        }
+        None if text(row, "/idle_after_s") == "off" => "never by itself".to_owned(),
+        None => "unknown".to_owned(),
+    }
+}
+
 fn served(row: &Value) -> String {
     let Some(pid) = number(row, "/pid") else { return "none runs".to_owned() };
     let at = match (text(row, "/socket"), number(row, "/port")) {
@@ -279,7 +292,7 @@ mod tests {
         let now: WallTime = "2026-11-24T12:00:00Z".parse().unwrap();
         let row = json!({"id": "smollm2", "adapter": "llama_cpp", "model": "SmolLM2", "state": "ready",
             "reason": null, "hint": null, "pid": 4242, "port": null, "socket": "/s/engine.sock",
-            "since": "2026-11-24T11:59:50Z",
+            "since": "2026-11-24T11:59:50Z", "idle_after_s": 1800,
             "health": {"startup": {"status": "ok", "took_ms": 412}, "liveness": {"status": "failing", "latency_ms": 1, "failures": 2}},
             "restart_budget": {"window_s": 300, "max": 5, "used": 1, "remaining": 4, "resets_at": "2026-11-24T12:04:00Z"},
             "last_exit": {"reason": "process_signal", "detail": "killed by SIGKILL (by another process, not by ARW)", "at": "2026-11-24T11:59:57Z"},
@@ -296,6 +309,7 @@ mod tests {
             "restarts:     1 of 5 used within 5 min; 4 left; all back in 4 min",
             "last exit:    killed by SIGKILL (by another process, not by ARW), 3 s ago",
             "health:       startup ok (412 ms); liveness failing (1 ms), 2 failures; work unknown",
+            "unloads:      after 30 min without a request",
             "usage:        3 requests, 9,000 prompt tokens (0 cached), 40 completion tokens",
             "memory:       unknown held, 200 MB needed",
             "sandbox:      Landlock ABI 7, seccomp, no capabilities, network: unix socket only",
@@ -312,6 +326,7 @@ mod tests {
         for wanted in ["none runs", "no budget of its own", "never ended", "not started"] {
             assert!(text.contains(wanted), "{text}");
         }
+        assert_eq!(unloads(&json!({"idle_after_s": "off"})), "never by itself");
         assert_eq!(why(&json!({})), "the node gave no reason");
     }
 }

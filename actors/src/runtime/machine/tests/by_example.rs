@@ -105,7 +105,8 @@ fn a_start_without_progress_has_failed_at_its_deadline() {
     stage.probed(HealthAnswer::Loading);
     stage.pass(60 * SECOND);
     did(&mut stage, "starting, launch, warming, draining, terminate");
-    assert_eq!(stage.machine.next_deadline(), None, "only its exit is awaited now");
+    let gone_by = stage.now + stage.rules.stop_grace + stage.rules.end_patience;
+    assert_eq!(stage.machine.next_deadline(), Some(gone_by), "only its exit is awaited now");
     stage.exits(false);
     did(&mut stage, "backoff, starting, launch");
     let detail = stage.machine.diagnosis().map(|diagnosis| diagnosis.detail.clone());
@@ -636,4 +637,41 @@ fn a_restart_of_an_external_server_looks_at_it_afresh() {
     stage.feed(RuntimeEvent::RestartWanted);
     stage.probed(HealthAnswer::Ok);
     did(&mut stage, "starting, ready, serve");
+}
+
+/// RUN-6: and RUN-1, nothing is begun beside it.
+#[test]
+fn a_program_that_the_kernel_cannot_end_is_reported_and_waited_for() {
+    let mut stage = ready(rules());
+    stage.stop();
+    did(&mut stage, "draining, terminate");
+    stage.pass(rules().stop_grace + rules().end_patience - SECOND);
+    assert_eq!((stage.machine.severity(), stage.machine.diagnosis()), ("info", None));
+    stage.pass(SECOND);
+    did(&mut stage, "stuck, refuse");
+    let told = stage.machine.diagnosis().unwrap();
+    assert!(told.detail.contains("killed") && told.hint.is_some(), "{told:?}");
+    assert_eq!(stage.machine.next_deadline(), None, "it is told once");
+    stage.start();
+    stage.request();
+    did(&mut stage, "refuse, refuse");
+    assert_eq!(stage.state, RuntimeState::Draining);
+    stage.exits(false);
+    did(&mut stage, "starting, launch");
+    assert_eq!((stage.machine.severity(), stage.machine.diagnosis()), ("info", None));
+    assert_eq!(stage.failures, [], "RUN-4: its end was wanted");
+}
+
+/// RUN-6: the reason why it was ended is not lost over it.
+#[test]
+fn a_failing_program_that_is_stuck_counts_as_a_failure_once_it_is_gone() {
+    let mut stage = ready(rules());
+    while stage.state != RuntimeState::Draining {
+        next_probe(&mut stage, fails());
+    }
+    stage.pass_to_deadline();
+    assert_eq!(stage.machine.severity(), "error");
+    stage.exits(false);
+    assert!(stage.machine.diagnosis().unwrap().detail.contains("no answer"));
+    assert_eq!(stage.failures.len(), 1);
 }

@@ -69,6 +69,8 @@ pub(super) struct Stage {
     pub(super) busy_at: Moment,
     pub(super) ready_at: Moment,
     pub(super) draining_at: Moment,
+    /// When its program was asked to end, until it was told that it does not.
+    terminated_at: Option<Moment>,
     pub(super) diary: Vec<String>,
 }
 
@@ -98,6 +100,7 @@ impl Stage {
             busy_at: now,
             ready_at: now,
             draining_at: now,
+            terminated_at: None,
             diary: Vec::new(),
         }
     }
@@ -147,10 +150,19 @@ impl Stage {
                 self.ask(occasion);
                 self.may_interrupt();
                 self.program = Program::Running { attempt: *attempt, terminated: true };
+                self.terminated_at = Some(self.now);
                 self.diary.push("terminate".into());
             }
             RuntimeAction::Probe { attempt, kind } => self.send_probe(*attempt, *kind),
             RuntimeAction::Changed { from, to } => self.change(*from, *to, occasion, foreseen),
+            RuntimeAction::Stuck { .. } => {
+                let asked_at =
+                    self.terminated_at.take().expect("RUN-6: it is told once, of a program asked to end");
+                let patience = self.rules.stop_grace + self.rules.end_patience;
+                assert!(self.now.since(asked_at) >= patience, "RUN-6: it still has time");
+                assert_eq!(self.machine.severity(), "error", "RUN-6");
+                self.diary.push("stuck".into());
+            }
             RuntimeAction::Failed { diagnosis } => foreseen.failed(diagnosis),
             RuntimeAction::Quarantined { until, .. } => foreseen.quarantined(*until),
             RuntimeAction::Recovered { since } => {
@@ -206,6 +218,7 @@ impl Stage {
 
     fn begin_attempt(&mut self, attempt: u64) {
         self.launches = attempt;
+        self.terminated_at = None;
         self.asked = Asked::Not;
         self.probe = None;
     }
@@ -262,6 +275,10 @@ impl Stage {
                 let waits_for_requests = self.in_flight > 0 && due.is_some();
                 assert!(is_launching || is_ending || waits_for_requests, "RUN-2: it was not asked to end");
                 assert!(!matches!(self.program, Program::Launching { cancelled: false, .. }));
+                let is_told = is_ending && self.terminated_at.is_none();
+                assert_eq!(self.machine.severity() == "error", is_told, "RUN-6");
+                assert!(!is_told || self.waiting == 0, "RUN-6: the wait would have no end");
+                assert!(!is_ending || is_told || due.is_some(), "RUN-6: it might be waited for for ever");
             }
             RuntimeState::Starting | RuntimeState::Warming | RuntimeState::Degraded => assert!(awaits),
             RuntimeState::Ready => {
