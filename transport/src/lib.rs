@@ -5,5 +5,9 @@
 
 pub mod identity;
 
+pub mod certificate;
+pub mod token;
+
 pub mod codec;
 pub mod frame;
+pub mod wire;
