@@ -8,6 +8,9 @@ pub mod identity;
 pub mod certificate;
 pub mod token;
 
+pub mod handshake;
+pub mod join;
+
 pub mod codec;
 pub mod frame;
 pub mod wire;

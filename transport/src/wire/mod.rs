@@ -107,7 +107,7 @@ fn text(field: &'static str, text: &str, max: usize) -> Result<(), OutOfBounds> 
 }
 
 /// A text of ours in a form that a peer takes.
-fn presentable(text: &str, max: usize) -> String {
+pub(crate) fn presentable(text: &str, max: usize) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(max).collect()
 }
 
