@@ -119,6 +119,7 @@ impl RevocationSet {
         signed: SignedRevocation,
         cluster: &ClusterPublicKey,
     ) -> Result<bool, RevocationError> {
+        // WIRE-10: only the cluster's key removes, and an older word never undoes a newer one.
         let told = signed.verify(cluster)?;
         let room = self.by_node.len() < REVOCATIONS_MAX;
         match self.by_node.get_mut(&told.node) {

@@ -168,7 +168,8 @@ pub fn parse(bytes: &[u8], knows: impl FnOnce(MessageType) -> bool) -> Result<Pa
         return Err(FrameError { what: Malformed::TooLong { length: rest }, at: AT_LENGTH });
     }
     let minor = prefix[AT_VERSION] & 0x0F;
-    let has_trace = prefix[AT_FLAGS] & FLAG_TRACE != 0 && minor <= MINOR;
+    let is_newer = minor > MINOR;
+    let has_trace = prefix[AT_FLAGS] & FLAG_TRACE != 0 && !is_newer;
     let header_bytes = HEADER_BYTES + if has_trace { TRACE_BYTES } else { 0 };
     if length < header_bytes {
         return Err(FrameError { what: Malformed::TooShort { length: rest }, at: AT_LENGTH });
@@ -185,7 +186,7 @@ pub fn parse(bytes: &[u8], knows: impl FnOnce(MessageType) -> bool) -> Result<Pa
         })
     };
     // WIRE-3: what a newer minor version added is refused by itself.
-    if minor > MINOR {
+    if is_newer {
         return refused(RefusalReason::NewerMinor { minor });
     }
     let Some(kind) = Kind::from_byte(fixed[AT_KIND]) else {
@@ -205,7 +206,8 @@ pub fn parse(bytes: &[u8], knows: impl FnOnce(MessageType) -> bool) -> Result<Pa
     Ok(Parsed::Frame { header, body: header_bytes..length })
 }
 
-/// Cuts the frame at the beginning of `buffer` off it. A body shares the buffer's memory until it is dropped.
+/// Cuts the frame at the beginning of `buffer` off it. A body shares the buffer's memory until it is dropped: decode it
+/// before it waits anywhere, or a small body keeps a large buffer.
 ///
 /// # Errors
 /// [`FrameError`]: what follows cannot be trusted any more.
