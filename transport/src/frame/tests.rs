@@ -169,12 +169,19 @@ fn what_is_new_is_refused_and_the_next_frame_is_read() {
     new_ask[2] = 0x85;
     let mut new_tell = frame(&tell, b"new");
     new_tell[2] = 0x05;
+    // A kind of answer that is new: its call is one of ours, and nobody waits at the other end.
+    let mut new_answer = frame(&Header { kind: Kind::Reply, ..ask() }, b"new");
+    new_answer[2] = 0x06;
+    let mut newer_reply = frame(&Header { kind: Kind::Reply, ..ask() }, b"new");
+    newer_reply[1] |= 1;
     let new_type = frame(&Header { message: MessageType(99), ..ask() }, b"new");
     let new_type_told = frame(&Header { message: MessageType(99), ..tell }, b"new");
     let answer = frame(&Header { kind: Kind::Reply, message: MessageType(99), ..ask() }, b"old");
     let last = frame(&tell, b"old");
     let mut buffer = BytesMut::from(
-        [newer, flagged, new_ask, new_tell, new_type, new_type_told, answer, last].concat().as_slice(),
+        [newer, flagged, new_ask, new_tell, new_answer, newer_reply, new_type, new_type_told, answer, last]
+            .concat()
+            .as_slice(),
     );
     let mut next = || take(&mut buffer, |message| message.0 != 99).unwrap();
     let refused = |reason, answer_to| Taken::Refused(FrameRefusal { reason, answer_to });
@@ -183,6 +190,8 @@ fn what_is_new_is_refused_and_the_next_frame_is_read() {
     assert_eq!(next(), refused(RefusalReason::NewerMinor { minor: 1 }, call));
     assert_eq!(next(), refused(RefusalReason::UnknownKind { kind: 0x85 }, call));
     assert_eq!(next(), refused(RefusalReason::UnknownKind { kind: 0x05 }, None));
+    assert_eq!(next(), refused(RefusalReason::UnknownKind { kind: 0x06 }, None));
+    assert_eq!(next(), refused(RefusalReason::NewerMinor { minor: 1 }, None));
     assert_eq!(next(), refused(RefusalReason::UnknownMessage { message: 99 }, call));
     assert_eq!(next(), refused(RefusalReason::UnknownMessage { message: 99 }, None));
     assert!(matches!(next(), Taken::Frame { header: Header { kind: Kind::Reply, .. }, .. }));

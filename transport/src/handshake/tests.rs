@@ -361,7 +361,7 @@ impl World {
                 }
             }
             DialVerdict::Duplicate | DialVerdict::OldIncarnation => {
-                self.send(connection, 1 - at, Word::Close)
+                self.send(connection, 1 - at, Word::Close);
             }
         }
     }

@@ -244,7 +244,7 @@ fn a_joiner_that_says_nothing_or_too_much_is_refused() {
 fn the_addresses_of_a_token_are_tried_in_order_until_one_answers() {
     let issuer = Issuer::new();
     let addresses = issuer.token.addresses.clone();
-    let (mut attempt, _) = JoinAttempt::start(start(), node(1), "kitchen", issuer.token.clone());
+    let (mut attempt, _) = JoinAttempt::start(start(), node(1), "kitchen", issuer.token);
     let deadline = attempt.deadline().unwrap();
     let next = attempt.handle((deadline, wall()), JoinEvent::DeadlinePassed);
     assert_eq!(next, Some(JoinAction::Dial { address: addresses[1], issuer: Issuer::OWN }));
@@ -297,6 +297,12 @@ fn an_answer_that_the_token_does_not_vouch_for_is_not_believed() {
         answer.certificate = theirs.as_bytes().to_vec();
     });
     assert_eq!(of_another_cluster, JoinFailure::OtherCluster { found });
+    let wholly_another = believed(&|answer| {
+        answer.cluster = *other.id().as_bytes();
+        answer.cluster_key = *other.public().as_bytes();
+        answer.certificate = theirs.as_bytes().to_vec();
+    });
+    assert_eq!(wholly_another, JoinFailure::OtherCluster { found });
     assert_eq!(believed(&|it| it.cluster[0] ^= 1), JoinFailure::OtherCluster { found: token.cluster });
     let certificate = |error| JoinFailure::Certificate(error);
     let foreign = believed(&|answer| answer.certificate = theirs.as_bytes().to_vec());

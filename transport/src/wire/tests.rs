@@ -172,7 +172,7 @@ fn fields_out_of_bounds_are_refused_by_name() {
         Control::decode(message.code(), &body).unwrap().unwrap_err().to_string()
     };
     let long = "x".repeat(NAME_CHARS_MAX + 1);
-    assert!(refused(Hello { name: long.clone(), ..hello() }.into()).contains("`name` has 65 parts"));
+    assert!(refused(Hello { name: long, ..hello() }.into()).contains("`name` has 65 parts"));
     let escape = Join { name: "\u{1b}[2J".to_owned(), ..join() };
     assert!(refused(escape.into()).contains("`name` has control characters"));
     assert!(refused(Hello { certificate: vec![], ..hello() }.into()).contains("`certificate` has 0"));
