@@ -102,7 +102,7 @@ pub struct JoinToken {
     pub id: TokenId,
     /// When it ends, to the second.
     pub expires_at: WallTime,
-    /// Where the issuer is, at most [`ADDRESSES_MAX`].
+    /// Where the issuer is, 1 to [`ADDRESSES_MAX`].
     pub addresses: Vec<SocketAddr>,
     secret: [u8; 16],
 }
@@ -226,7 +226,7 @@ impl Reader<'_> {
 
     fn addresses(&mut self) -> Option<Vec<SocketAddr>> {
         let [count] = self.array()?;
-        if usize::from(count) > ADDRESSES_MAX {
+        if !(1..=ADDRESSES_MAX).contains(&usize::from(count)) {
             return None;
         }
         (0..count).map(|_| self.address()).collect()

@@ -75,6 +75,12 @@ fn what_is_wrong_with_a_text_is_said() {
 }
 
 #[test]
+fn a_token_that_leads_nowhere_is_none() {
+    let nowhere = JoinToken { addresses: vec![], ..token() };
+    assert_eq!(JoinToken::parse(&nowhere.reveal(), now()), Err(TokenError::Contents));
+}
+
+#[test]
 fn neither_the_token_nor_its_record_shows_the_secret() {
     // WIRE-12
     let mut table = TokenTable::default();
@@ -212,7 +218,7 @@ fn the_text_of_a_token_never_changes() {
 }
 
 fn tokens() -> impl Strategy<Value = JoinToken> {
-    let addresses = proptest::collection::vec(any::<SocketAddr>(), 0..=ADDRESSES_MAX);
+    let addresses = proptest::collection::vec(any::<SocketAddr>(), 1..=ADDRESSES_MAX);
     let numbers = (any::<[u8; 16]>(), any::<[u8; 32]>(), any::<[u8; 8]>(), any::<[u8; 16]>(), any::<u32>());
     (numbers, addresses).prop_map(|((cluster, issuer, id, secret, at), addresses)| JoinToken {
         cluster: ClusterId::from_bytes(cluster),
