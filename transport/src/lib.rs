@@ -1,4 +1,17 @@
 //! QUIC between nodes.
 //!
-//! Empty until nodes form a cluster: it will own identity, join, handshake, frames, lanes, membership and blobs, and implement
-//! the port `Transport` of `arw-actors`. Nothing outside this crate will name QUIC.
+//! Owns who a node is ([`identity`]), who is a member ([`certificate`]), how one becomes a member ([`token`], [`join`]), how two members meet
+//! ([`handshake`]), and the bytes that they exchange ([`frame`], [`wire`], [`codec`]). All of that is plain code without sockets, clocks and randomness: `spec/wire.md` has
+//! the rules. Nothing outside this crate names QUIC.
+
+pub mod identity;
+
+pub mod certificate;
+pub mod token;
+
+pub mod handshake;
+pub mod join;
+
+pub mod codec;
+pub mod frame;
+pub mod wire;

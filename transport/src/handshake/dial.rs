@@ -1,0 +1,77 @@
+//! Which connection stays when two nodes dial each other.
+//!
+//! Owns one rule, the same for both sides: they end with one connection, whatever crosses on the way. The node with the lower id has the last word: while it
+//! dials, or has a connection that it dialed, it refuses the other's.
+
+use crate::identity::NodeId;
+
+/// Who dialed a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DialSide {
+    /// This node.
+    Own,
+    /// The other one.
+    Peer,
+}
+
+/// A connection that this node takes for alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Who dialed it.
+    pub dialed_by: DialSide,
+    /// Which start of the peer is at the other end.
+    pub incarnation: u64,
+}
+
+/// What this node has of one peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerLink {
+    /// This node.
+    pub own: NodeId,
+    /// The other one.
+    pub peer: NodeId,
+    /// This node is dialing the peer and has no answer yet.
+    pub is_dialing: bool,
+    /// The connection to the peer.
+    pub held: Option<Held>,
+    /// The latest start of the peer that this node knows of, from a connection or from membership.
+    pub incarnation_known: u64,
+}
+
+/// A connection whose hello was found good, or answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Who dialed it.
+    pub dialed_by: DialSide,
+    /// Which start of the peer is at the other end.
+    pub incarnation: u64,
+}
+
+/// What becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DialVerdict {
+    /// It is the connection from now on. One that is held is closed as replaced.
+    Take,
+    /// It is refused: this node's own comes, or stays.
+    Duplicate,
+    /// It is refused: a later start of the peer is known.
+    OldIncarnation,
+}
+
+/// Judges a connection to a peer.
+#[must_use]
+pub fn judge_connection(link: &PeerLink, candidate: Candidate) -> DialVerdict {
+    // WIRE-15
+    let known = link.held.map_or(0, |held| held.incarnation).max(link.incarnation_known);
+    if candidate.incarnation < known {
+        return DialVerdict::OldIncarnation;
+    }
+    let own_stays = link
+        .held
+        .is_some_and(|held| held.dialed_by == DialSide::Own && held.incarnation == candidate.incarnation);
+    match candidate.dialed_by {
+        DialSide::Peer if link.own < link.peer && (link.is_dialing || own_stays) => DialVerdict::Duplicate,
+        // The peer has answered the own one, so it had no reason to refuse it: what is held is older.
+        DialSide::Peer | DialSide::Own => DialVerdict::Take,
+    }
+}

@@ -1,0 +1,224 @@
+//! The side that has a token.
+//!
+//! Owns the way from a token to a membership: which address is tried next, and whether the answer can be believed. Refuses to know sockets.
+
+use std::net::SocketAddr;
+
+use arw_actors::moment::{Moment, WallTime};
+
+use super::FIRST_MESSAGE_WITHIN;
+use crate::certificate::{
+    Certificate, CertificateError, ClusterId, ClusterPublicKey, RevocationSet, SignedCertificate,
+};
+use crate::identity::NodeId;
+use crate::token::{JoinToken, KeyingMaterial};
+use crate::wire::{CloseCode, Join, JoinAccepted, JoinRefusal, PeerAddresses, Versions, presentable};
+
+/// What happened on the joiner's side.
+#[derive(Clone, Debug)]
+pub enum JoinEvent {
+    /// A connection stands, and with the token's id as context this keying material was exported.
+    Connected {
+        /// Whose key TLS showed.
+        peer: NodeId,
+        /// Of this connection.
+        keying: KeyingMaterial,
+    },
+    /// The issuer said yes.
+    Accepted(JoinAccepted),
+    /// It said no.
+    Refused(JoinRefusal),
+    /// The connection was closed by the peer with this code.
+    Closed(CloseCode),
+    /// There is no connection, or not any more.
+    ConnectionFailed,
+    /// [`JoinAttempt::deadline`] is over.
+    DeadlinePassed,
+}
+
+/// What the joiner does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JoinAction {
+    /// Drop what there is, and dial.
+    Dial {
+        /// Where.
+        address: SocketAddr,
+        /// Whose key must answer.
+        issuer: NodeId,
+    },
+    /// Send this.
+    SendJoin(Join),
+    /// Store this, close, and begin to dial as a member.
+    Joined(Box<Membership>),
+    /// Tell the person.
+    Fail(JoinFailure),
+}
+
+/// What makes a node a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// Shown in every hello.
+    pub signed: SignedCertificate,
+    /// What it says.
+    pub certificate: Certificate,
+    /// What checks the certificates of others.
+    pub cluster_key: ClusterPublicKey,
+    /// Where other members are.
+    pub peers: Vec<PeerAddresses>,
+}
+
+/// The node did not join.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JoinFailure {
+    /// No address of the token answers.
+    #[error("no answer from {}: is that node up, and does its firewall let UDP through?", list(.tried))]
+    Unreachable {
+        /// Where it was looked for.
+        tried: Vec<SocketAddr>,
+    },
+    /// The issuer refuses it.
+    #[error("{0}")]
+    Refused(JoinRefusal),
+    /// Another node answers.
+    #[error("another node than the token's issuer answered: {found}")]
+    OtherIssuer {
+        /// Which.
+        found: NodeId,
+    },
+    /// The key that it answered with is not that of the token's cluster.
+    #[error("the answer names the cluster {found}, the token another: do not trust that node")]
+    OtherCluster {
+        /// Which.
+        found: ClusterId,
+    },
+    /// The certificate that it answered with is not good.
+    #[error("the answer's certificate is refused: {0}")]
+    Certificate(#[from] CertificateError),
+    /// The node joined with its own token.
+    #[error("this node made the token itself: use it on another machine")]
+    Itself,
+}
+
+/// One try to join.
+#[derive(Debug)]
+pub struct JoinAttempt {
+    own: NodeId,
+    name: String,
+    token: JoinToken,
+    tried: usize,
+    deadline: Moment,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Dialing,
+    Asking,
+    Ended,
+}
+
+impl JoinAttempt {
+    /// Begins to join as `own`, which calls itself `name`.
+    pub fn start(now: Moment, own: NodeId, name: &str, token: JoinToken) -> (Self, JoinAction) {
+        let name = presentable(name, crate::wire::NAME_CHARS_MAX);
+        let mut attempt = Self { own, name, token, tried: 0, deadline: now, state: State::Dialing };
+        let action = if attempt.token.issuer == own {
+            attempt.fail(JoinFailure::Itself)
+        } else {
+            attempt.dial_next(now)
+        };
+        (attempt, action)
+    }
+
+    /// When [`JoinEvent::DeadlinePassed`] is due; `None` when it is over.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Moment> {
+        (self.state != State::Ended).then_some(self.deadline)
+    }
+
+    /// The token, whose id is the context of the exported keying material.
+    #[must_use]
+    pub fn token(&self) -> &JoinToken {
+        &self.token
+    }
+
+    /// Says what to do about `event`.
+    pub fn handle(&mut self, (now, wall): (Moment, WallTime), event: JoinEvent) -> Option<JoinAction> {
+        match (self.state, event) {
+            (State::Ended, _) => None,
+            (State::Dialing, JoinEvent::Connected { peer, keying }) => {
+                Some(self.ask((now, wall), peer, &keying))
+            }
+            (State::Asking, JoinEvent::Accepted(accepted)) => Some(match self.believe(wall, accepted) {
+                Ok(membership) => {
+                    self.state = State::Ended;
+                    JoinAction::Joined(Box::new(membership))
+                }
+                Err(failure) => self.fail(failure),
+            }),
+            // A verdict is final: the same node would say the same at its other addresses.
+            (State::Asking, JoinEvent::Refused(reason) | JoinEvent::Closed(CloseCode::Join(reason))) => {
+                Some(self.fail(JoinFailure::Refused(reason)))
+            }
+            (State::Dialing, JoinEvent::Closed(CloseCode::Join(reason))) => {
+                Some(self.fail(JoinFailure::Refused(reason)))
+            }
+            (
+                State::Dialing | State::Asking,
+                JoinEvent::ConnectionFailed | JoinEvent::DeadlinePassed | JoinEvent::Closed(_),
+            ) => Some(self.dial_next(now)),
+            // Left over from the address before.
+            (State::Dialing, JoinEvent::Accepted(_) | JoinEvent::Refused(_))
+            | (State::Asking, JoinEvent::Connected { .. }) => None,
+        }
+    }
+
+    fn dial_next(&mut self, now: Moment) -> JoinAction {
+        let Some(&address) = self.token.addresses.get(self.tried) else {
+            return self.fail(JoinFailure::Unreachable { tried: self.token.addresses.clone() });
+        };
+        self.tried += 1;
+        self.state = State::Dialing;
+        self.deadline = now + FIRST_MESSAGE_WITHIN;
+        JoinAction::Dial { address, issuer: self.token.issuer }
+    }
+
+    fn ask(&mut self, (now, wall): (Moment, WallTime), peer: NodeId, keying: &KeyingMaterial) -> JoinAction {
+        // TLS has pinned the key already; a proof for another node must not be made even so.
+        if peer != self.token.issuer {
+            return self.fail(JoinFailure::OtherIssuer { found: peer });
+        }
+        self.state = State::Asking;
+        // The issuer may need its own three seconds for its disk.
+        self.deadline = now + FIRST_MESSAGE_WITHIN * 2;
+        JoinAction::SendJoin(Join {
+            versions: Versions::OWN,
+            token: *self.token.id.as_bytes(),
+            proof: self.token.proof_key().prove(keying, self.own, self.token.issuer),
+            sent_at_ms: wall.as_millis(),
+            name: self.name.clone(),
+        })
+    }
+
+    fn believe(&self, wall: WallTime, accepted: JoinAccepted) -> Result<Membership, JoinFailure> {
+        let cluster_key = ClusterPublicKey::from_bytes(accepted.cluster_key);
+        // WIRE-11: the token names the cluster, and its id is a hash of its key: nobody can answer with another one.
+        let found = cluster_key.id();
+        if found != self.token.cluster || *found.as_bytes() != accepted.cluster {
+            return Err(JoinFailure::OtherCluster { found });
+        }
+        let signed = SignedCertificate::from_bytes(&accepted.certificate)?;
+        let certificate = signed.verify(&cluster_key, self.own, wall, &RevocationSet::default())?;
+        Ok(Membership { signed, certificate, cluster_key, peers: accepted.peers })
+    }
+
+    fn fail(&mut self, failure: JoinFailure) -> JoinAction {
+        self.state = State::Ended;
+        JoinAction::Fail(failure)
+    }
+}
+
+fn list(addresses: &[SocketAddr]) -> String {
+    let texts: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
+    texts.join(", ")
+}
