@@ -3,6 +3,7 @@
 //! Owns foca, its timers, and what foca lacks: who may say what, verdicts that a stall or a refutation made void, contact with nodes
 //! that do not know us yet or no longer. Refuses to know sockets, connections, clocks and where randomness comes from.
 
+mod accusation;
 mod contact;
 
 use std::cmp::Ordering;
@@ -18,7 +19,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use self::contact::Contacts;
-use super::config::{MembershipConfig, PROBE_PERIOD, STALL, SUSPECT_TO_DOWN, protocol, transmissions};
+use super::config::{GOSSIP_PERIOD, MembershipConfig, PROBE_PERIOD, STALL, SUSPECT_TO_DOWN, protocol, transmissions};
 use super::event::{DownReason, MembershipCounters, MembershipEvent, MembershipOutput};
 use super::identity::{MemberId, MemberIdentity};
 use super::outbox::Outbox;
@@ -52,7 +53,9 @@ pub struct Membership {
     transmissions: NonZeroU8,
     suspicions: Suspicions,
     contacts: Contacts,
+    accusing: BTreeSet<MemberId>,
     renewed_at: Option<Moment>,
+    is_gossiping: bool,
     has_left: bool,
 }
 
@@ -69,7 +72,9 @@ impl Membership {
             transmissions: transmissions(1),
             suspicions: Suspicions::default(),
             contacts: Contacts::new(chance),
+            accusing: BTreeSet::new(),
             renewed_at: None,
+            is_gossiping: false,
             has_left: false,
         }
     }
@@ -146,6 +151,9 @@ impl Membership {
                 Due::Protocol(timer) => self.run_protocol(now, deadline, timer),
                 Due::Announce(peer, attempt) => self.repeat_announcement(now, peer, attempt),
                 Due::Settle(attempt) => self.repeat_settling(now, attempt),
+                Due::Accuse(suspect) => self.accuse(now, suspect),
+                Due::Judge(suspect, life) => self.judge(now, deadline, suspect, life),
+                Due::Gossip => self.gossip(),
                 Due::Seek => self.seek(now),
             }
             self.conclude(now);
@@ -165,9 +173,7 @@ impl Membership {
                 self.outbox.counters.verdicts_void += 1;
                 return;
             }
-            // MEMBER-6: time in which this node did not run counts against nobody: it could not have heard the suspect.
-            if now.since(deadline) > STALL {
-                self.outbox.counters.verdicts_postponed += 1;
+            if self.postpones(now, deadline) {
                 self.outbox.timers.set(now + SUSPECT_TO_DOWN, Due::Protocol(timer));
                 return;
             }
@@ -175,6 +181,13 @@ impl Membership {
         if self.foca.handle_timer(timer, &mut self.outbox).is_err() {
             self.outbox.counters.faults += 1;
         }
+    }
+
+    /// MEMBER-6: time in which this node did not run counts against nobody: it could not have heard the suspect.
+    fn postpones(&mut self, now: Moment, deadline: Moment) -> bool {
+        let is_stalled = now.since(deadline) > STALL;
+        self.outbox.counters.verdicts_postponed += u64::from(is_stalled);
+        is_stalled
     }
 
     /// What every step may have changed.
@@ -187,8 +200,13 @@ impl Membership {
             }
         }
         self.compare_suspicions();
+        self.begin_accusations(now);
         if self.outbox.has_lost {
             self.start_seeking(now);
+        }
+        if !self.is_gossiping && self.foca.updates_backlog() > 0 && self.foca.num_members() > 0 {
+            self.is_gossiping = true;
+            self.outbox.timers.set(now + GOSSIP_PERIOD, Due::Gossip);
         }
         let wanted = transmissions(self.foca.num_members() + 1);
         if wanted != self.transmissions {
@@ -200,8 +218,17 @@ impl Membership {
         }
     }
 
+    fn gossip(&mut self) {
+        self.is_gossiping = false;
+        // Probes may have spent what there was.
+        if self.foca.updates_backlog() > 0 && self.foca.gossip(&mut self.outbox).is_err() {
+            self.outbox.counters.faults += 1;
+        }
+    }
+
     fn compare_suspicions(&mut self) {
         let mut in_question = std::mem::take(&mut self.outbox.in_question);
+        in_question.extend(self.outbox.changed.drain(..).filter(|node| self.suspicions.holds(node)));
         in_question.sort_unstable();
         in_question.dedup();
         for node in in_question.drain(..) {
@@ -260,6 +287,7 @@ impl Membership {
         }
         self.has_left = true;
         self.contacts.clear();
+        self.accusing.clear();
         self.outbox.timers.clear();
     }
 

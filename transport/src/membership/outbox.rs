@@ -30,8 +30,12 @@ pub(super) struct Outbox {
     verdict: DownReason,
     /// The step brought a suspicion of this node: watch what it answers.
     pub(super) is_suspected: bool,
-    /// Nodes about which suspicion may have changed.
+    /// Nodes that may be suspects now.
     pub(super) in_question: Vec<MemberId>,
+    /// Nodes that came, went or took another identity: if they were suspects, they may be no longer.
+    pub(super) changed: Vec<MemberId>,
+    /// Nodes that this node will judge.
+    pub(super) accused: Vec<MemberId>,
     /// Nodes went down that will be sought.
     pub(super) has_lost: bool,
     /// This node's identity was renewed.
@@ -51,6 +55,8 @@ impl Outbox {
             verdict: DownReason::Reported,
             is_suspected: false,
             in_question: Vec::new(),
+            changed: Vec::new(),
+            accused: Vec::new(),
             has_lost: false,
             has_rejoined: false,
         }
@@ -77,6 +83,23 @@ impl Outbox {
         Some(output)
     }
 
+    pub(super) fn send(&mut self, to: MemberId, data: &[u8]) {
+        if self.datagrams_waiting >= DATAGRAMS_WAITING_MAX {
+            self.counters.sent_dropped += 1;
+            return;
+        }
+        self.counters.sent += 1;
+        self.counters.sent_bytes += data.len() as u64;
+        self.datagrams_waiting += 1;
+        let bytes = Bytes::copy_from_slice(data);
+        self.waiting.push_back(MembershipOutput::Datagram { to, bytes });
+    }
+
+    /// How often this identity has refuted a suspicion.
+    pub(super) fn own_life(&self) -> u16 {
+        self.own_life
+    }
+
     /// Another identity starts without refutations.
     pub(super) fn forget_own_life(&mut self) {
         self.own_life = 0;
@@ -100,17 +123,17 @@ impl Runtime<MemberIdentity> for Outbox {
             Notification::MemberUp(member) | Notification::MemberDown(member) if member.id == self.own => {}
             Notification::Rename(_, after) if after.id == self.own => {}
             Notification::MemberUp(member) => {
-                self.in_question.push(member.id);
+                self.changed.push(member.id);
                 self.tell(MembershipEvent::MemberUp { member: *member });
             }
             Notification::MemberDown(member) => {
-                self.in_question.push(member.id);
+                self.changed.push(member.id);
                 self.has_lost |= !member.has_left();
                 let reason = if member.has_left() { DownReason::Left } else { self.verdict };
                 self.tell(MembershipEvent::MemberDown { member: *member, reason });
             }
             Notification::Rename(before, after) => {
-                self.in_question.push(after.id);
+                self.changed.push(after.id);
                 // Good-byes come with a rename, of which the end is the news.
                 if !after.has_left() {
                     self.tell(MembershipEvent::Renamed { before: *before, after: *after });
@@ -130,20 +153,13 @@ impl Runtime<MemberIdentity> for Outbox {
         if self.is_suspected {
             self.watch_refutation(data);
         }
-        if self.datagrams_waiting >= DATAGRAMS_WAITING_MAX {
-            self.counters.sent_dropped += 1;
-            return;
-        }
-        self.counters.sent += 1;
-        self.counters.sent_bytes += data.len() as u64;
-        self.datagrams_waiting += 1;
-        let bytes = Bytes::copy_from_slice(data);
-        self.waiting.push_back(MembershipOutput::Datagram { to: to.id, bytes });
+        self.send(to.id, data);
     }
 
     fn submit_after(&mut self, timer: Timer<MemberIdentity>, after: Duration) {
         if let Timer::ChangeSuspectToDown { member_id, .. } = &timer {
             self.in_question.push(member_id.id);
+            self.accused.push(member_id.id);
         }
         self.timers.set(self.now + after, Due::Protocol(timer));
     }

@@ -18,6 +18,12 @@ pub(super) enum Due {
     Announce(MemberId, u64),
     /// See whether our new identity was accepted, unless it is of an older attempt.
     Settle(u64),
+    /// Tell a suspect again that it is one.
+    Accuse(MemberId),
+    /// Judge a member whose connection was lost, if it is still under that suspicion.
+    Judge(MemberId, u16),
+    /// Pass news on.
+    Gossip,
     /// Look for members that are down.
     Seek,
 }
@@ -38,7 +44,13 @@ impl Timers {
         self.set += 1;
         let removes = match &due {
             Due::Protocol(Timer::RemoveDown(member)) => Some(member.id),
-            Due::Protocol(_) | Due::Announce(..) | Due::Settle(_) | Due::Seek => None,
+            Due::Protocol(_)
+            | Due::Announce(..)
+            | Due::Settle(_)
+            | Due::Accuse(_)
+            | Due::Judge(..)
+            | Due::Gossip
+            | Due::Seek => None,
         };
         let key = (deadline, due, self.set);
         if let Some(node) = removes

@@ -61,6 +61,10 @@ impl Contacts {
         self.renewals_unaccepted == RENEWALS_UNACCEPTED_MAX
     }
 
+    pub(super) fn gone(&mut self, peer: &MemberId) {
+        self.announcing.remove(peer);
+    }
+
     pub(super) fn clear(&mut self) {
         self.announcing.clear();
         self.settling = None;
@@ -89,11 +93,6 @@ impl Membership {
         if !self.knows_as_up(peer) {
             self.announce_to(now, peer);
         }
-    }
-
-    /// The last connection with `peer` is gone: nothing is announced to it any more. Whether it is down, the protocol finds out.
-    pub fn on_peer_disconnected(&mut self, peer: MemberId) {
-        self.contacts.announcing.remove(&peer);
     }
 
     /// MEMBER-2: tells `peer` that this node is there, and repeats it until `peer` is a member or disconnected, at most every 2 s.

@@ -1,0 +1,1 @@
+//! One fault at a time, and what everybody makes of it.

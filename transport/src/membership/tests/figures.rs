@@ -1,0 +1,85 @@
+//! What `spec/membership.md` says in numbers.
+
+use std::time::Duration;
+
+use super::simulation::{Simulation, network, seeds};
+
+#[derive(Debug)]
+struct Figures {
+    bytes_per_second: u64,
+    datagrams_per_second: f64,
+    suspicions: u64,
+    false_deaths: usize,
+    death_known_ms: Vec<u128>,
+}
+
+/// A cluster at rest for `rest`, then `deaths` crashes one after the other.
+fn measure(seed: u64, nodes: usize, loss_percent: u32, rest: Duration, deaths: usize) -> Figures {
+    let mut simulation = Simulation::formed(seed, nodes, network(loss_percent));
+    let (bytes, datagrams) = (simulation.bytes_sent(), simulation.datagrams_sent());
+    simulation.run_for(rest);
+    let per_node = |count: u64| count as f64 / nodes as f64 / rest.as_secs_f64();
+    let mut figures = Figures {
+        bytes_per_second: per_node(simulation.bytes_sent() - bytes) as u64,
+        datagrams_per_second: per_node(simulation.datagrams_sent() - datagrams),
+        suspicions: simulation.suspicions,
+        false_deaths: 0,
+        death_known_ms: Vec::new(),
+    };
+    for victim in 0..deaths {
+        let start = simulation.now;
+        simulation.crash(victim);
+        let limit = Duration::from_secs(10);
+        simulation.run_until(limit, "the death is known", |all| all.death_known(victim, 1).is_some());
+        let known = simulation.death_known(victim, 1).unwrap();
+        figures.death_known_ms.push(known.since(start).as_millis());
+        println!("first {:?} last {:?}", simulation.first_known[&(victim, 1)].since(start), known.since(start));
+    }
+    simulation.check_always();
+    figures.false_deaths = simulation.false_deaths.len();
+    println!("seed {seed}: {nodes} nodes, {loss_percent} % loss, {rest:?}: {figures:?}");
+    assert!(simulation.agrees() || loss_percent > 1, "seed {seed}");
+    figures
+}
+
+#[test]
+fn a_thousand_nodes_agree_kill_nobody_and_know_a_death_within_four_seconds() {
+    // MEMBER-8
+    for seed in seeds(1_000, 1) {
+        let figures = measure(seed, 1_000, 1, Duration::from_secs(20), 2);
+        assert_eq!(figures.false_deaths, 0, "seed {seed}");
+        assert!(figures.death_known_ms.iter().all(|&took| took < 4_000), "seed {seed}: {figures:?}");
+        assert!(figures.bytes_per_second < 500, "seed {seed}: {figures:?}");
+    }
+}
+
+/// The whole table, in minutes: `ARW_SIM_FIGURES=1`. Without, one row of it.
+#[test]
+fn the_table_of_figures() {
+    let all = std::env::var_os("ARW_SIM_FIGURES").is_some();
+    let sizes: &[usize] = if all { &[5, 100, 1_000] } else { &[5] };
+    for &nodes in sizes {
+        for loss_percent in [1, 5, 20] {
+            let deaths = if nodes == 5 { 2 } else { 10 };
+            let count = if all && nodes == 5 { 20 } else { 1 };
+            for seed in seeds(7, count) {
+                let figures = measure(seed, nodes, loss_percent, Duration::from_secs(60), deaths);
+                assert!(loss_percent > 1 || figures.false_deaths == 0, "seed {seed}");
+            }
+        }
+    }
+}
+
+#[test]
+fn zz_time() {
+    let t = std::time::Instant::now();
+    let mut s = Simulation::formed(7, 1000, network(1));
+    println!("formed {:?}", t.elapsed());
+    s.run_for(Duration::from_secs(10));
+    println!("10s {:?}", t.elapsed());
+    s.crash(5);
+    s.run_for(Duration::from_secs(5));
+    println!("death {:?}", t.elapsed());
+    println!("{}", s.agrees());
+    println!("agrees {:?}", t.elapsed());
+}

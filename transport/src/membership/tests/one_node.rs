@@ -1,0 +1,1 @@
+//! What one node makes of single datagrams and late timers.

@@ -1,0 +1,1 @@
+//! Five nodes, any faults, many seeds.
