@@ -5,7 +5,7 @@
 use std::num::{NonZeroU8, NonZeroUsize};
 use std::time::Duration;
 
-use foca::{Config, PeriodicParams};
+use foca::Config;
 
 /// The largest datagram, in bytes: with quinn's first `max_datagram_size` of 1,162 it leaves before the path's MTU is known, with
 /// a byte to spare for the lane's tag.
@@ -34,9 +34,10 @@ const INDIRECT_PROBES: usize = 3;
 /// after some seven rounds; faster rounds would only spend a piece of news before a short outage is over.
 pub(super) const GOSSIP_PERIOD: Duration = Duration::from_millis(60);
 
-/// Each node asks one other for members now and then, which repairs what gossip missed. At one answer of 1,150 bytes it
-/// costs 40 bytes/s.
-const REPAIR_PERIOD: Duration = Duration::from_secs(30);
+/// After a change each node asks one other for members, which repairs what gossip missed: the first time after a second, when gossip is
+/// over, then after twice as long each time. At rest one answer of up to 1,150 bytes per 30 s costs 40 bytes/s.
+pub(super) const REPAIR_FIRST: Duration = Duration::from_secs(1);
+pub(super) const REPAIR_MAX: Duration = Duration::from_secs(30);
 
 /// The first repetition of an announcement: longer than a round trip and its answer.
 pub(super) const ANNOUNCE_FIRST: Duration = Duration::from_millis(200);
@@ -98,10 +99,10 @@ pub(super) fn protocol(size: usize, config: &MembershipConfig) -> Config {
         max_packet_size: count(PACKET_BYTES_MAX),
         // A node that was taken for dead learns it from the first who hears of it again.
         notify_down_members: true,
-        periodic_announce: Some(PeriodicParams { frequency: REPAIR_PERIOD, num_members: count(1) }),
-        // Ours instead: foca's stops when no member is left, which is when it matters most.
+        // Ours instead of these three: foca's repair is no faster after a change, its announcements to members that are down stop when
+        // nobody else is left, which is when they matter most, and its gossip wakes the node up when there is no news too.
+        periodic_announce: None,
         periodic_announce_to_down_members: None,
-        // Ours instead: foca's wakes the node up when there is no news too.
         periodic_gossip: None,
     }
 }

@@ -74,6 +74,10 @@ impl MemberIdentity {
         self.renewal
     }
 
+    pub(super) const fn version(&self) -> (u64, u32) {
+        (self.incarnation, self.renewal)
+    }
+
     /// The node said itself that it goes.
     #[must_use]
     pub const fn has_left(&self) -> bool {
@@ -83,7 +87,7 @@ impl MemberIdentity {
     /// MEMBER-1: of two identities of one node, the one with the higher incarnation is newer, then the one with the higher renewal.
     #[must_use]
     pub fn age_order(&self, other: &Self) -> Ordering {
-        (self.incarnation, self.renewal).cmp(&(other.incarnation, other.renewal))
+        self.version().cmp(&other.version())
     }
 
     /// The next renewal, at `address`; `None` when the counter is used up, which at two renewals a second takes 68 years.

@@ -19,7 +19,9 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use self::contact::Contacts;
-use super::config::{GOSSIP_PERIOD, MembershipConfig, PROBE_PERIOD, STALL, SUSPECT_TO_DOWN, protocol, transmissions};
+use super::config::{
+    GOSSIP_PERIOD, MembershipConfig, PROBE_PERIOD, STALL, SUSPECT_TO_DOWN, protocol, transmissions,
+};
 use super::event::{DownReason, MembershipCounters, MembershipEvent, MembershipOutput};
 use super::identity::{MemberId, MemberIdentity};
 use super::outbox::Outbox;
@@ -106,6 +108,9 @@ impl Membership {
             }
         } else if is_for_this_life {
             self.contacts.accepted();
+            if packet.header.message == Message::Feed {
+                self.contacts.answered(&from);
+            }
         }
         self.outbox.begin(now, DownReason::Reported);
         for update in &packet.updates {
@@ -152,8 +157,9 @@ impl Membership {
                 Due::Announce(peer, attempt) => self.repeat_announcement(now, peer, attempt),
                 Due::Settle(attempt) => self.repeat_settling(now, attempt),
                 Due::Accuse(suspect) => self.accuse(now, suspect),
-                Due::Judge(suspect, life) => self.judge(now, deadline, suspect, life),
+                Due::Judge(suspect, version, life) => self.judge(now, deadline, (suspect, version, life)),
                 Due::Gossip => self.gossip(),
+                Due::Repair(attempt) => self.repair(now, attempt),
                 Due::Seek => self.seek(now),
             }
             self.conclude(now);
@@ -198,6 +204,9 @@ impl Membership {
             if self.contacts.renewed_in_vain() {
                 self.outbox.tell(MembershipEvent::Outdated { own: *self.foca.identity() });
             }
+        }
+        if !self.outbox.changed.is_empty() {
+            self.begin_repair(now);
         }
         self.compare_suspicions();
         self.begin_accusations(now);
@@ -364,7 +373,9 @@ impl Membership {
     /// Whether `identity` is what this node knows as the newest of its node, and up.
     #[must_use]
     pub fn is_up(&self, identity: &MemberIdentity) -> bool {
-        self.foca.iter_members().any(|member| member.id().age_order(identity) == Ordering::Equal && member.id() == identity)
+        self.foca
+            .iter_members()
+            .any(|member| member.id().age_order(identity) == Ordering::Equal && member.id() == identity)
     }
 }
 

@@ -45,7 +45,9 @@ pub enum DatagramError {
         max: usize,
     },
     /// Another version of the layout.
-    #[error("membership datagram of version {found} refused: this node speaks version {known}; run the same release on all nodes")]
+    #[error(
+        "membership datagram of version {found} refused: this node speaks version {known}; run the same release on all nodes"
+    )]
     Version {
         /// Its version.
         found: u8,
@@ -79,7 +81,9 @@ pub enum DatagramError {
         destination: MemberId,
     },
     /// It names nodes beyond the limit.
-    #[error("membership datagram refused: it names new nodes and {max} are known, the most that `members_max` allows")]
+    #[error(
+        "membership datagram refused: it names new nodes and {max} are known, the most that `members_max` allows"
+    )]
     Full {
         /// The most.
         max: usize,

@@ -20,10 +20,12 @@ pub(super) enum Due {
     Settle(u64),
     /// Tell a suspect again that it is one.
     Accuse(MemberId),
-    /// Judge a member whose connection was lost, if it is still under that suspicion.
-    Judge(MemberId, u16),
+    /// Judge a member whose connection was lost, if it is still under that suspicion: in that incarnation and renewal, and life.
+    Judge(MemberId, (u64, u32), u16),
     /// Pass news on.
     Gossip,
+    /// Ask a member whom it knows, unless it is of an older attempt.
+    Repair(u64),
     /// Look for members that are down.
     Seek,
 }
@@ -50,6 +52,7 @@ impl Timers {
             | Due::Accuse(_)
             | Due::Judge(..)
             | Due::Gossip
+            | Due::Repair(_)
             | Due::Seek => None,
         };
         let key = (deadline, due, self.set);
@@ -99,11 +102,7 @@ mod tests {
     }
 
     fn member(incarnation: u64) -> MemberIdentity {
-        MemberIdentity::new(
-            MemberId::from_bytes([1; 32]),
-            "127.0.0.1:1".parse().unwrap(),
-            incarnation,
-        )
+        MemberIdentity::new(MemberId::from_bytes([1; 32]), "127.0.0.1:1".parse().unwrap(), incarnation)
     }
 
     #[test]

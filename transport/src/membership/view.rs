@@ -184,8 +184,8 @@ impl MembershipView {
         }
         let was_down = matches!(entry.state, NodeState::Down | NodeState::Left);
         let away = now.since(entry.since);
-        let moved = (before.address != member.address)
-            .then_some(ViewChange::Moved { member, from: before.address });
+        let moved =
+            (before.address != member.address).then_some(ViewChange::Moved { member, from: before.address });
         let is_restart = member.incarnation > before.incarnation;
         if was_down {
             self.expiries.remove(&(entry.since + self.config.retention, member.id));
@@ -253,8 +253,13 @@ impl MembershipView {
             DownReason::Left => NodeState::Left,
             DownReason::Unreachable | DownReason::Reported => NodeState::Down,
         };
-        *entry =
-            NodeEntry { identity: member, state, since: now, reason: Some(reason), last_seen: entry.last_seen };
+        *entry = NodeEntry {
+            identity: member,
+            state,
+            since: now,
+            reason: Some(reason),
+            last_seen: entry.last_seen,
+        };
         self.expiries.insert((now + self.config.retention, member.id));
         Some(ViewChange::WentDown { member, reason })
     }

@@ -146,17 +146,19 @@ fn nobody_can_declare_this_node_down_to_itself() {
 }
 
 fn event() -> impl Strategy<Value = MembershipEvent> {
-    (0_u8..6, 1_u8..6, 1_u64..4, 0_u32..3, any::<bool>()).prop_map(|(kind, node, incarnation, renewal, left)| {
-        let member = life(node, incarnation, renewal);
-        match kind {
-            0 | 1 => MemberUp { member },
-            2 => MemberSuspect { member },
-            3 => MemberCleared { member },
-            4 if left => MemberDown { member: member.leaving(), reason: DownReason::Left },
-            4 => down(member),
-            _ => Renamed { before: life(node, 1, 0), after: member },
-        }
-    })
+    (0_u8..6, 1_u8..6, 1_u64..4, 0_u32..3, any::<bool>()).prop_map(
+        |(kind, node, incarnation, renewal, left)| {
+            let member = life(node, incarnation, renewal);
+            match kind {
+                0 | 1 => MemberUp { member },
+                2 => MemberSuspect { member },
+                3 => MemberCleared { member },
+                4 if left => MemberDown { member: member.leaving(), reason: DownReason::Left },
+                4 => down(member),
+                _ => Renamed { before: life(node, 1, 0), after: member },
+            }
+        },
+    )
 }
 
 proptest! {

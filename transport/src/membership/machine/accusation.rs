@@ -31,25 +31,29 @@ impl Membership {
         self.say(Member::new(identity, life, State::Suspect));
         self.outbox.in_question.push(peer);
         self.outbox.accused.push(peer);
-        self.outbox.timers.set(now + SUSPECT_TO_DOWN, Due::Judge(peer, life));
+        self.outbox.timers.set(now + SUSPECT_TO_DOWN, Due::Judge(peer, identity.version(), life));
         self.conclude(now);
     }
 
     /// The verdict on a suspicion of this node's own. foca's have timers of their own.
-    pub(super) fn judge(&mut self, now: Moment, deadline: Moment, peer: MemberId, life: u16) {
-        let found = self.foca.iter_membership_state().find(|member| member.id().id == peer);
+    pub(super) fn judge(&mut self, now: Moment, deadline: Moment, suspicion: (MemberId, (u64, u32), u16)) {
+        let (peer, version, life) = suspicion;
         // MEMBER-5, as for foca's verdicts.
-        let Some(suspicion) =
-            found.filter(|member| member.state() == State::Suspect && member.incarnation() == life).cloned()
-        else {
+        let found = self.foca.iter_membership_state().find(|member| {
+            member.id().id == peer
+                && member.id().version() == version
+                && member.state() == State::Suspect
+                && member.incarnation() == life
+        });
+        let Some(suspect) = found.map(|member| *member.id()) else {
             self.outbox.counters.verdicts_void += 1;
             return;
         };
         if self.postpones(now, deadline) {
-            self.outbox.timers.set(now + SUSPECT_TO_DOWN, Due::Judge(peer, life));
+            self.outbox.timers.set(now + SUSPECT_TO_DOWN, Due::Judge(peer, version, life));
             return;
         }
-        self.say(Member::new(*suspicion.id(), life, State::Down));
+        self.say(Member::new(suspect, life, State::Down));
     }
 
     /// Takes in a piece of news of this node's own, and passes it on.

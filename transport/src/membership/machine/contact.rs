@@ -1,7 +1,7 @@
 //! How a node makes itself heard by those who do not know it yet, or no longer.
 //!
-//! Owns three repetitions that foca lacks: announcing to a new peer, making a renewed identity known, looking for members that are down.
-//! Each is bounded in rate and ends by itself. Refuses to judge members.
+//! Owns four repetitions that foca lacks: announcing to a new peer, making a renewed identity known, asking whom others know, looking
+//! for members that are down. Each is bounded in rate. Refuses to judge members.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +13,8 @@ use rand::rngs::StdRng;
 
 use super::Membership;
 use crate::membership::config::{
-    ANNOUNCE_FIRST, ANNOUNCE_MAX, RENEWALS_UNACCEPTED_MAX, SEEK_PERIOD, SEEK_TARGETS,
+    ANNOUNCE_FIRST, ANNOUNCE_MAX, RENEWALS_UNACCEPTED_MAX, REPAIR_FIRST, REPAIR_MAX, SEEK_PERIOD,
+    SEEK_TARGETS,
 };
 use crate::membership::identity::{MemberId, MemberIdentity};
 use crate::membership::packet::reference;
@@ -25,6 +26,7 @@ pub(super) struct Contacts {
     chance: StdRng,
     announcing: BTreeMap<MemberId, Repetition>,
     settling: Option<Repetition>,
+    repairing: Option<Repetition>,
     is_seeking: bool,
     attempts: u64,
     renewals_unaccepted: u32,
@@ -43,6 +45,7 @@ impl Contacts {
             chance,
             announcing: BTreeMap::new(),
             settling: None,
+            repairing: None,
             is_seeking: false,
             attempts: 0,
             renewals_unaccepted: 0,
@@ -61,6 +64,11 @@ impl Contacts {
         self.renewals_unaccepted == RENEWALS_UNACCEPTED_MAX
     }
 
+    /// `peer` said whom it knows, which it does for members only.
+    pub(super) fn answered(&mut self, peer: &MemberId) {
+        self.announcing.remove(peer);
+    }
+
     pub(super) fn gone(&mut self, peer: &MemberId) {
         self.announcing.remove(peer);
     }
@@ -68,11 +76,12 @@ impl Contacts {
     pub(super) fn clear(&mut self) {
         self.announcing.clear();
         self.settling = None;
+        self.repairing = None;
     }
 
-    fn first(&mut self) -> Repetition {
+    fn first(&mut self, wait: Duration) -> Repetition {
         self.attempts += 1;
-        Repetition { attempt: self.attempts, wait: ANNOUNCE_FIRST }
+        Repetition { attempt: self.attempts, wait }
     }
 
     /// `span`, a quarter more or less: nodes that were cut off together must not come back in step.
@@ -82,8 +91,8 @@ impl Contacts {
 }
 
 impl Repetition {
-    fn next(self) -> Self {
-        Self { wait: (self.wait * 2).min(ANNOUNCE_MAX), ..self }
+    fn next(self, wait_max: Duration) -> Self {
+        Self { wait: (self.wait * 2).min(wait_max), ..self }
     }
 }
 
@@ -95,12 +104,13 @@ impl Membership {
         }
     }
 
-    /// MEMBER-2: tells `peer` that this node is there, and repeats it until `peer` is a member or disconnected, at most every 2 s.
+    /// MEMBER-2: tells `peer` that this node is there, and repeats it until `peer` answers or is disconnected, at most every
+    /// 2 s. That it is heard of is not enough: its answer says who else is there.
     pub fn announce_to(&mut self, now: Moment, peer: MemberId) {
         if self.has_left || peer == self.own().id {
             return;
         }
-        let repetition = self.contacts.first();
+        let repetition = self.contacts.first(ANNOUNCE_FIRST);
         self.contacts.announcing.insert(peer, repetition);
         self.announce(peer);
         self.repeat_later(now, Due::Announce(peer, repetition.attempt), repetition.wait);
@@ -110,11 +120,7 @@ impl Membership {
         let Some(repetition) = self.contacts.announcing.get(&peer).filter(|it| it.attempt == attempt) else {
             return;
         };
-        let next = repetition.next();
-        if self.knows_as_up(peer) {
-            self.contacts.announcing.remove(&peer);
-            return;
-        }
+        let next = repetition.next(ANNOUNCE_MAX);
         self.contacts.announcing.insert(peer, next);
         self.announce(peer);
         self.repeat_later(now, Due::Announce(peer, attempt), next.wait);
@@ -123,7 +129,7 @@ impl Membership {
     /// MEMBER-11: a renewed identity is told again until somebody has spoken to it. foca tells three members once; if those
     /// datagrams are lost, the cluster probes an identity that no longer answers, and the node hears nothing.
     pub(super) fn settle(&mut self, now: Moment) {
-        let repetition = self.contacts.first();
+        let repetition = self.contacts.first(ANNOUNCE_FIRST);
         self.contacts.settling = Some(repetition);
         self.repeat_later(now, Due::Settle(repetition.attempt), repetition.wait);
     }
@@ -138,9 +144,32 @@ impl Membership {
             let chosen = self.contacts.chance.random_range(0..targets.len());
             self.announce(targets[chosen]);
         }
-        let next = repetition.next();
+        let next = repetition.next(ANNOUNCE_MAX);
         self.contacts.settling = Some(next);
         self.repeat_later(now, Due::Settle(attempt), next.wait);
+    }
+
+    /// MEMBER-18: after a change, whom others know is asked soon and then ever more rarely. Changes in a row ask no more often.
+    pub(super) fn begin_repair(&mut self, now: Moment) {
+        if self.contacts.repairing.is_none_or(|repetition| repetition.wait > REPAIR_FIRST) {
+            let repetition = self.contacts.first(REPAIR_FIRST);
+            self.contacts.repairing = Some(repetition);
+            self.repeat_later(now, Due::Repair(repetition.attempt), repetition.wait);
+        }
+    }
+
+    pub(super) fn repair(&mut self, now: Moment, attempt: u64) {
+        let Some(repetition) = self.contacts.repairing.filter(|it| it.attempt == attempt) else { return };
+        let members = self.nodes_with(|state| state != State::Down);
+        if members.is_empty() {
+            self.contacts.repairing = None;
+            return;
+        }
+        let chosen = self.contacts.chance.random_range(0..members.len());
+        self.announce(members[chosen]);
+        let next = repetition.next(REPAIR_MAX);
+        self.contacts.repairing = Some(next);
+        self.repeat_later(now, Due::Repair(attempt), next.wait);
     }
 
     pub(super) fn start_seeking(&mut self, now: Moment) {

@@ -77,7 +77,6 @@ pub(super) struct Simulation {
     pub(super) false_deaths: Vec<FalseDeath>,
     /// Per life of a node that somebody saw going down: how many have, and when the last one did.
     pub(super) deaths: BTreeMap<(usize, u64), (usize, Moment)>,
-    pub(super) first_known: BTreeMap<(usize, u64), Moment>,
     pub(super) suspicions: u64,
     pub(super) network: Network,
     config: MembershipConfig,
@@ -100,7 +99,6 @@ impl Simulation {
             nodes: Vec::new(),
             false_deaths: Vec::new(),
             deaths: BTreeMap::new(),
-            first_known: BTreeMap::new(),
             suspicions: 0,
             network,
             config,
@@ -275,7 +273,6 @@ impl Simulation {
         let index = index_of(&victim.id);
         let known = self.deaths.entry((index, victim.incarnation)).or_default();
         *known = (known.0 + 1, self.now);
-        self.first_known.entry((index, victim.incarnation)).or_insert(self.now);
         let is_excused = |node: &Node| node.is_stalled || node.excused_until > self.now;
         let (node, judge) = (&self.nodes[index], &self.nodes[by]);
         let is_there = node.is_running && node.machine.own().incarnation == victim.incarnation;
@@ -414,7 +411,12 @@ impl Simulation {
             let counters = node.machine.counters();
             assert_eq!(counters.faults, 0, "seed {}: node {index}", self.seed);
             assert_eq!(counters.sent_dropped, 0, "seed {}: node {index}", self.seed);
-            assert_eq!(node.view.stale(), 0, "seed {}: node {index}: the protocol told something old", self.seed);
+            assert_eq!(
+                node.view.stale(),
+                0,
+                "seed {}: node {index}: the protocol told something old",
+                self.seed
+            );
         }
     }
 
