@@ -87,7 +87,7 @@ pub(super) fn transmissions(size: usize) -> NonZeroU8 {
     NonZeroU8::MIN.saturating_add(9).saturating_add(bits)
 }
 
-/// foca's configuration for a cluster of `size` nodes.
+/// MEMBER-8: foca's configuration for a cluster of `size` nodes.
 pub(super) fn protocol(size: usize, config: &MembershipConfig) -> Config {
     Config {
         probe_period: PROBE_PERIOD,

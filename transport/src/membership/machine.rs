@@ -6,7 +6,6 @@
 mod accusation;
 mod contact;
 
-use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
@@ -331,7 +330,7 @@ impl Membership {
         bytes.freeze()
     }
 
-    /// Takes in the [`Membership::snapshot`] of a member. What this node knows better stays. Nothing is passed on: the cluster
+    /// MEMBER-19: takes in the [`Membership::snapshot`] of a member. What this node knows better stays. Nothing is passed on: the cluster
     /// knows it.
     ///
     /// # Errors
@@ -368,14 +367,6 @@ impl Membership {
         }
         self.conclude(now);
         Ok(())
-    }
-
-    /// Whether `identity` is what this node knows as the newest of its node, and up.
-    #[must_use]
-    pub fn is_up(&self, identity: &MemberIdentity) -> bool {
-        self.foca
-            .iter_members()
-            .any(|member| member.id().age_order(identity) == Ordering::Equal && member.id() == identity)
     }
 }
 

@@ -1,8 +1,7 @@
 //! Suspicion beyond foca: how a suspect learns that it is one, and suspicion of those whose connection was lost.
 //!
-//! foca leaves the first that to gossip, which in a small cluster can spend itself on everybody but the suspect: with five nodes and every fifth
-//! datagram lost, one suspect in twenty was never told. It knows
-//! nothing of connections. Owns the datagrams to suspects and the verdicts on suspicions that foca did not begin.
+//! foca leaves the first to gossip, which in a small cluster can spend itself on everybody but the suspect, and it knows nothing of
+//! connections. Owns the datagrams to suspects and the verdicts on suspicions that foca did not begin.
 
 use arw_actors::moment::Moment;
 use bytes::BufMut;

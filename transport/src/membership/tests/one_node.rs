@@ -192,10 +192,22 @@ fn an_announcement_is_repeated_more_and_more_rarely_until_it_is_answered() {
     let waits: Vec<Duration> = sent.windows(2).map(|pair| pair[1].0.since(pair[0].0)).collect();
     assert!(waits[0] < MILLI * 260 && waits.iter().all(|wait| *wait <= MILLI * 2_500), "{waits:?}");
     assert!((11..=18).contains(&sent.len()), "{}", sent.len());
-    one.hear(1, Message::Feed, &[]);
-    one.run_for(Duration::from_millis(400));
-    assert_eq!(one.sent_kinds().iter().filter(|kind| *kind == "Announce").count(), 0);
-    assert_eq!(one.told(), [format!("up {}", short(1))]);
+}
+
+#[test]
+fn an_answer_ends_the_announcements_and_being_heard_of_does_not() {
+    // MEMBER-2
+    for (said, repetitions) in [(Message::Gossip, 2), (Message::Feed, 0)] {
+        let mut one = one();
+        one.node.on_peer_connected(one.now, id(1));
+        one.drain();
+        one.hear(1, said, &[]);
+        assert_eq!(one.told(), [format!("up {}", short(1))]);
+        one.sent();
+        one.run_for(MILLI * 700);
+        let announced = one.sent_kinds().iter().filter(|kind| *kind == "Announce").count();
+        assert_eq!(announced, repetitions);
+    }
 }
 
 #[test]
