@@ -1,8 +1,8 @@
 //! QUIC between nodes.
 //!
-//! Owns who a node is ([`identity`]), who is a member ([`certificate`]), how one becomes a member ([`token`], [`join`]), how two members meet
-//! ([`handshake`]), and the bytes that they exchange ([`frame`], [`wire`], [`codec`]). All of that is plain code without sockets, clocks and randomness: `spec/wire.md` has
-//! the rules. Nothing outside this crate names QUIC.
+//! Owns who a node is ([`identity`]), who may be a member ([`certificate`]), how one becomes a member ([`token`], [`join`]), how two members
+//! meet ([`handshake`]), who is alive ([`membership`]), and the bytes that they exchange ([`frame`], [`wire`], [`codec`]). All of that is plain code without
+//! sockets, clocks and randomness; `spec/wire.md` and `spec/membership.md` have the rules. Nothing outside this crate names QUIC.
 
 pub mod identity;
 
@@ -11,6 +11,8 @@ pub mod token;
 
 pub mod handshake;
 pub mod join;
+
+pub mod membership;
 
 pub mod codec;
 pub mod frame;

@@ -1,0 +1,104 @@
+//! Suspicion beyond foca: how a suspect learns that it is one, and suspicion of those whose connection was lost.
+//!
+//! foca leaves the first to gossip, which in a small cluster can spend itself on everybody but the suspect, and it knows nothing of
+//! connections. Owns the datagrams to suspects and the verdicts on suspicions that foca did not begin.
+
+use arw_actors::moment::Moment;
+use bytes::BufMut;
+use foca::{Codec, Header, Member, Message, State};
+
+use super::Membership;
+use crate::membership::config::{ACCUSE_PERIOD, PACKET_BYTES_MAX, SUSPECT_TO_DOWN};
+use crate::membership::event::DownReason;
+use crate::membership::identity::{MemberId, MemberIdentity};
+use crate::membership::packet::PacketCodec;
+use crate::membership::timers::Due;
+
+impl Membership {
+    /// The last connection with `peer` is gone, and this node did not want that. Nothing is announced to it any more.
+    ///
+    /// MEMBER-17: a lost connection is evidence, no proof: a member is suspected, and down only if it does not speak up, to whomever. That
+    /// way a node also finds out what gossip failed to tell it.
+    pub fn on_peer_disconnected(&mut self, now: Moment, peer: MemberId) {
+        self.contacts.gone(&peer);
+        let found = self.foca.iter_members().find(|member| member.id().id == peer);
+        let Some((identity, life)) = found.map(|member| (*member.id(), member.incarnation())) else { return };
+        if self.has_left {
+            return;
+        }
+        self.outbox.begin(now, DownReason::Unreachable);
+        self.say(Member::new(identity, life, State::Suspect));
+        self.outbox.in_question.push(peer);
+        self.outbox.accused.push(peer);
+        self.outbox.timers.set(now + SUSPECT_TO_DOWN, Due::Judge(peer, identity.version(), life));
+        self.conclude(now);
+    }
+
+    /// The verdict on a suspicion of this node's own. foca's have timers of their own.
+    pub(super) fn judge(&mut self, now: Moment, deadline: Moment, suspicion: (MemberId, (u64, u32), u16)) {
+        let (peer, version, life) = suspicion;
+        // MEMBER-5, as for foca's verdicts.
+        let found = self.foca.iter_membership_state().find(|member| {
+            member.id().id == peer
+                && member.id().version() == version
+                && member.state() == State::Suspect
+                && member.incarnation() == life
+        });
+        let Some(suspect) = found.map(|member| *member.id()) else {
+            self.outbox.counters.verdicts_void += 1;
+            return;
+        };
+        if self.postpones(now, deadline) {
+            self.outbox.timers.set(now + SUSPECT_TO_DOWN, Due::Judge(peer, version, life));
+            return;
+        }
+        self.say(Member::new(suspect, life, State::Down));
+    }
+
+    /// Takes in a piece of news of this node's own, and passes it on.
+    fn say(&mut self, news: Member<MemberIdentity>) {
+        if self.foca.apply_many(std::iter::once(news), true, &mut self.outbox).is_err() {
+            self.outbox.counters.faults += 1;
+        }
+    }
+
+    /// Tells those whom this node has just begun to suspect.
+    pub(super) fn begin_accusations(&mut self, now: Moment) {
+        for suspect in std::mem::take(&mut self.outbox.accused) {
+            // A suspect that is probed in vain again is being told already.
+            if self.accusing.insert(suspect) {
+                self.accuse(now, suspect);
+            }
+        }
+    }
+
+    /// MEMBER-16: until its suspicion has ended, the one who will judge a suspect tells it so, and asks for an answer. The answer
+    /// refutes the suspicion where it counts.
+    pub(super) fn accuse(&mut self, now: Moment, suspect: MemberId) {
+        let found = self.foca.iter_membership_state().find(|member| member.id().id == suspect);
+        let Some(suspicion) = found.filter(|member| member.state() == State::Suspect).cloned() else {
+            self.accusing.remove(&suspect);
+            return;
+        };
+        match self.accusation(&suspicion) {
+            Some(bytes) => self.outbox.send(suspect, &bytes),
+            None => self.outbox.counters.faults += 1,
+        }
+        self.outbox.timers.set(now + ACCUSE_PERIOD, Due::Accuse(suspect));
+    }
+
+    /// A probe that carries the suspicion. Its number is no matter: an answer to it proves life, whichever probe it is taken for.
+    fn accusation(&self, suspicion: &Member<MemberIdentity>) -> Option<Vec<u8>> {
+        let header = Header {
+            src: *self.foca.identity(),
+            src_incarnation: self.outbox.own_life(),
+            dst: *suspicion.id(),
+            message: Message::Ping(0),
+        };
+        let mut bytes = Vec::with_capacity(PACKET_BYTES_MAX);
+        PacketCodec.encode_header(&header, &mut bytes).ok()?;
+        bytes.put_u16(1);
+        PacketCodec.encode_member(suspicion, &mut bytes).ok()?;
+        Some(bytes)
+    }
+}

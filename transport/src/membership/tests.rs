@@ -1,0 +1,8 @@
+//! Many members on one virtual network: what the protocol promises as a whole.
+
+mod simulation;
+
+mod faults;
+mod figures;
+mod one_node;
+mod properties;
