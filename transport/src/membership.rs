@@ -20,7 +20,7 @@ mod tests;
 
 pub use config::{MembershipConfig, PACKET_BYTES_MAX};
 pub use event::{DownReason, MembershipCounters, MembershipEvent, MembershipOutput};
-pub use identity::{MemberId, MemberIdentity};
+pub use identity::MemberIdentity;
 pub use machine::Membership;
 pub use packet::DatagramError;
 pub use view::{ForgetReason, MembershipView, NodeEntry, NodeState, ViewChange};

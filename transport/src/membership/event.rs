@@ -4,8 +4,9 @@
 
 use bytes::Bytes;
 
-use super::identity::{MemberId, MemberIdentity};
+use super::identity::MemberIdentity;
 use super::packet::DatagramError;
+use crate::identity::NodeId;
 
 /// Something that the driver of [`super::Membership`] has to do.
 #[derive(Clone, Debug)]
@@ -13,7 +14,7 @@ pub enum MembershipOutput {
     /// Send `bytes` (at most [`super::PACKET_BYTES_MAX`]) as one datagram on the connection with `to`; drop them when there is none.
     Datagram {
         /// The receiver.
-        to: MemberId,
+        to: NodeId,
         /// What to send.
         bytes: Bytes,
     },

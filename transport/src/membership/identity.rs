@@ -6,36 +6,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::net::{SocketAddr, SocketAddrV6};
 
-/// A node's id: the 32 bytes of its Ed25519 public key.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MemberId([u8; 32]);
-
-impl MemberId {
-    /// The id with these bytes.
-    #[must_use]
-    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-
-    /// Its bytes.
-    #[must_use]
-    pub const fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl fmt::Display for MemberId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for MemberId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Eight digits tell the nodes of any real cluster apart.
-        self.0.iter().take(4).try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
+use crate::identity::NodeId;
 
 /// One life of a node in the cluster.
 ///
@@ -47,7 +18,7 @@ impl fmt::Debug for MemberId {
 #[derive(Clone, Copy)]
 pub struct MemberIdentity {
     /// The node.
-    pub id: MemberId,
+    pub id: NodeId,
     /// Where it can be dialed.
     pub address: SocketAddr,
     /// Which start of the node this is.
@@ -59,11 +30,11 @@ pub struct MemberIdentity {
 impl MemberIdentity {
     /// The identity with which start number `incarnation` of a node begins.
     #[must_use]
-    pub fn new(id: MemberId, address: SocketAddr, incarnation: u64) -> Self {
+    pub fn new(id: NodeId, address: SocketAddr, incarnation: u64) -> Self {
         Self { id, address: global(address), incarnation, renewal: 0, has_left: false }
     }
 
-    pub(super) fn from_parts(id: MemberId, address: SocketAddr, version: (u64, u32), has_left: bool) -> Self {
+    pub(super) fn from_parts(id: NodeId, address: SocketAddr, version: (u64, u32), has_left: bool) -> Self {
         let (incarnation, renewal) = version;
         Self { id, address: global(address), incarnation, renewal, has_left }
     }
@@ -128,13 +99,13 @@ impl fmt::Debug for MemberIdentity {
 
 /// foca knows one member per address; ours is the node's id, so that a node stays one member whatever address it has.
 impl foca::Identity for MemberIdentity {
-    type Addr = MemberId;
+    type Addr = NodeId;
 
     fn renew(&self) -> Option<Self> {
         self.renewed_at(self.address)
     }
 
-    fn addr(&self) -> MemberId {
+    fn addr(&self) -> NodeId {
         self.id
     }
 
@@ -148,7 +119,7 @@ mod tests {
     use super::*;
 
     fn identity(incarnation: u64) -> MemberIdentity {
-        MemberIdentity::new(MemberId::from_bytes([7; 32]), "10.0.0.1:7000".parse().unwrap(), incarnation)
+        MemberIdentity::new(NodeId::from_bytes([7; 32]), "10.0.0.1:7000".parse().unwrap(), incarnation)
     }
 
     #[test]
@@ -173,14 +144,7 @@ mod tests {
     #[test]
     fn an_address_loses_what_only_one_machine_understands() {
         let scoped = SocketAddr::V6(SocketAddrV6::new("fe80::1".parse().unwrap(), 7000, 9, 3));
-        let identity = MemberIdentity::new(MemberId::from_bytes([1; 32]), scoped, 1);
+        let identity = MemberIdentity::new(NodeId::from_bytes([1; 32]), scoped, 1);
         assert_eq!(identity.address, "[fe80::1]:7000".parse().unwrap());
-    }
-
-    #[test]
-    fn ids_show_all_digits_to_people_and_few_in_logs() {
-        let id = MemberId::from_bytes([0xab; 32]);
-        assert_eq!(id.to_string(), "ab".repeat(32));
-        assert_eq!(format!("{id:?}"), "abababab");
     }
 }

@@ -22,11 +22,12 @@ use super::config::{
     GOSSIP_PERIOD, MembershipConfig, PROBE_PERIOD, STALL, SUSPECT_TO_DOWN, protocol, transmissions,
 };
 use super::event::{DownReason, MembershipCounters, MembershipEvent, MembershipOutput};
-use super::identity::{MemberId, MemberIdentity};
+use super::identity::MemberIdentity;
 use super::outbox::Outbox;
 use super::packet::{DatagramError, Packet, PacketCodec, read_member, write_member};
 use super::suspicion::Suspicions;
 use super::timers::Due;
+use crate::identity::NodeId;
 
 /// This node's part in the membership protocol.
 ///
@@ -35,9 +36,10 @@ use super::timers::Due;
 ///
 /// ```
 /// use arw_actors::moment::Moment;
-/// use arw_transport::membership::{MemberId, MemberIdentity, Membership, MembershipConfig, MembershipEvent, MembershipOutput};
+/// use arw_transport::identity::NodeId;
+/// use arw_transport::membership::{MemberIdentity, Membership, MembershipConfig, MembershipEvent, MembershipOutput};
 ///
-/// let node = |byte| MemberIdentity::new(MemberId::from_bytes([byte; 32]), ([127, 0, 0, 1], 7000).into(), 1);
+/// let node = |byte| MemberIdentity::new(NodeId::from_bytes([byte; 32]), ([127, 0, 0, 1], 7000).into(), 1);
 /// let mut one = Membership::new(node(1), MembershipConfig::default(), [1; 32]);
 /// let mut two = Membership::new(node(2), MembershipConfig::default(), [2; 32]);
 /// let now = Moment::ZERO;
@@ -54,7 +56,7 @@ pub struct Membership {
     transmissions: NonZeroU8,
     suspicions: Suspicions,
     contacts: Contacts,
-    accusing: BTreeSet<MemberId>,
+    accusing: BTreeSet<NodeId>,
     renewed_at: Option<Moment>,
     is_gossiping: bool,
     has_left: bool,
@@ -85,13 +87,13 @@ impl Membership {
     /// # Errors
     /// [`DatagramError`] when it is refused. It is counted; nothing else has happened, except after [`DatagramError::Protocol`], where what
     /// it said of members may have been taken in.
-    pub fn on_datagram(&mut self, now: Moment, from: MemberId, bytes: &[u8]) -> Result<(), DatagramError> {
+    pub fn on_datagram(&mut self, now: Moment, from: NodeId, bytes: &[u8]) -> Result<(), DatagramError> {
         let outcome = self.take_in(now, from, bytes);
         self.outbox.counters.count(bytes.len(), &outcome);
         outcome
     }
 
-    fn take_in(&mut self, now: Moment, from: MemberId, bytes: &[u8]) -> Result<(), DatagramError> {
+    fn take_in(&mut self, now: Moment, from: NodeId, bytes: &[u8]) -> Result<(), DatagramError> {
         if self.has_left {
             return Err(DatagramError::HasLeft);
         }
@@ -134,7 +136,7 @@ impl Membership {
     }
 
     /// MEMBER-10: no peer can make this node know more members than the limit.
-    fn check_room(&self, subjects: impl Iterator<Item = MemberId> + Clone) -> Result<(), DatagramError> {
+    fn check_room(&self, subjects: impl Iterator<Item = NodeId> + Clone) -> Result<(), DatagramError> {
         let max = self.config.members_max;
         let known = self.foca.iter_membership_state();
         let room = max.saturating_sub(known.len());
@@ -142,8 +144,8 @@ impl Membership {
         if subjects.clone().count() <= room {
             return Ok(());
         }
-        let known: BTreeSet<MemberId> = known.map(|member| member.id().id).collect();
-        let new: BTreeSet<MemberId> = subjects.filter(|id| !known.contains(id)).collect();
+        let known: BTreeSet<NodeId> = known.map(|member| member.id().id).collect();
+        let new: BTreeSet<NodeId> = subjects.filter(|id| !known.contains(id)).collect();
         if new.len() <= room { Ok(()) } else { Err(DatagramError::Full { max }) }
     }
 

@@ -11,9 +11,10 @@ use foca::{Notification, Runtime, Timer};
 
 use super::config::DATAGRAMS_WAITING_MAX;
 use super::event::{DownReason, MembershipCounters, MembershipEvent, MembershipOutput};
-use super::identity::{MemberId, MemberIdentity};
+use super::identity::MemberIdentity;
 use super::packet::read_header;
 use super::timers::{Due, Timers};
+use crate::identity::NodeId;
 
 /// What foca produced, and what is known of the step that it is in.
 #[derive(Debug)]
@@ -22,7 +23,7 @@ pub(super) struct Outbox {
     pub(super) counters: MembershipCounters,
     waiting: VecDeque<MembershipOutput>,
     datagrams_waiting: usize,
-    own: MemberId,
+    own: NodeId,
     /// How often this identity has refuted a suspicion, as last sent.
     own_life: u16,
     /// Of the current step.
@@ -31,11 +32,11 @@ pub(super) struct Outbox {
     /// The step brought a suspicion of this node: watch what it answers.
     pub(super) is_suspected: bool,
     /// Nodes that may be suspects now.
-    pub(super) in_question: Vec<MemberId>,
+    pub(super) in_question: Vec<NodeId>,
     /// Nodes that came, went or took another identity: if they were suspects, they may be no longer.
-    pub(super) changed: Vec<MemberId>,
+    pub(super) changed: Vec<NodeId>,
     /// Nodes that this node will judge.
-    pub(super) accused: Vec<MemberId>,
+    pub(super) accused: Vec<NodeId>,
     /// Nodes went down that will be sought.
     pub(super) has_lost: bool,
     /// This node's identity was renewed.
@@ -43,7 +44,7 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    pub(super) fn new(own: MemberId) -> Self {
+    pub(super) fn new(own: NodeId) -> Self {
         Self {
             timers: Timers::default(),
             counters: MembershipCounters::default(),
@@ -83,7 +84,7 @@ impl Outbox {
         Some(output)
     }
 
-    pub(super) fn send(&mut self, to: MemberId, data: &[u8]) {
+    pub(super) fn send(&mut self, to: NodeId, data: &[u8]) {
         if self.datagrams_waiting >= DATAGRAMS_WAITING_MAX {
             self.counters.sent_dropped += 1;
             return;

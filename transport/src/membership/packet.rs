@@ -20,7 +20,8 @@ use bytes::{Buf, BufMut};
 use foca::{Codec, Header, Member, Message, State};
 
 use super::config::PACKET_BYTES_MAX;
-use super::identity::{MemberId, MemberIdentity};
+use super::identity::MemberIdentity;
+use crate::identity::NodeId;
 
 /// The version of the layout. A node of another version is refused, not misread.
 const VERSION: u8 = 1;
@@ -70,15 +71,15 @@ pub enum DatagramError {
     #[error("membership datagram refused: node {peer} sent it in the name of {claimed}")]
     ForeignSource {
         /// Who the datagram says has sent it.
-        claimed: MemberId,
+        claimed: NodeId,
         /// Who has.
-        peer: MemberId,
+        peer: NodeId,
     },
     /// It is for another node.
     #[error("membership datagram refused: it is for node {destination}")]
     NotForThisNode {
         /// Whom it is for.
-        destination: MemberId,
+        destination: NodeId,
     },
     /// It names nodes beyond the limit.
     #[error(
@@ -128,7 +129,7 @@ impl Packet {
     }
 
     /// MEMBER-4: what a datagram says about its sender and receiver must be what the connection proves.
-    pub(super) fn check_ends(&self, peer: MemberId, own: MemberId) -> Result<(), DatagramError> {
+    pub(super) fn check_ends(&self, peer: NodeId, own: NodeId) -> Result<(), DatagramError> {
         let (claimed, destination) = (self.header.src.id, self.header.dst.id);
         if claimed != peer || claimed == own {
             return Err(DatagramError::ForeignSource { claimed, peer });
@@ -140,7 +141,7 @@ impl Packet {
     }
 
     /// Everybody whom the datagram says something about, the sender first.
-    pub(super) fn subjects(&self) -> impl Iterator<Item = MemberId> + Clone {
+    pub(super) fn subjects(&self) -> impl Iterator<Item = NodeId> + Clone {
         std::iter::once(self.header.src.id).chain(self.updates.iter().map(|update| update.id().id))
     }
 }
@@ -349,17 +350,17 @@ fn read_reference(input: &mut impl Buf) -> Result<MemberIdentity, DatagramError>
 }
 
 /// The identity of `id`, to send something to: its address is not known and not needed.
-pub(super) fn reference(id: MemberId, incarnation: u64, renewal: u32) -> MemberIdentity {
+pub(super) fn reference(id: NodeId, incarnation: u64, renewal: u32) -> MemberIdentity {
     let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
     MemberIdentity::from_parts(id, nowhere, (incarnation, renewal), false)
 }
 
-fn read_reference_parts(input: &mut impl Buf) -> Result<(MemberId, u64, u32), DatagramError> {
+fn read_reference_parts(input: &mut impl Buf) -> Result<(NodeId, u64, u32), DatagramError> {
     let mut id = [0; 32];
     input.try_copy_to_slice(&mut id).map_err(|_| CUT_OFF)?;
     let incarnation = read_varint(input)?;
     let renewal = u32::try_from(read_varint(input)?).map_err(|_| malformed("a renewal is out of range"))?;
-    Ok((MemberId::from_bytes(id), incarnation, renewal))
+    Ok((NodeId::from_bytes(id), incarnation, renewal))
 }
 
 fn read_life(input: &mut impl Buf) -> Result<u16, DatagramError> {

@@ -2,8 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn member_id() -> impl Strategy<Value = MemberId> {
-    any::<[u8; 32]>().prop_map(MemberId::from_bytes)
+fn member_id() -> impl Strategy<Value = NodeId> {
+    any::<[u8; 32]>().prop_map(NodeId::from_bytes)
 }
 
 fn identity(left: bool) -> impl Strategy<Value = MemberIdentity> {
@@ -53,9 +53,9 @@ fn shown(packet: &Packet) -> String {
 
 fn a_ping() -> Header<MemberIdentity> {
     Header {
-        src: MemberIdentity::new(MemberId::from_bytes([1; 32]), "10.0.0.1:7000".parse().unwrap(), 3),
+        src: MemberIdentity::new(NodeId::from_bytes([1; 32]), "10.0.0.1:7000".parse().unwrap(), 3),
         src_incarnation: 0,
-        dst: reference(MemberId::from_bytes([2; 32]), 5, 0),
+        dst: reference(NodeId::from_bytes([2; 32]), 5, 0),
         message: Message::Ping(9),
     }
 }
@@ -160,7 +160,7 @@ fn the_ends_must_be_those_of_the_connection() {
     // MEMBER-4
     let packet = Packet::read(&write(&a_ping(), &[])).unwrap();
     let (one, two, three) =
-        (MemberId::from_bytes([1; 32]), MemberId::from_bytes([2; 32]), MemberId::from_bytes([3; 32]));
+        (NodeId::from_bytes([1; 32]), NodeId::from_bytes([2; 32]), NodeId::from_bytes([3; 32]));
     assert_eq!(packet.check_ends(one, two), Ok(()));
     assert_eq!(
         packet.check_ends(three, two),
@@ -173,7 +173,7 @@ fn the_ends_must_be_those_of_the_connection() {
 #[test]
 fn the_longest_header_and_member_fit_their_bounds() {
     let far = MemberIdentity::from_parts(
-        MemberId::from_bytes([9; 32]),
+        NodeId::from_bytes([9; 32]),
         "[2001:db8::1]:65535".parse().unwrap(),
         (u64::MAX, u32::MAX),
         false,

@@ -8,23 +8,24 @@ use std::collections::BTreeMap;
 use foca::{Member, State};
 
 use super::event::MembershipEvent;
-use super::identity::{MemberId, MemberIdentity};
+use super::identity::MemberIdentity;
+use crate::identity::NodeId;
 
 /// The members that were suspects when last looked at.
 #[derive(Debug, Default)]
 pub(super) struct Suspicions {
-    suspects: BTreeMap<MemberId, MemberIdentity>,
+    suspects: BTreeMap<NodeId, MemberIdentity>,
 }
 
 impl Suspicions {
-    pub(super) fn holds(&self, node: &MemberId) -> bool {
+    pub(super) fn holds(&self, node: &NodeId) -> bool {
         self.suspects.contains_key(node)
     }
 
     /// Compares `node` with what the protocol says of it now. Ends and renames are told by the protocol itself.
     pub(super) fn compare(
         &mut self,
-        node: MemberId,
+        node: NodeId,
         now: Option<&Member<MemberIdentity>>,
     ) -> Option<MembershipEvent> {
         let suspect = now.filter(|member| member.state() == State::Suspect).map(|member| *member.id());

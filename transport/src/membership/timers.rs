@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use arw_actors::moment::Moment;
 use foca::Timer;
 
-use super::identity::{MemberId, MemberIdentity};
+use super::identity::MemberIdentity;
+use crate::identity::NodeId;
 
 /// What a timer is for. The order of the variants is the order at one deadline.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,13 +16,13 @@ pub(super) enum Due {
     /// A step of the protocol. foca orders its timers itself; an unordered one would fail a probe that was answered.
     Protocol(Timer<MemberIdentity>),
     /// Repeat an announcement, unless it is of an older attempt.
-    Announce(MemberId, u64),
+    Announce(NodeId, u64),
     /// See whether our new identity was accepted, unless it is of an older attempt.
     Settle(u64),
     /// Tell a suspect again that it is one.
-    Accuse(MemberId),
+    Accuse(NodeId),
     /// Judge a member whose connection was lost, if it is still under that suspicion: in that incarnation and renewal, and life.
-    Judge(MemberId, (u64, u32), u16),
+    Judge(NodeId, (u64, u32), u16),
     /// Pass news on.
     Gossip,
     /// Ask a member whom it knows, unless it is of an older attempt.
@@ -37,7 +38,7 @@ type Key = (Moment, Due, u64);
 pub(super) struct Timers {
     queue: BTreeSet<Key>,
     /// The one removal that counts per node: a node that flaps would leave one per life.
-    removals: BTreeMap<MemberId, Key>,
+    removals: BTreeMap<NodeId, Key>,
     set: u64,
 }
 
@@ -102,7 +103,7 @@ mod tests {
     }
 
     fn member(incarnation: u64) -> MemberIdentity {
-        MemberIdentity::new(MemberId::from_bytes([1; 32]), "127.0.0.1:1".parse().unwrap(), incarnation)
+        MemberIdentity::new(NodeId::from_bytes([1; 32]), "127.0.0.1:1".parse().unwrap(), incarnation)
     }
 
     #[test]

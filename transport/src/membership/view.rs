@@ -18,7 +18,8 @@ use arw_actors::moment::Moment;
 
 use super::config::MembershipConfig;
 use super::event::{DownReason, MembershipEvent};
-use super::identity::{MemberId, MemberIdentity};
+use super::identity::MemberIdentity;
+use crate::identity::NodeId;
 
 /// What a node is, as far as this node knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +123,7 @@ pub enum ForgetReason {
 /// ```
 /// use arw_actors::moment::Moment;
 /// use arw_transport::membership::*;
-/// let node = |byte| MemberIdentity::new(MemberId::from_bytes([byte; 32]), ([127, 0, 0, 1], 7000).into(), 1);
+/// let node = |byte| MemberIdentity::new(NodeId::from_bytes([byte; 32]), ([127, 0, 0, 1], 7000).into(), 1);
 /// let mut view = MembershipView::new(Moment::ZERO, node(1), MembershipConfig::default());
 /// let up = MembershipEvent::MemberUp { member: node(2) };
 /// assert!(matches!(view.apply(Moment::ZERO, &up)[..], [ViewChange::Joined { .. }]));
@@ -130,11 +131,11 @@ pub enum ForgetReason {
 /// ```
 #[derive(Debug)]
 pub struct MembershipView {
-    own: MemberId,
+    own: NodeId,
     config: MembershipConfig,
-    nodes: BTreeMap<MemberId, NodeEntry>,
+    nodes: BTreeMap<NodeId, NodeEntry>,
     /// When each node that is down will be forgotten.
-    expiries: BTreeSet<(Moment, MemberId)>,
+    expiries: BTreeSet<(Moment, NodeId)>,
     stale: u64,
     refused: u64,
 }
@@ -281,7 +282,7 @@ impl MembershipView {
     }
 
     /// A datagram from `node` was accepted: it lives.
-    pub fn heard(&mut self, now: Moment, node: &MemberId) {
+    pub fn heard(&mut self, now: Moment, node: &NodeId) {
         if let Some(entry) = self.nodes.get_mut(node) {
             entry.last_seen = now;
         }
@@ -297,7 +298,7 @@ impl MembershipView {
         changes
     }
 
-    fn forget(&mut self, node: MemberId, because: ForgetReason) -> Option<ViewChange> {
+    fn forget(&mut self, node: NodeId, because: ForgetReason) -> Option<ViewChange> {
         let entry = self.nodes.remove(&node)?;
         Some(ViewChange::Forgotten { member: entry.identity, because })
     }
@@ -315,7 +316,7 @@ impl MembershipView {
 
     /// What is shown of `node`.
     #[must_use]
-    pub fn node(&self, node: &MemberId) -> Option<&NodeEntry> {
+    pub fn node(&self, node: &NodeId) -> Option<&NodeEntry> {
         self.nodes.get(node)
     }
 

@@ -9,8 +9,8 @@ fn at(seconds: u64) -> Moment {
     Moment::ZERO + Duration::from_secs(seconds)
 }
 
-fn id(node: u8) -> MemberId {
-    MemberId::from_bytes([node; 32])
+fn id(node: u8) -> NodeId {
+    NodeId::from_bytes([node; 32])
 }
 
 fn life(node: u8, incarnation: u64, renewal: u32) -> MemberIdentity {
@@ -169,8 +169,8 @@ proptest! {
     ) {
         let mut view = view();
         let mut now = 0;
-        let mut shown: BTreeSet<MemberId> = BTreeSet::from([id(0)]);
-        let mut newest: BTreeMap<MemberId, u64> = BTreeMap::new();
+        let mut shown: BTreeSet<NodeId> = BTreeSet::from([id(0)]);
+        let mut newest: BTreeMap<NodeId, u64> = BTreeMap::new();
         for (pause, event) in events {
             now += pause;
             let forgotten = view.on_timer(at(now));
@@ -191,7 +191,7 @@ proptest! {
                 let is_down = matches!(entry.state, NodeState::Down | NodeState::Left);
                 prop_assert_eq!(entry.reason.is_some(), is_down);
             }
-            let in_view: BTreeSet<MemberId> = view.nodes().map(|entry| entry.identity.id).collect();
+            let in_view: BTreeSet<NodeId> = view.nodes().map(|entry| entry.identity.id).collect();
             prop_assert_eq!(&in_view, &shown, "nobody comes or goes silently");
             prop_assert!(in_view.len() <= 4);
             let down = view.nodes().filter(|entry| entry.reason.is_some()).count();

@@ -8,9 +8,10 @@ use bytes::BufMut;
 use foca::{Codec, Header, Member, Message, State};
 
 use super::Membership;
+use crate::identity::NodeId;
 use crate::membership::config::{ACCUSE_PERIOD, PACKET_BYTES_MAX, SUSPECT_TO_DOWN};
 use crate::membership::event::DownReason;
-use crate::membership::identity::{MemberId, MemberIdentity};
+use crate::membership::identity::MemberIdentity;
 use crate::membership::packet::PacketCodec;
 use crate::membership::timers::Due;
 
@@ -19,7 +20,7 @@ impl Membership {
     ///
     /// MEMBER-17: a lost connection is evidence, no proof: a member is suspected, and down only if it does not speak up, to whomever. That
     /// way a node also finds out what gossip failed to tell it.
-    pub fn on_peer_disconnected(&mut self, now: Moment, peer: MemberId) {
+    pub fn on_peer_disconnected(&mut self, now: Moment, peer: NodeId) {
         self.contacts.gone(&peer);
         let found = self.foca.iter_members().find(|member| member.id().id == peer);
         let Some((identity, life)) = found.map(|member| (*member.id(), member.incarnation())) else { return };
@@ -35,7 +36,7 @@ impl Membership {
     }
 
     /// The verdict on a suspicion of this node's own. foca's have timers of their own.
-    pub(super) fn judge(&mut self, now: Moment, deadline: Moment, suspicion: (MemberId, (u64, u32), u16)) {
+    pub(super) fn judge(&mut self, now: Moment, deadline: Moment, suspicion: (NodeId, (u64, u32), u16)) {
         let (peer, version, life) = suspicion;
         // MEMBER-5, as for foca's verdicts.
         let found = self.foca.iter_membership_state().find(|member| {
@@ -74,7 +75,7 @@ impl Membership {
 
     /// MEMBER-16: until its suspicion has ended, the one who will judge a suspect tells it so, and asks for an answer. The answer
     /// refutes the suspicion where it counts.
-    pub(super) fn accuse(&mut self, now: Moment, suspect: MemberId) {
+    pub(super) fn accuse(&mut self, now: Moment, suspect: NodeId) {
         let found = self.foca.iter_membership_state().find(|member| member.id().id == suspect);
         let Some(suspicion) = found.filter(|member| member.state() == State::Suspect).cloned() else {
             self.accusing.remove(&suspect);

@@ -12,11 +12,12 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 
 use super::Membership;
+use crate::identity::NodeId;
 use crate::membership::config::{
     ANNOUNCE_FIRST, ANNOUNCE_MAX, RENEWALS_UNACCEPTED_MAX, REPAIR_FIRST, REPAIR_MAX, SEEK_PERIOD,
     SEEK_TARGETS,
 };
-use crate::membership::identity::{MemberId, MemberIdentity};
+use crate::membership::identity::MemberIdentity;
 use crate::membership::packet::reference;
 use crate::membership::timers::Due;
 
@@ -24,7 +25,7 @@ use crate::membership::timers::Due;
 #[derive(Debug)]
 pub(super) struct Contacts {
     chance: StdRng,
-    announcing: BTreeMap<MemberId, Repetition>,
+    announcing: BTreeMap<NodeId, Repetition>,
     settling: Option<Repetition>,
     repairing: Option<Repetition>,
     is_seeking: bool,
@@ -65,11 +66,11 @@ impl Contacts {
     }
 
     /// `peer` said whom it knows, which it does for members only.
-    pub(super) fn answered(&mut self, peer: &MemberId) {
+    pub(super) fn answered(&mut self, peer: &NodeId) {
         self.announcing.remove(peer);
     }
 
-    pub(super) fn gone(&mut self, peer: &MemberId) {
+    pub(super) fn gone(&mut self, peer: &NodeId) {
         self.announcing.remove(peer);
     }
 
@@ -98,7 +99,7 @@ impl Repetition {
 
 impl Membership {
     /// A connection with `peer` is up and it has accepted this node. Unless it is known as a member, this node announces itself.
-    pub fn on_peer_connected(&mut self, now: Moment, peer: MemberId) {
+    pub fn on_peer_connected(&mut self, now: Moment, peer: NodeId) {
         if !self.knows_as_up(peer) {
             self.announce_to(now, peer);
         }
@@ -106,7 +107,7 @@ impl Membership {
 
     /// MEMBER-2: tells `peer` that this node is there, and repeats it until `peer` answers or is disconnected, at most every
     /// 2 s. That it is heard of is not enough: its answer says who else is there.
-    pub fn announce_to(&mut self, now: Moment, peer: MemberId) {
+    pub fn announce_to(&mut self, now: Moment, peer: NodeId) {
         if self.has_left || peer == self.own().id {
             return;
         }
@@ -116,7 +117,7 @@ impl Membership {
         self.repeat_later(now, Due::Announce(peer, repetition.attempt), repetition.wait);
     }
 
-    pub(super) fn repeat_announcement(&mut self, now: Moment, peer: MemberId, attempt: u64) {
+    pub(super) fn repeat_announcement(&mut self, now: Moment, peer: NodeId, attempt: u64) {
         let Some(repetition) = self.contacts.announcing.get(&peer).filter(|it| it.attempt == attempt) else {
             return;
         };
@@ -196,7 +197,7 @@ impl Membership {
     }
 
     /// The other nodes in a state that `wanted` picks, without those that have left.
-    fn nodes_with(&self, wanted: impl Fn(State) -> bool) -> Vec<MemberId> {
+    fn nodes_with(&self, wanted: impl Fn(State) -> bool) -> Vec<NodeId> {
         let own = self.own().id;
         let is_wanted = |identity: &MemberIdentity| identity.id != own && !identity.has_left();
         self.foca
@@ -206,11 +207,11 @@ impl Membership {
             .collect()
     }
 
-    fn knows_as_up(&self, peer: MemberId) -> bool {
+    fn knows_as_up(&self, peer: NodeId) -> bool {
         self.foca.iter_members().any(|member| member.id().id == peer)
     }
 
-    fn announce(&mut self, peer: MemberId) {
+    fn announce(&mut self, peer: NodeId) {
         // Whatever life of it we know, an announcement reaches the one that it is in.
         if self.foca.announce(reference(peer, 0, 0), &mut self.outbox).is_err() {
             self.outbox.counters.faults += 1;

@@ -13,9 +13,10 @@ use foca::Member;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::identity::NodeId;
 use crate::membership::packet::write_member;
 use crate::membership::{
-    DownReason, MemberId, MemberIdentity, Membership, MembershipConfig, MembershipEvent, MembershipOutput,
+    DownReason, MemberIdentity, Membership, MembershipConfig, MembershipEvent, MembershipOutput,
     MembershipView, NodeState, ViewChange,
 };
 
@@ -426,16 +427,16 @@ impl Simulation {
     }
 }
 
-pub(super) fn id(index: usize) -> MemberId {
+pub(super) fn id(index: usize) -> NodeId {
     // Like keys, ids say nothing about each other's order.
     let mut bytes = [0; 32];
     let number = u32::try_from(index).unwrap();
     bytes[..4].copy_from_slice(&number.wrapping_mul(0x9e37_79b1).to_be_bytes());
     bytes[28..].copy_from_slice(&number.to_be_bytes());
-    MemberId::from_bytes(bytes)
+    NodeId::from_bytes(bytes)
 }
 
-fn index_of(id: &MemberId) -> usize {
+fn index_of(id: &NodeId) -> usize {
     let [.., a, b, c, d] = *id.as_bytes();
     u32::from_be_bytes([a, b, c, d]) as usize
 }
