@@ -56,15 +56,17 @@ async fn a_client_that_goes_away_frees_the_slot() {
 async fn what_is_shown_agrees_everywhere() {
     let stage = Stage::with_fake(&[], json!({"auto_start": true})).await;
     stage.node.until("one", |row| row["state"] == "ready").await.unwrap();
-    let mut node = stage.node.get("/state/node").await.unwrap().json();
-    // Each view is published on its own, and counts are looked at now and then: this one may be behind the runtimes'.
-    while node["node"]["status"] == "starting" || node["node"]["counts"]["runtimes"] == 0 {
-        let newer =
-            format!("/state/node?after={}.{}&wait=10s", node["epoch"].as_str().unwrap(), node["version"]);
-        node = stage.node.get(&newer).await.unwrap().json();
-    }
-    assert_eq!(node["node"]["status"], "ready");
-    assert_eq!(node["node"]["counts"]["runtimes"], 1);
+    // Each view is published on its own: this one may be a moment behind the runtimes'.
+    let agrees = async {
+        loop {
+            let node = stage.node.get("/state/node").await.unwrap().json();
+            if node["node"]["status"] == "ready" && node["node"]["counts"]["runtimes"] == 1 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, agrees).await.expect("the node is ready and has a runtime");
     let models = stage.node.get("/v1/models").await.unwrap().json();
     assert_eq!(models["data"][0]["id"], "one");
     assert_eq!(models["data"][0]["state"], "ready");

@@ -22,7 +22,7 @@ use tokio::sync::{oneshot, watch};
 use self::ending::Ending;
 use super::capture::Capture;
 use super::engine::{Orders, Running, Wishes};
-use super::keepers::{Keeper, Keepers, SPARE_AFTER};
+use super::keepers::{END_MAX as KEEPER_END_MAX, Keeper, Keepers, SPARE_AFTER};
 use super::plan::{Enforced, Failure, Order, Report, Stage};
 use super::prepare::{Prepared, Surroundings, prepare, unexpected};
 use super::procfs::Procfs;
@@ -32,7 +32,7 @@ use super::wire::{Received, Wire, wait_readable};
 use crate::clock::Clock;
 use crate::moment::Moment;
 use crate::runtime::diagnosis::Asked;
-use crate::runtime::launcher::{EngineExit, LaunchError, LaunchSpec, SandboxReport};
+use crate::runtime::launcher::{EngineExit, ExitStatus, LaunchError, LaunchSpec, SandboxReport};
 
 /// From the keeper's start to the program's: milliseconds, unless the machine is out of breath.
 const START_MAX: Duration = Duration::from_secs(30);
@@ -65,15 +65,21 @@ struct Attended {
     keeper: Keeper,
     capture: Capture,
     pid: u32,
-    /// The program, and its parent, whose end in a namespace is the end of all: readable when they have ended. What had ended
-    /// before it could be opened is missing.
-    watched: Vec<OwnedFd>,
+    watched: Watched,
     record: Option<Record>,
     prepared: Prepared,
     files_restricted: bool,
     /// The number of the last log line before this launch.
     log_start: u64,
     oom_kills: Option<u64>,
+}
+
+/// Readable when they have ended. What had ended before it could be opened is missing.
+#[derive(Default)]
+struct Watched {
+    program: Option<OwnedFd>,
+    /// The program's parent, whose end is the end of all: in a namespace it is the first process, elsewhere it kills what is left first.
+    keeper: Option<OwnedFd>,
 }
 
 type Started = oneshot::Sender<Result<Running, LaunchError>>;
@@ -220,11 +226,11 @@ impl Attendant {
         }
     }
 
-    fn watch(&self, pid: u32) -> Vec<OwnedFd> {
+    fn watch(&self, pid: u32) -> Watched {
         let parent = self.shared.procfs.stat(pid).map(|stat| stat.parent);
         // A program that is already an orphan has a parent that is none of ours.
         let keeper = parent.filter(|parent| self.shared.procfs.is_keeper(*parent));
-        [Some(pid), keeper].into_iter().flatten().filter_map(open).collect()
+        Watched { program: open(pid), keeper: keeper.and_then(open) }
     }
 
     fn record(&self, pid: u32) -> Option<Record> {
@@ -264,9 +270,13 @@ impl Attendant {
                 ending.keeper_ended();
             }
         }
-        attended.keeper.end();
-        let exit = self.conclude(attended, &ending);
+        if !has_ended_with_all(&attended, &ending) {
+            attended.keeper.end();
+        }
+        let (exit, keeper) = self.conclude(attended, &ending);
         tell.send_replace(Some(exit));
+        // The outer keeper has only to end itself: nobody waits for that.
+        drop(keeper);
     }
 
     fn order(&self, wire: &mut Wire, ending: &mut Ending, wishes: Wishes, now: Moment) {
@@ -299,6 +309,15 @@ impl Attendant {
 #[serde(rename_all = "snake_case")]
 enum StartOrder<'a> {
     Start(&'a super::plan::Plan),
+}
+
+/// Whether the program's end was told and its keeper is gone, and with it all that the program has started.
+fn has_ended_with_all(attended: &Attended, ending: &Ending) -> bool {
+    let was_told = ending.exit.is_some_and(|exit| exit != ExitStatus::KeeperLost);
+    let keeper = attended.watched.keeper.as_ref().filter(|_| was_told);
+    keeper.is_some_and(|keeper| {
+        wait_readable(&[keeper.as_fd()], Some(KEEPER_END_MAX)).is_ok_and(|ready| ready == [true])
+    })
 }
 
 fn open(pid: u32) -> Option<OwnedFd> {

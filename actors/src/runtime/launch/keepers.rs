@@ -24,7 +24,7 @@ use super::wire::{Wire, wait_readable};
 pub(super) const SPARE_AFTER: Duration = Duration::from_millis(250);
 
 /// How long a keeper may take to end after its program has: the kernel frees the memory of what is left.
-const END_MAX: Duration = Duration::from_secs(5);
+pub(super) const END_MAX: Duration = Duration::from_secs(5);
 
 /// A plan is written at once or the keeper is stuck.
 const SEND_MAX: Duration = Duration::from_secs(5);

@@ -8,10 +8,11 @@ use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::super::keepers::Keeper;
 use super::super::plan::Report;
 use super::super::sweep::{self, Marker};
 use super::super::wire::{Received, Wire, wait_readable};
-use super::{Attendant, Attended, kill};
+use super::{Attendant, Attended, Watched, kill};
 use crate::moment::Moment;
 use crate::runtime::diagnosis::{Asked, ExitFacts, ModelFacts, PortFacts, diagnose};
 use crate::runtime::launcher::{Endpoint, EngineExit, ExitStatus};
@@ -73,13 +74,14 @@ impl Ending {
 }
 
 impl Attendant {
-    /// The keeper is gone. Makes sure that nothing is left, gathers the facts and says why.
-    pub(super) fn conclude(&self, attended: Attended, ending: &Ending) -> EngineExit {
+    /// The program is gone and what it started too, or the keeper is. Makes sure of that, gathers the facts and says why.
+    pub(super) fn conclude(&self, attended: Attended, ending: &Ending) -> (EngineExit, Keeper) {
         let status = ending.exit.unwrap_or(ExitStatus::KeeperLost);
         if status == ExitStatus::KeeperLost {
             self.end_orphans(&attended);
         }
-        let Attended { capture, record, prepared, files_restricted, log_start, oom_kills, .. } = attended;
+        let Attended { keeper, capture, record, prepared, files_restricted, log_start, oom_kills, .. } =
+            attended;
         capture.finish(DRAIN_MAX);
         if let Some(record) = record {
             record.remove(&self.shared.around.state_dir);
@@ -111,12 +113,13 @@ impl Attendant {
         };
         let diagnosis = diagnose(&facts);
         self.spec.log.marker(&format!("ended: {}", diagnosis.detail));
-        EngineExit { status, by_us: asked != Asked::Not, at: self.shared.clock.wall(), diagnosis }
+        (EngineExit { status, by_us: asked != Asked::Not, at: self.shared.clock.wall(), diagnosis }, keeper)
     }
 
     /// The kernel kills a program whose keeper was killed, and the namespace with it; what neither reached is found by its marker.
     fn end_orphans(&self, attended: &Attended) {
-        for process in &attended.watched {
+        let Watched { program, keeper } = &attended.watched;
+        for process in [program, keeper].into_iter().flatten() {
             // What cannot be waited for is not waited for.
             let ended =
                 |at_most| wait_readable(&[process.as_fd()], at_most).map_or(true, |ready| ready == [true]);
