@@ -121,6 +121,7 @@ pub enum ForgetReason {
 /// The picture. Feed it every [`MembershipEvent`], in order.
 ///
 /// ```
+/// use arw_transport::identity::NodeId;
 /// use arw_actors::moment::Moment;
 /// use arw_transport::membership::*;
 /// let node = |byte| MemberIdentity::new(NodeId::from_bytes([byte; 32]), ([127, 0, 0, 1], 7000).into(), 1);

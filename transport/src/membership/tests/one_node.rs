@@ -148,7 +148,7 @@ fn suspicious() -> One {
 }
 
 #[test]
-fn a_datagram_in_anothers_name_has_no_effect() {
+fn a_datagram_in_the_name_of_another_has_no_effect() {
     // MEMBER-4
     let mut one = one();
     let bytes = datagram((identity(1), 0), one.node.own(), Message::Gossip, &[]);
