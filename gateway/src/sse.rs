@@ -211,6 +211,41 @@ mod tests {
         assert_eq!(frames[1].as_ptr(), body.as_ptr());
     }
 
+    /// What comes next, and how long it took.
+    async fn next(body: &mut EventBody) -> (Bytes, Duration) {
+        let asked = Instant::now();
+        let frame = std::future::poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut *body), cx)).await;
+        (frame.unwrap().unwrap().into_data().unwrap(), asked.elapsed())
+    }
+
+    /// HTTP-8.
+    #[tokio::test(start_paused = true)]
+    async fn only_silence_is_broken_by_a_comment() {
+        const PAUSE: Duration = Duration::from_secs(10);
+        let one_event = futures_util::stream::once(async {
+            tokio::time::sleep(PAUSE).await;
+            Item::Shared(Bytes::from_static(b"an event"))
+        });
+        let permits = std::sync::Arc::new(tokio::sync::Semaphore::new(1));
+        let mut body = EventBody {
+            events: Box::pin(one_event.chain(futures_util::stream::pending())),
+            frames: VecDeque::new(),
+            heartbeat: Box::pin(tokio::time::sleep(HEARTBEAT)),
+            silent_since: Instant::now(),
+            stopping: Box::pin(std::future::pending()),
+            _permit: permits.try_acquire_owned().unwrap(),
+        };
+        let comment = Bytes::from_static(b": still here\n\n");
+        // Timers of tokio have a grain of a millisecond.
+        let about = |wanted: Duration, took: Duration| took.abs_diff(wanted) < Duration::from_millis(5);
+        let (first, took) = next(&mut body).await;
+        assert!(first == "an event" && about(PAUSE, took), "{first:?} {took:?}");
+        for _ in 0..3 {
+            let (silence, took) = next(&mut body).await;
+            assert!(silence == comment && about(HEARTBEAT, took), "{silence:?} {took:?}");
+        }
+    }
+
     #[test]
     fn the_accept_header_decides_between_page_and_stream() {
         let accepts = |text: &'static str| {

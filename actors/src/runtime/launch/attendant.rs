@@ -75,7 +75,6 @@ struct Attended {
 }
 
 /// Readable when they have ended. What had ended before it could be opened is missing.
-#[derive(Default)]
 struct Watched {
     program: Option<OwnedFd>,
     /// The program's parent, whose end is the end of all: in a namespace it is the first process, elsewhere it kills what is left first.
@@ -122,7 +121,7 @@ impl Attendant {
                 return Err(failures::given_up());
             }
             let with_namespace = !self.shared.without_namespace.load(Ordering::Relaxed);
-            let spare = self.shared.keepers.take_spare(with_namespace).filter(|_| may_be_spare);
+            let spare = may_be_spare.then(|| self.shared.keepers.take_spare(with_namespace)).flatten();
             let is_spare = spare.is_some();
             let (mut keeper, mut capture) = self
                 .with_capture(spare, with_namespace)
