@@ -7,7 +7,6 @@ mod tls;
 
 use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, ParsedPublicKey};
 use aws_lc_rs::{hkdf, hmac};
@@ -16,65 +15,36 @@ pub use key_file::KeyFileError;
 pub(crate) use key_file::load_or_create as load_or_create_seed;
 pub use tls::{ALPN, PeerKeyError, TlsError, peer_of_certificates, peer_of_connection};
 
-/// A node's id: its Ed25519 public key. People see it as 64 hexadecimal digits.
-///
-/// ```
-/// use arw_transport::identity::NodeId;
-/// let text = "0f".repeat(32);
-/// let id: NodeId = text.parse().unwrap();
-/// assert_eq!(id.to_string(), text);
-/// assert_eq!(id.short(), "0f0f0f0f");
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NodeId([u8; 32]);
+use crate::hex_id::hex_id;
+
+hex_id! {
+    /// A node's id: its Ed25519 public key. People see it as 64 hexadecimal digits.
+    ///
+    /// ```
+    /// use arw_transport::identity::NodeId;
+    /// let text = "0f".repeat(32);
+    /// let id: NodeId = text.parse().unwrap();
+    /// assert_eq!(id.to_string(), text);
+    /// assert_eq!(id.short(), "0f0f0f0f");
+    /// ```
+    NodeId: 32,
+    /// The text is not a node's id.
+    BadNodeId: "a node id: it is 64 hexadecimal digits, as `arw cluster nodes` shows them"
+}
 
 impl NodeId {
-    /// The node whose public key has these bytes.
-    #[must_use]
-    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-
-    /// The public key's bytes.
-    #[must_use]
-    pub const fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-
     /// The first eight digits, for logs and tables. Not for deciding: two nodes can share them.
     #[must_use]
     pub fn short(&self) -> String {
         base16ct::lower::encode_string(&self.0[..4])
     }
-}
 
-impl fmt::Display for NodeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&base16ct::lower::encode_string(&self.0))
+    /// Whether this node signed `message`.
+    #[must_use]
+    pub fn verifies(&self, message: &[u8], signature: &[u8; 64]) -> bool {
+        verifies(&self.0, message, signature)
     }
 }
-
-impl fmt::Debug for NodeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "NodeId({self})")
-    }
-}
-
-impl FromStr for NodeId {
-    type Err = BadNodeId;
-    fn from_str(text: &str) -> Result<Self, BadNodeId> {
-        let mut bytes = [0; 32];
-        match base16ct::mixed::decode(text, &mut bytes) {
-            Ok(decoded) if decoded.len() == 32 => Ok(Self(bytes)),
-            Ok(_) | Err(_) => Err(BadNodeId(text.chars().take(80).collect())),
-        }
-    }
-}
-
-/// The text is not a node's id.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a node id: it is 64 hexadecimal digits, as `arw cluster nodes` shows them")]
-pub struct BadNodeId(String);
 
 /// A node's secret key. `Debug` shows only the id.
 ///
@@ -140,14 +110,6 @@ impl NodeKey {
 impl fmt::Debug for NodeKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NodeKey").field("id", &self.id).finish_non_exhaustive()
-    }
-}
-
-impl NodeId {
-    /// Whether this node signed `message`.
-    #[must_use]
-    pub fn verifies(&self, message: &[u8], signature: &[u8; 64]) -> bool {
-        verifies(&self.0, message, signature)
     }
 }
 

@@ -33,6 +33,7 @@ pub use table::{
 };
 
 use crate::certificate::{CLOCK_SKEW_ALLOWED, ClusterId};
+use crate::hex_id::hex_id;
 use crate::identity::NodeId;
 
 /// Addresses in a token: a node with IPv4 and IPv6, inside and outside of a network, has four.
@@ -43,53 +44,12 @@ const FORM: u8 = 1;
 const FIXED_BYTES: usize = 79;
 const CHECKSUM_BYTES: usize = 4;
 
-/// Names a token; it is no secret.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TokenId([u8; 8]);
-
-impl TokenId {
-    /// The id with these bytes.
-    #[must_use]
-    pub const fn from_bytes(bytes: [u8; 8]) -> Self {
-        Self(bytes)
-    }
-
-    /// Its bytes: the context with which keying material is exported.
-    #[must_use]
-    pub const fn as_bytes(&self) -> &[u8; 8] {
-        &self.0
-    }
+hex_id! {
+    /// Names a token; it is no secret. Its bytes are the context with which keying material is exported.
+    TokenId: 8,
+    /// The text is not a token's id.
+    BadTokenId: "the id of a token: it is 16 hexadecimal digits, as `arw cluster token list` shows them"
 }
-
-impl fmt::Display for TokenId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&base16ct::lower::encode_string(&self.0))
-    }
-}
-
-impl fmt::Debug for TokenId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TokenId({self})")
-    }
-}
-
-impl std::str::FromStr for TokenId {
-    type Err = BadTokenId;
-    fn from_str(text: &str) -> Result<Self, BadTokenId> {
-        let mut bytes = [0; 8];
-        match base16ct::mixed::decode(text, &mut bytes) {
-            Ok(decoded) if decoded.len() == 8 => Ok(Self(bytes)),
-            Ok(_) | Err(_) => Err(BadTokenId(text.chars().take(80).collect())),
-        }
-    }
-}
-
-/// The text is not a token's id.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is not the id of a token: it is 16 hexadecimal digits, as `arw cluster token list` shows them"
-)]
-pub struct BadTokenId(String);
 
 /// Everything that a machine needs to join. `Debug` shows nothing of the secret.
 #[derive(Clone, PartialEq, Eq)]

@@ -4,58 +4,19 @@
 
 use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 
+use crate::hex_id::hex_id;
 use crate::identity::{BadSeed, KeyFileError, load_or_create_seed, signature_of, verifies};
 
-/// A cluster's id: a hash of its public key, so whoever knows the id can tell a false key. Shown as 32 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClusterId([u8; 16]);
-
-impl ClusterId {
-    /// The id with these bytes.
-    #[must_use]
-    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(bytes)
-    }
-
-    /// Its bytes.
-    #[must_use]
-    pub const fn as_bytes(&self) -> &[u8; 16] {
-        &self.0
-    }
+hex_id! {
+    /// A cluster's id: a hash of its public key, so whoever knows the id can tell a false key. Shown as 32 hexadecimal digits.
+    ClusterId: 16,
+    /// The text is not a cluster's id.
+    BadClusterId: "a cluster id: it is 32 hexadecimal digits"
 }
-
-impl fmt::Display for ClusterId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&base16ct::lower::encode_string(&self.0))
-    }
-}
-
-impl fmt::Debug for ClusterId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ClusterId({self})")
-    }
-}
-
-impl FromStr for ClusterId {
-    type Err = BadClusterId;
-    fn from_str(text: &str) -> Result<Self, BadClusterId> {
-        let mut bytes = [0; 16];
-        match base16ct::mixed::decode(text, &mut bytes) {
-            Ok(decoded) if decoded.len() == 16 => Ok(Self(bytes)),
-            Ok(_) | Err(_) => Err(BadClusterId(text.chars().take(80).collect())),
-        }
-    }
-}
-
-/// The text is not a cluster's id.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a cluster id: it is 32 hexadecimal digits")]
-pub struct BadClusterId(String);
 
 /// The public half of a cluster's key: what members check certificates with.
 #[derive(Clone, Copy, PartialEq, Eq)]
