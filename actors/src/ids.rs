@@ -2,11 +2,15 @@
 //!
 //! Owns the newtypes for ids and the one rule for names that people choose. Refuses to know what the ids stand for.
 
+mod hex_id;
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::hex_id;
 
 /// A name that a person chose for a runtime: 1 to 64 of `a-z A-Z 0-9 . _ -`, starting with a letter or digit.
 ///
@@ -46,6 +50,29 @@ impl FromStr for RuntimeId {
 impl<'de> Deserialize<'de> for RuntimeId {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         String::deserialize(input)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+hex_id! {
+    /// A node's id: its Ed25519 public key. People see it as 64 hexadecimal digits.
+    ///
+    /// ```
+    /// use arw_actors::ids::NodeId;
+    /// let text = "0f".repeat(32);
+    /// let id: NodeId = text.parse().unwrap();
+    /// assert_eq!(id.to_string(), text);
+    /// assert_eq!(id.short(), "0f0f0f0f");
+    /// ```
+    NodeId: 32,
+    /// The text is not a node's id.
+    BadNodeId: "a node id: it is 64 hexadecimal digits, as `arw cluster nodes` shows them"
+}
+
+impl NodeId {
+    /// The first eight digits, for logs and tables. Not for deciding: two nodes can share them.
+    #[must_use]
+    pub fn short(&self) -> String {
+        base16ct::lower::encode_string(&self.0[..4])
     }
 }
 

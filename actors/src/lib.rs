@@ -22,6 +22,8 @@ pub mod model;
 pub mod policy;
 pub mod runtime;
 
+pub mod cluster;
+
 pub mod node;
 pub mod system;
 pub mod views;

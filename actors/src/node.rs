@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::cluster::Cluster;
+use crate::ids::NodeId;
 use crate::journal::Journal;
 use crate::model::ModelLibrary;
 use crate::moment::WallTime;
@@ -34,6 +36,8 @@ pub struct Node {
     pub runtimes: Runtimes,
     /// HTTP to engines.
     pub engines: EngineClient,
+    /// The other nodes.
+    pub cluster: Cluster,
     /// `/state/*`.
     pub views: Views,
     /// Whether it serves.
@@ -43,11 +47,11 @@ pub struct Node {
 /// What does not change while a node runs.
 #[derive(Clone, Debug)]
 pub struct NodeInfo {
-    /// Its id; until nodes have keys, a random one kept in the state folder.
-    pub id: String,
+    /// Its id: its public key.
+    pub id: NodeId,
     /// For people.
     pub name: String,
-    /// How many times a node was started on this state folder.
+    /// Which start of the node this is: grows with every start.
     pub incarnation: u64,
     /// This program's version.
     pub version: &'static str,

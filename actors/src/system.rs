@@ -30,8 +30,10 @@ use self::identity::Identity;
 use self::lock::StateLock;
 use self::observer::JournalObserver;
 use crate::clock::Clock;
+use crate::cluster::Cluster;
 use crate::config::NodeConfig;
 use crate::hardware::{HardwareSources, probe};
+use crate::ids::NodeId;
 use crate::journal::{Event, Journal, JournalOptions, Retention};
 use crate::model::{ModelLibrary, ModelStore};
 use crate::node::{Node, NodeInfo, NodeStatus};
@@ -109,12 +111,17 @@ const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(60);
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
 
 impl RunningNode {
-    /// Brings a node up on `config.node.state_dir`. Blocks for the file system's part of it (tens of milliseconds).
+    /// Brings a node up on `config.node.state_dir`. `identify` tells the node's id, from a key in that folder, which is locked by then. Blocks for the file system's part of it (tens of milliseconds).
     ///
     /// # Errors
     /// See [`BuildError`].
-    pub async fn build(config: &NodeConfig, launcher: Arc<dyn Launcher>) -> Result<Self, BuildError> {
-        let Ground { clock, lock, info, store, journal, tokens, models } = Ground::lay(config).await?;
+    pub async fn build(
+        config: &NodeConfig,
+        launcher: Arc<dyn Launcher>,
+        identify: impl FnOnce(&Path) -> Result<NodeId, String> + Send,
+    ) -> Result<Self, BuildError> {
+        let Ground { clock, lock, info, store, journal, tokens, models } =
+            Ground::lay(config, identify).await?;
         report_sweep(&launcher.sweep().await, &journal);
 
         let history = read_history(&journal, clock)?;
@@ -165,8 +172,18 @@ impl RunningNode {
         root.actor(ActorSpec::<CaretakerActor>::new("caretaker", care));
         system.start(root).await?;
 
-        let node =
-            Node { info, system, journal, tokens, models, runtimes, engines, views, status: status_seen };
+        let node = Node {
+            info,
+            system,
+            journal,
+            tokens,
+            models,
+            runtimes,
+            engines,
+            cluster: Cluster::default(),
+            views,
+            status: status_seen,
+        };
         Ok(Self { node, store, status, http, _lock: lock })
     }
 
@@ -209,11 +226,15 @@ struct Ground {
 }
 
 impl Ground {
-    async fn lay(config: &NodeConfig) -> Result<Self, BuildError> {
+    async fn lay(
+        config: &NodeConfig,
+        identify: impl FnOnce(&Path) -> Result<NodeId, String> + Send,
+    ) -> Result<Self, BuildError> {
         let clock = Clock::system();
         let state_dir = make_state_dir(&config.node.state_dir)?;
         let lock = StateLock::take(&state_dir)?;
-        let identity = Identity::next(&state_dir)?;
+        let id = identify(&state_dir).map_err(IdentityError::Key)?;
+        let identity = Identity::next(&state_dir, id, clock.wall())?;
         let store =
             Store::open(&state_dir.join("arw.db"), StoreOptions { clock, ..StoreOptions::default() })?;
         let retention =
@@ -231,7 +252,7 @@ impl Ground {
             state_dir,
         });
         journal.append(Event::NodeStarted {
-            id: info.id.clone(),
+            id: info.id.to_string(),
             name: info.name.clone(),
             incarnation: info.incarnation,
             version: info.version.to_owned(),

@@ -12,10 +12,12 @@ use arw_actors::clock::Clock;
 use arw_actors::config::NodeConfig;
 use arw_actors::files;
 use arw_actors::hardware::{HardwareSources, probe};
+use arw_actors::ids::NodeId;
 use arw_actors::runtime::launch::{KeeperProgram, OsLauncher, OsLauncherOptions};
 use arw_actors::supervision::install_panic_hook;
 use arw_actors::system::{BuildError, RunningNode};
 use arw_gateway::{BindError, Gateway};
+use arw_transport::identity::NodeKey;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
@@ -73,7 +75,7 @@ pub(crate) async fn serve(config: NodeConfig, ready: impl FnOnce(&Ready)) -> Res
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;
 
     let launcher = launcher(&config.node.state_dir).map_err(ServeError::Launcher)?;
-    let running = RunningNode::build(&config, Arc::new(launcher)).await?;
+    let running = RunningNode::build(&config, Arc::new(launcher), node_id).await?;
     let gateway = match Gateway::bind(running.node.clone(), &config.gateway) {
         Ok(gateway) => gateway,
         Err(error) => {
@@ -112,6 +114,15 @@ pub(crate) async fn serve(config: NodeConfig, ready: impl FnOnce(&Ready)) -> Res
     running.shutdown(&words).await;
     reason.map(drop).map_err(|reason| ServeError::GaveUp(reason.to_string()))
 }
+
+/// The node's key lies in its state folder; its id is the public half.
+fn node_id(state_dir: &Path) -> Result<NodeId, String> {
+    let key = NodeKey::load_or_create(&state_dir.join(NODE_KEY));
+    key.map(|key| key.id()).map_err(|error| error.to_string())
+}
+
+/// In the state folder.
+const NODE_KEY: &str = "node.key";
 
 /// The gateway drains for less than this by itself.
 const GATEWAY_PATIENCE: Duration = Duration::from_secs(10);

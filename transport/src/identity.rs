@@ -11,47 +11,23 @@ use std::path::Path;
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, ParsedPublicKey};
 use aws_lc_rs::{hkdf, hmac};
 
+pub use arw_actors::ids::{BadNodeId, NodeId};
 pub use key_file::KeyFileError;
 pub(crate) use key_file::load_or_create as load_or_create_seed;
-pub use tls::{ALPN, PeerKeyError, TlsError, peer_of_certificates, peer_of_connection};
+pub use tls::{ALPN, PeerKeyError, TlsError, peer_of_certificates, peer_of_connection, server_name};
 
-use crate::hex_id::hex_id;
-
-hex_id! {
-    /// A node's id: its Ed25519 public key. People see it as 64 hexadecimal digits.
-    ///
-    /// ```
-    /// use arw_transport::identity::NodeId;
-    /// let text = "0f".repeat(32);
-    /// let id: NodeId = text.parse().unwrap();
-    /// assert_eq!(id.to_string(), text);
-    /// assert_eq!(id.short(), "0f0f0f0f");
-    /// ```
-    NodeId: 32,
-    /// The text is not a node's id.
-    BadNodeId: "a node id: it is 64 hexadecimal digits, as `arw cluster nodes` shows them"
-}
-
-impl NodeId {
-    /// The first eight digits, for logs and tables. Not for deciding: two nodes can share them.
-    #[must_use]
-    pub fn short(&self) -> String {
-        base16ct::lower::encode_string(&self.0[..4])
-    }
-
-    /// Whether this node signed `message`.
-    #[must_use]
-    pub fn verifies(&self, message: &[u8], signature: &[u8; 64]) -> bool {
-        verifies(&self.0, message, signature)
-    }
+/// Whether `node` signed `message`.
+#[must_use]
+pub fn is_signed_by(node: &NodeId, message: &[u8], signature: &[u8; 64]) -> bool {
+    verifies(node.as_bytes(), message, signature)
 }
 
 /// A node's secret key. `Debug` shows only the id.
 ///
 /// ```
-/// use arw_transport::identity::NodeKey;
+/// use arw_transport::identity::{NodeKey, is_signed_by};
 /// let key = NodeKey::from_seed(&[7; 32]).unwrap();
-/// assert!(key.id().verifies(b"hello", &key.sign(b"hello")));
+/// assert!(is_signed_by(&key.id(), b"hello", &key.sign(b"hello")));
 /// assert!(!format!("{key:?}").contains("0707"));
 /// ```
 pub struct NodeKey {
@@ -67,7 +43,7 @@ impl NodeKey {
     /// [`BadSeed`] when the cryptography refuses it.
     pub fn from_seed(seed: &[u8; 32]) -> Result<Self, BadSeed> {
         let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| BadSeed)?;
-        let id = NodeId(pair.public_key().as_ref().try_into().map_err(|_| BadSeed)?);
+        let id = NodeId::from_bytes(pair.public_key().as_ref().try_into().map_err(|_| BadSeed)?);
         Ok(Self { seed: *seed, pair, id })
     }
 
@@ -207,9 +183,9 @@ mod tests {
     fn a_signature_is_good_for_one_message_and_one_node() {
         let (one, two) = (NodeKey::from_seed(&[1; 32]).unwrap(), NodeKey::from_seed(&[2; 32]).unwrap());
         let signature = one.sign(b"message");
-        assert!(one.id().verifies(b"message", &signature));
-        assert!(!one.id().verifies(b"massage", &signature));
-        assert!(!two.id().verifies(b"message", &signature));
+        assert!(is_signed_by(&one.id(), b"message", &signature));
+        assert!(!is_signed_by(&one.id(), b"massage", &signature));
+        assert!(!is_signed_by(&two.id(), b"message", &signature));
     }
 
     proptest! {

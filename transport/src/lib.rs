@@ -4,8 +4,6 @@
 //! meet ([`handshake`]), who is alive ([`membership`]), and the bytes that they exchange ([`frame`], [`wire`], [`codec`]). All of that is plain code without
 //! sockets, clocks and randomness; `spec/wire.md` and `spec/membership.md` have the rules. Nothing outside this crate names QUIC.
 
-mod hex_id;
-
 pub mod identity;
 
 pub mod certificate;

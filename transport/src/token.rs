@@ -33,8 +33,8 @@ pub use table::{
 };
 
 use crate::certificate::{CLOCK_SKEW_ALLOWED, ClusterId};
-use crate::hex_id::hex_id;
 use crate::identity::NodeId;
+use arw_actors::hex_id;
 
 /// Addresses in a token: a node with IPv4 and IPv6, inside and outside of a network, has four.
 pub const ADDRESSES_MAX: usize = 4;

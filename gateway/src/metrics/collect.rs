@@ -66,7 +66,8 @@ impl NodeCollector {
 
     fn about_node(&self, out: &mut Writer<'_>) -> Result<(), Error> {
         let info = &self.node.info;
-        let labels = [("id", info.id.as_str()), ("name", info.name.as_str()), ("version", info.version)];
+        let id = info.id.to_string();
+        let labels = [("id", id.as_str()), ("name", info.name.as_str()), ("version", info.version)];
         out.gauges("arw_node_info", "What this node is", [(labels, 1)])?;
         let started = info.started_at.as_millis();
         #[expect(

@@ -87,7 +87,7 @@ impl TestNode {
         let (system, fixed) = FixedRuntimes::start().await;
         let (status, watched) = watch::channel(NodeStatus::Ready);
         let info = NodeInfo {
-            id: "0123456789abcdef".to_owned(),
+            id: arw_actors::ids::NodeId::from_bytes([7; 32]),
             name: "testbox".to_owned(),
             incarnation: 3,
             version: "0.1.0",
@@ -103,6 +103,7 @@ impl TestNode {
             models,
             runtimes: fixed.runtimes(),
             engines: EngineClient::new(),
+            cluster: arw_actors::cluster::Cluster::default(),
             views: views(clock),
             status: watched,
         };

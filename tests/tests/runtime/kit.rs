@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arw_actors::config::{MachineDefaults, NodeConfig};
+use arw_actors::ids::NodeId;
 use arw_actors::runtime::launch::{KeeperProgram, OsLauncher, OsLauncherOptions};
 use arw_actors::runtime::lease::{AcquireError, EngineLease};
 use arw_actors::runtime::machine::RuntimeState;
@@ -125,7 +126,8 @@ async fn start(folder: &Path) -> RunningNode {
         pid_namespace: true,
     })
     .unwrap();
-    let running = RunningNode::build(&config, Arc::new(launcher)).await.unwrap();
+    let running =
+        RunningNode::build(&config, Arc::new(launcher), |_| Ok(NodeId::from_bytes([7; 32]))).await.unwrap();
     running.serves_at("http://127.0.0.1:0".to_owned());
     running
 }

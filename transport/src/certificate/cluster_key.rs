@@ -8,8 +8,8 @@ use std::path::Path;
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 
-use crate::hex_id::hex_id;
 use crate::identity::{BadSeed, KeyFileError, load_or_create_seed, signature_of, verifies};
+use arw_actors::hex_id;
 
 hex_id! {
     /// A cluster's id: a hash of its public key, so whoever knows the id can tell a false key. Shown as 32 hexadecimal digits.

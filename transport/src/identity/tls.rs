@@ -38,34 +38,32 @@ const PUBLIC_KEY_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0
 const PRIVATE_KEY_PREFIX: [u8; 16] =
     [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
 
-impl NodeId {
-    /// The name under which a client asks for exactly this node. A label holds 63 characters at most, so the id takes two.
-    ///
-    /// ```
-    /// # use arw_transport::identity::NodeId;
-    /// let name = NodeId::from_bytes([0xab; 32]).server_name();
-    /// assert_eq!(name, format!("{}.{}.arw", "ab".repeat(16), "ab".repeat(16)));
-    /// ```
-    #[must_use]
-    pub fn server_name(&self) -> String {
-        let digits = self.to_string();
-        let (first, second) = digits.split_at(LABEL_DIGITS);
-        format!("{first}.{second}.{NAME_SUFFIX}")
-    }
+/// The name under which a client asks for exactly this node. A label holds 63 characters at most, so the id takes two.
+///
+/// ```
+/// # use arw_transport::identity::{NodeId, server_name};
+/// let name = server_name(&NodeId::from_bytes([0xab; 32]));
+/// assert_eq!(name, format!("{}.{}.arw", "ab".repeat(16), "ab".repeat(16)));
+/// ```
+#[must_use]
+pub fn server_name(node: &NodeId) -> String {
+    let digits = node.to_string();
+    let (first, second) = digits.split_at(LABEL_DIGITS);
+    format!("{first}.{second}.{NAME_SUFFIX}")
+}
 
-    fn from_server_name(name: &ServerName<'_>) -> Option<Self> {
-        let ServerName::DnsName(name) = name else { return None };
-        let digits = name.as_ref().strip_suffix(NAME_SUFFIX)?.strip_suffix('.')?;
-        let (first, second) = digits.split_once('.')?;
-        (first.len() == LABEL_DIGITS).then(|| format!("{first}{second}").parse().ok())?
-    }
+fn node_of_server_name(name: &ServerName<'_>) -> Option<NodeId> {
+    let ServerName::DnsName(name) = name else { return None };
+    let digits = name.as_ref().strip_suffix(NAME_SUFFIX)?.strip_suffix('.')?;
+    let (first, second) = digits.split_once('.')?;
+    (first.len() == LABEL_DIGITS).then(|| format!("{first}{second}").parse().ok())?
+}
 
-    /// The node whose public key is `spki` in DER.
-    fn from_public_key_info(spki: &[u8]) -> Result<Self, PeerKeyError> {
-        let bad = || PeerKeyError::NotEd25519 { length: spki.len() };
-        let key = spki.strip_prefix(&PUBLIC_KEY_PREFIX).ok_or_else(bad)?;
-        Ok(Self::from_bytes(key.try_into().map_err(|_| bad())?))
-    }
+/// The node whose public key is `spki` in DER.
+fn node_of_public_key_info(spki: &[u8]) -> Result<NodeId, PeerKeyError> {
+    let bad = || PeerKeyError::NotEd25519 { length: spki.len() };
+    let key = spki.strip_prefix(&PUBLIC_KEY_PREFIX).ok_or_else(bad)?;
+    Ok(NodeId::from_bytes(key.try_into().map_err(|_| bad())?))
 }
 
 /// The node at the other end, from what rustls knows of it (`peer_certificates`).
@@ -75,7 +73,7 @@ impl NodeId {
 pub fn peer_of_certificates(certificates: &[CertificateDer<'_>]) -> Result<NodeId, PeerKeyError> {
     match certificates {
         [] => Err(PeerKeyError::Missing),
-        [key] => NodeId::from_public_key_info(key),
+        [key] => node_of_public_key_info(key),
         [_, _, ..] => Err(PeerKeyError::Several { count: certificates.len() }),
     }
 }
@@ -193,7 +191,7 @@ fn peer(key: &CertificateDer<'_>, more: &[CertificateDer<'_>]) -> Result<NodeId,
     if !more.is_empty() {
         return Err(CertificateError::BadEncoding.into());
     }
-    NodeId::from_public_key_info(key).map_err(|_| CertificateError::BadEncoding.into())
+    node_of_public_key_info(key).map_err(|_| CertificateError::BadEncoding.into())
 }
 
 fn no_tls12() -> Error {
@@ -210,7 +208,7 @@ impl ServerCertVerifier for RawKeyVerifier {
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         // WIRE-2: the node that answers must be the one that was dialed.
-        if NodeId::from_server_name(name) != Some(peer(key, more)?) {
+        if node_of_server_name(name) != Some(peer(key, more)?) {
             return Err(CertificateError::NotValidForName.into());
         }
         Ok(ServerCertVerified::assertion())

@@ -3,6 +3,10 @@
 //! Owns what all of them have in common: their bytes, both ways of showing them, and reading them back. Refuses to know what they name.
 
 /// Makes an id of so many bytes, and the error for a text that is none. `what` ends the sentence "`…` is not …".
+///
+/// The crate that uses it depends on `base16ct` (with `alloc`), `serde` and `thiserror`.
+#[macro_export]
+#[doc(hidden)]
 macro_rules! hex_id {
     ($(#[$about:meta])* $name:ident: $bytes:literal, $(#[$bad_about:meta])* $bad:ident: $what:literal) => {
         $(#[$about])*
@@ -47,11 +51,22 @@ macro_rules! hex_id {
             }
         }
 
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+                out.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str> as serde::Deserialize>::deserialize(input)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+
         $(#[$bad_about])*
         #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
         #[error("`{0}` is not {what}", what = $what)]
         pub struct $bad(String);
     };
 }
-
-pub(crate) use hex_id;

@@ -1,0 +1,20 @@
+//! The nodes that make one cluster, as this node knows them.
+//!
+//! Owns what a node tells the others of itself ([`NodeCard`]), what it learns of them ([`ClusterNews`]), and the port through which it reaches them
+//! ([`Transport`]). Refuses to know QUIC: the transport implements the port and brings the news.
+
+mod card;
+mod handle;
+mod news;
+mod port;
+
+pub use card::{
+    CARD_RUNTIMES_MAX, CardAccelerator, CardBudgets, CardCpu, CardHardware, CardHealth, CardLoad, CardMemory,
+    CardQueue, CardRuntime, NodeCard,
+};
+pub use handle::{Cluster, ModelHost};
+pub use news::{ClusterNews, Contact, Knowledge, MemberNews, MemberState, OwnPlace};
+pub use port::{
+    ClusterError, ClusterErrorKind, CreatedToken, JoinTokenRow, JoinTokenUse, JoinedCluster, OpenError,
+    PeerStream, StreamService, TokenOrder, Transport, TransportStatus,
+};
