@@ -5,7 +5,7 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use crate::handlers::{events, health, metrics, models, runtimes, spec, state, tokens};
+use crate::handlers::{cluster, events, health, metrics, models, runtimes, spec, state, tokens};
 use crate::openai;
 
 #[derive(OpenApi)]
@@ -24,6 +24,7 @@ use crate::openai;
         (name = "runtimes", description = "Model servers"),
         (name = "models", description = "Model files"),
         (name = "tokens", description = "Who may call"),
+        (name = "cluster", description = "Who may join this node's cluster, and who leaves it"),
         (name = "v1", description = "Compatible with OpenAI's API"),
     ),
     paths(
@@ -34,6 +35,7 @@ use crate::openai;
         runtimes::add, runtimes::remove, runtimes::start, runtimes::stop, runtimes::restart, runtimes::logs, runtimes::logs_stream,
         models::import, models::remove,
         tokens::list, tokens::create, tokens::revoke,
+        cluster::tokens, cluster::create_token, cluster::revoke_token, cluster::join, cluster::leave,
         openai::models::list, openai::models::show, openai::chat_completions, openai::completions, openai::embeddings,
     ),
     modifiers(&Bearer),

@@ -35,6 +35,8 @@ pub(crate) enum Kind {
     NotStored,
     EngineLost,
     EngineError,
+    NodeRefused,
+    NodeUnreachable,
     Internal,
 }
 
@@ -71,6 +73,10 @@ impl Kind {
             Self::NotStored => (StatusCode::SERVICE_UNAVAILABLE, "not_stored", "It could not be stored"),
             Self::EngineLost => (StatusCode::BAD_GATEWAY, "engine_lost", "The engine was lost"),
             Self::EngineError => (StatusCode::BAD_GATEWAY, "engine_error", "The engine refused"),
+            Self::NodeRefused => (StatusCode::BAD_GATEWAY, "node_refused", "Another node refused"),
+            Self::NodeUnreachable => {
+                (StatusCode::BAD_GATEWAY, "node_unreachable", "Another node does not answer")
+            }
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something in this node broke"),
         }
     }

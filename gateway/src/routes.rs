@@ -2,14 +2,14 @@
 //!
 //! Owns the table and what is answered where the table has nothing. Refuses to do anything else.
 
-use arw_actors::policy::Scope::{Infer, ModelManage, RuntimeManage, TokenManage};
+use arw_actors::policy::Scope::{ClusterManage, Infer, ModelManage, RuntimeManage, TokenManage};
 use axum::Router;
 use axum::handler::Handler;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use http::{Method, Uri};
 
 use crate::auth::{Access, Guard};
-use crate::handlers::{events, health, metrics, models, runtimes, spec, state, tokens};
+use crate::handlers::{cluster, events, health, metrics, models, runtimes, spec, state, tokens};
 use crate::openai;
 use crate::problem::{Kind, Problem};
 use crate::shared::Gate;
@@ -54,6 +54,11 @@ pub(crate) fn table() -> Vec<Row> {
         get("/tokens", Needs(TokenManage), tokens::list),
         post("/tokens", Needs(TokenManage), tokens::create),
         delete("/tokens/{id}", Needs(TokenManage), tokens::revoke),
+        get("/cluster/tokens", Needs(ClusterManage), cluster::tokens),
+        post("/cluster/tokens", Needs(ClusterManage), cluster::create_token),
+        delete("/cluster/tokens/{id}", Needs(ClusterManage), cluster::revoke_token),
+        post("/cluster/join", Needs(ClusterManage), cluster::join),
+        post("/cluster/leave", Needs(ClusterManage), cluster::leave),
         get("/v1/models", Needs(Infer), openai::models::list),
         get("/v1/models/{*id}", Needs(Infer), openai::models::show),
         post("/v1/chat/completions", Needs(Infer), openai::chat_completions),

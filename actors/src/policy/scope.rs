@@ -24,6 +24,8 @@ pub enum Scope {
     ModelManage,
     /// Create, list and revoke tokens.
     TokenManage,
+    /// Let machines join the cluster, join one, remove nodes.
+    ClusterManage,
     /// Read `/state/*`, events and logs where reads need a token.
     StateRead,
     /// All of them.
@@ -32,11 +34,12 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope there is.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Infer,
         Self::RuntimeManage,
         Self::ModelManage,
         Self::TokenManage,
+        Self::ClusterManage,
         Self::StateRead,
         Self::Admin,
     ];
@@ -49,6 +52,7 @@ impl Scope {
             Self::RuntimeManage => "runtime:manage",
             Self::ModelManage => "model:manage",
             Self::TokenManage => "token:manage",
+            Self::ClusterManage => "cluster:manage",
             Self::StateRead => "state:read",
             Self::Admin => "admin",
         }

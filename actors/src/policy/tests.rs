@@ -219,7 +219,7 @@ fn admin_includes_every_scope_and_no_other_does() {
     assert!(near("runtime").contains("did you mean `runtime:manage`?"), "{}", near("runtime"));
     assert_eq!(
         near("fly"),
-        "`fly` is not a scope; there are: infer, runtime:manage, model:manage, token:manage, state:read, admin"
+        "`fly` is not a scope; there are: infer, runtime:manage, model:manage, token:manage, cluster:manage, state:read, admin"
     );
 }
 

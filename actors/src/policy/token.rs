@@ -115,7 +115,7 @@ pub enum CreateError {
 /// No scope was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a token needs at least one scope: infer, runtime:manage, model:manage, token:manage, state:read or admin"
+    "a token needs at least one scope: infer, runtime:manage, model:manage, token:manage, cluster:manage, state:read or admin"
 )]
 pub struct NoScope;
 

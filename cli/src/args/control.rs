@@ -190,9 +190,9 @@ pub(crate) enum TokenCommand {
 pub(crate) struct TokenCreate {
     /// What it is for
     pub(crate) name: String,
-    /// What it allows: infer, runtime:manage, model:manage, token:manage, state:read, admin; may be given more than once
+    /// What it allows: infer, runtime:manage, model:manage, token:manage, cluster:manage, state:read, admin; may be given more than once
     #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',', default_value = "infer",
-          value_parser = ["infer", "runtime:manage", "model:manage", "token:manage", "state:read", "admin"])]
+          value_parser = ["infer", "runtime:manage", "model:manage", "token:manage", "cluster:manage", "state:read", "admin"])]
     pub(crate) scopes: Vec<String>,
     /// How long it holds, for example 30d; without it, until it is revoked
     #[arg(long, value_name = "DURATION", value_parser = duration)]

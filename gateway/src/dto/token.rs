@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 pub(crate) struct NewToken {
     /// 1 to 64 of `a-z A-Z 0-9 . _ -`.
     pub(crate) name: String,
-    /// `infer`, `runtime:manage`, `model:manage`, `token:manage`, `state:read`, `admin`.
+    /// `infer`, `runtime:manage`, `model:manage`, `token:manage`, `cluster:manage`, `state:read`, `admin`.
     pub(crate) scopes: Vec<String>,
     /// Absent: it does not expire.
     pub(crate) expires_in_s: Option<u64>,

@@ -2,6 +2,7 @@
 //!
 //! Handlers turn requests into calls of the node's facade and its answers into DTOs. They refuse to decide anything about the node.
 
+pub(crate) mod cluster;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod metrics;

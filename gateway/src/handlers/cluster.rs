@@ -1,0 +1,121 @@
+//! `/cluster/*`: who may join, who is in it, who leaves.
+//!
+//! Owns the requests. Refuses to know how nodes are connected, and to keep a token's text: it is shown once, in the answer that made it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arw_actors::cluster::{ClusterError, ClusterErrorKind, TokenOrder, Transport};
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use http::header::CACHE_CONTROL;
+
+use crate::dto::cluster::{
+    CreatedJoinToken, JoinCluster, JoinTokenList, JoinTokenRow, JoinedCluster, NewJoinToken,
+};
+use crate::dto::problem::ProblemBody;
+use crate::extract::{JsonBody, Name};
+use crate::problem::{Kind, Problem};
+use crate::shared::Gate;
+
+/// An hour is enough to walk to the other machine.
+const TTL: Duration = Duration::from_secs(3600);
+/// A machine at home does both: it serves models, and answers its own clients.
+const ROLES: [&str; 2] = ["worker", "gateway"];
+
+/// All join tokens of this node. Never their texts.
+#[utoipa::path(get, path = "/cluster/tokens", tag = "cluster", security(("token" = ["cluster:manage"])),
+    responses((status = 200, body = JoinTokenList)))]
+pub(crate) async fn tokens(State(gate): State<Gate>) -> Result<Json<JoinTokenList>, Problem> {
+    let rows = transport(&gate)?.tokens().await.map_err(refused)?;
+    Ok(Json(JoinTokenList { tokens: rows.into_iter().map(JoinTokenRow::from).collect() }))
+}
+
+/// Makes a join token. The first one makes this node the first of a cluster, which listens for others from then on.
+#[utoipa::path(post, path = "/cluster/tokens", tag = "cluster", security(("token" = ["cluster:manage"])), request_body = NewJoinToken,
+    responses((status = 201, body = CreatedJoinToken), (status = 409, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, body = ProblemBody, content_type = "application/problem+json")))]
+pub(crate) async fn create_token(
+    State(gate): State<Gate>,
+    JsonBody(new): JsonBody<NewJoinToken>,
+) -> Result<Response, Problem> {
+    let order = TokenOrder {
+        roles: new.roles.unwrap_or_else(|| ROLES.map(str::to_owned).to_vec()),
+        ttl: new.ttl_s.map_or(TTL, Duration::from_secs),
+        uses_max: new.uses.unwrap_or(1),
+        addresses: addresses(&new.addresses.unwrap_or_default())?,
+    };
+    let created = transport(&gate)?.create_token(order).await.map_err(refused)?;
+    let body = CreatedJoinToken::from(created);
+    Ok((StatusCode::CREATED, [(CACHE_CONTROL, "no-store")], Json(body)).into_response())
+}
+
+fn addresses(given: &[String]) -> Result<Vec<SocketAddr>, Problem> {
+    let parse = |(at, text): (usize, &String)| {
+        text.parse().map_err(|_| {
+            let field = format!("addresses[{at}]");
+            let shown: String = text.chars().take(80).collect();
+            let detail = format!("field `{field}`: `{shown}` is not an address with a port");
+            Problem::field(&field, detail, "write it like 192.0.2.7:8091 or [2001:db8::7]:8091")
+        })
+    };
+    given.iter().enumerate().map(parse).collect()
+}
+
+/// Revokes a join token: it lets nobody in any more. Who is in stays in.
+#[utoipa::path(delete, path = "/cluster/tokens/{id}", tag = "cluster", security(("token" = ["cluster:manage"])),
+    params(("id" = String, Path, description = "16 hexadecimal digits, as in the list")),
+    responses((status = 204, description = "it lets nobody in from now on"), (status = 404, body = ProblemBody, content_type = "application/problem+json")))]
+pub(crate) async fn revoke_token(State(gate): State<Gate>, Name(id): Name) -> Result<StatusCode, Problem> {
+    transport(&gate)?.revoke_token(id).await.map_err(refused)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Makes this node a member of the cluster that the token belongs to.
+#[utoipa::path(post, path = "/cluster/join", tag = "cluster", security(("token" = ["cluster:manage"])), request_body = JoinCluster,
+    responses((status = 200, body = JoinedCluster), (status = 409, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, body = ProblemBody, content_type = "application/problem+json"), (status = 502, body = ProblemBody, content_type = "application/problem+json")))]
+pub(crate) async fn join(
+    State(gate): State<Gate>,
+    JsonBody(wanted): JsonBody<JoinCluster>,
+) -> Result<Json<JoinedCluster>, Problem> {
+    let joined = transport(&gate)?.join(wanted.token).await.map_err(|error| at_token(error, "token"))?;
+    Ok(Json(joined.into()))
+}
+
+/// Takes this node out of its cluster; it is alone from then on.
+#[utoipa::path(post, path = "/cluster/leave", tag = "cluster", security(("token" = ["cluster:manage"])),
+    responses((status = 204, description = "it is alone"), (status = 409, body = ProblemBody, content_type = "application/problem+json")))]
+pub(crate) async fn leave(State(gate): State<Gate>) -> Result<StatusCode, Problem> {
+    transport(&gate)?.leave().await.map_err(refused)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn transport(gate: &Gate) -> Result<Arc<dyn Transport>, Problem> {
+    gate.node.cluster.transport().ok_or_else(|| {
+        Problem::new(Kind::NotReady, "this node's network is not up yet", "try again in a moment")
+            .retry_after(Duration::from_secs(1))
+    })
+}
+
+fn at_token(error: ClusterError, field: &str) -> Problem {
+    let is_bad = error.kind == ClusterErrorKind::Bad;
+    let problem = refused(error);
+    if is_bad { problem.at(field) } else { problem }
+}
+
+fn refused(error: ClusterError) -> Problem {
+    let ClusterError { kind, message, help } = error;
+    let kind = match kind {
+        ClusterErrorKind::Bad => Kind::BadField,
+        ClusterErrorKind::Unknown => Kind::NotFound,
+        ClusterErrorKind::Conflict => Kind::Conflict,
+        ClusterErrorKind::Refused => Kind::NodeRefused,
+        ClusterErrorKind::Unreachable => Kind::NodeUnreachable,
+        ClusterErrorKind::Failed => Kind::NotStored,
+    };
+    Problem::new(kind, message, help)
+}
