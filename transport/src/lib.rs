@@ -2,7 +2,8 @@
 //!
 //! Owns who a node is ([`identity`]), who may be a member ([`certificate`]), how one becomes a member ([`token`], [`join`]), how two members
 //! meet ([`handshake`]), who is alive ([`membership`]), and the bytes that they exchange ([`frame`], [`wire`], [`codec`]). All of that is plain code without
-//! sockets, clocks and randomness; `spec/wire.md` and `spec/membership.md` have the rules. Nothing outside this crate names QUIC.
+//! sockets, clocks and randomness; `spec/wire.md` and `spec/membership.md` have the rules. The [`endpoint`] drives it all over real sockets. Nothing outside this
+//! crate names QUIC.
 
 pub mod identity;
 
@@ -17,3 +18,5 @@ pub mod membership;
 pub mod codec;
 pub mod frame;
 pub mod wire;
+
+pub mod endpoint;

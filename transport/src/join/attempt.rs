@@ -94,6 +94,12 @@ pub enum JoinFailure {
     /// The certificate that it answered with is not good.
     #[error("the answer's certificate is refused: {0}")]
     Certificate(#[from] CertificateError),
+    /// This machine does not let it try.
+    #[error("cannot open a connection: {problem}")]
+    Local {
+        /// What is wrong.
+        problem: String,
+    },
     /// The node joined with its own token.
     #[error("this node made the token itself: use it on another machine")]
     Itself,

@@ -143,6 +143,41 @@ codes! {
         Expired = 5: "the certificate has expired",
         /// The join is over, and the node dials again as a member.
         Joined = 6: "the join is over",
+        /// The peer does not read what it is told.
+        Stalled = 7: "the peer does not read what it is told",
+        /// The node goes on at another address, and dials again from there.
+        Moving = 8: "the node moves to another address",
+    }
+}
+
+codes! {
+    /// Why a stream is reset or stopped.
+    StreamRefusal {
+        /// Who had it does not want it any more: the call is cancelled.
+        Cancelled = 1: "the other side gave the stream up",
+        /// Its first byte names no purpose that this version knows.
+        UnknownPurpose = 2: "the node does not know this kind of stream: upgrade it",
+        /// Its first byte did not come.
+        TooSlow = 3: "the stream's first byte did not come within 3 s",
+        /// Nobody takes such streams here.
+        NotServed = 4: "the node does not serve this kind of stream",
+    }
+}
+
+const STREAM: u32 = 0x5_0000;
+
+impl StreamRefusal {
+    /// The code to reset or stop a stream with.
+    #[must_use]
+    pub const fn stream_code(self) -> u32 {
+        STREAM | self.code() as u32
+    }
+
+    /// What a peer meant that reset or stopped a stream with `code`; `None`: nothing that this protocol says.
+    #[must_use]
+    pub fn from_stream_code(code: u64) -> Option<Self> {
+        let reason = u16::try_from(code & 0xFFFF).ok()?;
+        (code & !0xFFFF == u64::from(STREAM)).then(|| Self::from_code(reason))
     }
 }
 

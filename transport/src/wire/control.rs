@@ -2,8 +2,8 @@
 
 use super::stream::ControlError;
 use super::{
-    Bounded as _, Demonitor, Down, Goodbye, Hello, HelloAck, HelloRefused, Join, JoinAccepted, JoinRefused,
-    Monitor, OutOfBounds, Ping, Pong, Renew, Renewed, Revoked,
+    Bounded as _, Card, Demonitor, Down, Goodbye, Hello, HelloAck, HelloRefused, Join, JoinAccepted,
+    JoinRefused, Monitor, OutOfBounds, Ping, Pong, Renew, Renewed, Revoked,
 };
 use crate::codec::{self, Buffer, EncodeError};
 
@@ -92,6 +92,8 @@ messages! {
     Renew = 14,
     /// Its next certificate.
     Renewed = 15,
+    /// What a node says of itself.
+    Card = 16,
 }
 
 /// The only messages that may come first on a connection.

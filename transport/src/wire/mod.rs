@@ -14,14 +14,16 @@ mod watch;
 
 use std::ops::RangeInclusive;
 
-pub use codes::{CloseCode, DownReason, GoodbyeReason, HelloRefusal, JoinRefusal, ReplyRefusal};
+pub use codes::{
+    CloseCode, DownReason, GoodbyeReason, HelloRefusal, JoinRefusal, ReplyRefusal, StreamRefusal,
+};
 pub use control::{Control, First};
 pub use hello::{Hello, HelloAck, HelloRefused};
 pub use join::{Join, JoinAccepted, JoinRefused, PEERS_MAX, PeerAddresses, Renew, Renewed};
 pub use stream::{
     CONTROL_BYTES_MAX, ControlError, FIRST_BYTES_MAX, FirstError, Received, put, take, take_first,
 };
-pub use watch::{Demonitor, Down, Goodbye, Monitor, Ping, Pong, Refused, Revoked};
+pub use watch::{CARD_BYTES_MAX, Card, Demonitor, Down, Goodbye, Monitor, Ping, Pong, Refused, Revoked};
 
 use crate::frame::MINOR;
 

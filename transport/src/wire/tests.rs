@@ -60,6 +60,7 @@ fn examples() -> Vec<Control> {
         Down { monitor, actor, reason: DownReason::Crash, text: "boom ü".to_owned() }.into(),
         Renew { serial: 5 }.into(),
         Renewed { certificate: vec![1; CERTIFICATE_BYTES] }.into(),
+        Card { incarnation: 7, card: vec![200; CARD_BYTES_MAX] }.into(),
     ]
 }
 
@@ -178,6 +179,9 @@ fn fields_out_of_bounds_are_refused_by_name() {
     assert!(refused(Hello { certificate: vec![], ..hello() }.into()).contains("`certificate` has 0"));
     assert!(refused(accepted(PEERS_MAX + 1).into()).contains("`peers` has 17 parts"));
     assert!(refused(Revoked { revocations: vec![] }.into()).contains("`revocations` has 0"));
+    // WIRE-18
+    let card = Card { incarnation: 1, card: vec![0; CARD_BYTES_MAX + 1] };
+    assert!(refused(card.into()).contains("`card` has 49153 parts"));
 }
 
 #[test]
@@ -195,6 +199,10 @@ fn every_reason_has_a_number_of_its_own_and_words() {
     for reason in ReplyRefusal::ALL {
         assert_eq!(ReplyRefusal::from_code(reason.code()), *reason);
     }
+    for reason in StreamRefusal::ALL {
+        assert_eq!(StreamRefusal::from_stream_code(reason.stream_code().into()), Some(*reason));
+    }
+    assert_eq!(StreamRefusal::from_stream_code(0), None);
     assert_eq!(CloseCode::from_code(0), CloseCode::Unlisted(0));
     assert_eq!(CloseCode::from_code(0x2_FFFF), CloseCode::Hello(HelloRefusal::Unlisted(0xFFFF)));
 }
@@ -232,6 +240,7 @@ fn the_bytes_of_a_message_never_change() {
     assert_eq!(hex(refused.into()), "030003000000070003");
     let hello = Hello { certificate: vec![0xAA, 0xBB], name: "n".to_owned(), sent_at_ms: 1, ..hello() };
     assert_eq!(hex(hello.into()), "0100090000000000030202aabb016e");
+    assert_eq!(hex(Card { incarnation: 7, card: vec![1, 2] }.into()), "10000400000007020102");
 }
 
 proptest! {

@@ -41,6 +41,18 @@ pub struct Goodbye {
     pub reason: GoodbyeReason,
 }
 
+/// Bytes of a card. With its header it fits a control message, and leaves room for other fields.
+pub const CARD_BYTES_MAX: usize = 48 * 1024;
+
+/// What a node says of itself: what it can do, what it serves, how busy it is. The newest one replaces all before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Card {
+    /// Which start of the sender it is about.
+    pub incarnation: u64,
+    /// The card, in a form that only its readers know. At most [`CARD_BYTES_MAX`].
+    pub card: Vec<u8>,
+}
+
 /// Tell me when this actor ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Monitor {
@@ -120,6 +132,13 @@ impl Bounded for Revoked {
 }
 
 impl Bounded for Goodbye {}
+
+impl Bounded for Card {
+    fn check(&self) -> Result<(), OutOfBounds> {
+        // WIRE-18
+        count("card", self.card.len(), 0..=CARD_BYTES_MAX)
+    }
+}
 
 impl Bounded for Monitor {}
 

@@ -1,0 +1,445 @@
+//! What the endpoint knows and decides.
+//!
+//! Owns the connections that stand, the pictures of membership and of the way to each peer, and what follows from what happens to them. It waits for nothing:
+//! what takes time leaves it as an [`Effect`]. The deciders do the thinking; here they meet. Refuses to know tasks and threads.
+
+mod control;
+mod credentials;
+mod hello;
+mod picture;
+
+pub(super) use hello::{DialEvent, DialStep};
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arw_actors::clock::Clock;
+use arw_actors::moment::Moment;
+use bytes::{BufMut as _, Bytes, BytesMut};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use super::connection::PeerConnection;
+use super::counters::Counters;
+use super::dial_schedule::{Attempt, DialSchedule};
+use super::events::{EndpointEvent, EventQueue, PeerCard};
+use super::issuer::IssuerState;
+use super::limiter::{Admission, HandshakeLimiter};
+use super::options::{Known, Limits};
+use super::services::PeerDownReason;
+use crate::certificate::{Certificate, ClusterPublicKey, RevocationSet, SignedCertificate};
+use crate::handshake::{DialSide, Peer};
+use crate::identity::NodeId;
+use crate::membership::{
+    DownReason, MemberIdentity, Membership, MembershipConfig, MembershipEvent, MembershipOutput,
+    MembershipView, ViewChange,
+};
+use crate::token::TokenId;
+use crate::wire::{CloseCode, Control, GoodbyeReason};
+
+/// WIRE-16: the first byte of a datagram says whose it is.
+pub(super) const DATAGRAM_MEMBERSHIP: u8 = 1;
+
+/// How often what ends by the calendar is looked at: certificates, removals, tokens.
+const HOUSEKEEPING_PERIOD: Duration = Duration::from_secs(1);
+
+/// A connection that stands.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) id: u64,
+    pub(super) peer: Arc<Peer>,
+    pub(super) connection: PeerConnection,
+    dialed_by: DialSide,
+    since: Moment,
+}
+
+/// Something that takes time, or that somebody else does.
+#[derive(Debug)]
+pub(super) enum Effect {
+    /// Tell the services of a connection.
+    Up(Arc<Peer>, PeerConnection),
+    /// Tell them that it is over.
+    Down(NodeId, u64, PeerDownReason),
+    /// Give them a message.
+    Control(Arc<Peer>, Control),
+    /// Dial.
+    Dial(Attempt),
+    /// Reserve serials.
+    ReserveSerials,
+    /// Forget tokens.
+    ForgetTokens(Vec<TokenId>),
+}
+
+/// What the core is made of at the start.
+#[derive(Debug)]
+pub(super) struct Beginning {
+    pub(super) identity: MemberIdentity,
+    pub(super) name: String,
+    pub(super) signed: SignedCertificate,
+    pub(super) certificate: Certificate,
+    pub(super) cluster_key: ClusterPublicKey,
+    pub(super) revoked: RevocationSet,
+    pub(super) renewed_by: Option<NodeId>,
+    pub(super) issuer: Option<IssuerState>,
+    pub(super) known: Vec<Known>,
+    pub(super) limits: Limits,
+    pub(super) membership: MembershipConfig,
+    pub(super) seed: [u8; 32],
+    pub(super) events: Arc<EventQueue>,
+    pub(super) clock: Clock,
+}
+
+/// The state of an endpoint.
+#[derive(Debug)]
+pub(super) struct Core {
+    own: NodeId,
+    incarnation: u64,
+    name: String,
+    signed: SignedCertificate,
+    certificate: Certificate,
+    cluster_key: ClusterPublicKey,
+    revoked: RevocationSet,
+    renewed_by: Option<NodeId>,
+    renewal_asked_at: Option<Moment>,
+    pub(super) issuer: Option<IssuerState>,
+    is_reserving: bool,
+    membership: Membership,
+    view: MembershipView,
+    schedule: DialSchedule,
+    sessions: BTreeMap<NodeId, Session>,
+    sessions_begun: u64,
+    card: Option<Bytes>,
+    cards: BTreeMap<NodeId, PeerCard>,
+    limiter: HandshakeLimiter,
+    pending: usize,
+    limits: Limits,
+    pub(super) counters: Counters,
+    events: Arc<EventQueue>,
+    effects: Vec<Effect>,
+    chance: StdRng,
+    clock: Clock,
+    housekeeping_at: Moment,
+    housekeepings: u64,
+    is_removed: bool,
+    is_outdated: bool,
+    is_stopping: bool,
+}
+
+impl Core {
+    pub(super) fn new(now: Moment, beginning: Beginning) -> Self {
+        let Beginning { identity, limits, membership, .. } = beginning;
+        let mut chance = StdRng::from_seed(beginning.seed);
+        let mut seed = [0; 32];
+        chance.fill(&mut seed);
+        let mut schedule = DialSchedule::new(limits.dials_max);
+        for known in beginning.known.iter().filter(|known| known.node != identity.id) {
+            // The best one last: the newest is tried first.
+            for address in known.addresses.iter().rev() {
+                schedule.want(now, known.node, *address, false);
+            }
+        }
+        Self {
+            own: identity.id,
+            incarnation: identity.incarnation,
+            name: beginning.name,
+            signed: beginning.signed,
+            certificate: beginning.certificate,
+            cluster_key: beginning.cluster_key,
+            revoked: beginning.revoked,
+            renewed_by: beginning.renewed_by,
+            renewal_asked_at: None,
+            issuer: beginning.issuer,
+            is_reserving: false,
+            membership: Membership::new(identity, membership, seed),
+            view: MembershipView::new(now, identity, membership),
+            schedule,
+            sessions: BTreeMap::new(),
+            sessions_begun: 0,
+            card: None,
+            cards: BTreeMap::new(),
+            limiter: HandshakeLimiter::new(now, limits.handshakes),
+            pending: 0,
+            limits,
+            counters: Counters::default(),
+            events: beginning.events,
+            effects: Vec::new(),
+            chance,
+            clock: beginning.clock,
+            housekeeping_at: now,
+            housekeepings: 0,
+            is_removed: false,
+            is_outdated: false,
+            is_stopping: false,
+        }
+    }
+
+    pub(super) fn own(&self) -> NodeId {
+        self.own
+    }
+
+    pub(super) fn session(&self, node: NodeId) -> Option<&Session> {
+        self.sessions.get(&node)
+    }
+
+    /// The peer of a session that still is the connection to it.
+    pub(super) fn peer_of(&self, (node, session): (NodeId, u64)) -> Option<Arc<Peer>> {
+        let held = self.sessions.get(&node).filter(|held| held.id == session)?;
+        Some(Arc::clone(&held.peer))
+    }
+
+    /// The node is or was a member, or is wanted as a peer.
+    pub(super) fn knows(&self, node: NodeId) -> bool {
+        self.view.node(&node).is_some() || self.schedule.is_wanted(node) || self.sessions.contains_key(&node)
+    }
+
+    /// Judges a handshake that somebody began. An admitted one counts as pending until [`Core::handshake_ended`].
+    pub(super) fn admit(&mut self, now: Moment, source: IpAddr, is_proven: bool) -> Admission {
+        let admission = self.limiter.judge(now, source, is_proven, self.pending);
+        let counter = match admission {
+            Admission::Admit => {
+                self.pending += 1;
+                &mut self.counters.handshakes
+            }
+            Admission::Retry => &mut self.counters.handshakes_retried,
+            Admission::Refuse => &mut self.counters.handshakes_limited,
+        };
+        *counter += 1;
+        admission
+    }
+
+    pub(super) fn handshake_ended(&mut self) {
+        self.pending = self.pending.saturating_sub(1);
+    }
+
+    /// A datagram came over a connection. Nobody speaks for another: it counts as from the peer that the connection has authenticated.
+    pub(super) fn datagram(&mut self, now: Moment, session: (NodeId, u64), datagram: &[u8]) {
+        let Some((&tag, bytes)) = datagram.split_first() else {
+            self.counters.datagrams_unknown += 1;
+            return;
+        };
+        if tag != DATAGRAM_MEMBERSHIP {
+            self.counters.datagrams_unknown += 1;
+        } else if self.peer_of(session).is_some() {
+            match self.membership.on_datagram(now, session.0, bytes) {
+                Ok(()) => self.view.heard(now, &session.0),
+                Err(_) => self.counters.datagrams_refused += 1,
+            }
+        }
+    }
+
+    /// This connection is the one with its peer from now on.
+    pub(super) fn session_up(
+        &mut self,
+        now: Moment,
+        peer: Peer,
+        quinn: &quinn::Connection,
+        dialed_by: DialSide,
+    ) -> (u64, PeerConnection) {
+        let node = peer.id;
+        self.end_session(now, node, CloseCode::Goodbye(GoodbyeReason::Replaced));
+        let peer = Arc::new(peer);
+        let connection = PeerConnection::new(&peer, quinn.clone());
+        let address = connection.remote_address();
+        self.sessions_begun += 1;
+        let id = self.sessions_begun;
+        let session =
+            Session { id, peer: Arc::clone(&peer), connection: connection.clone(), dialed_by, since: now };
+        self.sessions.insert(node, session);
+        self.schedule.want(now, node, address, false);
+        self.schedule.connected(node);
+        self.counters.connections += 1;
+        self.events.push(EndpointEvent::PeerUp { peer: Peer::clone(&peer), address });
+        self.effects.push(Effect::Up(peer, connection.clone()));
+        self.greet(now, node);
+        self.membership.on_peer_connected(now, node);
+        (id, connection)
+    }
+
+    /// This node ends the connection with a peer, if there is one.
+    pub(super) fn end_session(&mut self, now: Moment, node: NodeId, code: CloseCode) {
+        let Some(session) = self.sessions.get(&node) else { return };
+        session.connection.close(code);
+        let key = (node, session.id);
+        let reason = match code {
+            CloseCode::Goodbye(reason) => PeerDownReason::Closed(reason),
+            CloseCode::Hello(_) | CloseCode::Join(_) | CloseCode::Malformed | CloseCode::Unlisted(_) => {
+                PeerDownReason::Malformed
+            }
+        };
+        self.session_over(now, key, reason);
+    }
+
+    /// A connection is over. If it was replaced since, that was told already.
+    pub(super) fn session_over(&mut self, now: Moment, key: (NodeId, u64), reason: PeerDownReason) {
+        let node = key.0;
+        if self.peer_of(key).is_none() {
+            return;
+        }
+        let Some(session) = self.sessions.remove(&node) else { return };
+        session.connection.queue().close();
+        self.cards.remove(&node);
+        let chance = self.chance.random();
+        let peer_dials = reason == PeerDownReason::Goodbye(GoodbyeReason::Moving);
+        self.schedule.lost(now, node, peer_dials, chance);
+        if reason == PeerDownReason::Goodbye(GoodbyeReason::Leaving) {
+            self.schedule.unwant(node);
+        }
+        if reason == PeerDownReason::Goodbye(GoodbyeReason::Removed) {
+            self.note_removal();
+        }
+        if reason == PeerDownReason::Closed(GoodbyeReason::Stalled) {
+            self.counters.stalled += 1;
+        }
+        // MEMBER-17
+        if reason.is_loss() {
+            self.membership.on_peer_disconnected(now, node);
+        }
+        let incarnation = session.peer.incarnation;
+        let address = session.connection.remote_address();
+        self.effects.push(Effect::Down(node, incarnation, reason.clone()));
+        self.events.push(EndpointEvent::PeerDown { node, incarnation, address, reason });
+    }
+
+    /// What is due by the clock. Whoever calls this has handed over first what had arrived.
+    pub(super) fn on_timer(&mut self, now: Moment) {
+        if self.membership.next_deadline().is_some_and(|deadline| deadline <= now) {
+            self.membership.on_timer(now);
+        }
+        if self.view.next_deadline().is_some_and(|deadline| deadline <= now) {
+            let changes = self.view.on_timer(now);
+            self.follow(now, changes);
+        }
+        if self.housekeeping_at <= now {
+            self.housekeeping_at = now + HOUSEKEEPING_PERIOD;
+            self.housekeepings += 1;
+            self.keep_house(now);
+        }
+    }
+
+    /// When [`Core::on_timer`] wants to be called next.
+    pub(super) fn next_deadline(&self) -> Moment {
+        let others =
+            [self.membership.next_deadline(), self.view.next_deadline(), self.schedule.next_deadline()];
+        others.into_iter().flatten().fold(self.housekeeping_at, Moment::min)
+    }
+
+    /// What follows from a step: it is called after each.
+    pub(super) fn settle(&mut self, now: Moment) -> Vec<Effect> {
+        while let Some(output) = self.membership.poll_output() {
+            match output {
+                MembershipOutput::Datagram { to, bytes } => self.send_datagram(to, &bytes),
+                MembershipOutput::Event(event) => {
+                    if let MembershipEvent::Outdated { .. } = &event {
+                        self.is_outdated = true;
+                        self.events.push(EndpointEvent::Outdated);
+                    }
+                    let changes = self.view.apply(now, &event);
+                    self.follow(now, changes);
+                }
+            }
+        }
+        if !self.is_stopping {
+            self.effects.extend(self.schedule.due(now).into_iter().map(Effect::Dial));
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    fn send_datagram(&mut self, to: NodeId, bytes: &[u8]) {
+        let mut datagram = BytesMut::with_capacity(1 + bytes.len());
+        datagram.put_u8(DATAGRAM_MEMBERSHIP);
+        datagram.put_slice(bytes);
+        let session = self.sessions.get(&to);
+        let sent = session.map(|session| session.connection.quinn().send_datagram(datagram.freeze()));
+        if !matches!(sent, Some(Ok(()))) {
+            self.counters.datagrams_unsent += 1;
+        }
+    }
+
+    /// WIRE-17: whom membership knows is dialed, until it has left or is forgotten.
+    fn follow(&mut self, now: Moment, changes: Vec<ViewChange>) {
+        for change in changes {
+            match &change {
+                ViewChange::Joined { member }
+                | ViewChange::Returned { member, .. }
+                | ViewChange::Moved { member, .. } => self.want_member(now, member),
+                ViewChange::Restarted { after, .. } => {
+                    self.want_member(now, after);
+                    let held = self.sessions.get(&after.id).map(|held| (held.id, held.peer.incarnation));
+                    // Nobody is at its other end any more.
+                    if let Some((session, incarnation)) = held
+                        && incarnation < after.incarnation
+                    {
+                        self.end_session_as(now, (after.id, session), PeerDownReason::Reset);
+                    }
+                }
+                ViewChange::WentDown { member, reason: DownReason::Left } => self.schedule.unwant(member.id),
+                ViewChange::Forgotten { member, .. } if !self.sessions.contains_key(&member.id) => {
+                    self.schedule.unwant(member.id);
+                }
+                ViewChange::WentDown { .. }
+                | ViewChange::Forgotten { .. }
+                | ViewChange::Suspected { .. }
+                | ViewChange::Cleared { .. }
+                | ViewChange::Refused { .. } => {}
+            }
+            self.events.push(EndpointEvent::Membership(change));
+        }
+    }
+
+    fn want_member(&mut self, now: Moment, member: &MemberIdentity) {
+        if member.id == self.own || self.is_removed {
+            return;
+        }
+        self.schedule.want(now, member.id, member.address, true);
+        if self.sessions.contains_key(&member.id) {
+            self.schedule.connected(member.id);
+        }
+    }
+
+    fn end_session_as(&mut self, now: Moment, key: (NodeId, u64), reason: PeerDownReason) {
+        if let Some(session) = self.sessions.get(&key.0) {
+            session.connection.close(CloseCode::Goodbye(GoodbyeReason::Replaced));
+        }
+        self.session_over(now, key, reason);
+    }
+
+    /// WIRE-18: what this node says of itself from now on. Every peer gets it, and each that comes.
+    pub(super) fn publish_card(&mut self, card: Bytes) {
+        let message = self.card_message(&card);
+        for session in self.sessions.values() {
+            session.connection.queue().push_card(message.clone());
+        }
+        self.card = Some(card);
+    }
+
+    /// The node is reachable elsewhere. Connections that peers dialed cannot follow: QUIC lets only the dialer move.
+    pub(super) fn begin_move(&mut self, now: Moment) {
+        let dialed = |session: &&Session| session.dialed_by == DialSide::Peer;
+        let nodes: Vec<NodeId> =
+            self.sessions.values().filter(dialed).map(|session| session.peer.id).collect();
+        for node in nodes {
+            self.end_session(now, node, CloseCode::Goodbye(GoodbyeReason::Moving));
+        }
+    }
+
+    pub(super) fn change_address(&mut self, now: Moment, advertised: SocketAddr) {
+        self.membership.change_address(now, advertised);
+    }
+
+    /// MEMBER-7: the node leaves for good.
+    pub(super) fn leave(&mut self, now: Moment) {
+        self.is_stopping = true;
+        self.membership.leave(now);
+    }
+
+    /// Every connection ends.
+    pub(super) fn stop(&mut self, now: Moment, reason: GoodbyeReason) {
+        self.is_stopping = true;
+        let nodes: Vec<NodeId> = self.sessions.keys().copied().collect();
+        for node in nodes {
+            self.end_session(now, node, CloseCode::Goodbye(reason));
+        }
+    }
+}

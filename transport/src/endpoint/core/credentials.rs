@@ -1,0 +1,230 @@
+//! Certificates and removals while the endpoint runs.
+//!
+//! Owns when a certificate is renewed, when a peer's has ended, and how the word of a removal spreads. Refuses to know how any of it is stored.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arw_actors::moment::Moment;
+
+use super::{Core, Effect};
+use crate::certificate::{CLOCK_SKEW_ALLOWED, CertificateError, SignedCertificate, SignedRevocation};
+use crate::endpoint::events::EndpointEvent;
+use crate::identity::NodeId;
+use crate::wire::{CloseCode, Control, GoodbyeReason, Renew, Renewed, Revoked};
+
+/// A request for a certificate that got no answer is repeated after so long: ten days are left for it.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
+/// Every so many rounds of housekeeping the long lists are looked through.
+const SLOW_ROUNDS: u64 = 60;
+
+impl Core {
+    pub(super) fn keep_house(&mut self, now: Moment) {
+        let wall = self.clock.wall();
+        let has_ended =
+            |session: &&super::Session| session.peer.certificate.not_after + CLOCK_SKEW_ALLOWED < wall;
+        let ended: Vec<NodeId> =
+            self.sessions.values().filter(has_ended).map(|session| session.peer.id).collect();
+        for node in ended {
+            // WIRE-21
+            self.end_session(now, node, CloseCode::Goodbye(GoodbyeReason::Expired));
+        }
+        self.renew_own(now);
+        self.reserve_if_low();
+        if self.housekeepings % SLOW_ROUNDS != 0 {
+            return;
+        }
+        self.limiter.prune(now);
+        self.revoked.prune(wall);
+        let tokens = self.issuer.as_mut().map(|issuer| issuer.tokens.prune(wall)).unwrap_or_default();
+        if !tokens.is_empty() {
+            self.effects.push(Effect::ForgetTokens(tokens));
+        }
+    }
+
+    pub(super) fn reserve_if_low(&mut self) {
+        if !self.is_reserving && self.issuer.as_ref().is_some_and(super::IssuerState::is_low) {
+            self.is_reserving = true;
+            self.effects.push(Effect::ReserveSerials);
+        }
+    }
+
+    /// Serials came, or `None`: the ledger did not give any, and is asked again in the next round.
+    pub(crate) fn reserved(&mut self, serials: Option<(u64, u64)>) {
+        self.is_reserving = false;
+        if let (Some(issuer), Some((first, count))) = (&mut self.issuer, serials) {
+            issuer.refill(first, count);
+        }
+    }
+
+    fn is_renewal_due(&self) -> bool {
+        !self.is_removed && self.certificate.renew_from() <= self.clock.wall()
+    }
+
+    /// WIRE-21: from two thirds of its time on a certificate is renewed, without anybody doing anything.
+    fn renew_own(&mut self, now: Moment) {
+        let asked_lately = self.renewal_asked_at.is_some_and(|then| now.since(then) < ASK_AGAIN_AFTER);
+        if asked_lately || !self.is_renewal_due() {
+            return;
+        }
+        self.renewal_asked_at = Some(now);
+        let wall = self.clock.wall();
+        let own = self.own;
+        let by_itself = self.issuer.as_mut().and_then(|issuer| issuer.renew(own, &self.certificate, wall));
+        if let Some(signed) = by_itself {
+            self.adopt(&signed);
+            return;
+        }
+        let nodes: Vec<NodeId> = self.sessions.keys().copied().collect();
+        for node in nodes {
+            self.ask(node);
+        }
+    }
+
+    /// Asks one peer at once when a renewal is due: it has just come.
+    pub(super) fn ask_for_renewal_of(&mut self, now: Moment, node: NodeId) {
+        if self.is_renewal_due() && self.issuer.is_none() {
+            self.renewal_asked_at = Some(now);
+            self.ask(node);
+        }
+    }
+
+    fn ask(&self, node: NodeId) {
+        if self.renewed_by.is_some_and(|issuer| issuer != node) {
+            return;
+        }
+        if let Some(session) = self.sessions.get(&node) {
+            let renew = Renew { serial: self.certificate.serial };
+            drop(session.connection.send_control(&renew.into()));
+        }
+    }
+
+    /// A peer asks for its next certificate.
+    pub(super) fn renew_peer(&mut self, node: NodeId, serial: u64) {
+        let wall = self.clock.wall();
+        let Some(session) = self.sessions.get(&node) else { return };
+        let certificate = session.peer.certificate;
+        let is_due = certificate.serial == serial && certificate.renew_from() <= wall;
+        let signed = match &mut self.issuer {
+            Some(issuer) if is_due && !self.revoked.covers(node, serial) => {
+                issuer.renew(node, &certificate, wall)
+            }
+            Some(_) | None => None,
+        };
+        let Some(signed) = signed else {
+            self.counters.renewals_refused += 1;
+            return;
+        };
+        let renewed = Renewed { certificate: signed.as_bytes().to_vec() };
+        drop(session.connection.send_control(&renewed.into()));
+        self.take_certificate(node, signed.as_bytes());
+        self.reserve_if_low();
+    }
+
+    /// A certificate came from a peer: this node's next one, or the peer's own.
+    pub(super) fn take_certificate(&mut self, node: NodeId, bytes: &[u8]) {
+        let Ok(signed) = SignedCertificate::from_bytes(bytes) else {
+            self.counters.certificates_refused += 1;
+            return;
+        };
+        let wall = self.clock.wall();
+        match signed.verify(&self.cluster_key, self.own, wall, &self.revoked) {
+            Ok(_) => {
+                self.adopt(&signed);
+                return;
+            }
+            Err(CertificateError::OtherNode { found }) if found == node => {}
+            Err(_) => {
+                self.counters.certificates_refused += 1;
+                return;
+            }
+        }
+        let Ok(certificate) = signed.verify(&self.cluster_key, node, wall, &self.revoked) else {
+            self.counters.certificates_refused += 1;
+            return;
+        };
+        if let Some(session) = self.sessions.get_mut(&node)
+            && session.peer.certificate.serial < certificate.serial
+        {
+            Arc::make_mut(&mut session.peer).certificate = certificate;
+        }
+    }
+
+    /// This node's next certificate: it is shown from now on, and every peer is told, so that none ends the connection with the old one.
+    fn adopt(&mut self, signed: &SignedCertificate) {
+        let wall = self.clock.wall();
+        let verified = signed.verify(&self.cluster_key, self.own, wall, &self.revoked);
+        let Ok(certificate) = verified else {
+            self.counters.certificates_refused += 1;
+            return;
+        };
+        if certificate.serial <= self.certificate.serial {
+            return;
+        }
+        self.signed = *signed;
+        self.certificate = certificate;
+        self.renewal_asked_at = None;
+        let renewed: Control = Renewed { certificate: signed.as_bytes().to_vec() }.into();
+        for session in self.sessions.values() {
+            drop(session.connection.send_control(&renewed));
+        }
+        self.events.push(EndpointEvent::CertificateRenewed(*signed));
+    }
+
+    /// Takes removals in that somebody told.
+    pub(super) fn learn_removals(&mut self, now: Moment, told: &[Vec<u8>], from: Option<NodeId>) {
+        let mut signed = Vec::new();
+        for bytes in told {
+            match SignedRevocation::from_bytes(bytes) {
+                Ok(revocation) => signed.push(revocation),
+                Err(_) => self.counters.revocations_refused += 1,
+            }
+        }
+        self.remove(now, &signed, from);
+    }
+
+    /// WIRE-21: whoever learns of a removal passes it on to all others, and ends its own connection with the removed node.
+    /// Returns how many of them said something new.
+    pub(crate) fn remove(&mut self, now: Moment, told: &[SignedRevocation], from: Option<NodeId>) -> usize {
+        let mut news = Vec::new();
+        for revocation in told {
+            match self.revoked.add(*revocation, &self.cluster_key) {
+                Ok(true) => news.push(*revocation),
+                Ok(false) => {}
+                Err(_) => self.counters.revocations_refused += 1,
+            }
+        }
+        for chunk in news.chunks(Revoked::MAX) {
+            let revocations = chunk.iter().map(|signed| signed.as_bytes().to_vec()).collect();
+            let message: Control = Revoked { revocations }.into();
+            for session in self.sessions.values().filter(|session| Some(session.peer.id) != from) {
+                drop(session.connection.send_control(&message));
+            }
+        }
+        let learned = news.len();
+        for signed in news {
+            self.events.push(EndpointEvent::Revoked(signed));
+        }
+        let removed =
+            |session: &&super::Session| self.revoked.covers(session.peer.id, session.peer.certificate.serial);
+        let nodes: Vec<NodeId> =
+            self.sessions.values().filter(removed).map(|session| session.peer.id).collect();
+        for node in nodes {
+            self.end_session(now, node, CloseCode::Goodbye(GoodbyeReason::Removed));
+            self.schedule.unwant(node);
+        }
+        if self.revoked.covers(self.own, self.certificate.serial) {
+            self.note_removal();
+        }
+        learned
+    }
+
+    /// Others say that this node is no member any more. It is told once; dialing goes on, rarely, in case that they are wrong.
+    pub(super) fn note_removal(&mut self) {
+        if !self.is_removed {
+            self.is_removed = true;
+            self.events.push(EndpointEvent::Removed);
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! The first message of a connection, on either side: the deciders of handshake and join with what the endpoint knows.
+//!
+//! Owns that a verdict and what follows from it are one step. Refuses to know streams.
+
+use arw_actors::moment::Moment;
+
+use super::{Core, Effect};
+use crate::endpoint::connection::{PeerConnection, canonical};
+use crate::endpoint::dial_schedule::Attempt;
+use crate::handshake::{
+    AcceptorAction, AcceptorEvent, DialSide, DialerAction, DialerEvent, Held, HelloAcceptor, HelloDialer,
+    HelloFailure, LocalMember, PeerLink,
+};
+use crate::identity::NodeId;
+use crate::join::{IssuerAction, IssuerContext, IssuerEvent, JoinIssuer};
+use crate::token::TokenRecord;
+use crate::wire::{
+    Hello, HelloAck, HelloRefusal, HelloRefused, JoinRefusal, JoinRefused, PEERS_MAX, PeerAddresses, Versions,
+};
+
+/// What the dialing side does next.
+#[derive(Debug)]
+pub(crate) enum DialStep {
+    /// Send this.
+    Send(Hello),
+    /// The connection stands.
+    Up(u64, PeerConnection),
+    /// Close it.
+    Close(HelloRefusal),
+    /// Nothing: there is no connection.
+    Nothing,
+}
+
+impl Core {
+    fn local(&self) -> LocalMember<'_> {
+        LocalMember {
+            id: self.own,
+            incarnation: self.incarnation,
+            name: &self.name,
+            certificate: &self.signed,
+            cluster_key: self.cluster_key,
+            revoked: &self.revoked,
+        }
+    }
+
+    /// What this node has of a peer now.
+    fn link(&self, peer: NodeId) -> PeerLink {
+        let live = |session: &&super::Session| session.connection.quinn().close_reason().is_none();
+        let held = self.sessions.get(&peer).filter(live);
+        PeerLink {
+            own: self.own,
+            peer,
+            is_dialing: self.schedule.is_dialing(peer),
+            held: held.map(|held| Held { dialed_by: held.dialed_by, incarnation: held.peer.incarnation }),
+            incarnation_known: self.view.node(&peer).map_or(0, |entry| entry.identity.incarnation),
+        }
+    }
+
+    /// A peer dialed and said hello.
+    pub(crate) fn hello(
+        &mut self,
+        now: Moment,
+        acceptor: &mut HelloAcceptor,
+        (node, hello): (NodeId, Hello),
+        quinn: &quinn::Connection,
+    ) -> Result<(HelloAck, u64, PeerConnection), HelloRefused> {
+        let event = AcceptorEvent::HelloReceived { hello, link: self.link(node) };
+        let action = acceptor.handle((now, self.clock.wall()), &event, &self.local());
+        let refused = match action {
+            Some(AcceptorAction::Accept { ack, peer, .. }) => {
+                let is_full = self.sessions.len() >= self.limits.connections_max;
+                if !self.is_stopping && (!is_full || self.sessions.contains_key(&node)) {
+                    let (id, connection) = self.session_up(now, *peer, quinn, DialSide::Peer);
+                    return Ok((ack, id, connection));
+                }
+                HelloRefused { reason: HelloRefusal::Busy, versions: Versions::OWN }
+            }
+            Some(AcceptorAction::Refuse(refused)) => refused,
+            None => HelloRefused { reason: HelloRefusal::TooSlow, versions: Versions::OWN },
+        };
+        if refused.reason == HelloRefusal::Duplicate {
+            let from = canonical(quinn.remote_address());
+            self.effects.extend(self.schedule.heard_from(now, node, from).map(Effect::Dial));
+        }
+        self.counters.refuse_hello(refused.reason);
+        Err(refused)
+    }
+
+    /// Something happened to a dialed connection.
+    pub(crate) fn dial_step(
+        &mut self,
+        now: Moment,
+        (dialer, attempt): (&mut HelloDialer, Attempt),
+        event: DialEvent,
+        quinn: Option<&quinn::Connection>,
+    ) -> DialStep {
+        let event = match event {
+            DialEvent::Ack(ack) => DialerEvent::AckReceived { ack, link: self.link(attempt.peer) },
+            DialEvent::Other(event) => event,
+        };
+        let action = dialer.handle(self.clock.wall(), &event, &self.local());
+        let chance = rand::RngExt::random(&mut self.chance);
+        match (action, quinn) {
+            (Some(DialerAction::SendHello(hello)), _) => DialStep::Send(hello),
+            (Some(DialerAction::Up { .. }), _) if self.is_stopping => DialStep::Close(HelloRefusal::Busy),
+            (Some(DialerAction::Up { peer, .. }), Some(quinn)) => {
+                let (id, connection) = self.session_up(now, *peer, quinn, DialSide::Own);
+                DialStep::Up(id, connection)
+            }
+            (Some(DialerAction::WaitForIncoming), _) => {
+                self.schedule.waits_for_incoming(now, attempt, chance);
+                DialStep::Close(HelloRefusal::Duplicate)
+            }
+            (Some(DialerAction::Fail(failure)), _) => {
+                self.schedule.failed(now, attempt, failure, chance);
+                if failure == HelloFailure::Refused(HelloRefusal::Removed) {
+                    self.note_removal();
+                }
+                match failure {
+                    HelloFailure::PeerRefused(reason) => DialStep::Close(reason),
+                    HelloFailure::Unreachable | HelloFailure::Refused(_) | HelloFailure::Closed(_) => {
+                        DialStep::Nothing
+                    }
+                }
+            }
+            (Some(DialerAction::Up { .. }) | None, _) => DialStep::Nothing,
+        }
+    }
+
+    /// Something happened to a connection whose node wants to join.
+    pub(crate) fn join_step(
+        &mut self,
+        now: Moment,
+        joiner: &mut JoinIssuer,
+        event: IssuerEvent,
+    ) -> Option<IssuerAction> {
+        let peers = self.told_to_joiners();
+        let wall = self.clock.wall();
+        let refuse = |reason| IssuerAction::Refuse(JoinRefused { reason, versions: Versions::OWN });
+        let Some(issuer) = &mut self.issuer else {
+            self.counters.refuse_join(JoinRefusal::NotIssuer);
+            return Some(refuse(JoinRefusal::NotIssuer));
+        };
+        let Some(serial) = issuer.serial() else {
+            self.counters.refuse_join(JoinRefusal::NotStored);
+            return Some(refuse(JoinRefusal::NotStored));
+        };
+        let context = IssuerContext {
+            own: self.own,
+            cluster: &issuer.cluster,
+            revoked: &self.revoked,
+            serial,
+            peers: &peers,
+        };
+        let action = joiner.handle((now, wall), event, &mut issuer.tokens, &context);
+        match &action {
+            Some(IssuerAction::Accept(_)) => {
+                issuer.take_serial();
+                self.counters.joined += 1;
+                self.reserve_if_low();
+            }
+            Some(IssuerAction::Refuse(refused)) => self.counters.refuse_join(refused.reason),
+            Some(IssuerAction::StoreUse(_)) | None => {}
+        }
+        action
+    }
+
+    /// The record of a token as it is now.
+    pub(crate) fn token(&self, id: crate::token::TokenId) -> Option<TokenRecord> {
+        self.issuer.as_ref()?.tokens.list().find(|record| record.id == id).cloned()
+    }
+
+    /// This node first: the joiner reached it.
+    fn told_to_joiners(&self) -> Vec<PeerAddresses> {
+        let own = self.membership.own();
+        let others = self.sessions.values().map(|session| {
+            let node = session.peer.id;
+            let known = self.view.node(&node).map(|entry| entry.identity.address);
+            (node, known.unwrap_or_else(|| session.connection.remote_address()))
+        });
+        std::iter::once((own.id, own.address))
+            .chain(others)
+            .take(PEERS_MAX)
+            .map(|(node, address)| PeerAddresses { node: *node.as_bytes(), addresses: vec![address] })
+            .collect()
+    }
+}
+
+/// What happened to a dialed connection. An answer is judged with what is known when it is read.
+#[derive(Debug)]
+pub(crate) enum DialEvent {
+    /// The peer answered.
+    Ack(HelloAck),
+    /// Anything else.
+    Other(DialerEvent),
+}

@@ -1,0 +1,235 @@
+//! The node that lets others in and removes them.
+//!
+//! Owns its tokens, serials and the port to its ledger. Refuses to know how the ledger stores.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arw_actors::moment::WallTime;
+
+use crate::certificate::{
+    CERTIFICATE_LIFETIME, Certificate, ClusterKey, Revocation, SignedCertificate, SignedRevocation,
+};
+use crate::identity::NodeId;
+use crate::token::{CreateTokenError, TokenId, TokenRecord, TokenTable};
+
+/// Serials that are reserved at a time: one write to disk for so many certificates.
+pub(super) const SERIALS_RESERVED: u64 = 64;
+/// With so few left the next ones are reserved.
+const SERIALS_LOW: u64 = 32;
+
+/// What a node needs to let others in.
+pub struct Issuer {
+    /// The key that makes members.
+    pub cluster: ClusterKey,
+    /// The tokens that an earlier start stored.
+    pub tokens: TokenTable,
+    /// Where what must outlive this process is stored.
+    pub ledger: Arc<dyn IssuerLedger>,
+}
+
+impl fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Issuer").field("cluster", &self.cluster).finish_non_exhaustive()
+    }
+}
+
+/// Stores what an issuer must not forget. Every method returns only when what it was given would survive a power cut.
+///
+/// The methods may block: they are called one at a time, on a thread that may wait.
+pub trait IssuerLedger: Send + Sync + 'static {
+    /// Stores a token's record in the place of the one before. WIRE-12: the joiner is answered after this.
+    ///
+    /// # Errors
+    /// [`LedgerError`]: nothing may have been stored.
+    fn store_token(&self, record: &TokenRecord) -> Result<(), LedgerError>;
+
+    /// Forgets tokens that ended long ago.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    fn forget_tokens(&self, tokens: &[TokenId]) -> Result<(), LedgerError>;
+
+    /// Gives out `count` serials that were never given out before, also not before a restart, and returns the first. Later ones are higher.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    fn reserve_serials(&self, count: u64) -> Result<u64, LedgerError>;
+
+    /// Stores a removal.
+    ///
+    /// # Errors
+    /// [`LedgerError`].
+    fn store_revocation(&self, revocation: &SignedRevocation) -> Result<(), LedgerError>;
+}
+
+/// The ledger could not store.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the ledger cannot store: {0}")]
+pub struct LedgerError(pub String);
+
+/// A token was not made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CreateError {
+    /// This node lets nobody in.
+    #[error("this node lets nobody in: make the token on the node that created the cluster")]
+    NotIssuer,
+    /// What was asked for is not possible.
+    #[error(transparent)]
+    Token(#[from] CreateTokenError),
+    /// It could not be stored.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The system gives no random bytes.
+    #[error("the system gives no random bytes")]
+    NoRandomness,
+    /// The endpoint has ended.
+    #[error("the endpoint has ended")]
+    Ended,
+}
+
+/// A token was not revoked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RevokeError {
+    /// This node lets nobody in.
+    #[error("this node has no tokens: revoke it on the node that made it")]
+    NotIssuer,
+    /// No such token.
+    #[error("there is no token {0} here: `arw cluster token list` shows all")]
+    Unknown(TokenId),
+    /// It is refused from now on, but that may be forgotten at a restart.
+    #[error("the token is refused now, but may be good again after a restart: {0}")]
+    Ledger(#[from] LedgerError),
+    /// The endpoint has ended.
+    #[error("the endpoint has ended")]
+    Ended,
+}
+
+/// A node was not removed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RemoveError {
+    /// This node cannot.
+    #[error("this node has not the cluster's key: remove the node on the one that created the cluster")]
+    NotIssuer,
+    /// It is this node.
+    #[error("a node cannot remove itself: let it leave")]
+    Itself,
+    /// There are no serials, or too many removed nodes.
+    #[error("the node cannot be removed: {0}")]
+    Refused(String),
+    /// It could not be stored; nothing has happened.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The endpoint has ended.
+    #[error("the endpoint has ended")]
+    Ended,
+}
+
+/// The issuer at work.
+pub(super) struct IssuerState {
+    pub(super) cluster: ClusterKey,
+    pub(super) tokens: TokenTable,
+    serial_next: u64,
+    serial_end: u64,
+}
+
+impl IssuerState {
+    /// With `count` serials from `first` on.
+    pub(super) fn new(cluster: ClusterKey, tokens: TokenTable, first: u64, count: u64) -> Self {
+        Self { cluster, tokens, serial_next: first, serial_end: first.saturating_add(count) }
+    }
+
+    /// The serial that the next certificate gets; `None` when none is reserved.
+    pub(super) fn serial(&self) -> Option<u64> {
+        (self.serial_next < self.serial_end).then_some(self.serial_next)
+    }
+
+    /// Uses [`IssuerState::serial`] up.
+    pub(super) fn take_serial(&mut self) -> Option<u64> {
+        let serial = self.serial()?;
+        self.serial_next += 1;
+        Some(serial)
+    }
+
+    /// More must be reserved.
+    pub(super) fn is_low(&self) -> bool {
+        self.serial_end - self.serial_next < SERIALS_LOW
+    }
+
+    /// Reserved serials came. What is left of the ones before is lost, which costs nothing.
+    pub(super) fn refill(&mut self, first: u64, count: u64) {
+        if first >= self.serial_next {
+            self.serial_next = first;
+            self.serial_end = first.saturating_add(count);
+        }
+    }
+
+    /// The next certificate of a member, which has the same roles.
+    pub(super) fn renew(
+        &mut self,
+        node: NodeId,
+        of: &Certificate,
+        wall: WallTime,
+    ) -> Option<SignedCertificate> {
+        let serial = self.take_serial()?;
+        Some(self.cluster.certify(node, of.roles, serial, wall, CERTIFICATE_LIFETIME))
+    }
+
+    /// WIRE-10: the word that removes a node. It covers every certificate that was ever made: all of them have lower serials, and none lives longer than
+    /// one lifetime from now on.
+    pub(super) fn revoke(&mut self, node: NodeId, wall: WallTime) -> Option<SignedRevocation> {
+        let serial_max = self.take_serial()?;
+        let kept_until = wall + CERTIFICATE_LIFETIME;
+        Some(self.cluster.revoke(Revocation { node, serial_max, kept_until }))
+    }
+}
+
+impl fmt::Debug for IssuerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IssuerState").field("cluster", &self.cluster).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::certificate::{RevocationSet, Roles};
+
+    fn issuer() -> IssuerState {
+        let cluster = ClusterKey::from_seed(&[1; 32]).unwrap();
+        IssuerState::new(cluster, TokenTable::default(), 10, 3)
+    }
+
+    #[test]
+    fn a_removal_covers_what_was_made_before_and_nothing_after() {
+        // WIRE-10
+        let mut issuer = issuer();
+        let node = NodeId::from_bytes([7; 32]);
+        let wall = WallTime::from_millis(1_800_000_000_000);
+        let certify = |issuer: &mut IssuerState| {
+            let serial = issuer.take_serial().unwrap();
+            issuer.cluster.certify(node, Roles::default(), serial, wall, CERTIFICATE_LIFETIME)
+        };
+        let before = certify(&mut issuer);
+        let mut revoked = RevocationSet::default();
+        let key = issuer.cluster.public();
+        revoked.add(issuer.revoke(node, wall).unwrap(), &key).unwrap();
+        let after = certify(&mut issuer);
+        assert!(before.verify(&key, node, wall, &revoked).is_err());
+        assert!(after.verify(&key, node, wall, &revoked).is_ok());
+    }
+
+    #[test]
+    fn no_serial_is_given_out_twice_and_without_one_nothing_is_signed() {
+        let mut issuer = issuer();
+        let taken: Vec<u64> = std::iter::from_fn(|| issuer.take_serial()).collect();
+        assert_eq!(taken, [10, 11, 12]);
+        assert!(
+            issuer.is_low() && issuer.revoke(NodeId::from_bytes([1; 32]), WallTime::from_millis(0)).is_none()
+        );
+        issuer.refill(5, 100);
+        assert_eq!(issuer.serial(), None, "an answer that came too late");
+        issuer.refill(74, 64);
+        assert_eq!((issuer.serial(), issuer.is_low()), (Some(74), false));
+    }
+}

@@ -1,0 +1,105 @@
+//! What an issuer writes down, and the commands that make it write.
+//!
+//! Owns that writes leave the network's thread, one at a time, and that nothing is answered before its write is over. Refuses to know how the ledger stores.
+
+use std::sync::Arc;
+
+use super::hub::Hub;
+use super::issuer::{CreateError, IssuerLedger, LedgerError, RemoveError, RevokeError, SERIALS_RESERVED};
+use crate::certificate::SignedRevocation;
+use crate::identity::NodeId;
+use crate::token::{JoinToken, NewToken, TokenId, TokenRecord};
+
+/// Runs one write where it may block.
+async fn write<T: Send + 'static>(
+    hub: &Hub,
+    write: impl FnOnce(&dyn IssuerLedger) -> Result<T, LedgerError> + Send + 'static,
+) -> Result<T, LedgerError> {
+    let Some(ledger) = hub.ledger.clone() else { return Err(LedgerError("there is none".to_owned())) };
+    let done = tokio::task::spawn_blocking(move || write(ledger.as_ref())).await;
+    done.unwrap_or_else(|_| Err(LedgerError("the write crashed".to_owned())))
+}
+
+/// WIRE-12: stores a token as it is when its turn comes: what was decided since is stored with it, and never undone by an older write.
+pub(super) async fn store_token(hub: Arc<Hub>, token: TokenId) -> Result<(), LedgerError> {
+    let _turn = hub.ledger_turn.lock().await;
+    match hub.look(|core| core.token(token)) {
+        Some(record) => write(&hub, move |ledger| ledger.store_token(&record)).await,
+        None => Ok(()),
+    }
+}
+
+pub(super) async fn reserve_serials(hub: Arc<Hub>) {
+    let turn = hub.ledger_turn.lock().await;
+    let reserved = write(&hub, |ledger| ledger.reserve_serials(SERIALS_RESERVED)).await;
+    drop(turn);
+    if let Err(error) = &reserved {
+        tracing::warn!(%error, "no serials for new certificates");
+    }
+    hub.act(|core, _| core.reserved(reserved.ok().map(|first| (first, SERIALS_RESERVED))));
+}
+
+pub(super) async fn forget_tokens(hub: Arc<Hub>, tokens: Vec<TokenId>) {
+    let _turn = hub.ledger_turn.lock().await;
+    if let Err(error) = write(&hub, move |ledger| ledger.forget_tokens(&tokens)).await {
+        tracing::warn!(%error, "ended tokens stay in the ledger");
+    }
+}
+
+pub(super) async fn create_token(hub: Arc<Hub>, wanted: NewToken) -> Result<JoinToken, CreateError> {
+    let (mut id, mut secret) = ([0; 8], [0; 16]);
+    aws_lc_rs::rand::fill(&mut id)
+        .and_then(|()| aws_lc_rs::rand::fill(&mut secret))
+        .map_err(|_| CreateError::NoRandomness)?;
+    let id = TokenId::from_bytes(id);
+    let wall = hub.clock.wall();
+    let created = hub.look(|core| {
+        let own = core.own();
+        let issuer = core.issuer.as_mut().ok_or(CreateError::NotIssuer)?;
+        let ends = (issuer.cluster.id(), own);
+        Ok::<_, CreateError>(issuer.tokens.create(wall, wanted, ends, (id, secret))?)
+    });
+    let (token, _) = created?;
+    if let Err(error) = store_token(Arc::clone(&hub), id).await {
+        // Nobody has seen it: it must not stay good.
+        hub.look(|core| core.issuer.as_mut().and_then(|issuer| issuer.tokens.revoke(wall, id)));
+        return Err(error.into());
+    }
+    Ok(token)
+}
+
+pub(super) async fn revoke_token(hub: Arc<Hub>, token: TokenId) -> Result<TokenRecord, RevokeError> {
+    let wall = hub.clock.wall();
+    let revoked = hub.look(|core| {
+        let issuer = core.issuer.as_mut().ok_or(RevokeError::NotIssuer)?;
+        issuer.tokens.revoke(wall, token).ok_or(RevokeError::Unknown(token))
+    });
+    let record = revoked?;
+    store_token(hub, token).await?;
+    Ok(record)
+}
+
+/// Removes a node: stored first, then told.
+pub(super) async fn remove(hub: Arc<Hub>, node: NodeId) -> Result<SignedRevocation, RemoveError> {
+    let wall = hub.clock.wall();
+    let decided = hub.act(|core, _| {
+        if node == core.own() {
+            return Err(RemoveError::Itself);
+        }
+        let issuer = core.issuer.as_mut().ok_or(RemoveError::NotIssuer)?;
+        let signed = issuer.revoke(node, wall);
+        let signed = signed.ok_or_else(|| RemoveError::Refused("no serials are left".to_owned()))?;
+        Ok((signed, issuer.tokens.bar(node)))
+    });
+    let (signed, barred) = decided?;
+    for record in barred {
+        store_token(Arc::clone(&hub), record.id).await?;
+    }
+    let turn = hub.ledger_turn.lock().await;
+    write(&hub, move |ledger| ledger.store_revocation(&signed)).await?;
+    drop(turn);
+    if hub.act(|core, now| core.remove(now, &[signed], None)) == 0 {
+        return Err(RemoveError::Refused("as many removed nodes are remembered as can be".to_owned()));
+    }
+    Ok(signed)
+}

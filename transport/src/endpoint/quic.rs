@@ -1,0 +1,104 @@
+//! How quinn is set up, with the reasons.
+//!
+//! Owns both sides' configuration and the socket. Refuses to know who connects.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{ClientConfig, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
+
+use super::options::{Limits, StartError};
+use crate::identity::NodeKey;
+
+/// Silence after which a connection is over. With a keep-alive per second that takes three lost in a row; a crash is known after 3.5 s.
+const IDLE_MAX: Duration = Duration::from_secs(3);
+const KEEP_ALIVE: Duration = Duration::from_secs(1);
+
+/// WIRE-16: what a stranger may have in flight on all streams together, and how many streams.
+pub(super) const STRANGER_BYTES: u32 = 16 * 1024;
+const STRANGER_STREAMS: u32 = 1;
+
+/// What a stream may have in flight: 1 MiB is a gigabit per second at 8 ms.
+const STREAM_BYTES: u32 = 1024 * 1024;
+/// What a member may have in flight on all streams together. The default is no limit.
+const MEMBER_BYTES: u32 = 16 * 1024 * 1024;
+
+/// Datagrams that wait to be read. Twenty-eight of the largest: more are read late anyway, and before the hello a stranger fills it.
+const DATAGRAM_BYTES: usize = 32 * 1024;
+
+/// The kernel's buffers. The usual 208 KiB lose datagrams when a few streams send at once.
+const SOCKET_BYTES: usize = 4 * 1024 * 1024;
+
+/// Handshakes that quinn keeps before they are judged, and what it buffers of all of them.
+const INCOMING_MAX: usize = 1_024;
+const INCOMING_BYTES_TOTAL: u64 = 4 * 1024 * 1024;
+
+/// A UDP socket with large buffers, as far as the system gives them.
+pub(super) fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(address)?;
+    socket.set_nonblocking(true)?;
+    let enlarged = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BYTES)
+        .and_then(|()| rustix::net::sockopt::set_socket_send_buffer_size(&socket, SOCKET_BYTES));
+    if let Err(error) = enlarged {
+        tracing::debug!(%address, %error, "the socket keeps its usual buffers");
+    }
+    Ok(socket)
+}
+
+/// What the endpoint itself needs: keys that outlive a restart, so that old peers learn of it at once.
+pub(super) fn endpoint(key: &NodeKey) -> EndpointConfig {
+    let keys = key.endpoint_keys();
+    let mut config = EndpointConfig::new(Arc::new(keys.reset));
+    let connection_id = keys.connection_id;
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(connection_id)));
+    config
+}
+
+/// For connections that others open.
+pub(super) fn server(key: &NodeKey, limits: &Limits) -> Result<ServerConfig, StartError> {
+    let tls = QuicServerConfig::try_from(key.tls_server()?).map_err(|e| StartError::Quic(e.to_string()))?;
+    let mut config = ServerConfig::new(Arc::new(tls), Arc::new(key.endpoint_keys().retry));
+    config
+        .transport_config(Arc::new(transport(limits.segmentation_offload)))
+        .max_incoming(INCOMING_MAX)
+        .incoming_buffer_size(STRANGER_BYTES.into())
+        .incoming_buffer_size_total(INCOMING_BYTES_TOTAL)
+        .retry_token_lifetime(Duration::from_secs(15));
+    Ok(config)
+}
+
+/// For connections that this node opens.
+pub(super) fn client(key: &NodeKey, segmentation_offload: bool) -> Result<ClientConfig, StartError> {
+    let tls = QuicClientConfig::try_from(key.tls_client()?).map_err(|e| StartError::Quic(e.to_string()))?;
+    let mut config = ClientConfig::new(Arc::new(tls));
+    config.transport_config(Arc::new(transport(segmentation_offload)));
+    Ok(config)
+}
+
+/// The same for both sides. It begins with what a stranger may have; [`welcome`] raises that.
+fn transport(segmentation_offload: bool) -> TransportConfig {
+    let mut config = TransportConfig::default();
+    config
+        .max_idle_timeout(IdleTimeout::try_from(IDLE_MAX).ok())
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_concurrent_bidi_streams(VarInt::from_u32(STRANGER_STREAMS))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .receive_window(VarInt::from_u32(STRANGER_BYTES))
+        .stream_receive_window(VarInt::from_u32(STREAM_BYTES))
+        .send_window(u64::from(MEMBER_BYTES))
+        .datagram_receive_buffer_size(Some(DATAGRAM_BYTES))
+        .enable_segmentation_offload(segmentation_offload);
+    config
+}
+
+/// WIRE-16: the peer at the other end is a member: it may have more streams, and more in flight.
+pub(super) fn welcome(connection: &quinn::Connection, streams_max: u32) {
+    connection.set_receive_window(VarInt::from_u32(MEMBER_BYTES));
+    connection.set_max_concurrent_uni_streams(VarInt::from_u32(streams_max));
+    // And the control stream.
+    connection.set_max_concurrent_bi_streams(VarInt::from_u32(streams_max.saturating_add(1)));
+}

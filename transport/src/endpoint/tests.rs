@@ -1,0 +1,10 @@
+//! Endpoints over real sockets on loopback.
+
+mod kit;
+
+mod hostile;
+mod joining;
+mod mesh;
+mod moving;
+mod removal;
+mod streams;

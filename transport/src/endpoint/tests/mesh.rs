@@ -1,0 +1,180 @@
+//! Members among themselves: who is there, who goes, who comes back, what each says of itself.
+
+use std::time::Duration;
+
+use arw_actors::clock::Clock;
+use bytes::Bytes;
+
+use super::kit::*;
+use crate::endpoint::*;
+use crate::handshake::DialSide;
+use crate::membership::{NodeState, ViewChange};
+use crate::wire::{CARD_BYTES_MAX, GoodbyeReason, Monitor};
+
+#[tokio::test]
+async fn three_nodes_find_each_other_and_agree() {
+    // WIRE-17
+    let ([one, two, three], _) = three().await;
+    let seen = |node: &Node| {
+        let picture = node.handle.picture();
+        let rows = picture.nodes.iter().map(|row| (row.identity, row.identity.address, row.state));
+        rows.collect::<Vec<_>>()
+    };
+    assert_eq!(seen(&one), seen(&two));
+    assert_eq!(seen(&two), seen(&three));
+    let row = one.handle.peers().into_iter().find(|row| row.node == three.id).unwrap();
+    let connection = row.connection.unwrap();
+    assert_eq!((connection.peer.name.as_str(), connection.peer.incarnation), ("node-3", 1));
+    assert_eq!(connection.address, three.handle.local_addr());
+    assert!(connection.bytes_sent > 0 && connection.bytes_received > 0);
+    assert_eq!(row.dial.unwrap().next_at, None);
+    for node in [&one, &two, &three] {
+        let counters = node.handle.counters();
+        assert_eq!((counters.malformed, counters.datagrams_refused, counters.membership.faults), (0, 0, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_crashed_node_is_down_within_4_s_and_the_others_stay() {
+    let ([mut one, mut two, three], _) = three().await;
+    let (lost, clock) = (three.id, Clock::system());
+    three.crash().await;
+    let crashed = clock.now();
+    for node in [&mut one, &mut two] {
+        node.until("down", |picture| state_of(picture, lost) == Some(NodeState::Down)).await;
+    }
+    let took = clock.now().since(crashed);
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    one.until_with(&[two.id]).await;
+    two.until_with(&[one.id]).await;
+}
+
+#[tokio::test]
+async fn a_node_that_starts_anew_on_its_port_is_known_within_1_s() {
+    let ([mut one, mut two, three], _) = three().await;
+    let (id, listen, clock) = (three.id, three.handle.local_addr(), Clock::system());
+    three.crash().await;
+    let again = Wanted { incarnation: 2, listen, ..Wanted::member(3) }.knowing(&[&one, &two]).start();
+    let started = clock.now();
+    for node in [&mut one, &mut two] {
+        node.until("restarted", |picture| {
+            let entry = picture.nodes.iter().find(|entry| entry.identity.id == id);
+            let row = picture.peers.iter().find(|row| row.node == id);
+            let connection = row.and_then(|row| row.connection.as_ref());
+            entry.is_some_and(|entry| entry.identity.incarnation == 2 && entry.state == NodeState::Up)
+                && connection.is_some_and(|connection| connection.peer.incarnation == 2)
+        })
+        .await;
+    }
+    let took = clock.now().since(started);
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    let calls = one.services.calls.lock().clone();
+    let last: Vec<&String> = calls.iter().rev().take(2).collect();
+    assert_eq!(last[0], "up node-3");
+    assert!(last[1].starts_with("down 1 "), "{last:?}");
+    drop(again);
+}
+
+#[tokio::test]
+async fn a_node_that_stops_is_seen_going_at_once_and_one_that_leaves_has_left() {
+    // MEMBER-7
+    let ([mut one, two, three], _) = three().await;
+    let clock = Clock::system();
+    let (two_id, three_id) = (two.id, three.id);
+    let before = clock.now();
+    let stopping = tokio::spawn(async move { two.handle.shutdown(GoodbyeReason::Stopping).await });
+    let reason = one
+        .event(|event| match event {
+            EndpointEvent::PeerDown { node, reason, .. } if node == two_id => Some(reason),
+            _ => None,
+        })
+        .await;
+    let took = clock.now().since(before);
+    assert_eq!(reason, PeerDownReason::Goodbye(GoodbyeReason::Stopping));
+    assert!(took < Duration::from_millis(100), "{took:?}");
+    one.until("suspected at once", |picture| state_of(picture, two_id) != Some(NodeState::Up)).await;
+    stopping.await.unwrap();
+    let before = clock.now();
+    three.handle.shutdown(GoodbyeReason::Leaving).await;
+    one.until("left", |picture| state_of(picture, three_id) == Some(NodeState::Left)).await;
+    let took = clock.now().since(before);
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    let dialed: Vec<_> = one.handle.peers().into_iter().map(|row| row.node).collect();
+    assert_eq!(dialed, [two_id], "who stopped may come back, who left is not dialed");
+}
+
+#[tokio::test]
+async fn a_card_reaches_every_peer_and_each_that_comes_later() {
+    // WIRE-18
+    let mut one = Wanted::member(1).start();
+    let mut two = Wanted::member(2).knowing(&[&one]).start();
+    let from_one = |id| {
+        move |event| match event {
+            EndpointEvent::Card(card) if card.node == id => Some(card),
+            _ => None,
+        }
+    };
+    one.until_with(&[two.id]).await;
+    one.handle.publish_card(Bytes::from_static(b"first")).unwrap();
+    let card = two.event(from_one(one.id)).await;
+    assert_eq!((card.incarnation, card.card), (1, Bytes::from_static(b"first")));
+    let large = Bytes::from(vec![7; CARD_BYTES_MAX]);
+    one.handle.publish_card(large.clone()).unwrap();
+    assert_eq!(two.event(from_one(one.id)).await.card, large);
+    assert_eq!(
+        one.handle.publish_card(Bytes::from(vec![7; CARD_BYTES_MAX + 1])),
+        Err(CardTooLarge { length: CARD_BYTES_MAX + 1 })
+    );
+    let mut late = Wanted::member(3).knowing(&[&one]).start();
+    assert_eq!(late.event(from_one(one.id)).await.card, large);
+    assert_eq!(late.handle.picture().cards.len(), 1);
+}
+
+#[tokio::test]
+async fn two_nodes_that_dial_each_other_at_once_end_with_one_connection() {
+    // WIRE-15
+    for _ in 0..10 {
+        let one = Wanted::member(1).start();
+        let (first, listen) = (one.as_known(), one.handle.local_addr());
+        let two = Wanted::member(2).start();
+        let (second, other) = (two.as_known(), two.handle.local_addr());
+        one.crash().await;
+        two.crash().await;
+        let one = Wanted { listen, known: vec![second], incarnation: 2, ..Wanted::member(1) };
+        let two = Wanted { listen: other, known: vec![first], incarnation: 2, ..Wanted::member(2) };
+        let (mut one, mut two) = (one.start(), two.start());
+        one.until_with(&[two.id]).await;
+        two.until_with(&[one.id]).await;
+        let dialed_by = |node: &Node| node.handle.peers()[0].connection.as_ref().map(|row| row.dialed_by);
+        let sides = [dialed_by(&one), dialed_by(&two)];
+        assert!(sides.contains(&Some(DialSide::Own)) && sides.contains(&Some(DialSide::Peer)), "{sides:?}");
+    }
+}
+
+#[tokio::test]
+async fn messages_that_are_not_the_endpoints_own_reach_the_services() {
+    let mut one = Wanted::member(1).start();
+    let mut two = Wanted::member(2).knowing(&[&one]).start();
+    one.until_with(&[two.id]).await;
+    two.until_with(&[one.id]).await;
+    let monitor = Monitor { monitor: 1, actor: 2, incarnation: 1 };
+    one.handle.connection(two.id).unwrap().send_control(&monitor.into()).unwrap();
+    one.handle.publish_card(Bytes::from_static(b"after it")).unwrap();
+    two.event(|event| matches!(event, EndpointEvent::Card(_)).then_some(())).await;
+    assert_eq!(*two.services.controls.lock(), [monitor.into()]);
+    assert_eq!(*two.services.calls.lock(), ["up node-1"]);
+}
+
+#[tokio::test]
+async fn an_old_start_of_a_node_learns_that_it_is_outdated() {
+    let mut one = Wanted::member(1).start();
+    let two = Wanted { incarnation: 5, ..Wanted::member(2) }.knowing(&[&one]).start();
+    one.until_with(&[two.id]).await;
+    two.crash().await;
+    let old = Wanted { incarnation: 4, ..Wanted::member(2) }.knowing(&[&one]).start();
+    let refused = crate::wire::HelloRefusal::OldIncarnation;
+    one.event(|event| matches!(event, EndpointEvent::Membership(ViewChange::WentDown { .. })).then_some(()))
+        .await;
+    assert!(one.handle.counters().hello_refused(refused) >= 1);
+    assert!(old.handle.picture().peers.iter().all(|row| row.connection.is_none()));
+}

@@ -1,0 +1,128 @@
+//! Certificates that end: by removal, by time, by renewal.
+
+use std::time::Duration;
+
+use arw_actors::clock::Clock;
+use arw_actors::moment::WallTime;
+
+use super::kit::*;
+use crate::certificate::{CERTIFICATE_LIFETIME, CLOCK_SKEW_ALLOWED, Revocation, RevocationSet, Role, Roles};
+use crate::endpoint::*;
+use crate::wire::{GoodbyeReason, HelloRefusal};
+
+#[tokio::test]
+async fn a_removed_node_is_refused_by_everybody() {
+    // WIRE-10, WIRE-21
+    let ([one, mut two, mut three], ledger) = three().await;
+    let (removed, address) = (three.id, three.handle.local_addr());
+    let signed = one.handle.remove(removed).await.unwrap();
+    assert_eq!(*ledger.revocations.lock(), [signed]);
+    let learned = two.event(|event| match event {
+        EndpointEvent::Revoked(learned) => Some(learned),
+        _ => None,
+    });
+    assert_eq!(learned.await, signed);
+    three.event(|event| matches!(event, EndpointEvent::Removed).then_some(())).await;
+    three.until("cut off", |picture| connected(picture).is_empty()).await;
+    assert!(!connected(&two.handle.picture()).contains(&removed));
+    assert!(three.handle.picture().is_removed);
+    three.crash().await;
+    let again = Wanted { listen: address, incarnation: 2, ..Wanted::member(3) };
+    let mut again = again.knowing(&[&one, &two]).start();
+    again.event(|event| matches!(event, EndpointEvent::Removed).then_some(())).await;
+    again
+        .until("refused by both", |_| {
+            let refused = |node: &Node| node.handle.counters().hello_refused(HelloRefusal::Removed) > 0;
+            refused(&one) && refused(&two)
+        })
+        .await;
+    assert!(connected(&again.handle.picture()).is_empty());
+    assert_eq!(one.handle.remove(one.id).await, Err(RemoveError::Itself));
+}
+
+#[tokio::test]
+async fn who_was_away_learns_of_a_removal_at_hello() {
+    // WIRE-21
+    let mut revoked = RevocationSet::default();
+    let kept_until = Clock::system().wall() + CERTIFICATE_LIFETIME;
+    let revocation = Revocation { node: node_key(9).id(), serial_max: 50, kept_until };
+    let signed = cluster_key(1).revoke(revocation);
+    revoked.add(signed, &cluster_key(1).public()).unwrap();
+    let one = Wanted { revoked, ..Wanted::member(1) }.start();
+    let mut two = Wanted::member(2).knowing(&[&one]).start();
+    let learned = two.event(|event| match event {
+        EndpointEvent::Revoked(learned) => Some(learned),
+        _ => None,
+    });
+    assert_eq!(learned.await, signed);
+    assert_eq!(two.handle.picture().revocations, [signed]);
+}
+
+/// A certificate whose time is over after `left`, the five minutes that clocks are forgiven included.
+fn ending_in(byte: u8, left: Duration) -> crate::certificate::SignedCertificate {
+    let now = Clock::system().wall().as_millis();
+    let lifetime = Duration::from_secs(3_600);
+    let span = i64::try_from((lifetime + CLOCK_SKEW_ALLOWED - left).as_millis()).unwrap();
+    certificate(byte, WallTime::from_millis(now - span), lifetime)
+}
+
+#[tokio::test]
+async fn an_expired_certificate_ends_its_connection() {
+    // WIRE-21
+    let mut one = Wanted::member(1).start();
+    let ending = ending_in(2, Duration::from_millis(1_500));
+    let mut two = Wanted { certificate: ending, ..Wanted::member(2) }.knowing(&[&one]).start();
+    one.until_with(&[two.id]).await;
+    let reason = two.event(|event| match event {
+        EndpointEvent::PeerDown { reason, .. } => Some(reason),
+        _ => None,
+    });
+    assert_eq!(reason.await, PeerDownReason::Goodbye(GoodbyeReason::Expired));
+    one.until("cut off", |picture| connected(picture).is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_certificate_is_renewed_by_itself_and_peers_learn_of_it() {
+    // WIRE-21
+    let issuer = Wanted::issuer(1).0.start();
+    let mut three = Wanted::member(3).knowing(&[&issuer]).start();
+    let old = ending_in(2, Duration::from_secs(600));
+    let mut two = Wanted { certificate: old, ..Wanted::member(2) }.knowing(&[&issuer, &three]).start();
+    let renewed = two.event(|event| match event {
+        EndpointEvent::CertificateRenewed(signed) => Some(signed),
+        _ => None,
+    });
+    let renewed = renewed.await;
+    let wall = Clock::system().wall();
+    let verified = renewed.verify(&cluster_key(1).public(), two.id, wall, &RevocationSet::default()).unwrap();
+    assert!(verified.renew_from() > wall && verified.serial >= 1_000);
+    assert_eq!(verified.roles, Roles::from_iter([Role::Worker]), "nobody gains a role by renewing");
+    assert_eq!(two.handle.picture().certificate, renewed);
+    // A card travels behind the news on the same stream.
+    let (second, third) = (two.id, three.id);
+    two.until_with(&[issuer.id, third]).await;
+    two.handle.publish_card(bytes::Bytes::from_static(b"renewed")).unwrap();
+    three.event(|event| matches!(event, EndpointEvent::Card(_)).then_some(())).await;
+    let row = three.handle.peers().into_iter().find(|row| row.node == second).unwrap();
+    assert_eq!(row.connection.unwrap().peer.certificate.serial, verified.serial);
+}
+
+#[tokio::test]
+async fn an_issuer_renews_its_own_certificate() {
+    // WIRE-21
+    let old = ending_in(1, Duration::from_secs(600));
+    let mut issuer = Wanted { certificate: old, ..Wanted::issuer(1).0 }.start();
+    issuer.event(|event| matches!(event, EndpointEvent::CertificateRenewed(_)).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_node_of_another_cluster_is_refused_and_counted() {
+    // WIRE-9
+    let one = Wanted::member(1).start();
+    let wall = Clock::system().wall();
+    let foreign = cluster_key(2).certify(node_key(2).id(), Roles::default(), 1, wall, CERTIFICATE_LIFETIME);
+    let client = super::hostile::Raw::connect(&one, 2).await;
+    let code = client.hello(foreign).await;
+    assert_eq!(code, crate::wire::CloseCode::Hello(HelloRefusal::OtherCluster));
+    assert_eq!(one.handle.counters().hello_refused(HelloRefusal::OtherCluster), 1);
+}
