@@ -14,6 +14,10 @@ default:
 up *args:
     @{{ with }} engine model -- configs/dev/up.sh "$@"
 
+# Runs three nodes as one cluster on this machine, one with a real model, and streams its answer through another; --keep leaves them up
+demo-cluster *args:
+    @{{ with }} engine model -- configs/dev/demo-cluster.sh "$@"
+
 # Builds the program `arw` (target/release/arw)
 build *args:
     cargo build --release -p arw-cli "$@"
@@ -37,6 +41,10 @@ fmt-check:
 # Lints everything; a warning is an error
 lint *args:
     cargo clippy --workspace --all-targets --all-features "$@" -- -D warnings
+
+# Feeds the readers of other nodes' bytes with made-up ones; `./dev fuzz --seconds 600 frame` does so for longer
+fuzz *args:
+    @{{ with }} -- configs/dev/fuzz.sh "$@"
 
 # Checks the spelling
 spelling:

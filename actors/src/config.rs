@@ -37,6 +37,8 @@ pub struct NodeConfig {
     pub node: NodeSettings,
     /// `[gateway]`
     pub gateway: GatewaySettings,
+    /// `[cluster]`
+    pub cluster: ClusterSettings,
     /// `[store]`
     pub store: StoreSettings,
     /// `[runtime]`: what holds for every runtime that does not say otherwise.
@@ -79,6 +81,15 @@ pub struct GatewaySettings {
     pub connections_max: u64,
     /// How many event streams are open at once.
     pub event_streams_max: u64,
+}
+
+/// `[cluster]`: how other nodes reach this one. A node that is in no cluster opens none of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClusterSettings {
+    /// Where it listens for other nodes (UDP), once it is in a cluster.
+    pub listen: SocketAddr,
+    /// What other nodes shall dial; `None` for what the machine itself finds out.
+    pub advertise: Option<SocketAddr>,
 }
 
 /// `[store]`: what is kept, and for how long.
@@ -184,6 +195,8 @@ pub struct Settings {
 pub const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8091);
 /// Long enough for a model of tens of gigabytes to load from a slow disk, short enough for a client not to give up first.
 pub const WAIT_FOR_RUNTIME: Duration = Duration::from_secs(120);
+/// The gateway's number again, over UDP: one number to remember. All addresses, because a cluster is other machines; who has no token is refused.
+pub const CLUSTER_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8091);
 /// A chat with a few images, with room to spare; refuses accidents.
 pub const BODY_MAX_BYTES: u64 = 8 << 20;
 /// What common proxies allow.
@@ -259,11 +272,12 @@ impl NodeConfig {
             state_dir: reader.text_or("node.state_dir", &machine.state_dir.to_string_lossy()).into(),
         };
         let gateway = GatewaySettings::read(reader);
+        let cluster = ClusterSettings::read(reader);
         let store = StoreSettings::read(reader);
         let runtime = RuntimeSettings::read(reader);
         let log = LogSettings::read(reader);
         let runtimes = runtimes::read_all(reader, runtime.restart);
-        let config = Self { node, gateway, store, runtime, runtimes, log };
+        let config = Self { node, gateway, cluster, store, runtime, runtimes, log };
         config.check(reader);
         config
     }
@@ -277,6 +291,11 @@ impl NodeConfig {
                 gateway.http
             );
             reader.conflict("gateway.http", why);
+        }
+        if self.cluster.advertise.is_some_and(|address| address.ip().is_unspecified() || address.port() == 0)
+        {
+            let why = "is no address that another machine can dial; write it like 192.0.2.7:8091".to_owned();
+            reader.conflict("cluster.advertise", why);
         }
         if self.runtime.backoff.initial > self.runtime.backoff.max {
             let why = "is longer than runtime.backoff.max; make it shorter".to_owned();
@@ -306,6 +325,15 @@ impl GatewaySettings {
             body_read_timeout: reader.duration("gateway.body_read_timeout", BODY_READ_TIMEOUT, SECOND..=HOUR),
             connections_max: reader.integer("gateway.connections_max", CONNECTIONS_MAX, 16..=65_536),
             event_streams_max: reader.integer("gateway.event_streams_max", EVENT_STREAMS_MAX, 1..=65_536),
+        }
+    }
+}
+
+impl ClusterSettings {
+    fn read(reader: &mut Reader<'_>) -> Self {
+        Self {
+            listen: reader.address("cluster.listen", CLUSTER_LISTEN),
+            advertise: reader.optional_address("cluster.advertise"),
         }
     }
 }

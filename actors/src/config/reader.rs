@@ -156,9 +156,14 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn address(&mut self, key: &str, default: SocketAddr) -> SocketAddr {
-        let expected = "an IP address and a port, for example \"127.0.0.1:8091\"";
-        let read = self.read(key, expected, format!("\"{default}\""), |value| text(value)?.parse().ok());
+        let read =
+            self.read(key, ADDRESS_EXPECTED, format!("\"{default}\""), |value| text(value)?.parse().ok());
         read.unwrap_or(default)
+    }
+
+    /// An address, with no default of its own.
+    pub(super) fn optional_address(&mut self, key: &str) -> Option<SocketAddr> {
+        self.read(key, ADDRESS_EXPECTED, String::new(), |value| text(value)?.parse().ok())
     }
 
     pub(super) fn texts(&mut self, key: &str) -> Vec<String> {
@@ -362,6 +367,7 @@ fn choice_expected<T>(choices: &[(&str, T)]) -> String {
 
 /// More restarts than this within a window is no budget at all.
 const COUNT_MAX: u32 = 1_000;
+const ADDRESS_EXPECTED: &str = "an IP address and a port, for example \"127.0.0.1:8091\"";
 const COUNT_EXPECTED: &str = "a whole number from 0 to 1000";
 
 fn duration_or_off_expected(allowed: &RangeInclusive<Duration>) -> String {

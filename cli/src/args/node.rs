@@ -24,6 +24,12 @@ pub(crate) struct Up {
     /// Address and port to listen on [setting gateway.http, default 127.0.0.1:8091]
     #[arg(long, value_name = "ADDR")]
     pub(crate) http: Option<SocketAddr>,
+    /// Address and port for other nodes, over UDP [setting cluster.listen, default 0.0.0.0:8091]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) cluster_listen: Option<SocketAddr>,
+    /// Address and port that other nodes dial to reach this one [setting cluster.advertise, default: found out]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) cluster_advertise: Option<SocketAddr>,
     /// Name of the node, shown to people [setting node.name, default the host name]
     #[arg(long)]
     pub(crate) name: Option<String>,

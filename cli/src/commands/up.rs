@@ -35,8 +35,12 @@ pub(crate) async fn run(context: &Context, up: &Up) -> Result<(), Failure> {
 /// What the command line says about settings.
 pub(crate) fn wishes<'a>(context: &'a Context, up: &'a Up) -> Wishes<'a> {
     let mut flags = Vec::new();
-    if let Some(http) = up.http {
-        flags.push(("--http", "gateway.http", http.to_string()));
+    for (flag, key, address) in [
+        ("--http", "gateway.http", up.http),
+        ("--cluster-listen", "cluster.listen", up.cluster_listen),
+        ("--cluster-advertise", "cluster.advertise", up.cluster_advertise),
+    ] {
+        flags.extend(address.map(|address| (flag, key, address.to_string())));
     }
     for (flag, key, value) in [
         ("--name", "node.name", &up.name),

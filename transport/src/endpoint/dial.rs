@@ -80,7 +80,7 @@ fn over(
 }
 
 async fn connect(hub: &Hub, attempt: Attempt) -> Result<quinn::Connection, DialerEvent> {
-    let name = attempt.peer.server_name();
+    let name = crate::identity::server_name(&attempt.peer);
     let connecting = hub.quinn.connect_with(hub.client.clone(), attempt.address, &name);
     let connecting = connecting.map_err(|_| DialerEvent::ConnectionFailed)?;
     connecting.await.map_err(|error| event_of(&error))

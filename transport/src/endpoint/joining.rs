@@ -104,7 +104,8 @@ impl Joiner {
         address: SocketAddr,
         issuer: NodeId,
     ) -> Result<(quinn::Connection, NodeId, KeyingMaterial), JoinEvent> {
-        let connecting = self.endpoint.connect_with(self.client.clone(), address, &issuer.server_name());
+        let connecting =
+            self.endpoint.connect_with(self.client.clone(), address, &crate::identity::server_name(&issuer));
         let connecting = connecting.map_err(|_| JoinEvent::ConnectionFailed)?;
         let connection = connecting.await.map_err(|error| event_of(&error))?;
         let peer = peer_of_connection(connection.peer_identity()).map_err(|_| JoinEvent::ConnectionFailed)?;

@@ -31,8 +31,9 @@ impl Raw {
         transport.keep_alive_interval(Some(Duration::from_secs(1)));
         config.transport_config(Arc::new(transport));
         let endpoint = quinn::Endpoint::client(loopback()).unwrap();
-        let connecting =
-            endpoint.connect_with(config, node.handle.local_addr(), &node.id.server_name()).unwrap();
+        let connecting = endpoint
+            .connect_with(config, node.handle.local_addr(), &crate::identity::server_name(&node.id))
+            .unwrap();
         Ok(Self { connection: connecting.await?, _endpoint: endpoint })
     }
 

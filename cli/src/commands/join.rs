@@ -1,0 +1,68 @@
+//! `arw join`: makes the node of this machine a member of a cluster.
+
+use std::io::Read as _;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::up;
+use crate::args::Join;
+use crate::client::http::{Call, Node};
+use crate::client::row::{list, text};
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
+
+/// Four addresses at three seconds each, and the issuer's disk.
+const JOINED_WITHIN: Duration = Duration::from_secs(30);
+/// A token has about 200 characters.
+const TOKEN_BYTES_MAX: u64 = 4096;
+
+pub(crate) async fn run(context: &Context, join: &Join) -> Result<(), Failure> {
+    let token = token(&join.token)?;
+    match running(context).await? {
+        Some(node) => {
+            let call = Call::post("/cluster/join", Some(json!({ "token": token }))).within(JOINED_WITHIN);
+            let (_, joined) = node.answer(call).await?;
+            show(context, &joined)
+        }
+        None => up::run(context, &join.up, Some(token)).await,
+    }
+}
+
+/// The node that runs on the state folder, if one does.
+async fn running(context: &Context) -> Result<Option<Node>, Failure> {
+    let answer = match context.node() {
+        Ok(node) => match node.get("/readyz").await {
+            Ok(_) => return Ok(Some(node)),
+            Err(error) => Failure::from(error),
+        },
+        Err(failure) => failure,
+    };
+    let none_runs = answer.exit() == Exit::Unreachable && context.locator.server.is_none();
+    if none_runs { Ok(None) } else { Err(answer) }
+}
+
+fn token(given: &str) -> Result<String, Failure> {
+    if given != "-" {
+        return Ok(given.to_owned());
+    }
+    let mut text = String::new();
+    std::io::stdin().take(TOKEN_BYTES_MAX).read_to_string(&mut text).map_err(|error| {
+        let help = "pipe the token in: arw cluster token create | arw join -";
+        Failure::new(Exit::Usage, "no token on standard input", error.to_string(), help)
+    })?;
+    Ok(text.trim().to_owned())
+}
+
+fn show(context: &Context, joined: &Value) -> Result<(), Failure> {
+    if !context.screen.is_for_people() {
+        return context.screen.data(&format!("{joined}\n"));
+    }
+    let roles: Vec<&str> = list(joined, "/roles").iter().filter_map(Value::as_str).collect();
+    context.screen.data(&format!(
+        "this node is in the cluster {cluster} now, as {roles}; others reach it at {address}\n\n  arw cluster status\n",
+        cluster = text(joined, "/cluster"),
+        roles = roles.join(" and "),
+        address = text(joined, "/address"),
+    ))
+}

@@ -1,0 +1,242 @@
+//! One node's link to its cluster: whether it is in one, what it keeps of that, and what it does there.
+//!
+//! Owns the way from "alone" to "member" and back, and the file that remembers it. A node alone opens no socket. The network itself is the
+//! [`endpoint`](crate::endpoint)'s; what is shown of the cluster is the kernel's, which is told the news. Refuses to know HTTP.
+//!
+//! ```text
+//!         first token: this node makes the cluster
+//! alone ───────────────────────────────────────────► member
+//!   ▲  ───────────────────────────────────────────►    │
+//!   │     a token of another node: it joins            │
+//!   └──────────────────────────────────────────────────┘
+//!         it leaves, or learns that it was removed
+//! ```
+
+mod address;
+mod card;
+mod member;
+mod news;
+mod refusals;
+mod stored;
+mod wishes;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use arw_actors::clock::Clock;
+use arw_actors::cluster::{
+    ClusterError, ClusterNews, CreatedToken, JoinTokenRow, JoinedCluster, NodeCard, OpenError, PeerStream,
+    StreamService, TokenOrder, Transport, TransportStatus,
+};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::sync::{Mutex, watch};
+use tracing::error;
+
+use self::address::Reach;
+use self::member::Member;
+use self::stored::Stored;
+pub use self::stored::StoredError;
+use crate::certificate::{CERTIFICATE_LIFETIME, CertificateError, ClusterKey, Role, Roles};
+use crate::endpoint::{StartError, StreamPurpose};
+use crate::identity::{KeyFileError, NodeId, NodeKey};
+use crate::wire::GoodbyeReason;
+
+/// What a link is made of.
+pub struct LinkOptions {
+    /// Where the node keeps everything.
+    pub state_dir: PathBuf,
+    /// Its key.
+    pub key: Arc<NodeKey>,
+    /// Which start of the node this is.
+    pub incarnation: u64,
+    /// What it calls itself.
+    pub name: String,
+    /// Where it listens for other nodes, once it is in a cluster.
+    pub listen: SocketAddr,
+    /// What others shall dial; `None` to find it out.
+    pub advertise: Option<SocketAddr>,
+    /// The node's clock.
+    pub clock: Clock,
+    /// Who is told the news. Never waits.
+    pub tell: Arc<dyn Fn(ClusterNews) + Send + Sync>,
+    /// What this node says of itself.
+    pub own_card: watch::Receiver<Arc<NodeCard>>,
+    /// Who serves the streams of other nodes.
+    pub services: Arc<dyn StreamService>,
+}
+
+impl fmt::Debug for LinkOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LinkOptions")
+            .field("name", &self.name)
+            .field("listen", &self.listen)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The link cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// What the node keeps of its membership cannot be used.
+    #[error(transparent)]
+    Stored(#[from] StoredError),
+    /// The cluster's key cannot be used.
+    #[error(transparent)]
+    ClusterKey(#[from] KeyFileError),
+    /// The certificate is not good any more.
+    #[error("this node is no member of its cluster any more: {0}")]
+    Certificate(#[from] CertificateError),
+    /// The network does not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+/// The link of one node. See the [module](self).
+pub struct Link {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    options: LinkOptions,
+    reach: Reach,
+    /// What may be used without waiting.
+    member: ArcSwapOption<Member>,
+    /// Whoever changes `member` holds this.
+    changing: Mutex<()>,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("is_member", &self.shared.member.load().is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    /// The link of a node that has just started: a member, if it was one before. To be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`LinkError`]. A node whose certificate is over is alone, and says so in the log.
+    pub fn open(options: LinkOptions) -> Result<Arc<Self>, LinkError> {
+        let reach = Reach { listen: options.listen, advertise: options.advertise };
+        let stored = Stored::load(&options.state_dir)?;
+        let shared =
+            Arc::new(Shared { options, reach, member: ArcSwapOption::empty(), changing: Mutex::new(()) });
+        if let Some(stored) = stored {
+            let cluster = shared.cluster_key_of(&stored)?;
+            if let Some(cluster) = &cluster {
+                shared.renew_own(&stored, cluster)?;
+            }
+            match Member::start(&shared, stored, cluster, None) {
+                Ok(member) => shared.member.store(Some(Arc::new(member))),
+                Err(LinkError::Certificate(error)) => {
+                    error!(%error, "this node is alone; `arw join` with a new token makes it a member again");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Arc::new(Self { shared }))
+    }
+
+    /// The node stops: others learn it at once, and it comes back as a member when it is started again.
+    pub async fn stop(&self) {
+        let _changing = self.shared.changing.lock().await;
+        if let Some(member) = self.shared.member.swap(None) {
+            member.end(GoodbyeReason::Stopping).await;
+        }
+    }
+}
+
+impl Shared {
+    /// The cluster's secret key, where this node made the cluster.
+    fn cluster_key_of(&self, stored: &Stored) -> Result<Option<ClusterKey>, LinkError> {
+        if stored.contents().issuer != self.options.key.id() {
+            return Ok(None);
+        }
+        Ok(Some(ClusterKey::load_or_create(&self.cluster_key_path())?))
+    }
+
+    /// Who has the cluster's key may have been off for longer than a certificate is good for.
+    fn renew_own(&self, stored: &Stored, cluster: &ClusterKey) -> Result<(), LinkError> {
+        let (own, wall) = (self.options.key.id(), self.options.clock.wall());
+        match stored.contents().judge(own, wall, &stored.revoked()) {
+            Ok(_) | Err(CertificateError::Removed) => Ok(()),
+            Err(CertificateError::Expired { .. } | CertificateError::NotYetValid { .. }) => {
+                let serial = stored.next_serial()?;
+                let roles = Roles::from_iter([Role::Home, Role::Gateway, Role::Worker]);
+                Ok(stored.renew(cluster.certify(own, roles, serial, wall, CERTIFICATE_LIFETIME))?)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn cluster_key_path(&self) -> PathBuf {
+        self.options.state_dir.join("cluster.key")
+    }
+
+    fn tell(&self, news: ClusterNews) {
+        (self.options.tell)(news);
+    }
+}
+
+impl Transport for Link {
+    fn open(
+        &self,
+        node: NodeId,
+        within: Duration,
+    ) -> BoxFuture<'static, Result<Box<dyn PeerStream>, OpenError>> {
+        let member = self.shared.member.load_full();
+        async move {
+            let member = member.ok_or(OpenError::Alone)?;
+            let opened = member.endpoint().open(node, StreamPurpose::Service, within).await;
+            match opened {
+                Ok(stream) => Ok(Box::new(stream) as Box<dyn PeerStream>),
+                Err(error) => Err(refusals::open(node, &error)),
+            }
+        }
+        .boxed()
+    }
+
+    fn status(&self) -> TransportStatus {
+        self.shared.member.load().as_ref().map_or_else(TransportStatus::default, |member| member.status())
+    }
+
+    fn create_token(&self, order: TokenOrder) -> BoxFuture<'static, Result<CreatedToken, ClusterError>> {
+        let shared = Arc::clone(&self.shared);
+        async move { wishes::create_token(&shared, order).await }.boxed()
+    }
+
+    fn tokens(&self) -> BoxFuture<'static, Result<Vec<JoinTokenRow>, ClusterError>> {
+        let shared = Arc::clone(&self.shared);
+        async move { Ok(wishes::tokens(&shared)) }.boxed()
+    }
+
+    fn revoke_token(&self, id: String) -> BoxFuture<'static, Result<JoinTokenRow, ClusterError>> {
+        let shared = Arc::clone(&self.shared);
+        async move { wishes::revoke_token(&shared, &id).await }.boxed()
+    }
+
+    fn join(&self, token: String) -> BoxFuture<'static, Result<JoinedCluster, ClusterError>> {
+        let shared = Arc::clone(&self.shared);
+        async move { wishes::join(&shared, &token).await }.boxed()
+    }
+
+    fn remove(&self, node: NodeId) -> BoxFuture<'static, Result<(), ClusterError>> {
+        let shared = Arc::clone(&self.shared);
+        async move { wishes::remove(&shared, node).await }.boxed()
+    }
+
+    fn leave(&self) -> BoxFuture<'static, Result<(), ClusterError>> {
+        let shared = Arc::clone(&self.shared);
+        async move { wishes::leave(&shared).await }.boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,390 @@
+//! A node as a member: its endpoint, and the task between that and the kernel.
+//!
+//! Owns what is stored and told when the network finds something out, and that what is shown is brought in line with the network's whole picture
+//! every few seconds: news that got lost on the way do not stay lost. Refuses to decide who is a member.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use arw_actors::cluster::{ClusterNews, Contact, NodeCard, StreamService, TransportStatus};
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::MissedTickBehavior;
+use tracing::{debug, error, info, warn};
+
+use super::stored::Stored;
+use super::{LinkError, Shared, address, card, news};
+use crate::certificate::{Certificate, ClusterKey, ClusterPublicKey, SignedRevocation};
+use crate::endpoint::{
+    Credentials, Endpoint, EndpointEvent, EndpointEvents, EndpointHandle, EndpointOptions, InboundStream,
+    Issuer, Limits, PeerCard, PeerConnection, PeerDownReason, PeerServices, Picture, StreamPurpose,
+};
+use crate::handshake::Peer;
+use crate::identity::NodeId;
+use crate::membership::{MembershipConfig, NodeState, ViewChange};
+use crate::token::TokenTable;
+use crate::wire::{Control, GoodbyeReason};
+
+/// How often what is shown is compared with the network's picture; also how stale a round-trip time may be.
+const REFRESH: Duration = Duration::from_secs(5);
+
+/// A member's network.
+pub(super) struct Member {
+    endpoint: EndpointHandle,
+    stored: Arc<Stored>,
+    certificate: Certificate,
+    pump: AbortHandle,
+}
+
+impl Member {
+    /// Starts the network of a member. `toward` is a node that must reach this one, where one is known.
+    pub(super) fn start(
+        shared: &Arc<Shared>,
+        stored: Arc<Stored>,
+        cluster: Option<ClusterKey>,
+        toward: Option<SocketAddr>,
+    ) -> Result<Self, LinkError> {
+        let options = &shared.options;
+        let (contents, revoked) = (stored.contents(), stored.revoked());
+        let wall = options.clock.wall();
+        let certificate = contents.judge(options.key.id(), wall, &revoked)?;
+        let known = stored.known();
+        let toward = toward.or_else(|| known.first().and_then(|known| known.addresses.first().copied()));
+        let advertised = shared.reach.advertised(toward);
+        // A node that left and joins again within one start of its program is a later start of itself to all others.
+        let seconds = u64::try_from(wall.as_millis() / 1000).unwrap_or(0);
+        let issuer = cluster.map(|cluster| Issuer {
+            cluster,
+            tokens: TokenTable::restore(contents.tokens.clone()),
+            ledger: Arc::clone(&stored) as Arc<_>,
+        });
+        let is_issuer = issuer.is_some();
+        let (endpoint, events) = Endpoint::start(EndpointOptions {
+            key: Arc::clone(&options.key),
+            incarnation: options.incarnation.max(seconds),
+            name: options.name.clone(),
+            listen: options.listen,
+            advertised: Some(advertised),
+            credentials: Credentials {
+                certificate: contents.certificate,
+                cluster_key: contents.cluster_key,
+                revoked,
+                issuer: (!is_issuer).then_some(contents.issuer),
+            },
+            issuer,
+            known,
+            limits: Limits::default(),
+            membership: MembershipConfig::default(),
+            clock: options.clock,
+            services: Arc::new(Services {
+                service: Arc::clone(&options.services),
+                runtime: Handle::current(),
+            }),
+        })?;
+        info!(cluster = %certificate.cluster, listens_at = %endpoint.local_addr(), %advertised, "this node is a member");
+        let pump = Pump {
+            shared: Arc::downgrade(shared),
+            endpoint: endpoint.clone(),
+            stored: Arc::clone(&stored),
+            cluster_key: contents.cluster_key,
+            certificate,
+            is_issuer,
+            removed: BTreeSet::new(),
+        };
+        let pump = tokio::spawn(pump.run(events, options.own_card.clone())).abort_handle();
+        Ok(Self { endpoint, stored, certificate, pump })
+    }
+
+    pub(super) fn endpoint(&self) -> &EndpointHandle {
+        &self.endpoint
+    }
+
+    pub(super) fn stored(&self) -> &Arc<Stored> {
+        &self.stored
+    }
+
+    /// What this node was certified to be when it started.
+    pub(super) fn certificate(&self) -> &Certificate {
+        &self.certificate
+    }
+
+    pub(super) fn status(&self) -> TransportStatus {
+        let peers = self.endpoint.peers();
+        TransportStatus {
+            listens_at: Some(self.endpoint.local_addr()),
+            advertised: Some(self.endpoint.picture().own.address),
+            connections: peers.iter().filter(|peer| peer.connection.is_some()).count(),
+            refused: refused(&self.endpoint),
+        }
+    }
+
+    /// Ends the network, with a word to all others.
+    pub(super) async fn end(&self, reason: GoodbyeReason) {
+        self.endpoint.shutdown(reason).await;
+        self.pump.abort();
+    }
+}
+
+/// What was refused, by a word for why.
+fn refused(endpoint: &EndpointHandle) -> Vec<(&'static str, u64)> {
+    let counters = endpoint.counters();
+    let hellos = counters.hello_refusals().map(|(_, count)| count).sum();
+    let joins = counters.join_refusals().map(|(_, count)| count).sum();
+    vec![
+        ("handshake_limited", counters.handshakes_limited),
+        ("handshake_failed", counters.handshakes_failed),
+        ("hello", hellos),
+        ("join", joins),
+        ("malformed", counters.malformed),
+        ("stalled", counters.stalled),
+        ("stream_unknown", counters.streams_unknown),
+        ("stream_slow", counters.streams_slow),
+        ("control_unknown", counters.control_unknown),
+        ("datagram", counters.datagrams_refused),
+        ("card", counters.cards_refused),
+        ("revocation", counters.revocations_refused),
+        ("certificate", counters.certificates_refused),
+    ]
+}
+
+/// Hands the streams of members to the gateway.
+struct Services {
+    service: Arc<dyn StreamService>,
+    /// The network's own thread serves nobody.
+    runtime: Handle,
+}
+
+impl PeerServices for Services {
+    fn peer_up(&self, _: &Peer, _: PeerConnection) {}
+
+    fn peer_down(&self, _: NodeId, _: u64, _: &PeerDownReason) {}
+
+    fn stream(&self, peer: &Peer, purpose: StreamPurpose, stream: InboundStream) {
+        match (purpose, stream) {
+            (StreamPurpose::Service, InboundStream::TwoWay(stream)) => {
+                let _entered = self.runtime.enter();
+                self.service.serve(peer.id, Box::new(stream));
+            }
+            // Dropped, which tells the peer to stop.
+            (StreamPurpose::Service | StreamPurpose::Lane | StreamPurpose::Blob, _) => {}
+        }
+    }
+
+    fn control(&self, _: &Peer, _: Control) {}
+}
+
+/// The task between the endpoint and the kernel.
+struct Pump {
+    shared: Weak<Shared>,
+    endpoint: EndpointHandle,
+    stored: Arc<Stored>,
+    cluster_key: ClusterPublicKey,
+    certificate: Certificate,
+    is_issuer: bool,
+    /// Nodes that were removed and have not come back: membership speaks of them for a while yet.
+    removed: BTreeSet<NodeId>,
+}
+
+impl Pump {
+    async fn run(mut self, mut events: EndpointEvents, mut own_card: watch::Receiver<Arc<NodeCard>>) {
+        self.publish(&own_card.borrow_and_update().clone());
+        self.refresh();
+        let mut refresh = tokio::time::interval(REFRESH);
+        refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut has_card = true;
+        loop {
+            tokio::select! {
+                biased;
+                event = events.next() => match event {
+                    Some(event) => self.on_event(event).await,
+                    None => return,
+                },
+                changed = own_card.changed(), if has_card => {
+                    has_card = changed.is_ok();
+                    let card = own_card.borrow_and_update().clone();
+                    self.publish(&card);
+                }
+                _ = refresh.tick() => {
+                    self.refresh();
+                    self.remember().await;
+                    self.follow_address().await;
+                }
+            }
+        }
+    }
+
+    async fn on_event(&mut self, event: EndpointEvent) {
+        match event {
+            EndpointEvent::Membership(change) => self.on_change(&change),
+            EndpointEvent::PeerUp { peer, address } => self.on_peer_up(peer, address),
+            EndpointEvent::PeerDown { node, reason, .. } => {
+                self.tell(ClusterNews::Disconnected { node, reason: reason.to_string() });
+            }
+            EndpointEvent::Card(card) => self.on_card(&card),
+            EndpointEvent::CertificateRenewed(signed) => {
+                if let Ok(certificate) =
+                    signed.verify(&self.cluster_key, self.endpoint.id(), self.wall(), &self.stored.revoked())
+                {
+                    self.certificate = certificate;
+                }
+                self.store("the renewed certificate", move |stored| stored.renew(signed)).await;
+                self.refresh();
+            }
+            EndpointEvent::Revoked(signed) => self.on_revoked(signed).await,
+            EndpointEvent::Removed => self.on_removed(),
+            EndpointEvent::Outdated => error!(
+                "the cluster knows a later start of this node: does a copy of its state folder run elsewhere? stop one of the two"
+            ),
+            EndpointEvent::Missed { count } => {
+                debug!(count, "news of the cluster were missed");
+                self.refresh();
+            }
+        }
+    }
+
+    fn on_change(&self, change: &ViewChange) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        match (news::of_change(shared.options.clock.now(), change), change) {
+            (Some(ClusterNews::Member(member)), _) if self.removed.contains(&member.node) => {}
+            (Some(news), _) => shared.tell(news),
+            (None, ViewChange::Suspected { member } | ViewChange::WentDown { member, .. }) => {
+                let picture = self.endpoint.picture();
+                let entry = picture.nodes.iter().find(|entry| entry.identity.id == member.id);
+                if let Some(entry) = entry.filter(|_| !self.removed.contains(&member.id)) {
+                    shared.tell(ClusterNews::Member(news::of_entry(entry)));
+                }
+            }
+            (None, _) => {}
+        }
+    }
+
+    fn on_peer_up(&mut self, peer: Peer, address: SocketAddr) {
+        self.removed.remove(&peer.id);
+        let rtt = self.endpoint.connection(peer.id).map_or(Duration::ZERO, |connection| connection.rtt());
+        let roles = news::role_words(peer.certificate.roles);
+        let Peer { id: node, incarnation, name, .. } = peer;
+        self.tell(ClusterNews::Connected(Contact { node, name, roles, incarnation, address, rtt }));
+    }
+
+    fn on_card(&self, card: &PeerCard) {
+        match card::decode(&card.card) {
+            Ok(read) => self.tell(ClusterNews::Card {
+                node: card.node,
+                incarnation: card.incarnation,
+                card: Box::new(read),
+            }),
+            Err(error) => debug!(node = %card.node.short(), %error, "a node's card is left out"),
+        }
+    }
+
+    async fn on_revoked(&mut self, signed: SignedRevocation) {
+        self.store("a removal", move |stored| stored.revoke(signed)).await;
+        if let Ok(told) = signed.verify(&self.cluster_key) {
+            info!(node = %told.node.short(), "a node was removed from the cluster");
+            self.removed.insert(told.node);
+            self.tell(ClusterNews::Forgotten { node: told.node });
+        }
+    }
+
+    fn on_removed(&self) {
+        warn!("this node was removed from its cluster, and is alone now");
+        if let Some(shared) = self.shared.upgrade() {
+            // It ends this very task.
+            tokio::spawn(async move { shared.be_alone(GoodbyeReason::Stopping).await });
+        }
+    }
+
+    /// Tells everything that is known. Told twice it changes nothing.
+    fn refresh(&self) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        let picture = self.endpoint.picture();
+        shared.tell(ClusterNews::Place(news::place(&picture, &self.certificate, self.is_issuer)));
+        let others = picture.nodes.iter().filter(|entry| entry.identity.id != self.endpoint.id());
+        for entry in others.filter(|entry| !self.removed.contains(&entry.identity.id)) {
+            shared.tell(ClusterNews::Member(news::of_entry(entry)));
+        }
+        for connection in picture.peers.iter().filter_map(|peer| peer.connection.as_ref()) {
+            shared.tell(ClusterNews::Connected(news::contact(connection)));
+            let node = connection.peer.id;
+            if let Some(entry) = picture.nodes.iter().find(|entry| entry.identity.id == node) {
+                let last_seen = entry.last_seen;
+                shared.tell(ClusterNews::Measured { node, rtt: connection.rtt, last_seen });
+            }
+        }
+        picture.cards.iter().for_each(|card| self.on_card(card));
+    }
+
+    /// Where members are is known at the next start.
+    async fn remember(&self) {
+        let known = known_of(&self.endpoint.picture());
+        self.store("where members are", move |stored| stored.remember(known)).await;
+    }
+
+    /// This machine may have got another address.
+    async fn follow_address(&self) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        if !shared.reach.is_found() {
+            return;
+        }
+        let picture = self.endpoint.picture();
+        let told = picture.own.address;
+        let own = address::own_addresses();
+        if own.contains(&told.ip()) || own.is_empty() {
+            return;
+        }
+        let toward = known_of(&picture).first().and_then(|(_, addresses)| addresses.first().copied());
+        let mut found = shared.reach.advertised(toward);
+        found.set_port(told.port());
+        if found == told {
+            return;
+        }
+        info!(from = %told, to = %found, "this machine has another address");
+        if let Err(error) = self.endpoint.change_address(shared.options.listen, Some(found)).await {
+            warn!(%error, "the network stays where it was");
+        }
+    }
+
+    fn publish(&self, card: &NodeCard) {
+        if let Err(error) = self.endpoint.publish_card(Bytes::from(card::encode(card))) {
+            warn!(%error, "this node's card is not told");
+        }
+    }
+
+    fn tell(&self, news: ClusterNews) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.tell(news);
+        }
+    }
+
+    fn wall(&self) -> arw_actors::moment::WallTime {
+        self.shared
+            .upgrade()
+            .map_or(arw_actors::moment::WallTime::default(), |shared| shared.options.clock.wall())
+    }
+
+    async fn store(
+        &self,
+        what: &'static str,
+        change: impl FnOnce(&Stored) -> Result<(), super::StoredError> + Send + 'static,
+    ) {
+        let stored = Arc::clone(&self.stored);
+        match tokio::task::spawn_blocking(move || change(&stored)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                warn!(%error, what, "it could not be stored, and is forgotten at the next start")
+            }
+            Err(error) => warn!(%error, what, "it could not be stored"),
+        }
+    }
+}
+
+/// The members that are up, and where.
+fn known_of(picture: &Picture) -> Vec<(NodeId, Vec<SocketAddr>)> {
+    let others = picture.nodes.iter().filter(|entry| entry.identity.id != picture.own.id);
+    let up = others.filter(|entry| entry.state == NodeState::Up);
+    up.map(|entry| (entry.identity.id, vec![entry.identity.address])).collect()
+}

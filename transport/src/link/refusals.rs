@@ -1,0 +1,136 @@
+//! What went wrong, in the kernel's words: what, why, and what to do.
+//!
+//! Owns the conversion of every error of the network. Refuses to show secrets: the errors that come in hold none.
+
+use arw_actors::cluster::{ClusterError, ClusterErrorKind as Kind, OpenError};
+
+use super::LinkError;
+use crate::certificate::BadRole;
+use crate::endpoint::{self, CreateError, RemoveError, RevokeError, StartError};
+use crate::identity::NodeId;
+use crate::join::JoinFailure;
+use crate::token::{BadTokenId, CreateTokenError, TokenError};
+
+pub(super) fn error(kind: Kind, message: impl Into<String>, help: &str) -> ClusterError {
+    ClusterError { kind, message: message.into(), help: help.to_owned() }
+}
+
+pub(super) fn open(node: NodeId, problem: &endpoint::OpenError) -> OpenError {
+    match problem {
+        endpoint::OpenError::UnknownNode => OpenError::Unknown(node),
+        endpoint::OpenError::TimedOut | endpoint::OpenError::Busy => OpenError::TimedOut(node),
+        endpoint::OpenError::NotConnected | endpoint::OpenError::WrongDirection => {
+            OpenError::NotConnected(node)
+        }
+    }
+}
+
+pub(super) fn alone() -> ClusterError {
+    let help = "make one with `arw cluster token create`, or join one with `arw join TOKEN`";
+    error(Kind::Conflict, "this node is in no cluster", help)
+}
+
+pub(super) fn member_already(cluster: &str) -> ClusterError {
+    let help = "`arw cluster leave` takes it out of that one first";
+    error(Kind::Conflict, format!("this node is in the cluster {cluster} already"), help)
+}
+
+pub(super) fn not_issuer(issuer: NodeId) -> ClusterError {
+    let message = format!("only the node that made the cluster does this: node {}", issuer.short());
+    error(Kind::Conflict, message, "run the same command on that node")
+}
+
+pub(super) fn unknown_node(node: NodeId) -> ClusterError {
+    let message = format!("no node {} is in the cluster", node.short());
+    error(Kind::Unknown, message, "`arw cluster nodes` shows those that are")
+}
+
+pub(super) fn link(problem: &LinkError) -> ClusterError {
+    let help = match problem {
+        LinkError::Start(StartError::Socket { .. }) => {
+            "stop the program that uses it, or set cluster.listen to another port"
+        }
+        LinkError::Start(_) | LinkError::Certificate(_) => "see the node's log",
+        LinkError::Stored(_) | LinkError::ClusterKey(_) => "`arw doctor` checks the state folder",
+    };
+    error(Kind::Failed, problem.to_string(), help)
+}
+
+pub(super) fn role(problem: &BadRole) -> ClusterError {
+    error(Kind::Bad, problem.to_string(), "name one or more of them, separated by commas")
+}
+
+pub(super) fn order(problem: &CreateTokenError) -> ClusterError {
+    match problem {
+        CreateTokenError::Ttl { .. } => error(Kind::Bad, problem.to_string(), "choose another time"),
+        CreateTokenError::Uses { .. } => error(Kind::Bad, problem.to_string(), "choose another number"),
+        CreateTokenError::Addresses { .. } => {
+            error(Kind::Bad, problem.to_string(), "name those under which the other machine reaches this one")
+        }
+        CreateTokenError::TooMany => {
+            error(Kind::Conflict, problem.to_string(), "`arw cluster token list` shows them")
+        }
+        CreateTokenError::IdTaken(_) => error(Kind::Failed, problem.to_string(), "try again"),
+    }
+}
+
+pub(super) fn create(problem: &CreateError, issuer: NodeId) -> ClusterError {
+    match problem {
+        CreateError::NotIssuer => not_issuer(issuer),
+        CreateError::Token(problem) => order(problem),
+        CreateError::Ledger(_) => error(Kind::Failed, problem.to_string(), "see whether the disk is full"),
+        CreateError::NoRandomness | CreateError::Ended => {
+            error(Kind::Failed, problem.to_string(), "try again")
+        }
+    }
+}
+
+pub(super) fn token_id(problem: &BadTokenId) -> ClusterError {
+    error(Kind::Unknown, problem.to_string(), "take the id from `arw cluster token list`")
+}
+
+pub(super) fn revoke(problem: &RevokeError, issuer: NodeId) -> ClusterError {
+    match problem {
+        RevokeError::NotIssuer => not_issuer(issuer),
+        RevokeError::Unknown(_) => {
+            error(Kind::Unknown, problem.to_string(), "take the id from `arw cluster token list`")
+        }
+        RevokeError::Ledger(_) => error(Kind::Failed, problem.to_string(), "see whether the disk is full"),
+        RevokeError::Ended => error(Kind::Failed, problem.to_string(), "try again"),
+    }
+}
+
+pub(super) fn remove(problem: &RemoveError, issuer: NodeId) -> ClusterError {
+    match problem {
+        RemoveError::NotIssuer => not_issuer(issuer),
+        RemoveError::Itself => {
+            error(Kind::Conflict, "a node does not remove itself", "`arw cluster leave` takes it out")
+        }
+        RemoveError::Ledger(_) => error(Kind::Failed, problem.to_string(), "see whether the disk is full"),
+        RemoveError::Refused(_) | RemoveError::Ended => error(Kind::Failed, problem.to_string(), "try again"),
+    }
+}
+
+pub(super) fn bad_token(problem: &TokenError) -> ClusterError {
+    let help =
+        "copy all of what `arw cluster token create` printed on the other node, or make another token there";
+    error(Kind::Bad, problem.to_string(), help)
+}
+
+pub(super) fn join(problem: &JoinFailure) -> ClusterError {
+    let (kind, help) = match problem {
+        JoinFailure::Unreachable { .. } => (
+            Kind::Unreachable,
+            "see docs/guide/cluster.md about firewalls; `arw cluster token create --address HOST:PORT` names another address",
+        ),
+        JoinFailure::Refused(_) => {
+            (Kind::Refused, "make another token on that node and use it within its time")
+        }
+        JoinFailure::OtherIssuer { .. } | JoinFailure::OtherCluster { .. } | JoinFailure::Certificate(_) => {
+            (Kind::Refused, "compare the token with the one that was printed; make a new one")
+        }
+        JoinFailure::Local { .. } => (Kind::Failed, "see the node's log"),
+        JoinFailure::Itself => (Kind::Conflict, "run `arw join` on the machine that shall join"),
+    };
+    error(kind, problem.to_string(), help)
+}

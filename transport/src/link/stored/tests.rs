@@ -1,0 +1,110 @@
+use std::time::Duration;
+
+use super::*;
+use crate::certificate::{CERTIFICATE_LIFETIME, ClusterKey, Revocation, Role, Roles};
+use crate::token::{NewToken, TokenTable};
+
+const NODE: NodeId = NodeId::from_bytes([7; 32]);
+const OTHER: NodeId = NodeId::from_bytes([9; 32]);
+const NOW: WallTime = WallTime::from_millis(1_700_000_000_000);
+
+fn cluster() -> ClusterKey {
+    ClusterKey::from_seed(&[1; 32]).unwrap()
+}
+
+fn contents() -> Contents {
+    let roles = Roles::from_iter([Role::Home]);
+    Contents {
+        cluster_key: cluster().public(),
+        certificate: cluster().certify(NODE, roles, 1, NOW, CERTIFICATE_LIFETIME),
+        issuer: NODE,
+        known: vec![(OTHER, vec!["192.0.2.1:8091".parse().unwrap()])],
+        revocations: Vec::new(),
+        serial_next: 2,
+        tokens: Vec::new(),
+    }
+}
+
+fn record() -> TokenRecord {
+    let wanted = NewToken {
+        roles: Roles::from_iter([Role::Worker]),
+        ttl: Duration::from_secs(60),
+        uses_max: 1,
+        addresses: vec!["192.0.2.1:8091".parse().unwrap()],
+    };
+    let id = TokenId::from_bytes([3; 8]);
+    TokenTable::default().create(NOW, wanted, (cluster().id(), NODE), (id, [5; 16])).unwrap().1
+}
+
+#[test]
+fn what_was_stored_is_found_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(Stored::load(folder.path()).unwrap().is_none());
+    let stored = Stored::create(folder.path(), contents()).unwrap();
+    stored.store_token(&record()).unwrap();
+    assert_eq!(stored.reserve_serials(10).unwrap(), 2);
+    let revocation =
+        cluster().revoke(Revocation { node: OTHER, serial_max: 5, kept_until: NOW + CERTIFICATE_LIFETIME });
+    stored.store_revocation(&revocation).unwrap();
+    let again = Stored::load(folder.path()).unwrap().unwrap();
+    assert_eq!(again.contents(), stored.contents());
+    assert_eq!(again.reserve_serials(1).unwrap(), 12);
+    assert!(again.revoked().covers(OTHER, 5));
+    assert_eq!(again.contents().tokens, [record()]);
+    Stored::forget(folder.path()).unwrap();
+    assert!(Stored::load(folder.path()).unwrap().is_none());
+}
+
+#[test]
+fn a_node_is_revoked_once_however_often_it_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let stored = Stored::create(folder.path(), contents()).unwrap();
+    for serial_max in 1..5 {
+        let kept_until = NOW + CERTIFICATE_LIFETIME;
+        stored.revoke(cluster().revoke(Revocation { node: OTHER, serial_max, kept_until })).unwrap();
+    }
+    assert_eq!(stored.contents().revocations.len(), 1);
+    assert!(stored.revoked().covers(OTHER, 4));
+}
+
+#[test]
+fn the_file_holds_no_token_and_only_its_owner_reads_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let stored = Stored::create(folder.path(), contents()).unwrap();
+    stored.store_token(&record()).unwrap();
+    let path = folder.path().join("cluster.json");
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(!text.contains(&base16ct::lower::encode_string(&[5; 16])));
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}
+
+#[test]
+fn a_damaged_file_is_said_to_be_and_a_newer_one_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cluster.json");
+    Stored::create(folder.path(), contents()).unwrap();
+    let whole = fs::read_to_string(&path).unwrap();
+    let shorter_key = whole.replacen("\"cluster_key\": \"", "\"cluster_key\": \"00", 1);
+    for damaged in ["", "{}", &whole[..whole.len() / 2], &shorter_key] {
+        fs::write(&path, damaged).unwrap();
+        assert!(matches!(Stored::load(folder.path()), Err(StoredError::Damaged { .. })), "{damaged}");
+    }
+    fs::write(&path, r#"{"form": 2, "colour": "red"}"#).unwrap();
+    assert!(matches!(Stored::load(folder.path()), Err(StoredError::Newer { found: 2, .. })));
+}
+
+#[cfg(unix)]
+#[test]
+fn what_could_not_be_written_is_not_believed_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let stored = Stored::create(folder.path(), contents()).unwrap();
+    // A folder stands in the way of the new file.
+    let beside = folder.path().join("cluster.json.new");
+    fs::create_dir_all(beside.join("in the way")).unwrap();
+    assert!(stored.store_token(&record()).is_err());
+    assert!(stored.contents().tokens.is_empty());
+}

@@ -1,0 +1,258 @@
+use std::path::Path;
+
+use arw_actors::cluster::{ClusterErrorKind, MemberState};
+use parking_lot::Mutex as Lock;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::Notify;
+
+use super::*;
+
+/// Everything here takes milliseconds; a loaded machine may need longer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Says the name of its node to whoever opens a stream.
+#[derive(Debug)]
+struct SaysItsName(String);
+
+impl StreamService for SaysItsName {
+    fn serve(&self, _: NodeId, mut stream: Box<dyn PeerStream>) {
+        let name = self.0.clone();
+        tokio::spawn(async move {
+            stream.write_all(name.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            let mut rest = Vec::new();
+            let _ = stream.read_to_end(&mut rest).await;
+        });
+    }
+}
+
+#[derive(Default)]
+struct News {
+    told: Lock<Vec<ClusterNews>>,
+    more: Notify,
+}
+
+struct Node {
+    link: Arc<Link>,
+    news: Arc<News>,
+    card: watch::Sender<Arc<NodeCard>>,
+    id: NodeId,
+}
+
+impl Node {
+    fn start(folder: &Path, name: &str, incarnation: u64) -> Self {
+        Self::try_start(folder, name, incarnation, Clock::system()).unwrap()
+    }
+
+    fn try_start(folder: &Path, name: &str, incarnation: u64, clock: Clock) -> Result<Self, LinkError> {
+        let key = Arc::new(NodeKey::load_or_create(&folder.join("node.key")).unwrap());
+        let (id, news) = (key.id(), Arc::new(News::default()));
+        let (card, own_card) = watch::channel(Arc::new(card_of(name)));
+        let teller = Arc::clone(&news);
+        let link = Link::open(LinkOptions {
+            state_dir: folder.to_owned(),
+            key,
+            incarnation,
+            name: name.to_owned(),
+            listen: "127.0.0.1:0".parse().unwrap(),
+            advertise: None,
+            clock,
+            tell: Arc::new(move |told| {
+                teller.told.lock().push(told);
+                teller.more.notify_one();
+            }),
+            own_card,
+            services: Arc::new(SaysItsName(name.to_owned())),
+        })?;
+        Ok(Self { link, news, card, id })
+    }
+
+    async fn token(&self) -> String {
+        self.link.create_token(order()).await.unwrap().token
+    }
+
+    /// Waits until something like this was told.
+    async fn hears(&self, what: &str, is_it: impl Fn(&ClusterNews) -> bool) {
+        let wait = async {
+            while !self.news.told.lock().iter().any(&is_it) {
+                self.news.more.notified().await;
+            }
+        };
+        let heard = tokio::time::timeout(PATIENCE, wait).await;
+        heard.unwrap_or_else(|_| panic!("{what} is not heard: {:#?}", self.news.told.lock()));
+    }
+
+    async fn hears_card(&self, of: NodeId, version: &str) {
+        let is_it = |told: &ClusterNews| matches!(told, ClusterNews::Card { node, card, .. } if *node == of && card.version == version);
+        self.hears("the card", is_it).await;
+    }
+
+    async fn hears_state(&self, of: NodeId, state: MemberState) {
+        let is_it = |told: &ClusterNews| matches!(told, ClusterNews::Member(member) if member.node == of && member.state == state);
+        self.hears(&format!("{state:?}"), is_it).await;
+    }
+
+    async fn says(&self, to: &Self) -> Result<String, OpenError> {
+        let mut stream = self.link.open(to.id, PATIENCE).await?;
+        let mut said = String::new();
+        stream.read_to_string(&mut said).await.unwrap();
+        Ok(said)
+    }
+}
+
+fn card_of(version: &str) -> NodeCard {
+    NodeCard { version: version.to_owned(), ..NodeCard::default() }
+}
+
+fn order() -> TokenOrder {
+    TokenOrder {
+        roles: vec!["worker".to_owned()],
+        ttl: Duration::from_secs(60),
+        uses_max: 1,
+        addresses: Vec::new(),
+    }
+}
+
+fn folders<const N: usize>() -> [TempDir; N] {
+    std::array::from_fn(|_| tempfile::tempdir().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_alone_opens_no_socket_and_says_what_would_help() {
+    let [folder] = folders();
+    let node = Node::start(folder.path(), "one", 1);
+    assert_eq!(node.link.status(), TransportStatus::default());
+    assert!(matches!(node.link.open(node.id, PATIENCE).await, Err(OpenError::Alone)));
+    assert!(node.link.tokens().await.unwrap().is_empty());
+    assert_eq!(node.link.leave().await.unwrap_err().kind, ClusterErrorKind::Conflict);
+    assert!(!folder.path().join("cluster.json").exists() && !folder.path().join("cluster.key").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_become_a_cluster_and_see_each_others_cards_and_streams() {
+    let [one, two] = folders();
+    let (one, two) = (Node::start(one.path(), "one", 1), Node::start(two.path(), "two", 1));
+    let created = one.link.create_token(order()).await.unwrap();
+    assert!(created.is_first);
+    let joined = two.link.join(created.token).await.unwrap();
+    assert_eq!((joined.issuer, joined.roles), (one.id, vec!["worker".to_owned()]));
+    one.hears_card(two.id, "two").await;
+    two.hears_card(one.id, "one").await;
+    assert_eq!(one.says(&two).await.unwrap(), "two");
+    assert_eq!(two.says(&one).await.unwrap(), "one");
+    two.card.send_replace(Arc::new(card_of("two, changed")));
+    one.hears_card(two.id, "two, changed").await;
+    let tokens = one.link.tokens().await.unwrap();
+    assert_eq!((tokens[0].state, tokens[0].used[0].node), ("used", two.id));
+    one.link.stop().await;
+    two.link.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_is_one_again_after_a_restart_and_nobody_tells_it_how() {
+    let [first, second] = folders();
+    let one = Node::start(first.path(), "one", 1);
+    let two = Node::start(second.path(), "two", 1);
+    two.link.join(one.token().await).await.unwrap();
+    one.hears_card(two.id, "two").await;
+    two.link.stop().await;
+    let two = Node::start(second.path(), "two again", 2);
+    one.hears_card(two.id, "two again").await;
+    two.hears_card(one.id, "one").await;
+    one.link.stop().await;
+    two.link.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_node_is_alone_and_comes_back_with_a_new_token_only() {
+    let [first, second] = folders();
+    let (one, two) = (Node::start(first.path(), "one", 1), Node::start(second.path(), "two", 1));
+    let token = one.token().await;
+    two.link.join(token.clone()).await.unwrap();
+    one.hears_card(two.id, "two").await;
+    one.link.remove(two.id).await.unwrap();
+    two.hears("that it is alone", |told| *told == ClusterNews::Alone).await;
+    one.hears("that it is gone", |told| matches!(told, ClusterNews::Forgotten { node } if *node == two.id))
+        .await;
+    assert!(!second.path().join("cluster.json").exists());
+    assert_eq!(two.link.join(token).await.unwrap_err().kind, ClusterErrorKind::Refused);
+    two.link.join(one.token().await).await.unwrap();
+    two.hears_card(one.id, "one").await;
+    assert_eq!(
+        one.link.remove(NodeId::from_bytes([1; 32])).await.unwrap_err().kind,
+        ClusterErrorKind::Unknown
+    );
+    one.link.stop().await;
+    two.link.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_leaves_is_seen_leaving_and_may_join_again_at_once() {
+    let [first, second] = folders();
+    let (one, two) = (Node::start(first.path(), "one", 1), Node::start(second.path(), "two", 1));
+    two.link.join(one.token().await).await.unwrap();
+    one.hears_card(two.id, "two").await;
+    assert_eq!(one.link.leave().await.unwrap_err().kind, ClusterErrorKind::Conflict, "it made the cluster");
+    two.link.leave().await.unwrap();
+    one.hears_state(two.id, MemberState::Left).await;
+    one.link.leave().await.unwrap();
+    assert!(!first.path().join("cluster.key").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_who_made_the_cluster_lets_nodes_in_and_who_is_in_one_joins_no_other() {
+    let [first, second, third] = folders();
+    let (one, two) = (Node::start(first.path(), "one", 1), Node::start(second.path(), "two", 1));
+    two.link.join(one.token().await).await.unwrap();
+    let refused = two.link.create_token(order()).await.unwrap_err();
+    assert_eq!(refused.kind, ClusterErrorKind::Conflict);
+    assert!(refused.message.contains(&one.id.short()), "{refused}");
+    assert_eq!(two.link.remove(one.id).await.unwrap_err().kind, ClusterErrorKind::Conflict);
+    let other = Node::start(third.path(), "other", 1);
+    let refused = two.link.join(other.token().await).await.unwrap_err();
+    assert_eq!(refused.kind, ClusterErrorKind::Conflict);
+    for node in [one, two, other] {
+        node.link.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_that_makes_no_sense_makes_no_cluster() {
+    let [folder] = folders();
+    let node = Node::start(folder.path(), "one", 1);
+    for order in [
+        TokenOrder { roles: vec!["king".to_owned()], ..order() },
+        TokenOrder { roles: Vec::new(), ..order() },
+        TokenOrder { ttl: Duration::ZERO, ..order() },
+        TokenOrder { uses_max: 0, ..order() },
+        TokenOrder { addresses: vec!["192.0.2.1:1".parse().unwrap(); 9], ..order() },
+    ] {
+        assert_eq!(node.link.create_token(order).await.unwrap_err().kind, ClusterErrorKind::Bad);
+    }
+    assert!(!folder.path().join("cluster.json").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_text_that_is_no_token_and_a_node_that_is_not_there_are_told_apart() {
+    let [first, second] = folders();
+    let (one, two) = (Node::start(first.path(), "one", 1), Node::start(second.path(), "two", 1));
+    assert_eq!(two.link.join("hello".to_owned()).await.unwrap_err().kind, ClusterErrorKind::Bad);
+    let token = one.token().await;
+    assert_eq!(two.link.join(token[..60].to_owned()).await.unwrap_err().kind, ClusterErrorKind::Bad);
+    one.link.stop().await;
+    assert_eq!(two.link.join(token).await.unwrap_err().kind, ClusterErrorKind::Unreachable);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_maker_of_a_cluster_certifies_itself_anew_after_a_long_sleep() {
+    let [folder] = folders();
+    let one = Node::start(folder.path(), "one", 1);
+    one.token().await;
+    one.link.stop().await;
+    let later = Clock::starting_at(Clock::system().wall() + Duration::from_secs(90 * 24 * 3600));
+    let one = Node::try_start(folder.path(), "one", 2, later).unwrap();
+    assert!(one.link.status().listens_at.is_some());
+    one.token().await;
+    one.link.stop().await;
+}

@@ -1,0 +1,241 @@
+//! What people want of a cluster: let machines in, join one, remove a node, leave.
+//!
+//! Owns the order of steps of each wish, so that a wish that fails leaves things as they were. Refuses to know who asks.
+
+use std::net::SocketAddr;
+use std::str::FromStr as _;
+use std::sync::Arc;
+
+use arw_actors::cluster::{
+    ClusterError, ClusterErrorKind as Kind, ClusterNews, CreatedToken, JoinTokenRow, JoinTokenUse,
+    JoinedCluster, TokenOrder,
+};
+use arw_actors::moment::WallTime;
+use tracing::info;
+
+use super::member::Member;
+use super::stored::{Contents, Stored};
+use super::{LinkError, Shared, news, refusals};
+use crate::certificate::{CERTIFICATE_LIFETIME, ClusterId, ClusterKey, Role, Roles};
+use crate::endpoint::{self, JoinOptions};
+use crate::identity::NodeId;
+use crate::membership::NodeState;
+use crate::token::{JoinToken, NewToken, TokenId, TokenRecord, TokenState, TokenTable};
+use crate::wire::GoodbyeReason;
+
+/// The first serial is the own certificate's.
+const FIRST_SERIAL: u64 = 1;
+
+pub(super) async fn create_token(
+    shared: &Arc<Shared>,
+    order: TokenOrder,
+) -> Result<CreatedToken, ClusterError> {
+    let _changing = shared.changing.lock().await;
+    let roles = roles(&order.roles)?;
+    let wall = shared.options.clock.wall();
+    let mut wanted =
+        NewToken { roles, ttl: order.ttl, uses_max: order.uses_max, addresses: order.addresses };
+    // A wish that makes no sense must not make a cluster.
+    check(wall, &wanted)?;
+    let before = shared.member.load_full();
+    let is_first = before.is_none();
+    let member = match before {
+        Some(member) => member,
+        None => found(shared, wall)?,
+    };
+    if wanted.addresses.is_empty() {
+        wanted.addresses = shared.reach.for_token(member.endpoint().picture().own.address);
+    }
+    let addresses = wanted.addresses.clone();
+    let issuer = member.stored().contents().issuer;
+    let created = member.endpoint().create_token(wanted).await;
+    let token = created.map_err(|error| refusals::create(&error, issuer))?;
+    let records = member.endpoint().tokens();
+    let record = records.iter().find(|record| record.id == token.id);
+    let record =
+        record.ok_or_else(|| refusals::error(Kind::Failed, "the token was revoked at once", "try again"))?;
+    Ok(CreatedToken { token: token.reveal(), row: row(wall, record), addresses, is_first })
+}
+
+/// Makes this node the first of a new cluster.
+fn found(shared: &Arc<Shared>, wall: WallTime) -> Result<Arc<Member>, ClusterError> {
+    let options = &shared.options;
+    let cluster = ClusterKey::load_or_create(&shared.cluster_key_path())
+        .map_err(|error| refusals::link(&LinkError::from(error)))?;
+    let own = options.key.id();
+    let roles = Roles::from_iter([Role::Home, Role::Gateway, Role::Worker]);
+    let contents = Contents {
+        cluster_key: cluster.public(),
+        certificate: cluster.certify(own, roles, FIRST_SERIAL, wall, CERTIFICATE_LIFETIME),
+        issuer: own,
+        known: Vec::new(),
+        revocations: Vec::new(),
+        serial_next: FIRST_SERIAL + 1,
+        tokens: Vec::new(),
+    };
+    info!(cluster = %cluster.id(), "this node makes a cluster");
+    begin(shared, contents, Some(cluster), None)
+}
+
+/// Stores the membership and starts the network; where that fails the node is as alone as before.
+fn begin(
+    shared: &Arc<Shared>,
+    contents: Contents,
+    cluster: Option<ClusterKey>,
+    toward: Option<SocketAddr>,
+) -> Result<Arc<Member>, ClusterError> {
+    let state_dir = &shared.options.state_dir;
+    let stored = Stored::create(state_dir, contents).map_err(|error| refusals::link(&error.into()))?;
+    match Member::start(shared, stored, cluster, toward) {
+        Ok(member) => {
+            let member = Arc::new(member);
+            shared.member.store(Some(Arc::clone(&member)));
+            Ok(member)
+        }
+        Err(error) => {
+            Stored::forget(state_dir).map_err(|error| refusals::link(&error.into()))?;
+            Err(refusals::link(&error))
+        }
+    }
+}
+
+fn roles(words: &[String]) -> Result<Roles, ClusterError> {
+    if words.is_empty() {
+        let help = "name one or more of worker, gateway, home";
+        return Err(refusals::error(Kind::Bad, "a member has at least one role", help));
+    }
+    let roles = words.iter().map(|word| Role::from_str(word).map_err(|error| refusals::role(&error)));
+    roles.collect()
+}
+
+fn check(wall: WallTime, wanted: &NewToken) -> Result<(), ClusterError> {
+    let ids = (ClusterId::from_bytes([0; 16]), NodeId::from_bytes([0; 32]));
+    let mut wanted = wanted.clone();
+    if wanted.addresses.is_empty() {
+        wanted.addresses.push(SocketAddr::from(([0, 0, 0, 0], 0)));
+    }
+    let tried =
+        TokenTable::default().create(wall, wanted, ids, (TokenId::from_bytes([0; 8]), [0; 16]));
+    tried.map(drop).map_err(|error| refusals::order(&error))
+}
+
+pub(super) fn tokens(shared: &Shared) -> Vec<JoinTokenRow> {
+    let wall = shared.options.clock.wall();
+    let member = shared.member.load_full();
+    let records = member.map_or_else(Vec::new, |member| member.endpoint().tokens());
+    records.iter().map(|record| row(wall, record)).collect()
+}
+
+pub(super) async fn revoke_token(shared: &Shared, id: &str) -> Result<JoinTokenRow, ClusterError> {
+    let token = TokenId::from_str(id).map_err(|error| refusals::token_id(&error))?;
+    let member = shared.member.load_full().ok_or_else(refusals::alone)?;
+    let issuer = member.stored().contents().issuer;
+    let revoked = member.endpoint().revoke_token(token).await;
+    let record = revoked.map_err(|error| refusals::revoke(&error, issuer))?;
+    Ok(row(shared.options.clock.wall(), &record))
+}
+
+fn row(now: WallTime, record: &TokenRecord) -> JoinTokenRow {
+    JoinTokenRow {
+        id: record.id.to_string(),
+        state: match record.state(now) {
+            TokenState::Usable { .. } => "usable",
+            TokenState::Used => "used",
+            TokenState::Expired => "expired",
+            TokenState::Revoked => "revoked",
+        },
+        roles: news::role_words(record.roles),
+        created_at: record.created_at,
+        expires_at: record.expires_at,
+        uses_max: record.uses_max,
+        used: record.used.iter().map(|used| JoinTokenUse { node: used.node, at: used.at }).collect(),
+    }
+}
+
+pub(super) async fn join(shared: &Arc<Shared>, text: &str) -> Result<JoinedCluster, ClusterError> {
+    let _changing = shared.changing.lock().await;
+    let options = &shared.options;
+    let token = JoinToken::parse(text, options.clock.wall()).map_err(|error| refusals::bad_token(&error))?;
+    if let Some(member) = shared.member.load_full() {
+        return Err(refusals::member_already(&member.certificate().cluster.to_string()));
+    }
+    let issuer = token.issuer;
+    let issuer_addresses = token.addresses.clone();
+    let joined = endpoint::join(
+        JoinOptions {
+            key: Arc::clone(&options.key),
+            name: options.name.clone(),
+            listen: SocketAddr::new(options.listen.ip(), 0),
+            clock: options.clock,
+        },
+        token,
+    );
+    let joined = joined.await.map_err(|error| refusals::join(&error))?;
+    let mut known = vec![(issuer, issuer_addresses.clone())];
+    let others = joined.peers.iter().map(|peer| (NodeId::from_bytes(peer.node), peer.addresses.clone()));
+    known.extend(others.filter(|(node, _)| *node != issuer && *node != options.key.id()));
+    let contents = Contents {
+        cluster_key: joined.cluster_key,
+        certificate: joined.signed,
+        issuer,
+        known,
+        revocations: Vec::new(),
+        serial_next: 0,
+        tokens: Vec::new(),
+    };
+    let member = begin(shared, contents, None, issuer_addresses.first().copied())?;
+    Ok(JoinedCluster {
+        cluster: joined.certificate.cluster.to_string(),
+        roles: news::role_words(joined.certificate.roles),
+        issuer,
+        address: member.endpoint().picture().own.address,
+    })
+}
+
+pub(super) async fn remove(shared: &Shared, node: NodeId) -> Result<(), ClusterError> {
+    let member = shared.member.load_full().ok_or_else(refusals::alone)?;
+    let picture = member.endpoint().picture();
+    if !picture.nodes.iter().any(|entry| entry.identity.id == node) {
+        return Err(refusals::unknown_node(node));
+    }
+    let issuer = member.stored().contents().issuer;
+    member.endpoint().remove(node).await.map(drop).map_err(|error| refusals::remove(&error, issuer))
+}
+
+pub(super) async fn leave(shared: &Arc<Shared>) -> Result<(), ClusterError> {
+    {
+        let _changing = shared.changing.lock().await;
+        let member = shared.member.load_full().ok_or_else(refusals::alone)?;
+        if member.endpoint().is_issuer() {
+            let picture = member.endpoint().picture();
+            let others = picture.nodes.iter().filter(|entry| entry.identity.id != picture.own.id);
+            let left = others.filter(|entry| entry.state != NodeState::Left).count();
+            if left > 0 {
+                let message = format!(
+                    "this node made the cluster: without it the other {left} can let nobody in or out"
+                );
+                let help = "let them leave first, or remove them with `arw cluster remove`";
+                return Err(refusals::error(Kind::Conflict, message, help));
+            }
+        }
+    }
+    shared.be_alone(GoodbyeReason::Leaving).await;
+    Ok(())
+}
+
+impl Shared {
+    /// The node is in no cluster any more. What made it a member is taken away first, so that it stays so whatever happens next.
+    pub(super) async fn be_alone(&self, reason: GoodbyeReason) {
+        let _changing = self.changing.lock().await;
+        let Some(member) = self.member.swap(None) else { return };
+        let is_issuer = member.endpoint().is_issuer();
+        if let Err(error) = Stored::forget(&self.options.state_dir) {
+            tracing::error!(%error, "this node will take itself for a member at its next start");
+        }
+        member.end(reason).await;
+        if is_issuer && let Err(error) = std::fs::remove_file(self.cluster_key_path()) {
+            tracing::warn!(%error, "the key of the cluster that was left stays behind");
+        }
+        self.tell(ClusterNews::Alone);
+    }
+}
