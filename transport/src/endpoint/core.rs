@@ -332,8 +332,7 @@ impl Core {
                 MembershipOutput::Datagram { to, bytes } => self.send_datagram(to, &bytes),
                 MembershipOutput::Event(event) => {
                     if let MembershipEvent::Outdated { .. } = &event {
-                        self.is_outdated = true;
-                        self.events.push(EndpointEvent::Outdated);
+                        self.note_later_start();
                     }
                     let changes = self.view.apply(now, &event);
                     self.follow(now, changes);
@@ -344,6 +343,14 @@ impl Core {
             self.effects.extend(self.schedule.due(now).into_iter().map(Effect::Dial));
         }
         std::mem::take(&mut self.effects)
+    }
+
+    /// The cluster knows a later start of this node. It is told once.
+    fn note_later_start(&mut self) {
+        if !self.is_outdated {
+            self.is_outdated = true;
+            self.events.push(EndpointEvent::Outdated);
+        }
     }
 
     fn send_datagram(&mut self, to: NodeId, bytes: &[u8]) {

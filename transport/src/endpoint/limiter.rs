@@ -121,7 +121,7 @@ impl HandshakeLimiter {
         let budget =
             has_room.then(|| self.sources.entry(key).or_insert(Budget { thousandths: full, at: now }));
         let Some(budget) = budget else {
-            return self.from_total(is_proven);
+            return self.judge_by_total(is_proven);
         };
         budget.refill(now, limits.source_per_second, limits.source_burst);
         if !budget.has_one() {
@@ -136,7 +136,7 @@ impl HandshakeLimiter {
         Admission::Admit
     }
 
-    fn from_total(&mut self, is_proven: bool) -> Admission {
+    fn judge_by_total(&mut self, is_proven: bool) -> Admission {
         if !is_proven {
             return Admission::Retry;
         }

@@ -99,6 +99,7 @@ fn transport(segmentation_offload: bool) -> TransportConfig {
 pub(super) fn welcome(connection: &quinn::Connection, streams_max: u32) {
     connection.set_receive_window(VarInt::from_u32(MEMBER_BYTES));
     connection.set_max_concurrent_uni_streams(VarInt::from_u32(streams_max));
-    // And the control stream.
-    connection.set_max_concurrent_bi_streams(VarInt::from_u32(streams_max.saturating_add(1)));
+    // Whoever dialed has opened the control stream besides.
+    let control = u32::from(connection.side() == quinn::Side::Server);
+    connection.set_max_concurrent_bi_streams(VarInt::from_u32(streams_max.saturating_add(control)));
 }

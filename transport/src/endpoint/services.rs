@@ -147,10 +147,12 @@ impl PeerDownReason {
         }
     }
 
-    /// The connection went away without either side wanting it: evidence that the peer is gone.
+    /// The peer may be gone. A connection that gives way to another one says nothing about that.
     pub(super) fn is_loss(&self) -> bool {
         match self {
-            Self::Goodbye(reason) | Self::Closed(reason) => *reason != GoodbyeReason::Replaced,
+            Self::Goodbye(reason) | Self::Closed(reason) => {
+                !matches!(reason, GoodbyeReason::Replaced | GoodbyeReason::Moving)
+            }
             Self::Malformed | Self::TimedOut | Self::Reset | Self::Lost(_) => true,
         }
     }

@@ -89,7 +89,7 @@ fn every_message_comes_back_however_it_is_cut() {
     }
     let mut codes: Vec<u16> = examples().iter().map(Control::code).collect();
     codes.dedup();
-    assert_eq!(codes, (1..=15).collect::<Vec<u16>>());
+    assert_eq!(codes, (1..=16).collect::<Vec<u16>>());
 }
 
 #[test]

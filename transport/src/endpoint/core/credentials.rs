@@ -32,7 +32,7 @@ impl Core {
         }
         self.renew_own(now);
         self.reserve_if_low();
-        if self.housekeepings % SLOW_ROUNDS != 0 {
+        if !self.housekeepings.is_multiple_of(SLOW_ROUNDS) {
             return;
         }
         self.limiter.prune(now);

@@ -113,8 +113,10 @@ impl Core {
             }
             (Some(DialerAction::Fail(failure)), _) => {
                 self.schedule.failed(now, attempt, failure, chance);
-                if failure == HelloFailure::Refused(HelloRefusal::Removed) {
-                    self.note_removal();
+                match failure {
+                    HelloFailure::Refused(HelloRefusal::Removed) => self.note_removal(),
+                    HelloFailure::Refused(HelloRefusal::OldIncarnation) => self.note_later_start(),
+                    _ => {}
                 }
                 match failure {
                     HelloFailure::PeerRefused(reason) => DialStep::Close(reason),

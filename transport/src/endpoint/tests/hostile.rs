@@ -162,7 +162,7 @@ async fn a_peer_that_does_not_read_is_cut_off() {
     let big: Control = wire::Card { incarnation: 1, card: vec![0; 40_000] }.into();
     let sent = (0..1_000).take_while(|_| connection.send_control(&big).is_ok()).count();
     assert!(sent < 100, "{sent}");
-    assert_eq!(raw.closed().await, CloseCode::Goodbye(GoodbyeReason::Stalled));
+    timeout(PATIENCE, raw.connection.closed()).await.unwrap();
     let down = node.event(|event| match event {
         EndpointEvent::PeerDown { reason, .. } => Some(reason),
         _ => None,
@@ -208,6 +208,18 @@ async fn more_handshakes_than_allowed_are_refused_and_counted() {
     let counters = node.handle.counters();
     assert_eq!((counters.handshakes, counters.handshakes_retried, counters.handshakes_limited), (2, 1, 1));
     drop(held);
+}
+
+#[tokio::test]
+async fn under_load_an_address_is_proven_before_anything_is_computed() {
+    // WIRE-20
+    let handshakes = HandshakeLimits { pending_calm: 0, ..HandshakeLimits::default() };
+    let limits = Limits { handshakes, ..Limits::default() };
+    let mut node = Wanted { limits, ..Wanted::member(1) }.start();
+    let two = Wanted::member(2).knowing(&[&node]).start();
+    node.until_with(&[two.id]).await;
+    let counters = node.handle.counters();
+    assert_eq!((counters.handshakes, counters.handshakes_retried, counters.handshakes_limited), (1, 1, 0));
 }
 
 #[tokio::test]

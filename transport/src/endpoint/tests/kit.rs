@@ -265,14 +265,7 @@ impl Node {
 
     /// Waits until the services have been called so.
     pub(super) async fn until_called(&self, call: &str) {
-        let called = timeout(PATIENCE, async {
-            while !self.services.calls.lock().iter().any(|other| other == call) {
-                tokio::task::yield_now().await;
-            }
-        });
-        if called.await.is_err() {
-            panic!("not called: {call}; {:#?}", self.services.calls.lock());
-        }
+        eventually(call, || self.services.calls.lock().iter().any(|other| other == call)).await;
     }
 
     /// The process dies: nothing is said to anybody. Returns when the port is free.
@@ -281,6 +274,16 @@ impl Node {
         drop(handle);
         while events.next().await.is_some() {}
     }
+}
+
+/// Waits for something that no event tells of.
+pub(super) async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let seen = timeout(PATIENCE, async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    assert!(seen.await.is_ok(), "not so: {what}");
 }
 
 pub(super) fn connected(picture: &Picture) -> Vec<NodeId> {

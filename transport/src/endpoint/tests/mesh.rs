@@ -8,8 +8,8 @@ use bytes::Bytes;
 use super::kit::*;
 use crate::endpoint::*;
 use crate::handshake::DialSide;
-use crate::membership::{NodeState, ViewChange};
-use crate::wire::{CARD_BYTES_MAX, GoodbyeReason, Monitor};
+use crate::membership::NodeState;
+use crate::wire::{CARD_BYTES_MAX, GoodbyeReason, HelloRefusal, Monitor};
 
 #[tokio::test]
 async fn three_nodes_find_each_other_and_agree() {
@@ -171,10 +171,29 @@ async fn an_old_start_of_a_node_learns_that_it_is_outdated() {
     let two = Wanted { incarnation: 5, ..Wanted::member(2) }.knowing(&[&one]).start();
     one.until_with(&[two.id]).await;
     two.crash().await;
-    let old = Wanted { incarnation: 4, ..Wanted::member(2) }.knowing(&[&one]).start();
-    let refused = crate::wire::HelloRefusal::OldIncarnation;
-    one.event(|event| matches!(event, EndpointEvent::Membership(ViewChange::WentDown { .. })).then_some(()))
-        .await;
-    assert!(one.handle.counters().hello_refused(refused) >= 1);
-    assert!(old.handle.picture().peers.iter().all(|row| row.connection.is_none()));
+    let mut old = Wanted { incarnation: 4, ..Wanted::member(2) }.knowing(&[&one]).start();
+    old.event(|event| matches!(event, EndpointEvent::Outdated).then_some(())).await;
+    let refused = one.handle.counters().hello_refused(HelloRefusal::OldIncarnation);
+    assert_eq!((refused, old.handle.picture().is_outdated), (1, true));
+}
+
+#[tokio::test]
+async fn a_connection_that_somebody_keeps_does_not_keep_the_port() {
+    let mut one = Wanted::member(1).start();
+    let two = Wanted::member(2).knowing(&[&one]).start();
+    one.until_with(&[two.id]).await;
+    let (kept, listen) = (one.handle.connection(two.id).unwrap(), one.handle.local_addr());
+    let stream = one.handle.open(two.id, StreamPurpose::Service, PATIENCE).await.unwrap();
+    one.handle.shutdown(GoodbyeReason::Stopping).await;
+    drop(std::net::UdpSocket::bind(listen).unwrap());
+    assert_eq!(kept.open(StreamPurpose::Service, PATIENCE).await.unwrap_err(), OpenError::NotConnected);
+    assert_eq!(
+        kept.send_control(&Monitor { monitor: 1, actor: 1, incarnation: 1 }.into()),
+        Err(SendControlError::Closed)
+    );
+    drop(stream);
+    // What is asked of an endpoint that has ended is answered.
+    one.handle.shutdown(GoodbyeReason::Leaving).await;
+    assert_eq!(one.handle.remove(two.id).await, Err(RemoveError::Ended));
+    assert!(one.handle.picture().peers.iter().all(|row| row.connection.is_none()));
 }

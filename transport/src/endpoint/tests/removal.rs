@@ -30,12 +30,8 @@ async fn a_removed_node_is_refused_by_everybody() {
     let again = Wanted { listen: address, incarnation: 2, ..Wanted::member(3) };
     let mut again = again.knowing(&[&one, &two]).start();
     again.event(|event| matches!(event, EndpointEvent::Removed).then_some(())).await;
-    again
-        .until("refused by both", |_| {
-            let refused = |node: &Node| node.handle.counters().hello_refused(HelloRefusal::Removed) > 0;
-            refused(&one) && refused(&two)
-        })
-        .await;
+    let refused = |node: &Node| node.handle.counters().hello_refused(HelloRefusal::Removed) > 0;
+    eventually("refused by both", || refused(&one) && refused(&two)).await;
     assert!(connected(&again.handle.picture()).is_empty());
     assert_eq!(one.handle.remove(one.id).await, Err(RemoveError::Itself));
 }
