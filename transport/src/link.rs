@@ -24,6 +24,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -106,6 +107,8 @@ struct Shared {
     reach: Reach,
     /// What may be used without waiting.
     member: ArcSwapOption<Member>,
+    /// How often this start of the node has begun to be a member.
+    begun: AtomicU64,
     /// Whoever changes `member` holds this.
     changing: Mutex<()>,
 }
@@ -126,8 +129,13 @@ impl Link {
     pub fn open(options: LinkOptions) -> Result<Arc<Self>, LinkError> {
         let reach = Reach { listen: options.listen, advertise: options.advertise };
         let stored = Stored::load(&options.state_dir)?;
-        let shared =
-            Arc::new(Shared { options, reach, member: ArcSwapOption::empty(), changing: Mutex::new(()) });
+        let shared = Arc::new(Shared {
+            options,
+            reach,
+            member: ArcSwapOption::empty(),
+            begun: AtomicU64::new(0),
+            changing: Mutex::new(()),
+        });
         if let Some(stored) = stored {
             let cluster = shared.cluster_key_of(&stored)?;
             if let Some(cluster) = &cluster {

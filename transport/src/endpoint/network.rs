@@ -101,7 +101,7 @@ fn open(launch: Launch) -> Result<Arc<Hub>, StartError> {
         Arc::new(TokioRuntime),
     )
     .map_err(failed)?;
-    let address = advertised.unwrap_or_else(|| socket.address());
+    let address = told(advertised, socket.address());
     beginning.identity = MemberIdentity::new(key.id(), address, beginning.identity.incarnation);
     let (clock, events) = (beginning.clock, Arc::clone(&beginning.events));
     let streams_max = beginning.limits.streams_max;
@@ -173,14 +173,28 @@ async fn move_to(
         return Err(ChangeAddressError::NeedsAdvertised { listen });
     }
     let failed = |source| ChangeAddressError::Socket { address: listen, source };
-    let socket = bind(listen).map_err(failed)?;
+    let present = hub.local_addr();
+    // A socket on all addresses stays where it is when the machine's address changes: its port is taken, by itself.
+    let stays = listen.ip() == present.ip() && [0, present.port()].contains(&listen.port());
+    let socket = if stays { None } else { Some(bind(listen).map_err(failed)?) };
     hub.act(|core, now| core.begin_move(now));
     sleep(FLUSH).await;
-    hub.quinn.rebind_abstract(socket.clone()).map_err(failed)?;
-    let address = socket.address();
-    hub.took_socket(socket);
-    hub.act(|core, now| core.change_address(now, advertised.unwrap_or(address)));
+    if let Some(socket) = socket {
+        hub.quinn.rebind_abstract(socket.clone()).map_err(failed)?;
+        hub.took_socket(socket);
+    }
+    let address = hub.local_addr();
+    hub.act(|core, now| core.change_address(now, told(advertised, address)));
     Ok(address)
+}
+
+/// What others are told: as wished, at the port that there is.
+fn told(advertised: Option<SocketAddr>, bound: SocketAddr) -> SocketAddr {
+    let mut address = advertised.unwrap_or(bound);
+    if address.port() == 0 {
+        address.set_port(bound.port());
+    }
+    address
 }
 
 /// MEMBER-7: a node that leaves says so in membership; one that stops only ends its connections, which its peers take for what it is.

@@ -27,7 +27,7 @@ pub struct EndpointOptions {
     pub name: String,
     /// Where it listens. Port 0 takes any free one.
     pub listen: SocketAddr,
-    /// Where others reach it, when that differs from `listen`; needed when it listens on all addresses.
+    /// Where others reach it, when that differs from `listen`; needed when it listens on all addresses. Port 0 is the one that it got.
     pub advertised: Option<SocketAddr>,
     /// What makes it a member.
     pub credentials: Credentials,

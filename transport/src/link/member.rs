@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -57,6 +58,7 @@ impl Member {
         let advertised = shared.reach.advertised(toward);
         // A node that left and joins again within one start of its program is a later start of itself to all others.
         let seconds = u64::try_from(wall.as_millis() / 1000).unwrap_or(0);
+        let begun = shared.begun.fetch_add(1, Ordering::Relaxed);
         let issuer = cluster.map(|cluster| Issuer {
             cluster,
             tokens: TokenTable::restore(contents.tokens.clone()),
@@ -65,7 +67,7 @@ impl Member {
         let is_issuer = issuer.is_some();
         let (endpoint, events) = Endpoint::start(EndpointOptions {
             key: Arc::clone(&options.key),
-            incarnation: options.incarnation.max(seconds),
+            incarnation: options.incarnation.saturating_add(begun).max(seconds),
             name: options.name.clone(),
             listen: options.listen,
             advertised: Some(advertised),

@@ -41,8 +41,11 @@ struct Node {
 }
 
 impl Node {
-    fn start(folder: &Path, name: &str, incarnation: u64) -> Self {
-        Self::try_start(folder, name, incarnation, Clock::system()).unwrap()
+    /// `start` counts the starts of this node.
+    fn start(folder: &Path, name: &str, start: u64) -> Self {
+        let clock = Clock::system();
+        let seconds = u64::try_from(clock.wall().as_millis() / 1000).unwrap();
+        Self::try_start(folder, name, seconds + start, clock).unwrap()
     }
 
     fn try_start(folder: &Path, name: &str, incarnation: u64, clock: Clock) -> Result<Self, LinkError> {

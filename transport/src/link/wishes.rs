@@ -33,8 +33,7 @@ pub(super) async fn create_token(
     let _changing = shared.changing.lock().await;
     let roles = roles(&order.roles)?;
     let wall = shared.options.clock.wall();
-    let mut wanted =
-        NewToken { roles, ttl: order.ttl, uses_max: order.uses_max, addresses: order.addresses };
+    let mut wanted = NewToken { roles, ttl: order.ttl, uses_max: order.uses_max, addresses: order.addresses };
     // A wish that makes no sense must not make a cluster.
     check(wall, &wanted)?;
     let before = shared.member.load_full();
@@ -114,8 +113,7 @@ fn check(wall: WallTime, wanted: &NewToken) -> Result<(), ClusterError> {
     if wanted.addresses.is_empty() {
         wanted.addresses.push(SocketAddr::from(([0, 0, 0, 0], 0)));
     }
-    let tried =
-        TokenTable::default().create(wall, wanted, ids, (TokenId::from_bytes([0; 8]), [0; 16]));
+    let tried = TokenTable::default().create(wall, wanted, ids, (TokenId::from_bytes([0; 8]), [0; 16]));
     tried.map(drop).map_err(|error| refusals::order(&error))
 }
 
@@ -194,11 +192,14 @@ pub(super) async fn join(shared: &Arc<Shared>, text: &str) -> Result<JoinedClust
 
 pub(super) async fn remove(shared: &Shared, node: NodeId) -> Result<(), ClusterError> {
     let member = shared.member.load_full().ok_or_else(refusals::alone)?;
+    let issuer = member.stored().contents().issuer;
+    if !member.endpoint().is_issuer() {
+        return Err(refusals::not_issuer(issuer));
+    }
     let picture = member.endpoint().picture();
     if !picture.nodes.iter().any(|entry| entry.identity.id == node) {
         return Err(refusals::unknown_node(node));
     }
-    let issuer = member.stored().contents().issuer;
     member.endpoint().remove(node).await.map(drop).map_err(|error| refusals::remove(&error, issuer))
 }
 
