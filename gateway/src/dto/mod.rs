@@ -2,6 +2,7 @@
 //!
 //! Owns names and types of fields (`spec/http.md`), and the conversions, so that renaming a field inside the node never breaks a client.
 
+pub(crate) mod cluster;
 pub(crate) mod event;
 pub(crate) mod health;
 pub(crate) mod model;

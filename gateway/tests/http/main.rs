@@ -4,6 +4,7 @@
 mod support;
 
 mod access;
+mod cluster;
 mod control;
 mod events;
 mod limits;
