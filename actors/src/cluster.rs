@@ -1,12 +1,24 @@
 //! The nodes that make one cluster, as this node knows them.
 //!
-//! Owns what a node tells the others of itself ([`NodeCard`]), what it learns of them ([`ClusterNews`]), and the port through which it reaches them
-//! ([`Transport`]). Refuses to know QUIC: the transport implements the port and brings the news.
+//! Owns what a node tells the others of itself ([`NodeCard`]), what it learns of them ([`ClusterNews`]), the picture that follows from both ([`Picture`]), and the port through
+//! which it reaches them ([`Transport`]). Refuses to know QUIC: the transport implements the port and brings the news.
 
 mod card;
-mod handle;
 mod news;
 mod port;
+
+mod own_card;
+mod picture;
+mod view;
+
+mod actor;
+mod handle;
+mod inlet;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use actor::{ClusterActor, ClusterArgs};
 
 pub use card::{
     CARD_RUNTIMES_MAX, CardAccelerator, CardBudgets, CardCpu, CardHardware, CardHealth, CardLoad, CardMemory,
@@ -14,7 +26,9 @@ pub use card::{
 };
 pub use handle::{Cluster, ModelHost};
 pub use news::{ClusterNews, Contact, Knowledge, MemberNews, MemberState, OwnPlace};
+pub use picture::{At, ClusterRow, NodeRow, Picture, Totals};
 pub use port::{
     ClusterError, ClusterErrorKind, CreatedToken, JoinTokenRow, JoinTokenUse, JoinedCluster, OpenError,
     PeerStream, StreamService, TokenOrder, Transport, TransportStatus,
 };
+pub use view::{CARD_TTL, ClusterChange, ClusterView, NODES_MAX, NodeChange, NodeChanged, OwnNode};

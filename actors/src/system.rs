@@ -8,6 +8,7 @@
 //! ├── runtimes              one_for_one, an engine budget per runtime
 //! │   └── <id> ── engine    the runtime's actor, and its program as a row
 //! ├── directory             which runtimes there are, who gets memory
+//! ├── cluster               the picture of all nodes, and this node's own card
 //! ├── views                 /state/*
 //! └── caretaker             the journal's health and retention, dead letters
 //! ```
@@ -30,7 +31,7 @@ use self::identity::Identity;
 use self::lock::StateLock;
 use self::observer::JournalObserver;
 use crate::clock::Clock;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, ClusterActor, ClusterArgs, ClusterView, OwnNode};
 use crate::config::NodeConfig;
 use crate::hardware::{HardwareSources, probe};
 use crate::ids::NodeId;
@@ -150,7 +151,7 @@ impl RunningNode {
                 configured: configured(config)?,
                 state_dir: info.state_dir.clone(),
                 hardware: Arc::clone(&hardware),
-                sources: machine,
+                sources: machine.clone(),
                 history: Mutex::new(history),
             },
         ));
@@ -161,11 +162,14 @@ impl RunningNode {
             journal: journal.clone(),
             models: models.clone(),
             runtimes: runtimes.clone(),
+            cluster: Cluster::default(),
             hardware,
             status: status_seen.clone(),
             http: Arc::clone(&http),
             clock,
         });
+        let cluster = sources.cluster.clone();
+        root.actor(ActorSpec::<ClusterActor>::new("cluster", cluster_args(&sources, machine)));
         let views = Views::new(info.incarnation, Arc::clone(&sources));
         root.actor(ActorSpec::<ViewsActor>::new("views", ViewsArgs { views: views.clone(), sources }));
         let care = CaretakerArgs { journal: journal.clone(), store: store.clone(), status: status.clone() };
@@ -180,7 +184,7 @@ impl RunningNode {
             models,
             runtimes,
             engines,
-            cluster: Cluster::default(),
+            cluster,
             views,
             status: status_seen,
         };
@@ -260,6 +264,26 @@ impl Ground {
             clean: journal.last_stop_was_clean(),
         });
         Ok(Self { clock, lock, info, store, journal, tokens, models })
+    }
+}
+
+fn cluster_args(sources: &Sources, machine: HardwareSources) -> ClusterArgs {
+    let info = &sources.info;
+    let own = OwnNode {
+        id: info.id,
+        name: info.name.clone(),
+        incarnation: info.incarnation,
+        started_at: info.started_at,
+    };
+    ClusterArgs {
+        cluster: sources.cluster.clone(),
+        view: Arc::new(Mutex::new(ClusterView::new(own))),
+        version: info.version,
+        runtimes: sources.runtimes.clone(),
+        hardware: Arc::clone(&sources.hardware),
+        sources: machine,
+        status: sources.status.clone(),
+        journal: sources.journal.clone(),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Owns their content (spec/http.md, section 2) and when they are brought up to date. Refuses to know HTTP, and to decide anything.
 
 mod actor;
+mod cluster;
 mod render;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use tokio::sync::watch;
 
 pub(crate) use self::actor::{ViewsActor, ViewsArgs};
 use crate::clock::Clock;
+use crate::cluster::Cluster;
 use crate::hardware::Hardware;
 use crate::journal::Journal;
 use crate::model::ModelLibrary;
@@ -30,11 +32,11 @@ pub struct Views {
 }
 
 struct Shared {
-    models: [ReadModel; 4],
+    models: [ReadModel; COUNT],
     /// When each was last brought up to date, in nanoseconds.
-    fresh_at: [AtomicU64; 4],
+    fresh_at: [AtomicU64; COUNT],
     /// The count of changes that each shows.
-    shows: [AtomicU64; 4],
+    shows: [AtomicU64; COUNT],
     /// `None`: the content is fixed.
     sources: Option<Arc<Sources>>,
     clock: Clock,
@@ -47,6 +49,7 @@ pub(crate) struct Sources {
     pub(crate) journal: Journal,
     pub(crate) models: ModelLibrary,
     pub(crate) runtimes: Runtimes,
+    pub(crate) cluster: Cluster,
     pub(crate) hardware: Arc<Mutex<Hardware>>,
     pub(crate) status: watch::Receiver<NodeStatus>,
     /// Where the gateway listens; empty until it does.
@@ -61,10 +64,26 @@ pub(crate) enum View {
     Actors,
     Runtimes,
     Models,
+    Cluster,
 }
 
-const VIEWS: [(View, &str); 4] =
-    [(View::Node, "node"), (View::Actors, "actors"), (View::Runtimes, "runtimes"), (View::Models, "models")];
+/// How many there are.
+pub const COUNT: usize = 5;
+
+const VIEWS: [(View, &str); COUNT] = [
+    (View::Node, "node"),
+    (View::Actors, "actors"),
+    (View::Runtimes, "runtimes"),
+    (View::Models, "models"),
+    (View::Cluster, "cluster"),
+];
+
+/// What `/state/cluster` says of this cluster, for tests.
+#[cfg(feature = "testkit")]
+#[must_use]
+pub fn cluster_body(shown: &Cluster) -> Map<String, Value> {
+    cluster::cluster(shown)
+}
 
 impl fmt::Debug for Views {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -79,15 +98,15 @@ impl Views {
         Self::over(models, Some(sources), clock)
     }
 
-    /// Views with a fixed content, in the order `node`, `actors`, `runtimes`, `models`, for tests.
+    /// Views with a fixed content, in the order `node`, `actors`, `runtimes`, `models`, `cluster`, for tests.
     #[cfg(feature = "testkit")]
     #[must_use]
-    pub fn fixed(models: [ReadModel; 4], clock: Clock) -> Self {
+    pub fn fixed(models: [ReadModel; COUNT], clock: Clock) -> Self {
         Self::over(models, None, clock)
     }
 
-    fn over(models: [ReadModel; 4], sources: Option<Arc<Sources>>, clock: Clock) -> Self {
-        let (fresh_at, shows) = ([const { AtomicU64::new(0) }; 4], [const { AtomicU64::new(0) }; 4]);
+    fn over(models: [ReadModel; COUNT], sources: Option<Arc<Sources>>, clock: Clock) -> Self {
+        let (fresh_at, shows) = ([const { AtomicU64::new(0) }; COUNT], [const { AtomicU64::new(0) }; COUNT]);
         Self { shared: Arc::new(Shared { models, fresh_at, shows, sources, clock }) }
     }
 
@@ -109,7 +128,7 @@ impl Views {
 
     /// Every name.
     #[must_use]
-    pub fn names(&self) -> [&'static str; 4] {
+    pub fn names(&self) -> [&'static str; COUNT] {
         VIEWS.map(|(_, name)| name)
     }
 
@@ -132,6 +151,7 @@ impl Views {
             View::Node | View::Actors => 0,
             View::Runtimes => *sources.runtimes.changes().borrow(),
             View::Models => *sources.models.changes().borrow() + *sources.runtimes.changes().borrow(),
+            View::Cluster => *sources.cluster.changes().borrow(),
         }
     }
 }
@@ -142,5 +162,6 @@ fn render(view: View, sources: &Sources) -> Map<String, Value> {
         View::Actors => render::actors(sources),
         View::Runtimes => render::runtimes(sources),
         View::Models => render::models(sources),
+        View::Cluster => cluster::cluster(&sources.cluster),
     }
 }

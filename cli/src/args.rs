@@ -2,6 +2,7 @@
 //!
 //! Owns words only; refuses to know what the commands do (`commands/`).
 
+mod cluster;
 mod control;
 mod node;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueHint};
 
 use crate::output::formats::Format;
+pub(crate) use cluster::ClusterCommand;
 pub(crate) use control::{
     ModelCommand, ModelImport, RuntimeAdd, RuntimeCommand, RuntimeLogs, RuntimeMove, TokenCommand,
     TokenCreate,
@@ -88,6 +90,9 @@ pub(crate) enum Command {
     /// Show the actors of the node: what runs, what waits, what restarted and why
     #[command(subcommand)]
     Actors(ActorsCommand),
+    /// Show the cluster: every node, how it does and what it serves
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// Manage runtimes: model servers that the node starts and watches
     #[command(subcommand)]
     Runtime(RuntimeCommand),

@@ -63,6 +63,7 @@ fn runtime(command: &Command) -> Result<tokio::runtime::Runtime, Failure> {
         | Command::Status
         | Command::Doctor(_)
         | Command::Actors(_)
+        | Command::Cluster(_)
         | Command::Runtime(_)
         | Command::Model(_)
         | Command::Token(_)

@@ -31,6 +31,7 @@ use crate::openai;
         health::healthz, health::readyz, metrics::metrics, spec::openapi,
         state::node, state::node_stream, state::actors, state::actors_stream,
         state::runtimes, state::runtimes_stream, state::models, state::models_stream,
+        state::cluster, state::cluster_stream,
         events::page, events::live,
         runtimes::add, runtimes::remove, runtimes::start, runtimes::stop, runtimes::restart, runtimes::logs, runtimes::logs_stream,
         models::import, models::remove,
@@ -69,6 +70,11 @@ pub(crate) fn json() -> String {
 mod tests {
     use std::collections::BTreeSet;
 
+    use arw_actors::clock::Clock;
+    use arw_actors::cluster::{
+        At, CardAccelerator, CardRuntime, Cluster, ClusterNews, ClusterView, NodeCard, OwnNode, OwnPlace,
+    };
+    use arw_actors::ids::NodeId;
     use arw_actors::runtime::machine::RuntimeState;
     use arw_actors::testkit::fixed_runtimes::FixedRuntimes;
     use serde_json::{Value, json};
@@ -139,6 +145,29 @@ mod tests {
         });
         let row = serde_json::to_value(fixed.runtimes().row("r1").unwrap()).unwrap();
         assert_shape(&document, &schema("RuntimeRow"), &row, &[], "row");
+    }
+
+    #[test]
+    fn a_documented_cluster_is_a_real_one() {
+        let document: Value = serde_json::from_str(&super::json()).unwrap();
+        let (id, clock) = (NodeId::from_bytes([9; 32]), Clock::system());
+        let own = OwnNode { id, name: "own".to_owned(), incarnation: 1, started_at: clock.wall() };
+        let mut view = ClusterView::new(own);
+        let place = OwnPlace {
+            cluster: "c1".to_owned(),
+            roles: vec!["home".to_owned()],
+            address: std::net::SocketAddr::from(([10, 0, 0, 1], 7400)),
+            certificate_until: clock.wall(),
+            is_issuer: true,
+        };
+        view.fold(At { now: clock.now(), wall: clock.wall() }, ClusterNews::Place(place));
+        let mut card = NodeCard { runtimes: vec![CardRuntime::default()], ..NodeCard::default() };
+        card.hardware.accelerators.push(CardAccelerator::default());
+        let cluster = Cluster::default();
+        cluster.set_picture(view.picture(clock.now(), &card.into()));
+        let body = Value::Object(arw_actors::views::cluster_body(&cluster));
+        let envelope = ["epoch", "version", "generated_at"];
+        assert_shape(&document, &schema("ClusterState"), &body, &envelope, "cluster");
     }
 
     /// HTTP-5.

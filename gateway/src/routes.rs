@@ -39,6 +39,8 @@ pub(crate) fn table() -> Vec<Row> {
         get("/state/runtimes/stream", Read, state::runtimes_stream),
         get("/state/models", Read, state::models),
         get("/state/models/stream", Read, state::models_stream),
+        get("/state/cluster", Read, state::cluster),
+        get("/state/cluster/stream", Read, state::cluster_stream),
         get("/state/{name}", Read, state::unknown),
         get("/events", Read, events::page),
         get("/events/stream", Read, events::live),

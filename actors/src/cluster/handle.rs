@@ -1,12 +1,19 @@
 //! The cluster, as the rest of a node sees it.
 //!
-//! Owns what can be read without asking anybody: the way to other nodes, and who of them serves which model. Refuses to decide.
+//! Owns what can be read without asking anybody: the way to other nodes, the picture of them, and who of them serves which model; and the ways in which news and the node's
+//! own flag get to the actor. Refuses to decide.
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::watch;
 
+use super::card::NodeCard;
+use super::inlet::Inlet;
+use super::news::ClusterNews;
+use super::picture::Picture;
 use super::port::Transport;
 use crate::ids::NodeId;
 
@@ -20,6 +27,14 @@ pub struct Cluster {
 struct Shared {
     transport: ArcSwapOption<Arc<dyn Transport>>,
     hosts: ArcSwap<Vec<ModelHost>>,
+    picture: ArcSwap<Picture>,
+    /// Counts pictures that differ from the one before.
+    changes: watch::Sender<u64>,
+    inlet: Inlet,
+    /// News that the inlet had no room for.
+    refused: AtomicU64,
+    own_card: watch::Sender<Arc<NodeCard>>,
+    is_draining: AtomicBool,
 }
 
 /// A runtime of another node to which requests may be sent.
@@ -63,6 +78,78 @@ impl Cluster {
     #[must_use]
     pub fn hosts(&self) -> Arc<Vec<ModelHost>> {
         self.shared.hosts.load_full()
+    }
+
+    /// Takes in what the transport has learned. Never waits; what may be lost when nobody reads is said in spec/http.md (CLUSTER-6).
+    pub fn learn(&self, news: ClusterNews) {
+        self.shared.inlet.tell(news);
+    }
+
+    /// What this node says of itself, for the transport to pass on whenever it changes.
+    #[must_use]
+    pub fn own_card(&self) -> watch::Receiver<Arc<NodeCard>> {
+        self.shared.own_card.subscribe()
+    }
+
+    /// CLUSTER-5: this node takes nothing new from others, or does again. Not remembered over a restart.
+    pub fn set_draining(&self, is_draining: bool) {
+        self.shared.is_draining.store(is_draining, Ordering::Release);
+        self.shared.inlet.wake();
+    }
+
+    /// Whether this node takes nothing new from others.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.shared.is_draining.load(Ordering::Acquire)
+    }
+
+    /// All nodes, this one included.
+    #[must_use]
+    pub fn picture(&self) -> Arc<Picture> {
+        self.shared.picture.load_full()
+    }
+
+    /// Counts changes of the picture.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
+    }
+
+    /// News of nodes that could not be taken in, because there are too many.
+    #[must_use]
+    pub fn refused_news(&self) -> u64 {
+        self.shared.refused.load(Ordering::Relaxed).saturating_add(self.shared.picture.load().refused)
+    }
+
+    pub(super) fn inlet(&self) -> &Inlet {
+        &self.shared.inlet
+    }
+
+    pub(super) fn count_refused(&self, refused: u64) {
+        self.shared.refused.store(refused, Ordering::Relaxed);
+    }
+
+    pub(super) fn tell_own_card(&self, card: Arc<NodeCard>) {
+        self.shared.own_card.send_replace(card);
+    }
+
+    /// Shows a picture, and who serves in it, in place of the last one.
+    pub(super) fn show(&self, picture: Picture) {
+        if **self.shared.picture.load() == picture {
+            return;
+        }
+        let hosts = picture.hosts();
+        if **self.shared.hosts.load() != hosts {
+            self.shared.hosts.store(Arc::new(hosts));
+        }
+        self.shared.picture.store(Arc::new(picture));
+        self.shared.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Shows a picture, for tests of what is made of it.
+    #[cfg(feature = "testkit")]
+    pub fn set_picture(&self, picture: Picture) {
+        self.show(picture);
     }
 
     /// Says who serves, in place of whoever said so before.

@@ -41,6 +41,20 @@ impl Severity {
     }
 }
 
+/// Another node of the cluster, in an event about it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields repeat the names of the read model, which spec/http.md explains")]
+pub struct ClusterNode {
+    pub id: String,
+    pub name: Option<String>,
+    pub incarnation: u64,
+    pub address: Option<String>,
+    /// Why it is gone.
+    pub reason: Option<String>,
+    /// It was away for so long.
+    pub away_ms: Option<u64>,
+}
+
 /// Something that happened on this node.
 ///
 /// `path` is an actor's path (`node/runtimes/runtime/smollm2`), `id` a runtime's or token's id. Kinds and field names are
@@ -138,6 +152,25 @@ pub enum Event {
     /// A token is refused from now on.
     TokenRevoked { id: String, name: String },
 
+    /// This node is in a cluster.
+    ClusterEntered { cluster: String, roles: Vec<String> },
+    /// This node is in no cluster any more, and so many other nodes are forgotten.
+    ClusterExited { cluster: String, nodes: u64 },
+    /// Another node is there.
+    ClusterNodeJoined(ClusterNode),
+    /// Another node was started anew.
+    ClusterNodeRestarted(ClusterNode),
+    /// Another node is gone without a word.
+    ClusterNodeDown(ClusterNode),
+    /// Another node is back; nothing of it is lost.
+    ClusterNodeReturned(ClusterNode),
+    /// Another node said good-bye.
+    ClusterNodeLeft(ClusterNode),
+    /// Another node was taken out of the cluster.
+    ClusterNodeRemoved(ClusterNode),
+    /// A node that was gone is no longer shown.
+    ClusterNodeForgotten(ClusterNode),
+
     /// Events cannot be written; the newest stay in memory.
     JournalDegraded { reason: String },
     /// Events are written again; `lost` of them never were.
@@ -173,6 +206,15 @@ impl Event {
             Self::ModelRemoved { .. } => "model_removed",
             Self::TokenCreated { .. } => "token_created",
             Self::TokenRevoked { .. } => "token_revoked",
+            Self::ClusterEntered { .. } => "cluster_entered",
+            Self::ClusterExited { .. } => "cluster_exited",
+            Self::ClusterNodeJoined(_) => "cluster_node_joined",
+            Self::ClusterNodeRestarted(_) => "cluster_node_restarted",
+            Self::ClusterNodeDown(_) => "cluster_node_down",
+            Self::ClusterNodeReturned(_) => "cluster_node_returned",
+            Self::ClusterNodeLeft(_) => "cluster_node_left",
+            Self::ClusterNodeRemoved(_) => "cluster_node_removed",
+            Self::ClusterNodeForgotten(_) => "cluster_node_forgotten",
             Self::JournalDegraded { .. } => "journal_degraded",
             Self::JournalRecovered { .. } => "journal_recovered",
             Self::Unknown { kind, .. } => kind,
@@ -187,6 +229,8 @@ impl Event {
             | Self::ActorCrashed { .. }
             | Self::ActorRestarted { .. }
             | Self::DeadLetters { .. }
+            | Self::ClusterNodeRestarted(_)
+            | Self::ClusterNodeDown(_)
             | Self::OrphanEnded { .. } => Severity::Warning,
             Self::ActorQuarantined { .. }
             | Self::ActorEscalated { .. }
@@ -218,12 +262,19 @@ impl Event {
             | Self::ModelImported { .. }
             | Self::ModelRemoved { .. }
             | Self::TokenCreated { .. }
-            | Self::TokenRevoked { .. } => Severity::Info,
+            | Self::TokenRevoked { .. }
+            | Self::ClusterEntered { .. }
+            | Self::ClusterExited { .. }
+            | Self::ClusterNodeJoined(_)
+            | Self::ClusterNodeReturned(_)
+            | Self::ClusterNodeLeft(_)
+            | Self::ClusterNodeRemoved(_)
+            | Self::ClusterNodeForgotten(_) => Severity::Info,
             Self::Unknown { severity, .. } => *severity,
         }
     }
 
-    /// What it is about: an actor's path, a runtime's id, a model's name, a token's id, `node` or `journal`.
+    /// What it is about: an actor's path, a runtime's id, a model's name, a token's or another node's id, `cluster`, `node` or `journal`.
     #[must_use]
     pub fn subject(&self) -> &str {
         match self {
@@ -242,7 +293,15 @@ impl Event {
             | Self::RuntimeRecovered { id, .. }
             | Self::OrphanEnded { id, .. }
             | Self::TokenCreated { id, .. }
-            | Self::TokenRevoked { id, .. } => id,
+            | Self::TokenRevoked { id, .. }
+            | Self::ClusterNodeJoined(ClusterNode { id, .. })
+            | Self::ClusterNodeRestarted(ClusterNode { id, .. })
+            | Self::ClusterNodeDown(ClusterNode { id, .. })
+            | Self::ClusterNodeReturned(ClusterNode { id, .. })
+            | Self::ClusterNodeLeft(ClusterNode { id, .. })
+            | Self::ClusterNodeRemoved(ClusterNode { id, .. })
+            | Self::ClusterNodeForgotten(ClusterNode { id, .. }) => id,
+            Self::ClusterEntered { .. } | Self::ClusterExited { .. } => "cluster",
             Self::ModelImported { name, .. } | Self::ModelRemoved { name, .. } => name,
             Self::JournalDegraded { .. } | Self::JournalRecovered { .. } => "journal",
             Self::Unknown { subject, .. } => subject,
@@ -299,6 +358,15 @@ impl Event {
             Self::NodeStopping { reason }
             | Self::JournalDegraded { reason }
             | Self::DeadLetters { reason, .. } => cut(reason, TEXT_BYTES_MAX),
+            Self::ClusterNodeJoined(node)
+            | Self::ClusterNodeRestarted(node)
+            | Self::ClusterNodeDown(node)
+            | Self::ClusterNodeReturned(node)
+            | Self::ClusterNodeLeft(node)
+            | Self::ClusterNodeRemoved(node)
+            | Self::ClusterNodeForgotten(node) => {
+                node.name.iter_mut().chain(&mut node.reason).for_each(|text| cut(text, TEXT_BYTES_MAX));
+            }
             // Names and ids only: bounded where they are made.
             Self::NodeStarted { .. }
             | Self::ActorRecovered { .. }
@@ -310,6 +378,8 @@ impl Event {
             | Self::ModelRemoved { .. }
             | Self::TokenCreated { .. }
             | Self::TokenRevoked { .. }
+            | Self::ClusterEntered { .. }
+            | Self::ClusterExited { .. }
             | Self::JournalRecovered { .. }
             | Self::Unknown { .. } => {}
         }

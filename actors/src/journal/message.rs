@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::event::Event;
+use super::event::{ClusterNode, Event};
 use crate::moment::WallTime;
 
 impl Event {
@@ -53,11 +53,7 @@ impl Event {
             Self::JournalDegraded { reason } => journal_degraded(bare(reason)),
             Self::JournalRecovered { lost, degraded_ms } => journal_recovered(*lost, *degraded_ms),
             Self::Unknown { message, .. } => message.clone(),
-            Self::RuntimeAdded { id, adapter, model } => {
-                let model =
-                    model.as_ref().map(|model| format!(" with the model {model}")).unwrap_or_default();
-                format!("Added the runtime {id} ({adapter}){model}.")
-            }
+            Self::RuntimeAdded { id, adapter, model } => runtime_added(id, adapter, model.as_deref()),
             Self::RuntimeRemoved { id } => format!("Removed the runtime {id}."),
             Self::RuntimeStateChanged { id, from, to, reason, hint } => {
                 let why = reason.as_ref().map(|reason| format!(": {}", bare(reason))).unwrap_or_default();
@@ -75,8 +71,65 @@ impl Event {
                 )
             }
             Self::RuntimeRecovered { id, down_ms } => format!("{id} serves again after {}.", span(*down_ms)),
+            Self::ClusterEntered { cluster, roles } => entered(cluster, roles),
+            Self::ClusterExited { cluster, nodes } => exited_cluster(cluster, *nodes),
+            Self::ClusterNodeJoined(it) => format!("{} is in the cluster{}.", node(it), place(it)),
+            Self::ClusterNodeRestarted(it) => node_restarted(it),
+            Self::ClusterNodeDown(it) => node_down(it),
+            Self::ClusterNodeReturned(it) => node_returned(it),
+            Self::ClusterNodeLeft(it) => format!("{} has left the cluster in order.", node(it)),
+            Self::ClusterNodeRemoved(it) => node_removed(it),
+            Self::ClusterNodeForgotten(it) => format!("{} was gone, and is no longer shown.", node(it)),
         }
     }
+}
+
+fn runtime_added(id: &str, adapter: &str, model: Option<&str>) -> String {
+    let model = model.map(|model| format!(" with the model {model}")).unwrap_or_default();
+    format!("Added the runtime {id} ({adapter}){model}.")
+}
+
+fn entered(cluster: &str, roles: &[String]) -> String {
+    let roles = if roles.is_empty() { String::new() } else { format!(" as {}", roles.join(", ")) };
+    format!("This node is in the cluster {cluster}{roles}.")
+}
+
+fn exited_cluster(cluster: &str, nodes: u64) -> String {
+    format!(
+        "This node is no longer in the cluster {cluster}: {nodes} other {} forgotten.",
+        are("node", nodes)
+    )
+}
+
+fn are(word: &str, count: u64) -> String {
+    format!("{} {}", plural(count, word), if count == 1 { "is" } else { "are" })
+}
+
+fn node(it: &ClusterNode) -> String {
+    let short: String = it.id.chars().take(8).collect();
+    it.name.as_ref().map_or_else(|| format!("Node {short}"), |name| format!("Node {name} ({short})"))
+}
+
+fn place(it: &ClusterNode) -> String {
+    it.address.as_ref().map(|address| format!(", at {address}")).unwrap_or_default()
+}
+
+fn node_restarted(it: &ClusterNode) -> String {
+    format!("{} was started anew{}; what it was doing before is gone.", node(it), place(it))
+}
+
+fn node_removed(it: &ClusterNode) -> String {
+    format!("{} was taken out of the cluster; everybody refuses it from now on.", node(it))
+}
+
+fn node_down(it: &ClusterNode) -> String {
+    let why = it.reason.as_ref().map(|reason| format!(": {}", bare(reason))).unwrap_or_default();
+    format!("{} is down{why}. It is taken back as soon as it is heard of again.", node(it))
+}
+
+fn node_returned(it: &ClusterNode) -> String {
+    let away = it.away_ms.map(|away| format!(" after {}", span(away))).unwrap_or_default();
+    format!("{} is back{away}; nothing of it is lost.", node(it))
 }
 
 fn exited(id: &str, pid: Option<u32>, cause: &str, detail: &str, (used, max): (u32, u32)) -> String {

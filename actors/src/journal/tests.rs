@@ -140,11 +140,53 @@ fn one_of_each_other() -> Vec<Event> {
     ]
 }
 
+fn a_node() -> ClusterNode {
+    ClusterNode {
+        id: "0f".repeat(32),
+        name: Some("box2".into()),
+        incarnation: 3,
+        address: Some("10.0.0.2:7400".into()),
+        reason: Some("it did not answer.".into()),
+        away_ms: Some(7_000),
+    }
+}
+
+fn one_of_each_about_the_cluster() -> Vec<Event> {
+    vec![
+        Event::ClusterEntered { cluster: "c1".into(), roles: vec!["worker".into()] },
+        Event::ClusterExited { cluster: "c1".into(), nodes: 2 },
+        Event::ClusterNodeJoined(a_node()),
+        Event::ClusterNodeRestarted(a_node()),
+        Event::ClusterNodeDown(a_node()),
+        Event::ClusterNodeReturned(a_node()),
+        Event::ClusterNodeLeft(a_node()),
+        Event::ClusterNodeRemoved(a_node()),
+        Event::ClusterNodeForgotten(a_node()),
+    ]
+}
+
+/// CLUSTER-3.
+#[test]
+fn what_happens_to_a_node_is_told_with_its_name_and_why() {
+    let down = Event::ClusterNodeDown(a_node());
+    assert_eq!(
+        down.message(),
+        "Node box2 (0f0f0f0f) is down: it did not answer. It is taken back as soon as it is heard of again."
+    );
+    assert_eq!(down.subject(), "0f".repeat(32));
+    let nameless = Event::ClusterNodeJoined(ClusterNode { name: None, ..a_node() });
+    assert_eq!(nameless.message(), "Node 0f0f0f0f is in the cluster, at 10.0.0.2:7400.");
+    let returned = Event::ClusterNodeReturned(a_node());
+    assert_eq!(returned.message(), "Node box2 (0f0f0f0f) is back after 7 s; nothing of it is lost.");
+    let alone = Event::ClusterExited { cluster: "c1".into(), nodes: 1 };
+    assert_eq!(alone.message(), "This node is no longer in the cluster c1: 1 other node is forgotten.");
+}
+
 #[test]
 fn every_event_comes_back_as_it_was_with_the_next_number() {
     let folder = tempfile::tempdir().unwrap();
     let (_store, journal) = open(folder.path());
-    let events = [one_of_each_about_actors(), one_of_each_other()].concat();
+    let events = [one_of_each_about_actors(), one_of_each_other(), one_of_each_about_the_cluster()].concat();
     for event in &events {
         journal.append(event.clone());
     }

@@ -309,5 +309,6 @@ fn plain_row(spec: &RuntimeSpec, state: RuntimeState, clock: Clock) -> RuntimeRo
         context_length: None,
         accelerator: "cpu",
         sandbox: None,
+        is_held: false,
     }
 }

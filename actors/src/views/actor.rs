@@ -1,6 +1,6 @@
 //! Keeps the views up to date while somebody watches.
 //!
-//! Runtimes, models and the node are published when they change, at most every 50 ms. The tree of actors moves with every message, so it is
+//! Runtimes, models, the cluster and the node are published when they change, at most every 50 ms. The tree of actors moves with every message, so it is
 //! published only while somebody streams it.
 
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{Sources, View, Views};
+use super::{COUNT, Sources, View, Views};
 use crate::mailbox::{Actor, Context, Fault};
 use crate::projection::{Coalesced, Coalescer, PUBLISH_INTERVAL};
 
@@ -20,8 +20,8 @@ pub(crate) struct ViewsArgs {
 pub(crate) struct ViewsActor {
     views: Views,
     sources: Arc<Sources>,
-    pace: [Coalescer; 4],
-    timers: [bool; 4],
+    pace: [Coalescer; COUNT],
+    timers: [bool; COUNT],
 }
 
 pub(crate) enum ViewsMessage {
@@ -50,12 +50,13 @@ impl Actor for ViewsActor {
         watch_changes(context, sources.models.changes(), View::Models);
         watch_changes(context, sources.system.tree().changes(), View::Actors);
         watch_changes(context, sources.status.clone(), View::Node);
+        watch_changes(context, sources.cluster.changes(), View::Cluster);
         context.every(TICK, || ViewsMessage::Tick);
         Ok(Self {
             views: args.views.clone(),
             sources: Arc::clone(&args.sources),
-            pace: [const { Coalescer::new(PUBLISH_INTERVAL) }; 4],
-            timers: [false; 4],
+            pace: [const { Coalescer::new(PUBLISH_INTERVAL) }; COUNT],
+            timers: [false; COUNT],
         })
     }
 
@@ -87,7 +88,7 @@ impl ViewsActor {
     fn is_watched(&self, view: View) -> bool {
         match view {
             View::Actors => self.views.model(view).has_subscribers(),
-            View::Node | View::Runtimes | View::Models => true,
+            View::Node | View::Runtimes | View::Models | View::Cluster => true,
         }
     }
 
@@ -129,6 +130,7 @@ impl ViewsActor {
             View::Runtimes => watch_changes(context, sources.runtimes.changes(), view),
             View::Models => watch_changes(context, sources.models.changes(), view),
             View::Actors => watch_changes(context, sources.system.tree().changes(), view),
+            View::Cluster => watch_changes(context, sources.cluster.changes(), view),
             View::Node => {
                 let mut status = sources.status.clone();
                 // A clone has seen what its origin has seen, and that one never looks: without this each watch ends at once.

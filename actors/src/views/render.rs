@@ -131,6 +131,6 @@ fn fields(root: &str, content: Value) -> Map<String, Value> {
     Map::from_iter([(root.to_owned(), content)])
 }
 
-fn millis(span: std::time::Duration) -> u64 {
+pub(super) fn millis(span: std::time::Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod actors;
 pub(crate) mod chat;
+pub(crate) mod cluster;
 pub(crate) mod config;
 pub(crate) mod doctor;
 pub(crate) mod ensure_node;
@@ -13,6 +14,7 @@ pub(crate) mod runtime;
 pub(crate) mod status;
 pub(crate) mod token;
 pub(crate) mod up;
+mod watching;
 
 use crate::args::{Arguments, Command, ConfigCommand};
 use crate::context::Context;
@@ -27,6 +29,7 @@ pub(crate) async fn dispatch(arguments: Arguments, context: &Context) -> Result<
         Command::Status => status::run(context).await?,
         Command::Doctor(configured) => return doctor::run(context, &configured).await,
         Command::Actors(command) => actors::run(context, command).await?,
+        Command::Cluster(command) => cluster::run(context, command).await?,
         Command::Runtime(command) => runtime::run(context, command).await?,
         Command::Model(command) => model::run(context, command).await?,
         Command::Token(command) => token::run(context, command).await?,

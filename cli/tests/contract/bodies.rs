@@ -100,3 +100,59 @@ pub(crate) fn tokens() -> Value {
 pub(crate) fn problem(status: u16, title: &str, detail: &str, help: &str) -> Value {
     json!({"type": "about:blank", "title": title, "status": status, "detail": detail, "help": help})
 }
+
+pub(crate) fn cluster_node(name: &str, id: &str, state: &str) -> Value {
+    json!({"id": id.repeat(32), "name": name, "roles": ["worker"], "state": state, "since": "2026-11-24T15:35:19.120Z", "reason": null,
+        "draining": false, "incarnation": 3, "address": "10.0.0.2:7400", "connected": true, "version": "0.1.0",
+        "hardware": {"os": "linux", "arch": "x86_64", "cpu": {"model": "AMD EPYC 7763", "usable_cores": 16},
+            "memory": {"total_bytes": 67_000_000_000_u64, "available_bytes": 51_000_000_000_u64}, "accelerators": []},
+        "runtimes": [{"id": "smollm2", "model": "SmolLM2", "state": "ready", "serving": true, "context_length": 8192, "in_flight": 2, "waiting": 1}],
+        "load": {"cpu_permille": 219, "in_flight": 2, "actors": 12}, "queue": {"waiting": 1, "max": 64},
+        "budgets": {"restarts_used": 0, "restarts_max": 5, "runtimes_given_up": 0},
+        "health": {"state": "ok", "reason": null, "hint": null}, "rtt_ms": 0.43, "last_seen_ms": 0, "last_seen_at": null,
+        "card_stale": false, "card_at": null, "source": "card"})
+}
+
+pub(crate) fn own_node() -> Value {
+    let mut row = cluster_node("box1", "0a", "up");
+    row["roles"] = json!(["home", "worker"]);
+    row["source"] = json!("own");
+    row["rtt_ms"] = Value::Null;
+    row
+}
+
+pub(crate) fn down_node() -> Value {
+    let mut row = cluster_node("box3", "0c", "down");
+    row["reason"] = json!("it did not answer");
+    row["connected"] = json!(false);
+    row["rtt_ms"] = Value::Null;
+    row["last_seen_ms"] = json!(60_000);
+    row["last_seen_at"] = json!("2026-11-24T15:35:15.000Z");
+    row["health"] =
+        json!({"state": "error", "reason": "it did not answer", "hint": "it comes back by itself"});
+    row["source"] = json!("membership");
+    row
+}
+
+pub(crate) fn cluster() -> Value {
+    let nodes = json!([own_node(), cluster_node("box2", "0b", "up"), down_node()]);
+    let mut body = envelope("nodes", &nodes);
+    body["ttl_seconds"] = json!(30);
+    body["home"] = json!("0a".repeat(32));
+    body["cluster"] = json!({"id": "c1", "is_issuer": true, "certificate_until": "2026-12-24T15:35:19.120Z"});
+    body["totals"] = json!({"nodes": {"up": 2, "suspect": 0, "down": 1, "left": 0}, "draining": 0, "usable_cores": 32,
+        "memory_total_bytes": 134_000_000_000_u64, "memory_available_bytes": 102_000_000_000_u64, "accelerators": 0,
+        "runtimes": 2, "runtimes_serving": 2, "in_flight": 4, "waiting": 2});
+    body
+}
+
+pub(crate) fn alone() -> Value {
+    let mut body = cluster();
+    body["nodes"] = json!([own_node()]);
+    body["nodes"][0]["roles"] = json!([]);
+    body["nodes"][0]["address"] = Value::Null;
+    body["home"] = Value::Null;
+    body["cluster"] = Value::Null;
+    body["totals"]["nodes"] = json!({"up": 1, "suspect": 0, "down": 0, "left": 0});
+    body
+}

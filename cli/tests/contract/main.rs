@@ -6,6 +6,8 @@ mod bodies;
 mod gateway;
 
 #[cfg(test)]
+mod cluster;
+#[cfg(test)]
 mod control;
 #[cfg(test)]
 mod conversation;

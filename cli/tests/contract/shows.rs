@@ -6,7 +6,7 @@ use crate::bodies;
 use crate::gateway::{Ended, Gateway, json};
 
 /// Shows the same data in every form and checks what is the same for all commands.
-fn every_form(
+pub(crate) fn every_form(
     gateway: &Gateway,
     arguments: &[&str],
     body: &Value,

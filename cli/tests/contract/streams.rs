@@ -118,7 +118,7 @@ fn a_patch_that_does_not_fit_leads_to_a_fresh_snapshot() {
     });
     let ended = follow(&gateway, &["actors", "tree", "--watch"], 8);
     assert!(
-        ended.err.contains("the patch is for version e1.8, but e1.7 is here; fetching the whole tree again"),
+        ended.err.contains("the patch is for version e1.8, but e1.7 is here; fetching everything again"),
         "{}",
         ended.err
     );

@@ -1,132 +1,179 @@
-//! The cluster's control, as `/cluster/*` takes and shows it.
+//! The body of `/state/cluster`, for OpenAPI. It is rendered where it is made (the kernel's views).
+#![expect(dead_code, reason = "shapes for OpenAPI; a test holds them against a real body")]
 
-use arw_actors::cluster;
-use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// A join token to be made.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct NewJoinToken {
-    /// What it makes of the machine that joins: `worker`, `gateway`, `home`. Absent: `worker` and `gateway`.
-    pub(crate) roles: Option<Vec<String>>,
-    /// How long it is good for. Absent: an hour.
-    pub(crate) ttl_s: Option<u64>,
-    /// How many machines it lets in. Absent: one.
-    pub(crate) uses: Option<u32>,
-    /// Addresses (`192.0.2.7:8091`) under which this node is reached, at most four. Absent: what it finds out itself.
-    pub(crate) addresses: Option<Vec<String>>,
+/// `/state/cluster`.
+#[derive(Debug, ToSchema)]
+pub(crate) struct ClusterState {
+    pub(crate) epoch: u64,
+    pub(crate) version: u64,
+    pub(crate) generated_at: String,
+    /// A card that is older is stale.
+    pub(crate) ttl_seconds: u64,
+    /// `null`: this node is in no cluster.
+    pub(crate) cluster: Option<ClusterAbout>,
+    /// The id of the node that owns the workspace.
+    pub(crate) home: Option<String>,
+    /// By name, then by id.
+    pub(crate) nodes: Vec<ClusterNodeRow>,
+    pub(crate) totals: ClusterTotals,
 }
 
-/// A join token, without its secret.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct JoinTokenRow {
-    /// 16 hexadecimal digits.
+/// The cluster that this node is in.
+#[derive(Debug, ToSchema)]
+pub(crate) struct ClusterAbout {
     pub(crate) id: String,
-    /// `usable`, `used`, `expired`, `revoked`.
-    pub(crate) state: &'static str,
+    /// This node lets others in and removes them.
+    pub(crate) is_issuer: bool,
+    /// Until when this node's certificate is good; it renews itself before.
+    pub(crate) certificate_until: String,
+}
+
+/// One node. What comes from its card is `null` before that has come.
+#[derive(Debug, ToSchema)]
+pub(crate) struct ClusterNodeRow {
+    pub(crate) id: String,
+    /// `null` before there was a connection to it.
+    pub(crate) name: Option<String>,
+    /// `worker`, `gateway`, `home`.
     pub(crate) roles: Vec<String>,
-    pub(crate) created_at: String,
-    pub(crate) expires_at: String,
-    pub(crate) uses_max: u32,
-    /// Who joined with it.
-    pub(crate) used: Vec<JoinTokenUse>,
+    /// `up`, `suspect`, `down` or `left`.
+    pub(crate) state: String,
+    pub(crate) since: String,
+    /// Why it is down.
+    pub(crate) reason: Option<String>,
+    /// It finishes what it has and takes nothing new.
+    pub(crate) draining: bool,
+    /// Which start of it.
+    pub(crate) incarnation: u64,
+    pub(crate) address: Option<String>,
+    /// There is a connection from this node to it.
+    pub(crate) connected: bool,
+    pub(crate) version: Option<String>,
+    pub(crate) hardware: Option<ClusterHardware>,
+    pub(crate) runtimes: Vec<ClusterRuntime>,
+    pub(crate) load: Option<ClusterLoad>,
+    pub(crate) queue: Option<ClusterQueue>,
+    pub(crate) budgets: Option<ClusterBudgets>,
+    pub(crate) health: ClusterHealth,
+    /// There and back, to two digits.
+    pub(crate) rtt_ms: Option<f64>,
+    /// How long ago it gave a sign of life: 0, 15000, 30000, 45000, or 60000 for all that is longer.
+    pub(crate) last_seen_ms: u64,
+    /// When that was, once `last_seen_ms` is not 0.
+    pub(crate) last_seen_at: Option<String>,
+    /// Its card is older than `ttl_seconds`.
+    pub(crate) card_stale: bool,
+    /// When the card came, once it is stale.
+    pub(crate) card_at: Option<String>,
+    /// Where this row comes from: `own`, `card` or `membership`.
+    pub(crate) source: String,
 }
 
-/// One use of a join token.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct JoinTokenUse {
-    /// The id of the node that joined.
-    pub(crate) node: String,
-    pub(crate) at: String,
+/// What a machine is.
+#[derive(Debug, ToSchema)]
+pub(crate) struct ClusterHardware {
+    pub(crate) os: String,
+    pub(crate) arch: String,
+    pub(crate) cpu: ClusterCpu,
+    pub(crate) memory: ClusterMemory,
+    pub(crate) accelerators: Vec<ClusterAccelerator>,
 }
 
-impl From<cluster::JoinTokenRow> for JoinTokenRow {
-    fn from(row: cluster::JoinTokenRow) -> Self {
-        let used =
-            row.used.iter().map(|used| JoinTokenUse { node: used.node.to_string(), at: used.at.to_string() });
-        Self {
-            id: row.id,
-            state: row.state,
-            roles: row.roles,
-            created_at: row.created_at.to_string(),
-            expires_at: row.expires_at.to_string(),
-            uses_max: row.uses_max,
-            used: used.collect(),
-        }
-    }
+/// A processor.
+#[derive(Debug, ToSchema)]
+pub(crate) struct ClusterCpu {
+    pub(crate) model: String,
+    pub(crate) usable_cores: u32,
 }
 
-/// All join tokens, those included that ended within the last day.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct JoinTokenList {
-    pub(crate) tokens: Vec<JoinTokenRow>,
+/// Main memory that the node may use.
+#[derive(Debug, ToSchema)]
+pub(crate) struct ClusterMemory {
+    pub(crate) total_bytes: u64,
+    /// Free for a model; told when it moves by a twentieth of the total.
+    pub(crate) available_bytes: u64,
 }
 
-/// A join token that was just made.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct CreatedJoinToken {
-    #[serde(flatten)]
-    pub(crate) row: JoinTokenRow,
-    /// Its text: shown now and never again.
-    pub(crate) token: String,
-    /// The addresses in it.
-    pub(crate) addresses: Vec<String>,
-    /// It was the first: this node is the first of a cluster now, and listens for others.
-    pub(crate) is_first: bool,
+/// A graphics card.
+#[derive(Debug, ToSchema)]
+pub(crate) struct ClusterAccelerator {
+    pub(crate) name: String,
+    /// `cuda`, `rocm`, …
+    pub(crate) backend: String,
+    pub(crate) memory_total_bytes: Option<u64>,
+    pub(crate) memory_free_bytes: Option<u64>,
 }
 
-impl std::fmt::Debug for CreatedJoinToken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CreatedJoinToken").field("row", &self.row).finish_non_exhaustive()
-    }
+/// A runtime of a node.
+#[derive(Debug, ToSchema)]
+pub(crate) struct ClusterRuntime {
+    pub(crate) id: String,
+    /// The name that clients ask for.
+    pub(crate) model: String,
+    /// As in `/state/runtimes`.
+    pub(crate) state: String,
+    /// A request to it would be served or waited for.
+    pub(crate) serving: bool,
+    pub(crate) context_length: Option<u64>,
+    pub(crate) in_flight: u32,
+    pub(crate) waiting: u32,
 }
 
-impl From<cluster::CreatedToken> for CreatedJoinToken {
-    fn from(created: cluster::CreatedToken) -> Self {
-        Self {
-            row: created.row.into(),
-            token: created.token,
-            addresses: created.addresses.iter().map(ToString::to_string).collect(),
-            is_first: created.is_first,
-        }
-    }
+/// How busy a node is.
+#[derive(Debug, ToSchema)]
+pub(crate) struct ClusterLoad {
+    /// The processor's load over a minute, in thousandths of all cores.
+    pub(crate) cpu_permille: Option<u32>,
+    pub(crate) in_flight: u32,
+    pub(crate) actors: u32,
 }
 
-/// A cluster to be joined.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct JoinCluster {
-    /// The text that `POST /cluster/tokens` of one of its nodes has answered.
-    pub(crate) token: String,
+/// Requests that wait.
+#[derive(Debug, ToSchema)]
+pub(crate) struct ClusterQueue {
+    pub(crate) waiting: u32,
+    pub(crate) max: u32,
 }
 
-impl std::fmt::Debug for JoinCluster {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("JoinCluster(…)")
-    }
+/// Restart budgets of all runtimes together.
+#[derive(Debug, ToSchema)]
+pub(crate) struct ClusterBudgets {
+    pub(crate) restarts_used: u32,
+    pub(crate) restarts_max: u32,
+    pub(crate) runtimes_given_up: u32,
 }
 
-/// A cluster that was just joined.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct JoinedCluster {
-    /// The cluster's id.
-    pub(crate) cluster: String,
-    /// What this node is in it.
-    pub(crate) roles: Vec<String>,
-    /// The id of the node that let it in.
-    pub(crate) issuer: String,
-    /// Where others reach this node.
-    pub(crate) address: String,
+/// How a node is.
+#[derive(Debug, ToSchema)]
+pub(crate) struct ClusterHealth {
+    /// `ok`, `info`, `warning` or `error`.
+    pub(crate) state: String,
+    pub(crate) reason: Option<String>,
+    pub(crate) hint: Option<String>,
 }
 
-impl From<cluster::JoinedCluster> for JoinedCluster {
-    fn from(joined: cluster::JoinedCluster) -> Self {
-        Self {
-            cluster: joined.cluster,
-            roles: joined.roles,
-            issuer: joined.issuer.to_string(),
-            address: joined.address.to_string(),
-        }
-    }
+/// Sums. What a node says of itself counts while it is a member and its card is fresh.
+#[derive(Debug, ToSchema)]
+pub(crate) struct ClusterTotals {
+    pub(crate) nodes: ClusterNodeCounts,
+    pub(crate) draining: u64,
+    pub(crate) usable_cores: u64,
+    pub(crate) memory_total_bytes: u64,
+    pub(crate) memory_available_bytes: u64,
+    pub(crate) accelerators: u64,
+    pub(crate) runtimes: u64,
+    pub(crate) runtimes_serving: u64,
+    pub(crate) in_flight: u64,
+    pub(crate) waiting: u64,
+}
+
+/// Nodes by state.
+#[derive(Debug, ToSchema)]
+pub(crate) struct ClusterNodeCounts {
+    pub(crate) up: u64,
+    pub(crate) suspect: u64,
+    pub(crate) down: u64,
+    pub(crate) left: u64,
 }

@@ -5,6 +5,7 @@
 pub(crate) mod cluster;
 pub(crate) mod event;
 pub(crate) mod health;
+pub(crate) mod joining;
 pub(crate) mod model;
 pub(crate) mod openai;
 pub(crate) mod problem;

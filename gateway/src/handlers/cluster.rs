@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::CACHE_CONTROL;
 
-use crate::dto::cluster::{
+use crate::dto::joining::{
     CreatedJoinToken, JoinCluster, JoinTokenList, JoinTokenRow, JoinedCluster, NewJoinToken,
 };
 use crate::dto::problem::ProblemBody;

@@ -13,6 +13,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Deserialize;
 
+use crate::dto::cluster::ClusterState;
 use crate::dto::problem::ProblemBody;
 use crate::dto::state::{ActorsState, ModelsState, NodeState, RuntimesState};
 use crate::extract::{Name, Params, duration};
@@ -21,7 +22,7 @@ use crate::shared::{Gate, Shared};
 use crate::sse::{self, Event};
 
 /// The names after `/state/`.
-const NAMES: [&str; 4] = ["node", "actors", "runtimes", "models"];
+const NAMES: [&str; 5] = ["node", "actors", "runtimes", "models", "cluster"];
 
 /// HTTP-7: a longer wait is cut to this; a client that wants more asks again.
 const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -119,6 +120,15 @@ read_model!(
     "/state/models/stream",
     ModelsState,
     "Every model."
+);
+read_model!(
+    cluster,
+    cluster_stream,
+    "cluster",
+    "/state/cluster",
+    "/state/cluster/stream",
+    ClusterState,
+    "Every node of the cluster, as this one knows it; a node alone shows itself."
 );
 
 /// Any other name.

@@ -194,13 +194,37 @@ impl NodeCollector {
     }
 }
 
+impl NodeCollector {
+    fn about_cluster(&self, out: &mut Writer<'_>) -> Result<(), Error> {
+        let cluster = &self.node.cluster;
+        let totals = cluster.picture().totals;
+        let nodes =
+            [("up", totals.up), ("suspect", totals.suspect), ("down", totals.down), ("left", totals.left)];
+        let nodes = nodes.map(|(state, count)| ([("state", state)], count));
+        out.gauges("arw_cluster_nodes", "Nodes of the cluster by state, this one included", nodes)?;
+        out.gauges("arw_cluster_draining", "Members that take nothing new", [(NO_LABELS, totals.draining)])?;
+        out.counters(
+            "arw_cluster_refused_news",
+            "News of nodes that could not be taken in: there are too many",
+            [(NO_LABELS, cluster.refused_news())],
+        )?;
+        let Some(transport) = cluster.transport() else { return Ok(()) };
+        let status = transport.status();
+        let connections = u64::try_from(status.connections).unwrap_or(u64::MAX);
+        out.gauges("arw_cluster_connections", "Connections to other nodes", [(NO_LABELS, connections)])?;
+        let refused = status.refused.iter().map(|(reason, count)| ([("reason", *reason)], *count));
+        out.counters("arw_cluster_refused", "What the transport refused, by reason", refused)
+    }
+}
+
 impl Collector for NodeCollector {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let mut out = Writer { encoder };
         self.about_node(&mut out)?;
         self.about_journal(&mut out)?;
         self.about_actors(&mut out)?;
-        self.about_runtimes(&mut out)
+        self.about_runtimes(&mut out)?;
+        self.about_cluster(&mut out)
     }
 }
 

@@ -1,185 +1,173 @@
-//! The control of the cluster, over a transport that answers as it is told.
+//! `/state/cluster`, and what `/metrics` says of the cluster.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arw_actors::cluster::{
-    ClusterError, ClusterErrorKind, CreatedToken, JoinTokenRow, JoinTokenUse, JoinedCluster, OpenError,
-    PeerStream, TokenOrder, Transport, TransportStatus,
+    At, CardRuntime, ClusterError, ClusterNews, ClusterView, Contact, CreatedToken, JoinTokenRow,
+    JoinedCluster, MemberNews, MemberState, NodeCard, OpenError, OwnNode, PeerStream, TokenOrder, Transport,
+    TransportStatus,
 };
 use arw_actors::ids::NodeId;
-use arw_actors::moment::WallTime;
-use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, ready};
-use parking_lot::Mutex;
+use arw_actors::moment::{Moment, WallTime};
+use arw_actors::views::cluster_body;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use serde_json::json;
 
 use crate::support::TestNode;
 
-/// Remembers what it was asked, and refuses where it was told to.
-#[derive(Debug, Default)]
-struct FakeTransport {
-    orders: Mutex<Vec<TokenOrder>>,
-    refusal: Mutex<Option<ClusterError>>,
+fn at(seconds: u64) -> At {
+    let span = Duration::from_secs(seconds);
+    At { now: Moment::ZERO + span, wall: WallTime::from_millis(1_700_000_000_000) + span }
 }
 
-impl FakeTransport {
-    fn answer<T: Send + 'static>(&self, value: T) -> BoxFuture<'static, Result<T, ClusterError>> {
-        ready(self.refusal.lock().clone().map_or(Ok(value), Err)).boxed()
+/// A node that knows two others, of which one is down.
+fn view() -> ClusterView {
+    let own = OwnNode {
+        id: NodeId::from_bytes([7; 32]),
+        name: "testbox".to_owned(),
+        incarnation: 3,
+        started_at: at(0).wall,
+    };
+    let mut view = ClusterView::new(own);
+    for (number, state) in [(1, MemberState::Up), (2, MemberState::Down)] {
+        let (node, address) =
+            (NodeId::from_bytes([number; 32]), SocketAddr::from(([10, 0, 0, number], 7400)));
+        let reason = (!state.is_alive()).then(|| "it did not answer".to_owned());
+        let (since, last_seen) = (at(1).now, at(1).now);
+        let member = MemberNews { node, incarnation: 1, address, state, since, reason, last_seen };
+        view.fold(at(1), ClusterNews::Member(member));
     }
+    let (node, rtt) = (NodeId::from_bytes([1; 32]), Duration::from_micros(432));
+    let (name, roles) = ("box1".to_owned(), vec!["worker".to_owned()]);
+    let address = SocketAddr::from(([10, 0, 0, 1], 7400));
+    view.fold(at(1), ClusterNews::Connected(Contact { node, name, roles, incarnation: 1, address, rtt }));
+    view.fold(at(1), card(0));
+    view
+}
 
-    fn refuses(&self, kind: ClusterErrorKind) {
-        let (message, help) = ("it cannot be".to_owned(), "do something else".to_owned());
-        *self.refusal.lock() = Some(ClusterError { kind, message, help });
+fn card(second: u64) -> ClusterNews {
+    let runtime = CardRuntime { model: "m".to_owned(), is_serving: true, ..CardRuntime::default() };
+    let card = NodeCard { made_at: at(second).wall, runtimes: vec![runtime], ..NodeCard::default() };
+    ClusterNews::Card { node: NodeId::from_bytes([1; 32]), incarnation: 1, card: Box::new(card) }
+}
+
+fn show(node: &TestNode, view: &ClusterView, second: u64) -> bool {
+    node.node.cluster.set_picture(view.picture(at(second).now, &Arc::new(NodeCard::default())));
+    node.model("cluster").publish(cluster_body(&node.node.cluster))
+}
+
+#[tokio::test]
+async fn every_node_has_a_row_with_its_state_and_where_that_is_known_from() {
+    let node = TestNode::start().await;
+    show(&node, &view(), 20);
+    let answer = node.get("/state/cluster").await;
+    assert_eq!((answer.header("etag"), answer.header("x-arw-version")), ("\"3.2\"", "3.2"));
+    let body = answer.json();
+    assert_eq!(
+        (&body["ttl_seconds"], &body["home"], &body["cluster"]),
+        (&json!(30), &json!(null), &json!(null))
+    );
+    let rows = body["nodes"].as_array().unwrap();
+    let words: Vec<_> = rows
+        .iter()
+        .map(|row| json!([row["name"], row["state"], row["source"], row["health"]["state"]]))
+        .collect();
+    assert_eq!(
+        words,
+        [
+            json!(["box1", "up", "card", ""]),
+            json!(["testbox", "up", "own", ""]),
+            json!([null, "down", "membership", "error"])
+        ]
+    );
+    assert_eq!((&rows[0]["rtt_ms"], &rows[0]["last_seen_ms"]), (&json!(0.43), &json!(15_000)));
+    let down = &rows[2];
+    assert_eq!(down["reason"], "it did not answer");
+    assert_eq!((&down["since"], &down["last_seen_at"]), (&json!("2023-11-14T22:13:21.000Z"), &down["since"]));
+    assert_eq!(body["totals"]["nodes"], json!({"up": 2, "suspect": 0, "down": 1, "left": 0}));
+}
+
+/// CLUSTER-4.
+#[tokio::test]
+async fn cards_and_signs_of_life_without_news_make_no_version() {
+    let node = TestNode::start().await;
+    let mut view = view();
+    assert!(show(&node, &view, 70));
+    for second in (80..200).step_by(10) {
+        view.fold(at(second), card(second));
+        let (node_id, rtt) = (NodeId::from_bytes([1; 32]), Duration::from_micros(300 + second));
+        view.fold(at(second), ClusterNews::Measured { node: node_id, rtt, last_seen: at(second).now });
+        let made_a_version = show(&node, &view, second + 9);
+        assert_eq!(made_a_version, second == 80, "at {second} s");
     }
 }
 
-fn row() -> JoinTokenRow {
-    let at = WallTime::from_millis(1_700_000_000_000);
-    JoinTokenRow {
-        id: "00112233aabbccdd".to_owned(),
-        state: "usable",
-        roles: vec!["worker".to_owned()],
-        created_at: at,
-        expires_at: at + Duration::from_secs(3600),
-        uses_max: 2,
-        used: vec![JoinTokenUse { node: NodeId::from_bytes([9; 32]), at }],
-    }
+#[derive(Debug)]
+struct Fixed;
+
+fn never<T: 'static>() -> BoxFuture<'static, T> {
+    std::future::pending().boxed()
 }
 
-impl Transport for FakeTransport {
-    fn open(&self, node: NodeId, _: Duration) -> BoxFuture<'static, Result<Box<dyn PeerStream>, OpenError>> {
-        ready(Err(OpenError::Unknown(node))).boxed()
+impl Transport for Fixed {
+    fn open(&self, _: NodeId, _: Duration) -> BoxFuture<'static, Result<Box<dyn PeerStream>, OpenError>> {
+        std::future::ready(Err(OpenError::Alone)).boxed()
     }
 
     fn status(&self) -> TransportStatus {
-        TransportStatus::default()
+        TransportStatus {
+            connections: 4,
+            refused: vec![("bad_token", 2), ("removed", 1)],
+            ..TransportStatus::default()
+        }
     }
 
-    fn create_token(&self, order: TokenOrder) -> BoxFuture<'static, Result<CreatedToken, ClusterError>> {
-        let addresses = order.addresses.clone();
-        self.orders.lock().push(order);
-        self.answer(CreatedToken { token: "arw1-secret".to_owned(), row: row(), addresses, is_first: true })
+    fn create_token(&self, _: TokenOrder) -> BoxFuture<'static, Result<CreatedToken, ClusterError>> {
+        never()
     }
 
     fn tokens(&self) -> BoxFuture<'static, Result<Vec<JoinTokenRow>, ClusterError>> {
-        self.answer(vec![row()])
+        never()
     }
 
     fn revoke_token(&self, _: String) -> BoxFuture<'static, Result<JoinTokenRow, ClusterError>> {
-        self.answer(row())
+        never()
     }
 
     fn join(&self, _: String) -> BoxFuture<'static, Result<JoinedCluster, ClusterError>> {
-        self.answer(JoinedCluster {
-            cluster: "c1".to_owned(),
-            roles: vec!["worker".to_owned()],
-            issuer: NodeId::from_bytes([8; 32]),
-            address: ([192, 0, 2, 7], 8091).into(),
-        })
+        never()
     }
 
     fn remove(&self, _: NodeId) -> BoxFuture<'static, Result<(), ClusterError>> {
-        self.answer(())
+        never()
     }
 
     fn leave(&self) -> BoxFuture<'static, Result<(), ClusterError>> {
-        self.answer(())
-    }
-}
-
-async fn stage() -> (TestNode, Arc<FakeTransport>) {
-    let (node, transport) = (TestNode::start().await, Arc::new(FakeTransport::default()));
-    node.node.cluster.attach(Arc::clone(&transport) as Arc<dyn Transport>);
-    (node, transport)
-}
-
-#[tokio::test]
-async fn a_join_token_is_made_as_asked_and_shown_once() {
-    let (node, transport) = stage().await;
-    let wanted =
-        json!({"roles": ["worker"], "ttl_s": 60, "uses": 2, "addresses": ["192.0.2.1:8091", "[::1]:9"]});
-    let created = node.send("POST", "/cluster/tokens", Some(wanted)).await;
-    assert_eq!(created.status, 201);
-    assert_eq!(created.header("cache-control"), "no-store");
-    assert_eq!(
-        created.json(),
-        json!({"id": "00112233aabbccdd", "state": "usable", "roles": ["worker"], "uses_max": 2,
-            "created_at": "2023-11-14T22:13:20.000Z", "expires_at": "2023-11-14T23:13:20.000Z",
-            "used": [{"node": "09".repeat(32), "at": "2023-11-14T22:13:20.000Z"}],
-            "token": "arw1-secret", "addresses": ["192.0.2.1:8091", "[::1]:9"], "is_first": true})
-    );
-    let order = transport.orders.lock()[0].clone();
-    assert_eq!((order.ttl, order.uses_max), (Duration::from_secs(60), 2));
-    assert_eq!(order.roles, ["worker"]);
-    assert_eq!(order.addresses, ["192.0.2.1:8091".parse().unwrap(), "[::1]:9".parse().unwrap()]);
-    let listed = node.send("GET", "/cluster/tokens", None).await;
-    assert_eq!(listed.json()["tokens"][0]["id"], "00112233aabbccdd");
-    assert!(!String::from_utf8_lossy(&listed.bytes).contains("arw1-"));
-}
-
-#[tokio::test]
-async fn what_is_left_out_of_a_join_token_is_careful() {
-    let (node, transport) = stage().await;
-    assert_eq!(node.send("POST", "/cluster/tokens", Some(json!({}))).await.status, 201);
-    let order = transport.orders.lock()[0].clone();
-    let careful = TokenOrder {
-        roles: vec!["worker".to_owned(), "gateway".to_owned()],
-        ttl: Duration::from_secs(3600),
-        uses_max: 1,
-        addresses: vec![],
-    };
-    assert_eq!(order, careful);
-}
-
-#[tokio::test]
-async fn an_address_without_a_port_is_refused_with_its_place() {
-    let (node, _) = stage().await;
-    let wanted = json!({"addresses": ["192.0.2.1:8091", "host"]});
-    let problem = node.send("POST", "/cluster/tokens", Some(wanted)).await.is_problem(422, "bad_field");
-    assert_eq!(problem["field"], "addresses[1]");
-}
-
-/// HTTP-5.
-#[tokio::test]
-async fn each_refusal_of_the_cluster_has_its_status_and_a_way_out() {
-    let (node, transport) = stage().await;
-    for (kind, status, word) in [
-        (ClusterErrorKind::Bad, 422, "bad_field"),
-        (ClusterErrorKind::Unknown, 404, "not_found"),
-        (ClusterErrorKind::Conflict, 409, "conflict"),
-        (ClusterErrorKind::Refused, 502, "node_refused"),
-        (ClusterErrorKind::Unreachable, 502, "node_unreachable"),
-        (ClusterErrorKind::Failed, 503, "not_stored"),
-    ] {
-        transport.refuses(kind);
-        for (method, path, body) in [
-            ("POST", "/cluster/join", Some(json!({"token": "arw1-x"}))),
-            ("POST", "/cluster/leave", None),
-            ("DELETE", "/cluster/tokens/00112233aabbccdd", None),
-        ] {
-            let problem = node.send(method, path, body).await.is_problem(status, word);
-            assert_eq!(
-                (&problem["detail"], &problem["help"]),
-                (&json!("it cannot be"), &json!("do something else"))
-            );
-        }
+        never()
     }
 }
 
 #[tokio::test]
-async fn a_node_that_joined_says_where_it_is() {
-    let (node, _) = stage().await;
-    let joined = node.send("POST", "/cluster/join", Some(json!({"token": "arw1-x"}))).await;
-    assert_eq!(
-        joined.json(),
-        json!({"cluster": "c1", "roles": ["worker"], "issuer": "08".repeat(32), "address": "192.0.2.7:8091"})
-    );
-    assert_eq!(node.send("POST", "/cluster/leave", None).await.status, 204);
-}
-
-#[tokio::test]
-async fn before_the_network_is_up_the_cluster_is_not_ready() {
+async fn metrics_count_nodes_connections_and_refusals() {
     let node = TestNode::start().await;
-    node.send("GET", "/cluster/tokens", None).await.is_problem(503, "not_ready");
+    let before = String::from_utf8(node.get("/metrics").await.bytes.to_vec()).unwrap();
+    assert!(!before.contains("arw_cluster_connections"), "nothing connects nodes here");
+    node.node.cluster.attach(Arc::new(Fixed));
+    show(&node, &view(), 20);
+    let text = String::from_utf8(node.get("/metrics").await.bytes.to_vec()).unwrap();
+    for line in [
+        r#"arw_cluster_nodes{state="up"} 2"#,
+        r#"arw_cluster_nodes{state="suspect"} 0"#,
+        r#"arw_cluster_nodes{state="down"} 1"#,
+        "arw_cluster_draining 0",
+        "arw_cluster_connections 4",
+        r#"arw_cluster_refused_total{reason="bad_token"} 2"#,
+        r#"arw_cluster_refused_total{reason="removed"} 1"#,
+        "arw_cluster_refused_news_total 0",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
 }

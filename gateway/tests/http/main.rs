@@ -5,6 +5,7 @@ mod support;
 
 mod access;
 mod cluster;
+mod cluster_control;
 mod control;
 mod events;
 mod limits;

@@ -173,8 +173,13 @@ async fn a_silent_stream_says_that_it_lives() {
 #[tokio::test]
 async fn every_read_model_has_a_stream_of_its_own() {
     let node = TestNode::start().await;
-    for (name, root) in [("node", "node"), ("actors", "root"), ("runtimes", "runtimes"), ("models", "models")]
-    {
+    for (name, root) in [
+        ("node", "node"),
+        ("actors", "root"),
+        ("runtimes", "runtimes"),
+        ("models", "models"),
+        ("cluster", "nodes"),
+    ] {
         let mut events =
             open(&node, get(&format!("/state/{name}/stream")).body(Body::empty()).unwrap()).await;
         assert!(events.next().await.unwrap().json().get(root).is_some(), "{name}");

@@ -177,6 +177,7 @@ fn views(clock: Clock) -> Views {
         ReadModel::new("actors", 3, clock, fields("root", json!({"path": "node"}))),
         ReadModel::new("runtimes", 3, clock, fields("runtimes", json!([]))),
         ReadModel::new("models", 3, clock, fields("models", json!([]))),
+        ReadModel::new("cluster", 3, clock, fields("nodes", json!([]))),
     ];
     Views::fixed(models, clock)
 }

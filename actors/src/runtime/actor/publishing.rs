@@ -100,6 +100,7 @@ impl RuntimeActor {
             context_length: context_length(&self.spec, self.model.as_ref()),
             accelerator: self.args.accelerator,
             sandbox: engine.and_then(|engine| engine.sandbox.clone()),
+            is_held: self.machine.is_held(),
         }
     }
 }

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::tree;
 use crate::client::row::{number, text};
+use crate::commands::watching::Change;
 use crate::output::human;
 use crate::output::style::Tone;
 
@@ -63,14 +64,6 @@ struct Facts {
     pace: Handling,
     full: bool,
     record: Value,
-}
-
-/// One piece of news.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Change {
-    pub(super) words: String,
-    /// The actor's row as it is now.
-    pub(super) record: Value,
 }
 
 impl Tree {

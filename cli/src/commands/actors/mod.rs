@@ -7,18 +7,17 @@ use arw_actors::config::nearest;
 use serde_json::Value;
 
 use crate::args::ActorsCommand;
-use crate::client::follow::{Follow, Followed};
 use crate::client::http::Node;
-use crate::client::model::{Applied, ReadModel};
 use crate::client::row::{number, text};
 use crate::commands::events;
 use crate::commands::model::field_lines;
 use crate::commands::runtime::view;
+use crate::commands::watching::{self, Change, Watched};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
-use crate::output::formats::Format;
 use crate::output::human;
 use crate::output::screen::Screen;
+use crate::output::table::Table;
 
 pub(crate) async fn run(context: &Context, command: ActorsCommand) -> Result<(), Failure> {
     let node = context.node()?;
@@ -27,136 +26,34 @@ pub(crate) async fn run(context: &Context, command: ActorsCommand) -> Result<(),
             let body = node.get("/state/actors").await?;
             context.screen.show(&tree::page(body, &context.screen.style, context.screen.now()))
         }
-        ActorsCommand::Tree { watch: true } => watch(&context.screen, &node).await,
+        ActorsCommand::Tree { watch: true } => {
+            watching::watch(&context.screen, &node, WatchedTree::default()).await
+        }
         ActorsCommand::Show { path } => show(context, &node, &path).await,
     }
 }
 
-/// Follows the tree until Ctrl-C.
-async fn watch(screen: &Screen, node: &Node) -> Result<(), Failure> {
-    let mut follow = Follow::new(node, "/state/actors/stream", None, screen.clock());
-    let mut model = ReadModel::default();
-    let mut view = Watch::new(screen);
-    let outcome = loop {
-        let followed = tokio::select! {
-            followed = follow.next() => followed,
-            _ = tokio::signal::ctrl_c() => break Ok(()),
-        };
-        let told = match followed {
-            Ok(Followed::Event(event)) => match model.apply(&event) {
-                Applied::Changed => view.changed(&model),
-                Applied::Mismatch(why) => {
-                    follow.start_over();
-                    view.note(&format!("note: {why}; fetching the whole tree again"));
-                    Ok(())
-                }
-                Applied::Resync(_) | Applied::Lag(_) | Applied::Ignored => Ok(()),
-            },
-            Ok(Followed::Broken(why)) if why.is_empty() => Ok(()),
-            Ok(Followed::Broken(why)) => {
-                view.note(&format!("note: {why}; connecting again"));
-                Ok(())
-            }
-            Err(error) => Err(error.into()),
-        };
-        if let Err(failure) = told {
-            break Err(failure);
-        }
-    };
-    view.leave();
-    outcome
-}
+/// The tree, and what of it was shown last.
+#[derive(Default)]
+struct WatchedTree(facts::Tree);
 
-/// How a tree that changes is shown: redrawn on a terminal, line by line for screen readers, pipes and programs.
-struct Watch<'s> {
-    screen: &'s Screen,
-    redraws: bool,
-    entered: bool,
-    before: Option<facts::Tree>,
-}
+impl Watched for WatchedTree {
+    const STREAM: &'static str = "/state/actors/stream";
+    const COMMAND: &'static str = "arw actors tree";
 
-/// The alternate screen keeps what was on the terminal before.
-const ENTER: &str = "\u{1b}[?1049h\u{1b}[?25l";
-const LEAVE: &str = "\u{1b}[?25h\u{1b}[?1049l";
-const HOME: &str = "\u{1b}[H";
-const CLEAR_LINE: &str = "\u{1b}[K";
-const CLEAR_BELOW: &str = "\u{1b}[J";
-
-impl<'s> Watch<'s> {
-    fn new(screen: &'s Screen) -> Self {
-        let redraws = screen.is_for_people() && screen.style.redraws();
-        Self { screen, redraws, entered: false, before: None }
+    fn drawn(&self, body: &Value, screen: &Screen) -> String {
+        tree::drawn(body, &screen.style, screen.now())
     }
 
-    fn changed(&mut self, model: &ReadModel) -> Result<(), Failure> {
-        let Some(body) = model.body() else { return Ok(()) };
-        if self.redraws {
-            return self.redraw(body);
-        }
-        match self.screen.format {
-            Format::Json => return self.screen.data(&format!("{body}\n")),
-            Format::Yaml => {
-                return self.screen.data(&format!("---\n{}", crate::output::formats::yaml(body)?));
-            }
-            Format::Table | Format::Csv | Format::Ndjson => {}
-        }
+    fn news(&mut self, body: &Value) -> Vec<Change> {
         let now = facts::Tree::of(body);
-        let lines = match &self.before {
-            // The first time, everything is news.
-            None if self.screen.is_for_people() => {
-                self.screen.data(&tree::drawn(body, &self.screen.style, self.screen.now()))?;
-                Vec::new()
-            }
-            None => now.changes_since(&facts::Tree::default()),
-            Some(before) => now.changes_since(before),
-        };
-        let first = self.before.is_none();
-        for (place, change) in lines.iter().enumerate() {
-            let at = human::time_of_day(text(body, "/generated_at"));
-            let words = format!("{at} {}", change.words);
-            self.screen.show_row(
-                &change.record,
-                &tree::table_of(&change.record),
-                &words,
-                first && place == 0,
-            )?;
-        }
-        self.before = Some(now);
-        Ok(())
+        let news = now.changes_since(&self.0);
+        self.0 = now;
+        news
     }
 
-    fn redraw(&mut self, body: &Value) -> Result<(), Failure> {
-        let style = &self.screen.style;
-        let text = tree::drawn(body, style, self.screen.now());
-        let rows = usize::from(style.terminal_size().map_or(24, |(_, rows)| rows)).saturating_sub(1).max(1);
-        let lines: Vec<&str> = text.lines().collect();
-        let mut frame = if self.entered { HOME.to_owned() } else { format!("{ENTER}{HOME}") };
-        self.entered = true;
-        let shown = if lines.len() > rows { rows - 1 } else { lines.len() };
-        for line in &lines[..shown] {
-            frame.push_str(&format!("{line}{CLEAR_LINE}\n"));
-        }
-        if shown < lines.len() {
-            frame.push_str(&format!(
-                "({} more rows; `arw actors tree` shows all){CLEAR_LINE}",
-                lines.len() - shown
-            ));
-        }
-        frame.push_str(CLEAR_BELOW);
-        self.screen.data(&frame)
-    }
-
-    /// A note would tear the drawing; there the next frame says what matters.
-    fn note(&self, text: &str) {
-        if !self.entered {
-            self.screen.note(text);
-        }
-    }
-
-    fn leave(&self) {
-        if self.entered {
-            let _ = self.screen.data(LEAVE);
-        }
+    fn table(&self, record: &Value) -> Table {
+        tree::table_of(record)
     }
 }
 
