@@ -5,6 +5,7 @@
 
 mod card;
 mod handle;
+mod names;
 mod news;
 mod port;
 
@@ -12,7 +13,8 @@ pub use card::{
     CARD_RUNTIMES_MAX, CardAccelerator, CardBudgets, CardCpu, CardHardware, CardHealth, CardLoad, CardMemory,
     CardQueue, CardRuntime, NodeCard,
 };
-pub use handle::{Cluster, ModelHost};
+pub use handle::{Cluster, ClusterNode, ModelHost};
+pub use names::{FindNodeError, find_node};
 pub use news::{ClusterNews, Contact, Knowledge, MemberNews, MemberState, OwnPlace};
 pub use port::{
     ClusterError, ClusterErrorKind, CreatedToken, JoinTokenRow, JoinTokenUse, JoinedCluster, OpenError,

@@ -1,6 +1,6 @@
 //! The cluster, as the rest of a node sees it.
 //!
-//! Owns what can be read without asking anybody: the way to other nodes, and who of them serves which model. Refuses to decide.
+//! Owns what can be read without asking anybody: the way to other nodes, who they are, and who of them serves which model. Refuses to decide.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,6 +20,18 @@ pub struct Cluster {
 struct Shared {
     transport: ArcSwapOption<Arc<dyn Transport>>,
     hosts: ArcSwap<Vec<ModelHost>>,
+    nodes: ArcSwap<Vec<ClusterNode>>,
+}
+
+/// Another node of the cluster, as far as it can be asked for something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterNode {
+    /// Its id.
+    pub id: NodeId,
+    /// What it calls itself; empty while that is not known.
+    pub name: String,
+    /// There is a connection to it.
+    pub is_connected: bool,
 }
 
 /// A runtime of another node to which requests may be sent.
@@ -65,9 +77,20 @@ impl Cluster {
         self.shared.hosts.load_full()
     }
 
+    /// The other nodes of the cluster, this one left out: every one that is shown, connected or not.
+    #[must_use]
+    pub fn nodes(&self) -> Arc<Vec<ClusterNode>> {
+        self.shared.nodes.load_full()
+    }
+
     /// Says who serves, in place of whoever said so before.
     #[cfg(feature = "testkit")]
     pub fn set_hosts(&self, hosts: Vec<ModelHost>) {
         self.shared.hosts.store(Arc::new(hosts));
+    }
+    /// Says who there is, in place of whoever said so before.
+    #[cfg(feature = "testkit")]
+    pub fn set_nodes(&self, nodes: Vec<ClusterNode>) {
+        self.shared.nodes.store(Arc::new(nodes));
     }
 }
