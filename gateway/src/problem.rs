@@ -35,6 +35,8 @@ pub(crate) enum Kind {
     NotStored,
     EngineLost,
     EngineError,
+    NodeLost,
+    NodeUnreachable,
     Internal,
 }
 
@@ -71,6 +73,10 @@ impl Kind {
             Self::NotStored => (StatusCode::SERVICE_UNAVAILABLE, "not_stored", "It could not be stored"),
             Self::EngineLost => (StatusCode::BAD_GATEWAY, "engine_lost", "The engine was lost"),
             Self::EngineError => (StatusCode::BAD_GATEWAY, "engine_error", "The engine refused"),
+            Self::NodeLost => (StatusCode::BAD_GATEWAY, "node_lost", "The other node was lost"),
+            Self::NodeUnreachable => {
+                (StatusCode::SERVICE_UNAVAILABLE, "node_unreachable", "The other node cannot be reached")
+            }
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something in this node broke"),
         }
     }
