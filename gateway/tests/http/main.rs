@@ -9,5 +9,6 @@ mod events;
 mod limits;
 mod metrics;
 mod openai;
+mod peers;
 mod server;
 mod state;
