@@ -357,7 +357,7 @@ mod tests {
         let first = |own: &[Served], others: &[ModelHost]| way(None, own, others, &SoFar::default());
         let (mine, yours) = (own("r1", "smol", RuntimeState::Ready), host(1, "x", "large", "ready", 0));
         assert_eq!(first(std::slice::from_ref(&mine), std::slice::from_ref(&yours)), "here");
-        assert_eq!(first(&[mine.clone(), own("r2", "smol", RuntimeState::Ready)], &[]), "not named");
+        assert_eq!(first(&[mine, own("r2", "smol", RuntimeState::Ready)], &[]), "not named");
         assert_eq!(first(&[], &[yours.clone(), host(2, "y", "large", "ready", 0)]), "box-1 as large");
         assert_eq!(first(&[], &[yours, host(2, "y", "small", "ready", 0)]), "not named");
         assert_eq!(first(&[], &[]), "not named");

@@ -57,7 +57,7 @@ struct Shared {
     router: Router,
     limits: PeerLimits,
     permits: Arc<Semaphore>,
-    open: Mutex<HashMap<NodeId, u32>>,
+    places: Places,
     /// Streams come on the transport's threads; they are served on the gateway's.
     runtime: Handle,
     cut: watch::Sender<bool>,
@@ -78,7 +78,7 @@ impl PeerService {
             router: super::router(gate),
             limits,
             permits,
-            open: Mutex::default(),
+            places: Places { per_node: limits.per_node, open: Arc::default() },
             runtime: Handle::current(),
             cut: watch::Sender::new(false),
         };
@@ -108,7 +108,7 @@ impl StreamService for PeerService {
             warn!(from = from.short(), "too many streams of other nodes are open; one more was dropped");
             return;
         };
-        let Some(place) = Place::take(shared, from) else {
+        let Some(place) = shared.places.take(from) else {
             warn!(from = from.short(), "a node has too many streams open; one more was dropped");
             return;
         };
@@ -149,32 +149,61 @@ async fn serve(
     }
 }
 
+/// How many streams each node has open.
+struct Places {
+    per_node: u32,
+    open: Arc<Mutex<HashMap<NodeId, u32>>>,
+}
+
 /// One of a node's streams, while it lives.
 struct Place {
-    shared: Arc<Shared>,
+    open: Arc<Mutex<HashMap<NodeId, u32>>>,
     node: NodeId,
 }
 
-impl Place {
-    fn take(shared: &Arc<Shared>, node: NodeId) -> Option<Self> {
-        let mut open = shared.open.lock().unwrap_or_else(PoisonError::into_inner);
+impl Places {
+    /// HTTP-16: `None` where the node has as many as it may.
+    fn take(&self, node: NodeId) -> Option<Place> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(node).or_default();
-        if *count >= shared.limits.per_node {
+        if *count >= self.per_node {
             return None;
         }
         *count += 1;
-        Some(Self { shared: Arc::clone(shared), node })
+        Some(Place { open: Arc::clone(&self.open), node })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut open = self.shared.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = open.get_mut(&self.node) {
             *count = count.saturating_sub(1);
             if *count == 0 {
                 open.remove(&self.node);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// HTTP-16.
+    #[test]
+    fn a_node_that_asks_without_end_leaves_room_for_the_others() {
+        let limits = PeerLimits::of(1_024);
+        assert_eq!((limits.total, limits.per_node), (1_024, 256));
+        let places = Places { per_node: 2, open: Arc::default() };
+        let (greedy, modest) = (NodeId::from_bytes([1; 32]), NodeId::from_bytes([2; 32]));
+        let first = places.take(greedy).unwrap();
+        let _second = places.take(greedy).unwrap();
+        assert!(places.take(greedy).is_none());
+        let other = places.take(modest).unwrap();
+        drop(first);
+        assert!(places.take(greedy).is_some());
+        drop(other);
+        assert!(!places.open.lock().unwrap().contains_key(&modest), "what is gone leaves nothing behind");
     }
 }
