@@ -4,6 +4,7 @@
 //! which it reaches them ([`Transport`]). Refuses to know QUIC: the transport implements the port and brings the news.
 
 mod card;
+mod names;
 mod news;
 mod port;
 
@@ -24,7 +25,8 @@ pub use card::{
     CARD_RUNTIMES_MAX, CardAccelerator, CardBudgets, CardCpu, CardHardware, CardHealth, CardLoad, CardMemory,
     CardQueue, CardRuntime, NodeCard,
 };
-pub use handle::{Cluster, ModelHost};
+pub use handle::{Cluster, ClusterNode, ModelHost};
+pub use names::{FindNodeError, find_node};
 pub use news::{ClusterNews, Contact, Knowledge, MemberNews, MemberState, OwnPlace};
 pub use picture::{At, ClusterRow, NodeRow, Picture, Totals};
 pub use port::{

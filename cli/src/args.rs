@@ -129,12 +129,18 @@ pub(crate) enum Command {
 pub(crate) enum ActorsCommand {
     /// Show every actor as a tree
     #[command(
-        after_help = "Examples:\n  arw actors tree --watch\n  arw actors tree -o ndjson | jq 'select(.restarts.used > 0)'"
+        after_help = "Examples:\n  arw actors tree --watch\n  arw actors tree --node box-b\n  arw actors tree --all -o ndjson | jq 'select(.restarts.used > 0)'"
     )]
     Tree {
         /// Keep showing it as it changes, until Ctrl-C
-        #[arg(long, short)]
+        #[arg(long, short, conflicts_with_all = ["node", "all"])]
         watch: bool,
+        /// The tree of another node of the cluster: its name, its id, or at least eight digits of it
+        #[arg(long, value_name = "NAME|ID", conflicts_with = "all")]
+        node: Option<String>,
+        /// The trees of all nodes of the cluster
+        #[arg(long)]
+        all: bool,
     },
     /// Show one actor and why it restarted
     #[command(after_help = "Example:\n  arw actors show runtimes/smollm2")]

@@ -9,6 +9,7 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::task::{Context, Poll};
 
+use arw_actors::ids::NodeId;
 use arw_actors::moment::Moment;
 use axum::Router;
 use axum::extract::Request;
@@ -33,12 +34,19 @@ pub(crate) struct RoutePath(pub(crate) &'static str);
 pub struct Front {
     gate: Gate,
     router: Router,
+    /// The node that asks; `None` for clients.
+    from: Option<NodeId>,
 }
 
 impl Front {
     pub(crate) fn new(gate: Gate) -> Self {
         let router = routes::router(&gate);
-        Self { gate, router }
+        Self { gate, router, from: None }
+    }
+
+    /// For what one other node asks, by routes of its own.
+    pub(crate) fn for_peer(gate: Gate, router: Router, from: NodeId) -> Self {
+        Self { gate, router, from: Some(from) }
     }
 }
 
@@ -52,14 +60,14 @@ impl Service<Request> for Front {
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let Self { gate, router } = self.clone();
+        let Self { gate, router, from } = self.clone();
         let started = gate.now();
         let method = request.method().clone();
         // The path only: a query may hold what is nobody else's business.
         let path = request.uri().path().to_owned();
         Box::pin(async move {
             let answered = shielded(answer(&gate, router, request)).await;
-            Ok(observe(&gate, started, &method, &path, answered))
+            Ok(observe(&gate, started, from, &method, &path, answered))
         })
     }
 }
@@ -76,7 +84,14 @@ async fn answer(gate: &Gate, mut router: Router, request: Request) -> Response {
 }
 
 /// Renders a refusal, measures and logs the answer, and gives it the headers that all have.
-fn observe(gate: &Gate, started: Moment, method: &Method, path: &str, answered: Response) -> Response {
+fn observe(
+    gate: &Gate,
+    started: Moment,
+    from: Option<NodeId>,
+    method: &Method,
+    path: &str,
+    answered: Response,
+) -> Response {
     let problem =
         answered.extensions().get::<Problem>().map(|problem| (problem.word(), problem.detail().to_owned()));
     let mut response = render_problem(answered, Form::of_path(path));
@@ -85,7 +100,8 @@ fn observe(gate: &Gate, started: Moment, method: &Method, path: &str, answered: 
     let status = response.status();
     gate.metrics.requests.observe(route, status, took);
     let (refused, detail) = problem.map_or((None, None), |(word, detail)| (Some(word), Some(detail)));
-    debug!(%method, path, status = status.as_u16(), took_us = took.as_micros(), refused, detail, "request");
+    let from = from.map(|node| node.short());
+    debug!(%method, path, from, status = status.as_u16(), took_us = took.as_micros(), refused, detail, "request");
     let headers = response.headers_mut();
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

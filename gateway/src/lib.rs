@@ -16,9 +16,11 @@ mod problem;
 
 mod handlers;
 mod openai;
+mod peer;
 
 mod dto;
 mod sse;
+mod trace;
 
 mod metrics;
 mod openapi;

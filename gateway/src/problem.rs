@@ -36,6 +36,7 @@ pub(crate) enum Kind {
     EngineLost,
     EngineError,
     NodeRefused,
+    NodeLost,
     NodeUnreachable,
     Internal,
 }
@@ -74,8 +75,9 @@ impl Kind {
             Self::EngineLost => (StatusCode::BAD_GATEWAY, "engine_lost", "The engine was lost"),
             Self::EngineError => (StatusCode::BAD_GATEWAY, "engine_error", "The engine refused"),
             Self::NodeRefused => (StatusCode::BAD_GATEWAY, "node_refused", "Another node refused"),
+            Self::NodeLost => (StatusCode::BAD_GATEWAY, "node_lost", "The other node was lost"),
             Self::NodeUnreachable => {
-                (StatusCode::BAD_GATEWAY, "node_unreachable", "Another node does not answer")
+                (StatusCode::SERVICE_UNAVAILABLE, "node_unreachable", "The other node cannot be reached")
             }
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something in this node broke"),
         }

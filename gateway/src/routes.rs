@@ -92,13 +92,13 @@ pub(crate) fn router(gate: &Gate) -> Router {
 }
 
 /// HTTP-5.
-async fn unknown_path(uri: Uri) -> Problem {
+pub(crate) async fn unknown_path(uri: Uri) -> Problem {
     let path: String = uri.path().chars().take(100).collect();
     Problem::new(Kind::NotFound, format!("there is nothing at {path}"), "/spec/openapi.json lists every path")
 }
 
 /// HTTP-5. axum adds the `Allow` header.
-async fn wrong_method(method: Method, uri: Uri) -> Problem {
+pub(crate) async fn wrong_method(method: Method, uri: Uri) -> Problem {
     let path: String = uri.path().chars().take(100).collect();
     let detail = format!("{path} has no method {}", method.as_str().chars().take(20).collect::<String>());
     Problem::new(Kind::MethodNotAllowed, detail, "the `Allow` header names the methods that it has")

@@ -1,6 +1,6 @@
 //! The server: an address, connections and their limits, and an orderly end.
 //!
-//! Owns the listener and the accept loop. Refuses to know what is asked (`routes.rs`).
+//! Owns the listener and the accept loop. Refuses to know what is asked (`routes.rs`), and how streams of other nodes are served (`peer/service.rs`).
 
 mod holder;
 
@@ -10,6 +10,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arw_actors::cluster::StreamService;
 use arw_actors::config::GatewaySettings;
 use arw_actors::node::Node;
 use axum::body::Body;
@@ -26,6 +27,7 @@ use tracing::{debug, info, warn};
 pub use holder::Holder;
 
 use crate::front::Front;
+use crate::peer::{PeerLimits, PeerService};
 use crate::shared::{Gate, Shared};
 
 /// Connections that the system keeps until they are accepted: a burst of clients, or those beyond the limit.
@@ -55,6 +57,7 @@ pub struct Gateway {
     gate: Gate,
     listener: TcpListener,
     address: SocketAddr,
+    peers: PeerService,
 }
 
 /// The gateway cannot listen.
@@ -112,7 +115,16 @@ impl Gateway {
             }
         })?;
         let bound = listener.local_addr().map_err(|problem| BindError::Refused { address, problem })?;
-        Ok(Self { gate: Shared::new(node, settings), listener, address: bound })
+        let gate = Shared::new(node, settings);
+        let peers = PeerService::new(&gate, PeerLimits::of(settings.connections_max));
+        Ok(Self { gate, listener, address: bound, peers })
+    }
+
+    /// Serves the streams of other nodes, for as long as this gateway does, on the runtime that it was made in. The transport is to bring streams of
+    /// members only: what they may ask needs no token.
+    #[must_use]
+    pub fn stream_service(&self) -> Arc<dyn StreamService> {
+        Arc::new(self.peers.clone())
     }
 
     /// Where it listens: the port is the real one also where any was asked for.
@@ -121,10 +133,10 @@ impl Gateway {
         self.address
     }
 
-    /// Serves until `shutdown` resolves, then ends in order: no new connections, event streams end at once, answers may end by themselves
-    /// for 10 s.
+    /// Serves until `shutdown` resolves, then ends in order: no new connections and streams of other nodes, event streams end at once, answers may
+    /// end by themselves for 10 s.
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) {
-        let Self { gate, listener, address } = self;
+        let Self { gate, listener, address, peers } = self;
         let front = Front::new(gate.clone());
         let most =
             usize::try_from(gate.settings.connections_max).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
@@ -153,9 +165,11 @@ impl Gateway {
             while let Some(ended) = connections.join_next().await {
                 note_end(ended);
             }
+            peers.drained().await;
         };
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
             warn!(open = connections.len(), "connections did not end in time and are cut");
+            peers.cut();
             connections.shutdown().await;
         }
         info!(%address, "the gateway has ended");
@@ -240,7 +254,7 @@ fn cut_when_stalled(stream: &TcpStream, after: Duration) {
 fn cut_when_stalled(_: &TcpStream, _: Duration) {}
 
 /// HTTP-6: hyper enforces the time for a head. It cuts heads off at twice the limit; `limits.rs` refuses smaller ones in words.
-fn builder(settings: &GatewaySettings) -> http1::Builder {
+pub(crate) fn builder(settings: &GatewaySettings) -> http1::Builder {
     let head_max = usize::try_from(settings.header_max_bytes).unwrap_or(usize::MAX);
     let mut builder = http1::Builder::new();
     builder

@@ -1,6 +1,7 @@
 //! What every request can reach.
 //!
-//! Owns the node's facade, the settings, the metrics and the sign that the gateway is stopping. Refuses to know routes.
+//! Owns the node's facade, the way to other nodes' gateways, the settings, the metrics and the sign that the gateway is stopping. Refuses to know
+//! routes.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use arw_actors::node::Node;
 use tokio::sync::{Semaphore, watch};
 
 use crate::metrics::Metrics;
+use crate::peer::{PeerClient, Shares};
 
 /// One gateway's state. A process may hold several.
 pub(crate) type Gate = Arc<Shared>;
@@ -20,6 +22,10 @@ pub(crate) struct Shared {
     pub(crate) node: Node,
     pub(crate) settings: GatewaySettings,
     pub(crate) metrics: Metrics,
+    /// HTTP to other nodes.
+    pub(crate) peers: PeerClient,
+    /// What other nodes do for this one.
+    pub(crate) shares: Shares,
     /// HTTP-6: one permit for each event stream that may be open.
     pub(crate) event_streams: Arc<Semaphore>,
     stopping: watch::Sender<bool>,
@@ -33,6 +39,8 @@ impl Shared {
         let metrics = Metrics::new(&node, &event_streams, streams_max);
         Arc::new(Self {
             metrics,
+            peers: PeerClient::new(node.cluster.clone()),
+            shares: Shares::default(),
             settings: settings.clone(),
             event_streams,
             stopping: watch::Sender::new(false),
@@ -51,6 +59,11 @@ impl Shared {
     /// Ends event streams and long polls.
     pub(crate) fn stop(&self) {
         self.stopping.send_replace(true);
+    }
+
+    /// The gateway is stopping.
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
     }
 
     /// Resolves when the gateway is stopping.

@@ -35,6 +35,18 @@ struct Shared {
     refused: AtomicU64,
     own_card: watch::Sender<Arc<NodeCard>>,
     is_draining: AtomicBool,
+    nodes: ArcSwap<Vec<ClusterNode>>,
+}
+
+/// Another node of the cluster, as far as it can be asked for something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterNode {
+    /// Its id.
+    pub id: NodeId,
+    /// What it calls itself; empty while that is not known.
+    pub name: String,
+    /// There is a connection to it.
+    pub is_connected: bool,
 }
 
 /// A runtime of another node to which requests may be sent.
@@ -142,6 +154,10 @@ impl Cluster {
         if **self.shared.hosts.load() != hosts {
             self.shared.hosts.store(Arc::new(hosts));
         }
+        let nodes = picture.others();
+        if **self.shared.nodes.load() != nodes {
+            self.shared.nodes.store(Arc::new(nodes));
+        }
         self.shared.picture.store(Arc::new(picture));
         self.shared.changes.send_modify(|count| *count += 1);
     }
@@ -152,9 +168,21 @@ impl Cluster {
         self.show(picture);
     }
 
+    /// The other nodes of the cluster, this one left out: every one that is shown, connected or not.
+    #[must_use]
+    pub fn nodes(&self) -> Arc<Vec<ClusterNode>> {
+        self.shared.nodes.load_full()
+    }
+
     /// Says who serves, in place of whoever said so before.
     #[cfg(feature = "testkit")]
     pub fn set_hosts(&self, hosts: Vec<ModelHost>) {
         self.shared.hosts.store(Arc::new(hosts));
+    }
+
+    /// Says who there is, in place of whoever said so before.
+    #[cfg(feature = "testkit")]
+    pub fn set_nodes(&self, nodes: Vec<ClusterNode>) {
+        self.shared.nodes.store(Arc::new(nodes));
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::card::{CardHealth, NodeCard};
-use super::handle::ModelHost;
+use super::handle::{ClusterNode, ModelHost};
 use super::news::{Knowledge, MemberState};
 use crate::ids::NodeId;
 use crate::moment::{Moment, WallTime};
@@ -222,6 +222,19 @@ impl Picture {
             key(one).cmp(&key(other)).then_with(|| one.runtime.cmp(&other.runtime))
         });
         hosts
+    }
+}
+
+impl Picture {
+    /// The nodes besides this one, as far as they can be asked for something.
+    pub(super) fn others(&self) -> Vec<ClusterNode> {
+        let others = self.nodes.iter().filter(|row| row.source != Knowledge::Own);
+        let node = |row: &NodeRow| ClusterNode {
+            id: row.node,
+            name: row.name.clone().unwrap_or_default(),
+            is_connected: row.is_connected,
+        };
+        others.map(node).collect()
     }
 }
 

@@ -148,6 +148,63 @@ fn the_actor_tree_in_every_form() {
 }
 
 #[test]
+fn the_tree_of_another_node_is_asked_for_by_its_name() {
+    let gateway = Gateway::with(&[("GET /state/actors?node=box%20b", json(200, &bodies::actors()))]);
+    let shown = gateway.arw(&["actors", "tree", "--node", "box b", "-o", "json"]).expect(0);
+    assert_eq!(shown.json(), bodies::actors());
+    for refused in [["--node", "a", "--all"], ["--watch", "--node", "a"]] {
+        gateway.arw(&[&["actors", "tree"], &refused[..]].concat()).expect(2);
+    }
+    gateway.arw(&["actors", "tree", "--watch", "--all"]).expect(2);
+}
+
+#[test]
+fn the_trees_of_all_nodes_are_shown_with_who_does_not_answer() {
+    let (a, b) = ("0a".repeat(32), "0b".repeat(32));
+    let cluster = serde_json::json!({"nodes": [{"id": a, "name": "box-a"}, {"id": b, "name": "box-b"}]});
+    let away = serde_json::json!({"title": "The other node cannot be reached", "status": 503, "help": "check it",
+        "detail": "node `box-b` (0b0b0b0b): there is no connection"});
+    let (ids, tree) = ([a.clone(), b.clone()], bodies::actors());
+    let gateway = Gateway::start(move |asked| match asked.path.as_str() {
+        "/state/cluster" => json(200, &cluster),
+        path if path == format!("/state/actors?node={}", ids[0]) => json(200, &tree),
+        _ => json(503, &away),
+    });
+    let form = |form: &str| gateway.arw(&["actors", "tree", "--all", "-o", form]).expect(0);
+    let body = form("json").json();
+    let why = "node `box-b` (0b0b0b0b): there is no connection";
+    let expected = serde_json::json!([
+        {"node": a, "node_name": "box-a", "actors": bodies::actors(), "error": null},
+        {"node": b, "node_name": "box-b", "actors": null, "error": why},
+    ]);
+    assert_eq!(body, expected);
+    let table = form("table").out;
+    assert!(table.starts_with("box-a (0a0a0a0a)\nACTOR "), "{table}");
+    assert!(table.ends_with(&format!("\n\nbox-b (0b0b0b0b): not shown: {why}\n")), "{table}");
+    let lines: Vec<Value> =
+        form("ndjson").out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(
+        (lines.len(), &lines[0]["node_name"], &lines[0]["path"]),
+        (5, &Value::from("box-a"), &Value::from("node"))
+    );
+    assert_eq!((&lines[4]["node"], &lines[4]["error"]), (&Value::from(b.as_str()), &Value::from(why)));
+    let csv = form("csv").out;
+    assert!(csv.starts_with("node,node_name,path,state,") && csv.lines().count() == 5, "{csv}");
+}
+
+#[test]
+fn a_node_that_knows_no_cluster_shows_its_own_tree_as_the_only_one() {
+    let node = bodies::node();
+    let id = node["node"]["id"].as_str().unwrap().to_owned();
+    let gateway = Gateway::with(&[
+        ("GET /state/node", json(200, &node)),
+        ("GET /state/actors", json(200, &bodies::actors())),
+    ]);
+    let shown = gateway.arw(&["actors", "tree", "--all", "-o", "json"]).expect(0).json();
+    assert_eq!((shown.as_array().unwrap().len(), shown[0]["node"].as_str()), (1, Some(id.as_str())));
+}
+
+#[test]
 fn for_a_screen_reader_the_tree_is_sentences_without_lines() {
     let gateway = Gateway::with(&[("GET /state/actors", json(200, &bodies::actors()))]);
     let mut command = gateway.command(&["actors", "tree"]);

@@ -26,5 +26,9 @@ pub(crate) struct ServedModel {
     /// Which runtime serves it.
     pub(crate) runtime: String,
     /// That runtime's state; one that is stopped starts on the first request.
-    pub(crate) state: &'static str,
+    pub(crate) state: String,
+    /// The id of the node that it is on.
+    pub(crate) node: String,
+    /// What that node calls itself.
+    pub(crate) node_name: String,
 }

@@ -17,6 +17,7 @@ use crate::dto::cluster::ClusterState;
 use crate::dto::problem::ProblemBody;
 use crate::dto::state::{ActorsState, ModelsState, NodeState, RuntimesState};
 use crate::extract::{Name, Params, duration};
+use crate::peer::{self, Meant, X_ARW_NODE};
 use crate::problem::{Kind, Problem};
 use crate::shared::{Gate, Shared};
 use crate::sse::{self, Event};
@@ -36,6 +37,7 @@ pub(crate) struct Poll {
     after: Option<String>,
     #[serde(default, deserialize_with = "duration::deserialize")]
     wait: Option<Duration>,
+    node: Option<String>,
 }
 
 /// Where a stream goes on.
@@ -51,18 +53,21 @@ macro_rules! read_model {
         #[utoipa::path(get, path = $path, tag = "state", params(
             ("after" = Option<String>, Query, description = "answer only when there is something newer than this version (`x-arw-version`)"),
             ("wait" = Option<String>, Query, description = "how long to wait for it, for example `30s`; at most `60s`"),
+            ("node" = Option<String>, Query, description = "another node of the cluster: its id, at least eight digits of it, or its name"),
             ("If-None-Match" = Option<String>, Header, description = "an ETag of an earlier answer"),
         ), responses(
-            (status = 200, body = $body, headers(("ETag" = String), ("x-arw-version" = String))),
+            (status = 200, body = $body, headers(("ETag" = String), ("x-arw-version" = String), ("x-arw-node" = String))),
             (status = 304, description = "nothing newer"),
+            (status = 404, body = ProblemBody, content_type = "application/problem+json", description = "no such node; `known` lists the names that there are"),
             (status = 422, body = ProblemBody, content_type = "application/problem+json"),
+            (status = 503, body = ProblemBody, content_type = "application/problem+json", description = "the other node cannot be reached"),
         ))]
         pub(crate) async fn $document(
             State(gate): State<Gate>,
             headers: HeaderMap,
             Params(poll): Params<Poll>,
         ) -> Result<Response, Problem> {
-            document(&gate, $name, &headers, &poll).await
+            anywhere(&gate, $name, &headers, &poll).await
         }
 
         #[doc = $about]
@@ -130,6 +135,45 @@ read_model!(
     ClusterState,
     "Every node of the cluster, as this one knows it; a node alone shows itself."
 );
+
+/// HTTP-16: what a member of the cluster may read: this node's own.
+pub(crate) async fn for_peer(
+    State(gate): State<Gate>,
+    Name(name): Name,
+    headers: HeaderMap,
+    Params(poll): Params<Poll>,
+) -> Result<Response, Problem> {
+    if poll.node.is_some() {
+        let detail = "a node is asked for its own state by other nodes, not for that of a third one";
+        return Err(Problem::field("node", detail, "ask that node"));
+    }
+    if !NAMES.contains(&name.as_str()) {
+        return Err(no_such(&name));
+    }
+    document(&gate, &name, &headers, &poll).await
+}
+
+/// HTTP-19: this node's, or another's.
+async fn anywhere(gate: &Gate, name: &str, headers: &HeaderMap, poll: &Poll) -> Result<Response, Problem> {
+    let Some(node) = &poll.node else { return document(gate, name, headers, poll).await };
+    match peer::meant(gate, node)? {
+        Meant::Own => {
+            let mut response = document(gate, name, headers, poll).await?;
+            let id = HeaderValue::try_from(gate.node.info.id.to_string()).ok();
+            response.headers_mut().extend(id.map(|id| (X_ARW_NODE, id)));
+            Ok(response)
+        }
+        Meant::Other(node) => {
+            let patience = poll.wait.unwrap_or_default().min(WAIT_MAX);
+            let mut path = format!("/state/{name}?wait={}ms", patience.as_millis());
+            if let Some(after) = &poll.after {
+                // Read and written anew: nothing else of the client's query goes on.
+                path.push_str(&format!("&after={}", version("after", after)?));
+            }
+            peer::fetch(gate, node, &path, headers, patience).await
+        }
+    }
+}
 
 /// Any other name.
 pub(crate) async fn unknown(Name(name): Name) -> Problem {

@@ -5,6 +5,7 @@
 
 mod collect;
 mod histograms;
+mod peers;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use tokio::sync::Semaphore;
 
 use collect::NodeCollector;
 use histograms::{Described, Histograms};
+use peers::PeerMetrics;
 
 pub(crate) use prometheus_text::CONTENT_TYPE;
 
@@ -33,6 +35,7 @@ pub(crate) struct Metrics {
     node: Node,
     pub(crate) requests: RequestMetrics,
     pub(crate) inference: InferenceMetrics,
+    pub(crate) peers: PeerMetrics,
 }
 
 impl Metrics {
@@ -41,9 +44,10 @@ impl Metrics {
         let mut registry = Registry::default();
         let requests = RequestMetrics::registered(&mut registry);
         let inference = InferenceMetrics::registered(&mut registry);
+        let peers = PeerMetrics::registered(&mut registry);
         let collector = NodeCollector::new(node.clone(), Arc::clone(event_streams), event_streams_max);
         registry.register_collector(Box::new(collector));
-        Self { registry, node: node.clone(), requests, inference }
+        Self { registry, node: node.clone(), requests, inference, peers }
     }
 
     /// All of it as text.
@@ -102,6 +106,8 @@ pub(crate) enum Outcome {
     Refused,
     /// The engine went away.
     EngineLost,
+    /// The other node that was asked went away.
+    NodeLost,
     /// The client went away.
     ClientGone,
 }
@@ -112,6 +118,7 @@ impl Outcome {
             Self::Ok => "ok",
             Self::Refused => "refused",
             Self::EngineLost => "engine_lost",
+            Self::NodeLost => "node_lost",
             Self::ClientGone => "client_gone",
         }
     }

@@ -226,18 +226,6 @@ pub(super) fn engine_refusal(status: StatusCode, body: &[u8], runtime: &str) -> 
 /// A page of words is more than anyone reads in an error.
 const MESSAGE_CHARS_MAX: usize = 2_000;
 
-/// HTTP-14: what ends a stream whose engine is gone.
-pub(super) fn lost_event(runtime: &str) -> Bytes {
-    format!("data: {}\n\n", lost(runtime).to_openai()).into()
-}
-
-/// An engine is gone.
-pub(super) fn lost(runtime: &str) -> Problem {
-    let detail = format!("the engine of runtime `{runtime}` was lost before the answer was whole");
-    let help = "ask again: the runtime restarts by itself; /state/runtimes and `arw runtime logs` say why";
-    Problem::new(Kind::EngineLost, detail, help)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

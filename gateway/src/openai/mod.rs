@@ -1,12 +1,15 @@
 //! `/v1`: the OpenAI-compatible API.
 //!
-//! Owns the way of a request to an engine and of its answer back. Refuses to start engines: acquiring one is the kernel's business.
+//! Owns the way of a request to an engine, here or on another node, and of its answer back. Refuses to start engines: acquiring one is the kernel's business.
 
 mod answer;
+mod attempt;
 mod body;
 mod forward;
 mod model_name;
+mod refusal;
 mod relay;
+mod route;
 mod stream;
 mod ticket;
 
@@ -20,10 +23,12 @@ use crate::extract::check_json;
 use crate::limits;
 use crate::problem::Problem;
 use crate::shared::Gate;
-use forward::Route;
+use crate::trace::Trace;
+use forward::{Reach, Route};
+use tracing::{Instrument, debug_span};
 
 macro_rules! forwarded {
-    ($name:ident, $path:literal, $streams:literal, $about:literal) => {
+    ($name:ident, $name_here:ident, $path:literal, $streams:literal, $about:literal) => {
         #[doc = $about]
         #[utoipa::path(post, path = $path, tag = "v1", security(("token" = ["infer"])),
             request_body(content = Value, description = "as OpenAI's; it goes to the engine as sent, with the engine's own model name"),
@@ -34,17 +39,29 @@ macro_rules! forwarded {
                 (status = 404, body = OpenAiError, description = "unknown model; `known` lists what could have been named"),
                 (status = 422, body = OpenAiError, description = "an ill-typed `model`, `stream` or `stream_options`"),
                 (status = 429, body = OpenAiError, description = "too many requests wait for this runtime"),
-                (status = 502, body = OpenAiError, description = "the engine was lost"),
-                (status = 503, body = OpenAiError, description = "the runtime is not ready; `runtime` says why"),
+                (status = 502, body = OpenAiError, description = "the engine or the node that answered was lost"),
+                (status = 503, body = OpenAiError, description = "the runtime is not ready; `runtime` says why. Or the node that serves it cannot be reached"),
             ))]
         pub(crate) async fn $name(State(gate): State<Gate>, request: Request) -> Result<Response, Problem> {
-            check_json(request.headers())?;
-            let bytes = limits::read_body(request.into_body(), &gate.settings).await?;
-            forward::forward(&gate, Route { path: $path, streams: $streams }, bytes).await
+            answer(&gate, Route { path: $path, streams: $streams }, Reach::Cluster, request).await
+        }
+
+        /// The same for another node: answered here or not at all.
+        pub(crate) async fn $name_here(State(gate): State<Gate>, request: Request) -> Result<Response, Problem> {
+            answer(&gate, Route { path: $path, streams: $streams }, Reach::Here, request).await
         }
     };
 }
 
-forwarded!(chat_completions, "/v1/chat/completions", true, "Answers a conversation.");
-forwarded!(completions, "/v1/completions", true, "Continues a text.");
-forwarded!(embeddings, "/v1/embeddings", false, "Turns texts into vectors.");
+forwarded!(chat_completions, chat_completions_here, "/v1/chat/completions", true, "Answers a conversation.");
+forwarded!(completions, completions_here, "/v1/completions", true, "Continues a text.");
+forwarded!(embeddings, embeddings_here, "/v1/embeddings", false, "Turns texts into vectors.");
+
+async fn answer(gate: &Gate, route: Route, reach: Reach, request: Request) -> Result<Response, Problem> {
+    check_json(request.headers())?;
+    let trace = Trace::of(request.headers());
+    let bytes = limits::read_body(request.into_body(), &gate.settings).await?;
+    // HTTP-20: the span's name and field are the same on every node on the way.
+    let span = debug_span!("inference", trace_id = trace.map(tracing::field::display), route = route.path);
+    forward::forward(gate, route, reach, trace, bytes).instrument(span).await
+}

@@ -1,25 +1,27 @@
-//! `/v1/models`: what can be asked for.
+//! `/v1/models`: what can be asked for, on this node and on others.
 //!
 //! Owns the list as OpenAI's clients read it. Refuses to know runtimes: the kernel says who serves.
 
+use arw_actors::cluster::ModelHost;
 use arw_actors::runtime::directory::Served;
 use arw_actors::runtime::machine::RuntimeState;
 use axum::Json;
 use axum::extract::State;
 
+use super::{refusal, route};
 use crate::dto::openai::{ServedModel, ServedModels};
 use crate::dto::problem::OpenAiError;
 use crate::extract::Name;
-use crate::problem::{Kind, Problem};
+use crate::problem::Problem;
 use crate::shared::{Gate, Shared};
 
 /// Every model that can be asked.
 #[utoipa::path(get, path = "/v1/models", tag = "v1", security(("token" = ["infer"])), responses((status = 200, body = ServedModels)))]
 pub(crate) async fn list(State(gate): State<Gate>) -> Json<ServedModels> {
     let mut data: Vec<ServedModel> = Vec::new();
-    for served in by_readiness(gate.node.runtimes.served()) {
-        if !data.iter().any(|model| model.id == served.name) {
-            data.push(to_model(&gate, served));
+    for model in all(&gate) {
+        if !data.iter().any(|listed| listed.id == model.id) {
+            data.push(model);
         }
     }
     data.sort_by(|a, b| a.id.cmp(&b.id));
@@ -30,35 +32,49 @@ pub(crate) async fn list(State(gate): State<Gate>) -> Json<ServedModels> {
 #[utoipa::path(get, path = "/v1/models/{id}", tag = "v1", security(("token" = ["infer"])), params(("id" = String, Path)),
     responses((status = 200, body = ServedModel), (status = 404, body = OpenAiError)))]
 pub(crate) async fn show(State(gate): State<Gate>, Name(id): Name) -> Result<Json<ServedModel>, Problem> {
-    let all = by_readiness(gate.node.runtimes.served());
+    let all = all(&gate);
+    let here = gate.node.info.id.to_string();
+    // HTTP-10 and HTTP-17: what a name means here comes first.
     let found = all
         .iter()
-        .find(|served| served.name == id)
-        .or_else(|| all.iter().find(|served| served.runtime.as_str() == id));
-    // HTTP-10.
-    let found = found.cloned().ok_or_else(|| {
-        let id: String = id.chars().take(80).collect();
-        let help = "name one of `known`; GET /v1/models lists them";
-        Problem::new(Kind::ModelNotFound, format!("no runtime serves `{id}`"), help)
-            .at("model")
-            .with("known", gate.node.runtimes.known())
-    })?;
-    Ok(Json(to_model(&gate, found)))
+        .find(|model| model.node == here && model.id == id)
+        .or_else(|| all.iter().find(|model| model.node == here && model.runtime == id))
+        .or_else(|| all.iter().find(|model| model.id == id))
+        .or_else(|| all.iter().find(|model| model.runtime == id));
+    match found {
+        Some(model) => Ok(Json(model.clone())),
+        None => {
+            let known = route::names(gate.node.runtimes.known(), &gate.node.cluster.hosts());
+            Err(refusal::unknown_model(&id, known))
+        }
+    }
 }
 
-/// Of several runtimes with the same model, the readiest comes first.
-fn by_readiness(mut served: Vec<Served>) -> Vec<Served> {
-    served.sort_by_key(|served| match served.state {
-        RuntimeState::Ready => 0,
-        RuntimeState::Degraded => 1,
-        RuntimeState::Warming | RuntimeState::Starting => 2,
-        RuntimeState::Stopped | RuntimeState::Draining | RuntimeState::Backoff => 3,
-        RuntimeState::Quarantined | RuntimeState::Failed => 4,
-    });
-    served
+/// HTTP-17: this node's models before those of others, and of several runtimes with the same model the readiest first.
+fn all(shared: &Shared) -> Vec<ServedModel> {
+    let mut own = shared.node.runtimes.served();
+    own.sort_by_key(|served| readiness(served.state.word()));
+    let hosts = shared.node.cluster.hosts();
+    let mut others: Vec<&ModelHost> = hosts.iter().collect();
+    others.sort_by_key(|host| (readiness(&host.state), host.busy));
+    let own = own.into_iter().map(|served| own_model(shared, served));
+    own.chain(others.into_iter().map(|host| others_model(shared, host))).collect()
 }
 
-fn to_model(shared: &Shared, served: Served) -> ServedModel {
+/// Less is readier. A word that a newer node may have comes last.
+fn readiness(state: &str) -> u8 {
+    const ORDER: [&[RuntimeState]; 5] = [
+        &[RuntimeState::Ready],
+        &[RuntimeState::Degraded],
+        &[RuntimeState::Warming, RuntimeState::Starting],
+        &[RuntimeState::Stopped, RuntimeState::Draining, RuntimeState::Backoff],
+        &[RuntimeState::Quarantined, RuntimeState::Failed],
+    ];
+    let place = ORDER.iter().position(|states| states.iter().any(|known| known.word() == state));
+    place.and_then(|place| u8::try_from(place).ok()).unwrap_or(u8::MAX)
+}
+
+fn own_model(shared: &Shared, served: Served) -> ServedModel {
     let record = shared.node.models.find(&served.name);
     let created = record.as_ref().map_or(shared.node.info.started_at, |record| record.imported_at);
     ServedModel {
@@ -68,6 +84,23 @@ fn to_model(shared: &Shared, served: Served) -> ServedModel {
         created: created.as_millis() / 1000,
         owned_by: "arw",
         runtime: served.runtime.to_string(),
-        state: served.state.word(),
+        state: served.state.word().to_owned(),
+        node: shared.node.info.id.to_string(),
+        node_name: shared.node.info.name.clone(),
+    }
+}
+
+fn others_model(shared: &Shared, host: &ModelHost) -> ServedModel {
+    ServedModel {
+        id: host.model.clone(),
+        object: "model",
+        // Cards do not tell when a model came.
+        created: shared.node.info.started_at.as_millis() / 1000,
+        owned_by: "arw",
+        context_length: host.context_length,
+        runtime: host.runtime.clone(),
+        state: host.state.clone(),
+        node: host.node.to_string(),
+        node_name: host.node_name.clone(),
     }
 }

@@ -13,8 +13,9 @@ use std::ops::Range;
 use arw_actors::runtime::lease::Usage;
 use bytes::{Bytes, BytesMut};
 
-use super::answer::{Chunk, lost_event};
+use super::answer::Chunk;
 use super::model_name::ModelName;
+use crate::problem::Problem;
 
 /// An event beyond this size is passed on as it comes, unread: nobody streams a megabyte as one token.
 const EVENT_BYTES_MAX: usize = 1 << 20;
@@ -105,8 +106,13 @@ impl Relay {
         self.held.extend_from_slice(&bytes[event_from..]);
     }
 
-    /// The engine's stream has ended; true when that was before the answer's end, and the client was told.
-    pub(super) fn end(&mut self, end: End, runtime: &str, out: &mut VecDeque<Bytes>) -> bool {
+    /// The engine's stream has ended; true when that was before the answer's end, and the client was told how it was lost.
+    pub(super) fn end(
+        &mut self,
+        end: End,
+        lost: impl FnOnce() -> Problem,
+        out: &mut VecDeque<Bytes>,
+    ) -> bool {
         let held = self.held.split().freeze();
         // A stream without `[DONE]` whose answer has a finish reason is whole: some servers leave it out.
         let is_whole = self.is_done || self.has_error || (self.is_finished && end == End::Orderly);
@@ -114,11 +120,11 @@ impl Relay {
             pass(held, out);
             return false;
         }
-        // HTTP-14: the half event is left out, so that the error is one of its own.
+        // HTTP-14 and HTTP-18: the half event is left out, so that the error is one of its own.
         if self.is_overlong {
             pass(Bytes::from_static(b"\n\n"), out);
         }
-        out.push_back(lost_event(runtime));
+        out.push_back(format!("data: {}\n\n", lost().to_openai()).into());
         true
     }
 
@@ -284,6 +290,10 @@ mod tests {
         Relay::new(wants_usage, ModelName::new("smol"))
     }
 
+    fn lost() -> Problem {
+        crate::openai::refusal::engine_lost("smollm2")
+    }
+
     fn run(relay: &mut Relay, pieces: &[&[u8]]) -> Vec<u8> {
         let mut out = VecDeque::new();
         for piece in pieces {
@@ -300,7 +310,7 @@ mod tests {
         assert_eq!(String::from_utf8(out).unwrap(), [ROLE, TOKEN, TOKEN, LAST, DONE].concat());
         let expected = Usage { prompt_tokens: 30, cached_tokens: 7, completion_tokens: 2, is_partial: false };
         assert_eq!(relay.usage(), expected);
-        assert!(!relay.end(End::Orderly, "r", &mut VecDeque::new()));
+        assert!(!relay.end(End::Orderly, lost, &mut VecDeque::new()));
     }
 
     /// HTTP-13.
@@ -364,7 +374,7 @@ mod tests {
         let cut = &TOKEN[..20];
         let mut out: VecDeque<Bytes> =
             [run(&mut relay, &[ROLE.as_bytes(), TOKEN.as_bytes(), cut.as_bytes()]).into()].into();
-        assert!(relay.end(End::Broken, "smollm2", &mut out));
+        assert!(relay.end(End::Broken, lost, &mut out));
         let text = String::from_utf8(out.iter().flatten().copied().collect()).unwrap();
         let error = text.strip_prefix(&[ROLE, TOKEN].concat()).unwrap();
         let error: serde_json::Value =
@@ -381,7 +391,7 @@ mod tests {
         let mut relay = relay(false);
         let mut out = VecDeque::new();
         relay.push(Bytes::from_static(TOKEN.as_bytes()), &mut out);
-        assert!(relay.end(End::Orderly, "r", &mut out));
+        assert!(relay.end(End::Orderly, lost, &mut out));
     }
 
     #[test]
@@ -389,7 +399,7 @@ mod tests {
         let mut relay = relay(false);
         let out = run(&mut relay, &[[TOKEN, LAST].concat().as_bytes()]);
         let mut rest = VecDeque::new();
-        assert!(!relay.end(End::Orderly, "r", &mut rest));
+        assert!(!relay.end(End::Orderly, lost, &mut rest));
         assert_eq!((out.as_slice(), rest.len()), ([TOKEN, LAST].concat().as_bytes(), 0));
     }
 
@@ -397,7 +407,7 @@ mod tests {
     fn after_done_a_broken_connection_is_no_loss() {
         let mut relay = relay(false);
         run(&mut relay, &[whole().as_bytes()]);
-        assert!(!relay.end(End::Broken, "r", &mut VecDeque::new()));
+        assert!(!relay.end(End::Broken, lost, &mut VecDeque::new()));
     }
 
     #[test]
@@ -410,7 +420,7 @@ mod tests {
                 run(&mut relay, &[TOKEN.as_bytes(), error.as_bytes()]),
                 [TOKEN, error].concat().as_bytes()
             );
-            assert!(!relay.end(End::Orderly, "r", &mut VecDeque::new()));
+            assert!(!relay.end(End::Orderly, lost, &mut VecDeque::new()));
         }
     }
 

@@ -18,7 +18,8 @@ use crate::metrics::Outcome;
 
 /// The body of a streaming answer.
 ///
-/// HTTP-14: dropping it, as hyper does when the client is gone, drops the engine's answer, which closes the engine's connection.
+/// HTTP-14 and HTTP-18: dropping it, as hyper does when the client is gone, drops the engine's answer, which closes the engine's connection, or the
+/// stream to the other node.
 #[derive(Debug)]
 pub(super) struct RelayedStream {
     /// `None` once it has ended.
@@ -43,8 +44,9 @@ impl RelayedStream {
     fn end(&mut self, end: End) {
         // First, so that the engine's slot is free before the client hears of the end.
         self.incoming = None;
-        let is_lost = self.relay.end(end, self.ticket.runtime(), &mut self.out);
-        let outcome = if is_lost { Outcome::EngineLost } else { Outcome::Ok };
+        let (problem, lost) = self.ticket.loss();
+        let is_lost = self.relay.end(end, || problem, &mut self.out);
+        let outcome = if is_lost { lost } else { Outcome::Ok };
         self.ticket.settle(&self.relay.usage(), outcome);
     }
 }

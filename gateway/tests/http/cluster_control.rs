@@ -149,7 +149,7 @@ async fn each_refusal_of_the_cluster_has_its_status_and_a_way_out() {
         (ClusterErrorKind::Unknown, 404, "not_found"),
         (ClusterErrorKind::Conflict, 409, "conflict"),
         (ClusterErrorKind::Refused, 502, "node_refused"),
-        (ClusterErrorKind::Unreachable, 502, "node_unreachable"),
+        (ClusterErrorKind::Unreachable, 503, "node_unreachable"),
         (ClusterErrorKind::Failed, 503, "not_stored"),
     ] {
         transport.refuses(kind);

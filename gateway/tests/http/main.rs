@@ -11,5 +11,6 @@ mod events;
 mod limits;
 mod metrics;
 mod openai;
+mod peers;
 mod server;
 mod state;

@@ -49,7 +49,7 @@ async fn everything_that_the_contract_names_is_there() {
     let (node, _engine, router) = busy_node().await;
     let text = scrape(&router).await;
     for line in [
-        r#"arw_node_info{id="0707070707070707070707070707070707070707070707070707070707070707",name="testbox",version="0.1.0"} 1"#,
+        &format!(r#"arw_node_info{{id="{}",name="testbox",version="0.1.0"}} 1"#, "07".repeat(32)),
         r#"arw_node_status{status="ready"} 1"#,
         r#"arw_node_status{status="degraded"} 0"#,
         r#"arw_actors{kind="runtime",state="running"} 2"#,

@@ -177,7 +177,7 @@ async fn the_engine_gets_the_body_as_sent_and_nothing_else_of_the_client() {
     assert_eq!(seen.body, sent.replace("smol", "engine-name"));
     let mut names: Vec<&str> = seen.headers.keys().map(http::HeaderName::as_str).collect();
     names.sort_unstable();
-    assert_eq!(names, ["accept", "authorization", "content-length", "content-type", "host"]);
+    assert_eq!(names, ["accept", "authorization", "content-length", "content-type", "host", "traceparent"]);
     assert_eq!(seen.headers["authorization"], "Bearer engine-key");
 }
 

@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arw_actors::clock::Clock;
+use arw_actors::cluster::StreamService;
 use arw_actors::config::{GatewaySettings, MachineDefaults, NodeConfig};
+use arw_actors::ids::NodeId;
 use arw_actors::journal::{Journal, JournalOptions, Retention};
 use arw_actors::model::{ModelLibrary, ModelStore};
 use arw_actors::node::{Node, NodeInfo, NodeStatus};
@@ -73,8 +75,13 @@ impl TestNode {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut GatewaySettings)) -> Self {
+        Self::called("testbox", 7, change).await
+    }
+
+    /// With a name of its own, and an id that consists of one byte.
+    pub(crate) async fn called(name: &str, id: u8, change: impl FnOnce(&mut GatewaySettings)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let machine = MachineDefaults { state_dir: folder.path().to_owned(), name: "testbox".to_owned() };
+        let machine = MachineDefaults { state_dir: folder.path().to_owned(), name: name.to_owned() };
         let mut settings = NodeConfig::from_layers(&[], &machine).unwrap().config.gateway;
         settings.http = SocketAddr::from(([127, 0, 0, 1], 0));
         change(&mut settings);
@@ -87,8 +94,8 @@ impl TestNode {
         let (system, fixed) = FixedRuntimes::start().await;
         let (status, watched) = watch::channel(NodeStatus::Ready);
         let info = NodeInfo {
-            id: arw_actors::ids::NodeId::from_bytes([7; 32]),
-            name: "testbox".to_owned(),
+            id: NodeId::from_bytes([id; 32]),
+            name: name.to_owned(),
             incarnation: 3,
             version: "0.1.0",
             started_at: clock.wall(),
@@ -104,7 +111,7 @@ impl TestNode {
             runtimes: fixed.runtimes(),
             engines: EngineClient::new(),
             cluster: arw_actors::cluster::Cluster::default(),
-            views: views(clock),
+            views: views(clock, name),
             status: watched,
         };
         Self { node, settings, fixed, status, folder, admin: admin.reveal().to_owned() }
@@ -151,11 +158,12 @@ impl TestNode {
     pub(crate) fn serve(&self) -> Served {
         let gateway = Gateway::bind(self.node.clone(), &self.settings).unwrap();
         let address = gateway.local_addr();
+        let streams = gateway.stream_service();
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(gateway.serve(async {
             let _ = stopped.await;
         }));
-        Served { address, stop: Some(stop), task }
+        Served { address, streams, stop: Some(stop), task }
     }
 
     /// A runtime that lends the engine.
@@ -170,10 +178,10 @@ impl TestNode {
     }
 }
 
-fn views(clock: Clock) -> Views {
+fn views(clock: Clock, name: &str) -> Views {
     let fields = |root: &str, value: Value| Map::from_iter([(root.to_owned(), value)]);
     let models = [
-        ReadModel::new("node", 3, clock, fields("node", json!({"name": "testbox"}))),
+        ReadModel::new("node", 3, clock, fields("node", json!({"name": name}))),
         ReadModel::new("actors", 3, clock, fields("root", json!({"path": "node"}))),
         ReadModel::new("runtimes", 3, clock, fields("runtimes", json!([]))),
         ReadModel::new("models", 3, clock, fields("models", json!([]))),
@@ -256,6 +264,8 @@ impl Answer {
 /// A gateway that serves.
 pub(crate) struct Served {
     pub(crate) address: SocketAddr,
+    /// Where streams of other nodes go.
+    pub(crate) streams: Arc<dyn StreamService>,
     stop: Option<oneshot::Sender<()>>,
     pub(crate) task: tokio::task::JoinHandle<()>,
 }

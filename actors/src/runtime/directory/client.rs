@@ -91,6 +91,8 @@ pub struct Served {
     pub runtime: RuntimeId,
     /// Its state.
     pub state: RuntimeState,
+    /// One more request could wait for it.
+    pub has_room: bool,
     /// The most tokens of a conversation, as far as known.
     pub context_length: Option<u64>,
 }
@@ -291,6 +293,7 @@ impl Runtimes {
                     name: entry.spec.model.clone().unwrap_or_else(|| entry.spec.id.to_string()),
                     runtime: entry.spec.id.clone(),
                     state: row.map_or(RuntimeState::Stopped, |row| row.state),
+                    has_room: row.is_none_or(|row| row.queue.waiting < row.queue.max),
                     context_length: row.and_then(|row| row.context_length),
                 }
             })

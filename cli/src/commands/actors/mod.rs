@@ -1,5 +1,6 @@
 //! `arw actors …`: the supervision tree, live.
 
+mod all;
 mod facts;
 mod tree;
 
@@ -8,7 +9,7 @@ use serde_json::Value;
 
 use crate::args::ActorsCommand;
 use crate::client::http::Node;
-use crate::client::row::{number, text};
+use crate::client::row::{encoded, number, text};
 use crate::commands::events;
 use crate::commands::model::field_lines;
 use crate::commands::runtime::view;
@@ -22,12 +23,17 @@ use crate::output::table::Table;
 pub(crate) async fn run(context: &Context, command: ActorsCommand) -> Result<(), Failure> {
     let node = context.node()?;
     match command {
-        ActorsCommand::Tree { watch: false } => {
-            let body = node.get("/state/actors").await?;
-            context.screen.show(&tree::page(body, &context.screen.style, context.screen.now()))
-        }
-        ActorsCommand::Tree { watch: true } => {
+        ActorsCommand::Tree { watch: true, .. } => {
             watching::watch(&context.screen, &node, WatchedTree::default()).await
+        }
+        ActorsCommand::Tree { all: true, .. } => all::show(&context.screen, &node).await,
+        ActorsCommand::Tree { node: other, .. } => {
+            let path = match other {
+                Some(other) => format!("/state/actors?node={}", encoded(&other)),
+                None => "/state/actors".to_owned(),
+            };
+            let body = node.get(&path).await?;
+            context.screen.show(&tree::page(body, &context.screen.style, context.screen.now()))
         }
         ActorsCommand::Show { path } => show(context, &node, &path).await,
     }

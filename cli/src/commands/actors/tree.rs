@@ -99,7 +99,7 @@ pub(super) fn drawn(body: &Value, style: &Style, now: WallTime) -> String {
     out
 }
 
-const COLUMNS: [Column; 17] = [
+pub(super) const COLUMNS: [Column; 17] = [
     Column::new("path", "actor"),
     Column::new("state", "state"),
     Column::people("mailbox"),
@@ -119,7 +119,8 @@ const COLUMNS: [Column; 17] = [
     Column::programs("last_exit_at"),
 ];
 
-fn cells(row: &Value, first: String) -> Vec<Cell> {
+/// What [`COLUMNS`] show of an actor; `first` is what it is called.
+pub(super) fn cells(row: &Value, first: String) -> Vec<Cell> {
     let word = |pointer: &str| match text(row, pointer) {
         "" => Cell::Missing,
         text => Cell::Text(text.to_owned()),

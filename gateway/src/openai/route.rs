@@ -1,0 +1,365 @@
+//! Who answers a request: a runtime of this node, or one of another node.
+//!
+//! Plain decider over what is known at the moment. Refuses to ask, to wait and to remember: what was tried already is told to it.
+//!
+//! HTTP-17: this node comes first. A model that a runtime here serves goes elsewhere only when that runtime is given up, ending or has no room, and
+//! another node has one that is ready. Else the best host is asked: one that is ready before one that would have to load, then the least busy.
+
+use arw_actors::cluster::ModelHost;
+use arw_actors::ids::NodeId;
+use arw_actors::runtime::directory::Served;
+use arw_actors::runtime::machine::RuntimeState;
+
+/// What is known at the moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known<'k> {
+    /// This node's id and name.
+    pub(super) here: (NodeId, &'k str),
+    /// What serves here.
+    pub(super) own: &'k [Served],
+    /// What serves on other nodes.
+    pub(super) others: &'k [ModelHost],
+}
+
+/// What this request has been through.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SoFar {
+    /// The runtime here did not take it.
+    pub(super) is_refused_here: bool,
+    /// These nodes were asked, in vain.
+    pub(super) tried: Vec<NodeId>,
+}
+
+/// Where it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// To a runtime of this node: the name to ask for, where one was given.
+    Here(Option<String>),
+    /// To another node.
+    There {
+        /// Which of its runtimes is expected to answer.
+        host: ModelHost,
+        /// The name to ask for there.
+        name: String,
+    },
+    /// Nobody serves it.
+    Nowhere,
+    /// It names no model, and there are several.
+    NotNamed,
+}
+
+/// Everything that a name means.
+#[derive(Debug)]
+struct Candidates<'k> {
+    own: Vec<&'k Served>,
+    own_name: Option<String>,
+    others: Vec<&'k ModelHost>,
+    asks_for: AsksFor,
+}
+
+/// By which of its names another node is asked.
+#[derive(Clone, Copy, Debug)]
+enum AsksFor {
+    /// Any of its runtimes that serve the model: it knows best which.
+    Model,
+    /// Just this one.
+    Runtime,
+}
+
+/// Decides. `shares` says how many requests of this node a host works on already, beyond what its card tells.
+pub(super) fn decide(
+    asked: Option<&str>,
+    known: Known<'_>,
+    so_far: &SoFar,
+    shares: impl Fn(&ModelHost) -> u32,
+) -> Way {
+    let candidates = match asked {
+        Some(asked) => named(asked, known),
+        None => match unnamed(known) {
+            Some(candidates) => candidates,
+            None => return Way::NotNamed,
+        },
+    };
+    let Candidates { own, own_name, others, asks_for } = candidates;
+    let may_serve_here = !so_far.is_refused_here && own.iter().any(|served| takes_requests(served));
+    if may_serve_here {
+        return Way::Here(own_name);
+    }
+    let is_tried = |host: &ModelHost| so_far.tried.contains(&host.node);
+    let best = others.into_iter().min_by(|a, b| {
+        let rank =
+            |host: &ModelHost| (is_tried(host), !is_ready(host), host.busy.saturating_add(shares(host)));
+        // The rest only makes the same choice come out of the same facts.
+        rank(a).cmp(&rank(b)).then_with(|| (a.node, &a.runtime).cmp(&(b.node, &b.runtime)))
+    });
+    match best {
+        // A host that is not ready either is no better than waiting here.
+        Some(host) if own.is_empty() || (is_ready(host) && !is_tried(host)) => {
+            let name = match asks_for {
+                AsksFor::Model => host.model.clone(),
+                AsksFor::Runtime => host.runtime.clone(),
+            };
+            Way::There { host: host.clone(), name }
+        }
+        // Its refusal says best what is wrong.
+        Some(_) | None if !own.is_empty() => Way::Here(own_name),
+        Some(_) | None => Way::Nowhere,
+    }
+}
+
+/// A request would be served, or would wait for something that happens by itself.
+fn takes_requests(served: &Served) -> bool {
+    let is_given_up =
+        matches!(served.state, RuntimeState::Quarantined | RuntimeState::Failed | RuntimeState::Draining);
+    !is_given_up && served.has_room
+}
+
+fn is_ready(host: &ModelHost) -> bool {
+    [RuntimeState::Ready, RuntimeState::Degraded].iter().any(|state| state.word() == host.state)
+}
+
+/// HTTP-10: what a name means here comes before what it means elsewhere, so that another node's names change nothing for this one's clients.
+fn named<'k>(asked: &str, known: Known<'k>) -> Candidates<'k> {
+    let own_name = Some(asked.to_owned());
+    let others = |is_meant: &dyn Fn(&ModelHost) -> bool| -> Vec<&'k ModelHost> {
+        known.others.iter().filter(|host| is_meant(host)).collect()
+    };
+    let by_model = others(&|host| host.model == asked);
+    let own: Vec<&Served> = known.own.iter().filter(|served| served.name == asked).collect();
+    if !own.is_empty() {
+        return Candidates { own, own_name, others: by_model, asks_for: AsksFor::Model };
+    }
+    if let Some(served) = known.own.iter().find(|served| served.runtime.as_str() == asked) {
+        // Its namesake elsewhere is a stand-in only with the same model.
+        let namesakes = others(&|host| host.runtime == asked && host.model == served.name);
+        return Candidates { own: vec![served], own_name, others: namesakes, asks_for: AsksFor::Runtime };
+    }
+    if !by_model.is_empty() {
+        return Candidates { own, own_name, others: by_model, asks_for: AsksFor::Model };
+    }
+    let by_runtime = others(&|host| host.runtime == asked);
+    if !by_runtime.is_empty() {
+        return Candidates { own, own_name, others: by_runtime, asks_for: AsksFor::Runtime };
+    }
+    placed(asked, known)
+}
+
+/// `node/runtime`, by the node's name or at least eight digits of its id.
+fn placed<'k>(asked: &str, known: Known<'k>) -> Candidates<'k> {
+    let (node, runtime) = asked.split_once('/').unwrap_or_default();
+    let is_node = |id: NodeId, name: &str| {
+        !node.is_empty() && (name == node || (node.len() >= 8 && id.to_string().starts_with(node)))
+    };
+    let own = known
+        .own
+        .iter()
+        .filter(|served| served.runtime.as_str() == runtime && is_node(known.here.0, known.here.1));
+    let others =
+        known.others.iter().filter(|host| host.runtime == runtime && is_node(host.node, &host.node_name));
+    Candidates {
+        own: own.collect(),
+        own_name: Some(runtime.to_owned()),
+        others: others.collect(),
+        asks_for: AsksFor::Runtime,
+    }
+}
+
+/// HTTP-10: a request without a model is for the only one that there is: here, else elsewhere.
+fn unnamed(known: Known<'_>) -> Option<Candidates<'_>> {
+    match known.own {
+        [only] => Some(Candidates {
+            own: vec![only],
+            own_name: None,
+            others: known.others.iter().filter(|host| host.model == only.name).collect(),
+            asks_for: AsksFor::Model,
+        }),
+        [] => {
+            let first = known.others.first()?;
+            let is_only = known.others.iter().all(|host| host.model == first.model);
+            is_only.then(|| Candidates {
+                own: Vec::new(),
+                own_name: None,
+                others: known.others.iter().collect(),
+                asks_for: AsksFor::Model,
+            })
+        }
+        _ => None,
+    }
+}
+
+/// HTTP-17: everything that a request may name, on this node and on others.
+pub(super) fn names(own: Vec<String>, others: &[ModelHost]) -> Vec<String> {
+    let mut names = own;
+    for host in others {
+        for name in [&host.model, &host.runtime] {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: NodeId = NodeId::from_bytes([0xaa; 32]);
+
+    fn id(byte: u8) -> NodeId {
+        NodeId::from_bytes([byte; 32])
+    }
+
+    fn own(runtime: &str, model: &str, state: RuntimeState) -> Served {
+        Served {
+            name: model.to_owned(),
+            runtime: runtime.parse().unwrap(),
+            state,
+            has_room: true,
+            context_length: None,
+        }
+    }
+
+    fn host(node: u8, runtime: &str, model: &str, state: &str, busy: u32) -> ModelHost {
+        ModelHost {
+            node: id(node),
+            node_name: format!("box-{node}"),
+            runtime: runtime.to_owned(),
+            model: model.to_owned(),
+            state: state.to_owned(),
+            context_length: None,
+            busy,
+        }
+    }
+
+    /// `here`, `here as <name>`, `<node> as <name>`, `nowhere`, `not named`.
+    fn way(asked: Option<&str>, own: &[Served], others: &[ModelHost], so_far: &SoFar) -> String {
+        let known = Known { here: (HERE, "box-here"), own, others };
+        match decide(asked, known, so_far, |_| 0) {
+            Way::Here(None) => "here".to_owned(),
+            Way::Here(Some(name)) => format!("here as {name}"),
+            Way::There { host, name } => format!("{} as {name}", host.node_name),
+            Way::Nowhere => "nowhere".to_owned(),
+            Way::NotNamed => "not named".to_owned(),
+        }
+    }
+
+    fn first_way(asked: &str, own: &[Served], others: &[ModelHost]) -> String {
+        way(Some(asked), own, others, &SoFar::default())
+    }
+
+    /// HTTP-17.
+    #[test]
+    fn this_node_comes_first_unless_its_runtime_is_given_up_ending_or_full() {
+        let others = [host(1, "r9", "smol", "ready", 0)];
+        use RuntimeState::*;
+        for state in [Ready, Degraded, Starting, Warming, Stopped, Backoff] {
+            assert_eq!(first_way("smol", &[own("r1", "smol", state)], &others), "here as smol", "{state:?}");
+        }
+        for state in [Quarantined, Failed, Draining] {
+            assert_eq!(first_way("smol", &[own("r1", "smol", state)], &others), "box-1 as smol", "{state:?}");
+        }
+        let full = Served { has_room: false, ..own("r1", "smol", Ready) };
+        assert_eq!(first_way("smol", std::slice::from_ref(&full), &others), "box-1 as smol");
+        // One of two that can is enough.
+        assert_eq!(first_way("smol", &[full, own("r2", "smol", Warming)], &others), "here as smol");
+    }
+
+    /// HTTP-17: who would only let it wait, too, is no better than this node.
+    #[test]
+    fn a_runtime_that_is_given_up_refuses_itself_when_nobody_else_is_ready() {
+        let failed = [own("r1", "smol", RuntimeState::Failed)];
+        assert_eq!(first_way("smol", &failed, &[host(1, "r9", "smol", "warming", 0)]), "here as smol");
+        assert_eq!(first_way("smol", &failed, &[]), "here as smol");
+        let tried = SoFar { tried: vec![id(1)], ..SoFar::default() };
+        assert_eq!(way(Some("smol"), &failed, &[host(1, "r9", "smol", "ready", 0)], &tried), "here as smol");
+    }
+
+    /// HTTP-17.
+    #[test]
+    fn a_refusal_here_leads_to_a_host_that_is_ready() {
+        let ready = [own("r1", "smol", RuntimeState::Ready)];
+        let refused = SoFar { is_refused_here: true, ..SoFar::default() };
+        assert_eq!(
+            way(Some("smol"), &ready, &[host(1, "r9", "smol", "ready", 0)], &refused),
+            "box-1 as smol"
+        );
+        assert_eq!(
+            way(Some("smol"), &ready, &[host(1, "r9", "other", "ready", 0)], &refused),
+            "here as smol"
+        );
+    }
+
+    /// HTTP-17.
+    #[test]
+    fn elsewhere_the_ready_come_first_then_the_least_busy() {
+        let others = [
+            host(1, "r", "smol", "stopped", 0),
+            host(2, "r", "smol", "ready", 5),
+            host(3, "r", "smol", "degraded", 2),
+            host(4, "r", "other", "ready", 0),
+        ];
+        assert_eq!(first_way("smol", &[], &others), "box-3 as smol");
+        assert_eq!(first_way("smol", &[], &others[..1]), "box-1 as smol", "it would load");
+        // What this node sent there itself counts, though no card tells of it yet.
+        let known = Known { here: (HERE, "x"), own: &[], others: &others };
+        let way =
+            decide(Some("smol"), known, &SoFar::default(), |host| if host.node == id(3) { 4 } else { 0 });
+        assert!(matches!(way, Way::There { host, .. } if host.node == id(2)));
+    }
+
+    /// HTTP-17: who was asked in vain is asked again only when there is nobody else.
+    #[test]
+    fn a_second_try_goes_to_another_host_where_there_is_one() {
+        let others = [host(1, "r", "smol", "ready", 0), host(2, "r", "smol", "stopped", 9)];
+        let tried = SoFar { tried: vec![id(1)], ..SoFar::default() };
+        assert_eq!(way(Some("smol"), &[], &others, &tried), "box-2 as smol");
+        assert_eq!(way(Some("smol"), &[], &others[..1], &tried), "box-1 as smol");
+    }
+
+    /// HTTP-10.
+    #[test]
+    fn a_name_means_here_what_it_meant_before_others_came() {
+        let mine = [own("r1", "smol", RuntimeState::Failed)];
+        // A model of another node that is called like a runtime of this one.
+        assert_eq!(first_way("r1", &mine, &[host(1, "x", "r1", "ready", 0)]), "here as r1");
+        // A namesake with another model is no stand-in; one with the same model is.
+        assert_eq!(first_way("r1", &mine, &[host(1, "r1", "large", "ready", 0)]), "here as r1");
+        assert_eq!(first_way("r1", &mine, &[host(1, "r1", "smol", "ready", 0)]), "box-1 as r1");
+    }
+
+    /// HTTP-17.
+    #[test]
+    fn elsewhere_a_model_a_runtime_or_a_place_may_be_named() {
+        let mine = [own("r1", "smol", RuntimeState::Ready)];
+        let others = [host(1, "r2", "org/large", "ready", 0), host(2, "r2", "org/large", "ready", 1)];
+        for (asked, goes) in [
+            ("org/large", "box-1 as org/large"),
+            ("r2", "box-1 as r2"),
+            ("box-2/r2", "box-2 as r2"),
+            ("02020202/r2", "box-2 as r2"),
+            ("box-here/r1", "here as r1"),
+            ("aaaaaaaa/r1", "here as r1"),
+            ("box-2/r1", "nowhere"),
+            ("box-here/r2", "nowhere"),
+            ("0202/r2", "nowhere"),
+            ("/r2", "nowhere"),
+            ("gpt", "nowhere"),
+            ("", "nowhere"),
+        ] {
+            assert_eq!(first_way(asked, &mine, &others), goes, "{asked}");
+        }
+    }
+
+    /// HTTP-10.
+    #[test]
+    fn without_a_name_the_only_model_is_meant() {
+        let first = |own: &[Served], others: &[ModelHost]| way(None, own, others, &SoFar::default());
+        let (mine, yours) = (own("r1", "smol", RuntimeState::Ready), host(1, "x", "large", "ready", 0));
+        assert_eq!(first(std::slice::from_ref(&mine), std::slice::from_ref(&yours)), "here");
+        assert_eq!(first(&[mine, own("r2", "smol", RuntimeState::Ready)], &[]), "not named");
+        assert_eq!(first(&[], &[yours.clone(), host(2, "y", "large", "ready", 0)]), "box-1 as large");
+        assert_eq!(first(&[], &[yours, host(2, "y", "small", "ready", 0)]), "not named");
+        assert_eq!(first(&[], &[]), "not named");
+    }
+}

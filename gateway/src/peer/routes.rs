@@ -1,0 +1,72 @@
+//! What members of the cluster may ask this node.
+//!
+//! Owns the table: being a member is the right to everything in it, and to nothing else (HTTP-16). Tokens do not travel between nodes. Requests for
+//! models go to this node's own runtimes only, so that no request goes round in circles.
+
+use axum::Router;
+use axum::handler::Handler;
+use axum::response::Response;
+use axum::routing::{MethodFilter, MethodRouter, on};
+use http::Method;
+use tower::util::MapResponseLayer;
+
+use crate::front::RoutePath;
+use crate::handlers::{health, state};
+use crate::openai;
+use crate::routes::{unknown_path, wrong_method};
+use crate::shared::Gate;
+
+/// HTTP-16: all of it, on one screen.
+pub(super) fn table() -> Vec<(Method, &'static str, MethodRouter<Gate>)> {
+    vec![
+        get("/healthz", health::healthz),
+        get("/state/{name}", state::for_peer),
+        post("/v1/chat/completions", openai::chat_completions_here),
+        post("/v1/completions", openai::completions_here),
+        post("/v1/embeddings", openai::embeddings_here),
+    ]
+}
+
+fn get<H: Handler<T, Gate>, T: 'static>(
+    path: &'static str,
+    handler: H,
+) -> (Method, &'static str, MethodRouter<Gate>) {
+    (Method::GET, path, on(MethodFilter::GET, handler))
+}
+
+fn post<H: Handler<T, Gate>, T: 'static>(
+    path: &'static str,
+    handler: H,
+) -> (Method, &'static str, MethodRouter<Gate>) {
+    (Method::POST, path, on(MethodFilter::POST, handler))
+}
+
+/// The routes; what stands around all of them is `front.rs`, as for clients.
+pub(crate) fn router(gate: &Gate) -> Router {
+    let mut router = Router::new();
+    for (_, path, handler) in table() {
+        let named = MapResponseLayer::new(move |mut response: Response| {
+            response.extensions_mut().insert(RoutePath(path));
+            response
+        });
+        router = router.route(path, handler.route_layer(named));
+    }
+    router.fallback(unknown_path).method_not_allowed_fallback(wrong_method).with_state(gate.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// HTTP-16: members read state and use models; they manage nothing.
+    #[test]
+    fn members_change_nothing() {
+        for (method, path, _) in table() {
+            let is_use = method == Method::POST && path.starts_with("/v1/");
+            assert!(is_use || method == Method::GET, "{method} {path}");
+            for closed in ["/tokens", "/runtimes", "/models", "/events", "/metrics", "/spec"] {
+                assert!(!path.starts_with(closed), "{path}");
+            }
+        }
+    }
+}
