@@ -4,6 +4,7 @@
 
 mod cluster;
 mod control;
+mod join;
 mod node;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ pub(crate) use control::{
     ModelCommand, ModelImport, RuntimeAdd, RuntimeCommand, RuntimeLogs, RuntimeMove, TokenCommand,
     TokenCreate,
 };
+pub(crate) use join::{Join, JoinTokenCommand, JoinTokenCreate};
 pub(crate) use node::{Chat, Configured, Run, Up};
 
 /// Run AI models on your own machine: a node that supervises model servers, and commands to use it
@@ -79,6 +81,8 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Start a node and keep it running until Ctrl-C
     Up(Up),
+    /// Make this machine's node a member of a cluster, and start it if none runs
+    Join(Box<Join>),
     /// Import a model, start it and chat, in one go
     Run(Run),
     /// Chat with a model

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arw_actors::clock::Clock;
+use arw_actors::cluster::{ClusterError, Transport};
 use arw_actors::config::NodeConfig;
 use arw_actors::files;
 use arw_actors::hardware::{HardwareSources, probe};
@@ -17,7 +18,8 @@ use arw_actors::runtime::launch::{KeeperProgram, OsLauncher, OsLauncherOptions};
 use arw_actors::supervision::install_panic_hook;
 use arw_actors::system::{BuildError, RunningNode};
 use arw_gateway::{BindError, Gateway};
-use arw_transport::identity::NodeKey;
+use arw_transport::identity::{KeyFileError, NodeKey};
+use arw_transport::link::{Link, LinkError, LinkOptions};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
@@ -46,6 +48,12 @@ pub(crate) enum ServeError {
     Signals(io::Error),
     #[error("cannot write {}: {source}", path.display())]
     NodeFile { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error("{0}")]
+    Join(#[from] ClusterError),
     #[error("the node's supervisor gave up: {0}")]
     GaveUp(String),
 }
@@ -59,6 +67,12 @@ impl From<ServeError> for Failure {
             ServeError::Build(_) | ServeError::NodeFile { .. } => "`arw doctor` checks the state folder",
             ServeError::Bind(_) => "choose another address with --http, for example --http 127.0.0.1:8092",
             ServeError::Launcher(_) | ServeError::Signals(_) => "`arw doctor` checks this machine",
+            ServeError::Key(_) => "`arw doctor` checks the state folder",
+            ServeError::Link(LinkError::Start(_)) => {
+                "choose another address for other nodes with --cluster-listen, for example --cluster-listen 0.0.0.0:8092"
+            }
+            ServeError::Link(_) => "`arw doctor` checks the state folder",
+            ServeError::Join(error) => error.help.as_str(),
             ServeError::GaveUp(_) => "`arw events` of the next start tells what happened; please report it",
         };
         Self::new(Exit::Failed, "the node did not start", error.to_string(), help)
@@ -66,7 +80,13 @@ impl From<ServeError> for Failure {
 }
 
 /// Runs a node until it is told to stop (Ctrl-C or SIGTERM). Calls `ready` once, when the gateway listens.
-pub(crate) async fn serve(config: NodeConfig, ready: impl FnOnce(&Ready)) -> Result<(), ServeError> {
+///
+/// With a token the node joins a cluster once it is up, and ends when it may not; a node that is in one already stays in it.
+pub(crate) async fn serve(
+    config: NodeConfig,
+    token: Option<String>,
+    ready: impl FnOnce(&Ready),
+) -> Result<(), ServeError> {
     let clock = Clock::system();
     let began = clock.now();
     install_panic_hook();
@@ -83,6 +103,13 @@ pub(crate) async fn serve(config: NodeConfig, ready: impl FnOnce(&Ready)) -> Res
             return Err(error.into());
         }
     };
+    let link = match link(&config, &running, &gateway) {
+        Ok(link) => link,
+        Err(error) => {
+            running.shutdown("the network between nodes did not start").await;
+            return Err(error);
+        }
+    };
     let http = format!("http://{}", gateway.local_addr());
     let node_file = NodeFile::write(&running.node.info.state_dir, &http, clock)?;
     running.serves_at(http.clone());
@@ -94,12 +121,17 @@ pub(crate) async fn serve(config: NodeConfig, ready: impl FnOnce(&Ready)) -> Res
         // Dropping the sender stops it just as well.
         let _ = stopped.await;
     }));
-    ready(&Ready { http, took_ms });
-
-    let reason = tokio::select! {
-        _ = terminate.recv() => Ok("asked to terminate"),
-        _ = interrupt.recv() => Ok("interrupted"),
-        reason = running.node.system.ended() => Err(reason),
+    let joined = join(&link, token).await;
+    if joined.is_ok() {
+        ready(&Ready { http, took_ms });
+    }
+    let reason = match joined {
+        Ok(()) => tokio::select! {
+            _ = terminate.recv() => Ok("asked to terminate"),
+            _ = interrupt.recv() => Ok("interrupted"),
+            reason = running.node.system.ended() => Err(ServeError::GaveUp(reason.to_string())),
+        },
+        Err(refused) => Err(refused),
     };
     info!(?reason, "node is stopping");
     drop(node_file);
@@ -107,12 +139,47 @@ pub(crate) async fn serve(config: NodeConfig, ready: impl FnOnce(&Ready)) -> Res
     if tokio::time::timeout(GATEWAY_PATIENCE, serving).await.is_err() {
         warn!("the gateway did not end in time");
     }
+    // After the gateway, which lets the answers end that other nodes are reading.
+    link.stop().await;
     let words = match &reason {
         Ok(words) => (*words).to_owned(),
         Err(reason) => reason.to_string(),
     };
     running.shutdown(&words).await;
-    reason.map(drop).map_err(|reason| ServeError::GaveUp(reason.to_string()))
+    reason.map(drop)
+}
+
+/// Connects the node to its cluster, if it is in one, and gives the node the means to join one.
+fn link(config: &NodeConfig, running: &RunningNode, gateway: &Gateway) -> Result<Arc<Link>, ServeError> {
+    let node = &running.node;
+    let key = NodeKey::load_or_create(&node.info.state_dir.join(NODE_KEY))?;
+    let cluster = node.cluster.clone();
+    let link = Link::open(LinkOptions {
+        state_dir: node.info.state_dir.clone(),
+        key: Arc::new(key),
+        incarnation: node.info.incarnation,
+        name: node.info.name.clone(),
+        listen: config.cluster.listen,
+        advertise: config.cluster.advertise,
+        clock: node.system.clock(),
+        tell: Arc::new(move |news| cluster.learn(news)),
+        own_card: node.cluster.own_card(),
+        services: gateway.stream_service(),
+    })?;
+    node.cluster.attach(Arc::clone(&link) as Arc<dyn Transport>);
+    Ok(link)
+}
+
+/// Joins with the token. A node that is a member already has used it, at its first start.
+async fn join(link: &Link, token: Option<String>) -> Result<(), ServeError> {
+    let Some(token) = token else { return Ok(()) };
+    if link.status().listens_at.is_some() {
+        info!("this node is in a cluster already; the token is not used");
+        return Ok(());
+    }
+    let joined = link.join(token).await?;
+    info!(cluster = joined.cluster, address = %joined.address, "this node has joined a cluster");
+    Ok(())
 }
 
 /// The node's key lies in its state folder; its id is the public half.

@@ -57,7 +57,7 @@ async fn run(arguments: Arguments, context: &Context) -> Result<Exit, Failure> {
 /// A node uses every core; a command that asks one needs no second thread, and starts faster without.
 fn runtime(command: &Command) -> Result<tokio::runtime::Runtime, Failure> {
     let mut builder = match command {
-        Command::Up(_) => tokio::runtime::Builder::new_multi_thread(),
+        Command::Up(_) | Command::Join(_) => tokio::runtime::Builder::new_multi_thread(),
         Command::Run(_)
         | Command::Chat(_)
         | Command::Status

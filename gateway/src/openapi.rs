@@ -37,6 +37,7 @@ use crate::openai;
         models::import, models::remove,
         tokens::list, tokens::create, tokens::revoke,
         cluster::tokens, cluster::create_token, cluster::revoke_token, cluster::join, cluster::leave,
+        cluster::remove, cluster::drain, cluster::resume,
         openai::models::list, openai::models::show, openai::chat_completions, openai::completions, openai::embeddings,
     ),
     modifiers(&Bearer),

@@ -2,6 +2,8 @@
 
 use clap::Subcommand;
 
+use super::join::JoinTokenCommand;
+
 /// `arw cluster …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClusterCommand {
@@ -20,4 +22,25 @@ pub(crate) enum ClusterCommand {
         after_help = "Examples:\n  arw cluster nodes\n  arw cluster nodes -o ndjson | jq -r 'select(.health.state != \"ok\") | .name'"
     )]
     Nodes,
+    /// Manage join tokens, with which other machines join
+    #[command(subcommand)]
+    Token(JoinTokenCommand),
+    /// Let a node finish what it has and give it nothing new
+    Drain {
+        /// Its name, its id or the beginning of it, as `arw cluster nodes` shows them
+        node: String,
+    },
+    /// Give a drained node new work again
+    Resume {
+        /// Its name, its id or the beginning of it, as `arw cluster nodes` shows them
+        node: String,
+    },
+    /// Take a node out of the cluster for good; on the node that made it
+    #[command(visible_alias = "rm")]
+    Remove {
+        /// Its name, its id or the beginning of it, as `arw cluster nodes` shows them
+        node: String,
+    },
+    /// Take this node out of its cluster
+    Leave,
 }

@@ -7,6 +7,7 @@ pub(crate) mod config;
 pub(crate) mod doctor;
 pub(crate) mod ensure_node;
 pub(crate) mod events;
+pub(crate) mod join;
 pub(crate) mod manual;
 pub(crate) mod model;
 pub(crate) mod run;
@@ -23,7 +24,8 @@ use crate::failure::{Exit, Failure};
 /// Does what the command line says.
 pub(crate) async fn dispatch(arguments: Arguments, context: &Context) -> Result<Exit, Failure> {
     match arguments.command {
-        Command::Up(up) => up::run(context, &up).await?,
+        Command::Up(up) => up::run(context, &up, None).await?,
+        Command::Join(join) => join::run(context, &join).await?,
         Command::Run(run) => run::run(context, &run).await?,
         Command::Chat(chat) => chat::run(context, &chat).await?,
         Command::Status => status::run(context).await?,

@@ -12,7 +12,8 @@ use crate::load_config::{self, Wishes};
 use crate::output::formats::Format;
 use crate::place;
 
-pub(crate) async fn run(context: &Context, up: &Up) -> Result<(), Failure> {
+/// Runs a node until it is told to end; with a token it joins a cluster as soon as it is up.
+pub(crate) async fn run(context: &Context, up: &Up, token: Option<String>) -> Result<(), Failure> {
     if let Some(server) = &context.locator.server {
         return Err(Failure::new(
             Exit::Usage,
@@ -28,7 +29,7 @@ pub(crate) async fn run(context: &Context, up: &Up) -> Result<(), Failure> {
     let config = loaded.settings.config;
     start_logging(config.log, context)?;
     let mut shown = Ok(());
-    compose::serve(config, |ready| shown = show(context, ready)).await?;
+    compose::serve(config, token, |ready| shown = show(context, ready)).await?;
     shown
 }
 

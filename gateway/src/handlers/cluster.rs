@@ -8,16 +8,18 @@ use std::time::Duration;
 
 use arw_actors::cluster::{ClusterError, ClusterErrorKind, TokenOrder, Transport};
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::CACHE_CONTROL;
+use tracing::info;
 
 use crate::dto::joining::{
     CreatedJoinToken, JoinCluster, JoinTokenList, JoinTokenRow, JoinedCluster, NewJoinToken,
 };
 use crate::dto::problem::ProblemBody;
 use crate::extract::{JsonBody, Name};
+use crate::peer::{Meant, PeerNode, meant, tell};
 use crate::problem::{Kind, Problem};
 use crate::shared::Gate;
 
@@ -91,6 +93,87 @@ pub(crate) async fn join(
     responses((status = 204, description = "it is alone"), (status = 409, body = ProblemBody, content_type = "application/problem+json")))]
 pub(crate) async fn leave(State(gate): State<Gate>) -> Result<StatusCode, Problem> {
     transport(&gate)?.leave().await.map_err(refused)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Takes a node out of the cluster: everybody refuses it from now on. Only the node that made the cluster can.
+#[utoipa::path(delete, path = "/cluster/nodes/{node}", tag = "cluster", security(("token" = ["cluster:manage"])),
+    params(("node" = String, Path, description = "an id, at least eight digits of one, or a name")),
+    responses((status = 204, description = "it is refused from now on"), (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, body = ProblemBody, content_type = "application/problem+json")))]
+pub(crate) async fn remove(State(gate): State<Gate>, Name(node): Name) -> Result<StatusCode, Problem> {
+    let node = match meant(&gate, &node)? {
+        Meant::Own => gate.node.info.id,
+        Meant::Other(node) => node,
+    };
+    transport(&gate)?.remove(node).await.map_err(refused)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A node finishes what it has and gets nothing new from others.
+#[utoipa::path(post, path = "/cluster/nodes/{node}/drain", tag = "cluster", security(("token" = ["cluster:manage"])),
+    params(("node" = String, Path, description = "an id, at least eight digits of one, or a name")),
+    responses((status = 204, description = "others send it nothing new"), (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 403, body = ProblemBody, content_type = "application/problem+json")))]
+pub(crate) async fn drain(State(gate): State<Gate>, Name(node): Name) -> Result<StatusCode, Problem> {
+    set_draining(&gate, &node, true).await
+}
+
+/// A drained node gets new work again.
+#[utoipa::path(post, path = "/cluster/nodes/{node}/resume", tag = "cluster", security(("token" = ["cluster:manage"])),
+    params(("node" = String, Path, description = "an id, at least eight digits of one, or a name")),
+    responses((status = 204, description = "others may send it work"), (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 403, body = ProblemBody, content_type = "application/problem+json")))]
+pub(crate) async fn resume(State(gate): State<Gate>, Name(node): Name) -> Result<StatusCode, Problem> {
+    set_draining(&gate, &node, false).await
+}
+
+async fn set_draining(gate: &Gate, node: &str, is_draining: bool) -> Result<StatusCode, Problem> {
+    match meant(gate, node)? {
+        Meant::Own => gate.node.cluster.set_draining(is_draining),
+        Meant::Other(node) => {
+            let path = if is_draining { DRAIN_YOURSELF } else { RESUME_YOURSELF };
+            tell(gate, node, path).await?;
+        }
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Where a node takes the word of another one.
+pub(crate) const DRAIN_YOURSELF: &str = "/cluster/drain";
+pub(crate) const RESUME_YOURSELF: &str = "/cluster/resume";
+
+/// HTTP-21: the home node drains this one.
+pub(crate) async fn drain_for_peer(
+    State(gate): State<Gate>,
+    Extension(from): Extension<PeerNode>,
+) -> Result<StatusCode, Problem> {
+    set_draining_for_peer(&gate, from, true)
+}
+
+/// HTTP-21.
+pub(crate) async fn resume_for_peer(
+    State(gate): State<Gate>,
+    Extension(from): Extension<PeerNode>,
+) -> Result<StatusCode, Problem> {
+    set_draining_for_peer(&gate, from, false)
+}
+
+fn set_draining_for_peer(
+    gate: &Gate,
+    PeerNode(from): PeerNode,
+    is_draining: bool,
+) -> Result<StatusCode, Problem> {
+    let picture = gate.node.cluster.picture();
+    let row = picture.nodes.iter().find(|row| row.node == from);
+    // What a node may be stands in its certificate, not in what it says.
+    if !row.is_some_and(|row| row.roles.iter().any(|role| role == "home")) {
+        let detail = format!("node {} has not the role home, and drains only itself", from.short());
+        let help = "run the command on the home node, or on the node that shall be drained";
+        return Err(Problem::new(Kind::ScopeMissing, detail, help));
+    }
+    info!(from = %from.short(), is_draining, "another node says what this one takes on");
+    gate.node.cluster.set_draining(is_draining);
     Ok(StatusCode::NO_CONTENT)
 }
 

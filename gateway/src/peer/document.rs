@@ -108,7 +108,7 @@ async fn ask(
     Ok(response)
 }
 
-fn unreachable(detail: String) -> Problem {
+pub(super) fn unreachable(detail: String) -> Problem {
     let help =
         "check that node and the network between; `arw cluster nodes` on a node beside it shows how it is";
     Problem::new(Kind::NodeUnreachable, detail, help).retry_after(RETRY)
@@ -118,7 +118,7 @@ fn unreachable(detail: String) -> Problem {
 const RETRY: Duration = Duration::from_secs(2);
 
 /// `box-b (0f0f0f0f)`.
-fn name(shared: &Shared, node: NodeId) -> String {
+pub(super) fn name(shared: &Shared, node: NodeId) -> String {
     let nodes = shared.node.cluster.nodes();
     let name = nodes.iter().find(|other| other.id == node).map_or("", |other| other.name.as_str());
     if name.is_empty() { node.short() } else { format!("`{name}` ({})", node.short()) }

@@ -5,18 +5,26 @@
 //! the stream's flow control is the backpressure.
 
 mod client;
+mod command;
 mod document;
 mod routes;
 mod service;
 mod share;
 
 pub(crate) use client::{PeerClient, PeerError};
+pub(crate) use command::tell;
 pub(crate) use document::{Meant, fetch, meant};
+use document::{name, unreachable};
 pub(crate) use routes::router;
 pub(crate) use service::{PeerLimits, PeerService};
 pub(crate) use share::{Share, Shares};
 
+use arw_actors::ids::NodeId;
 use http::HeaderName;
+
+/// The node that asks, by its key.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PeerNode(pub(crate) NodeId);
 
 /// Tells which node answered: its id.
 pub(crate) const X_ARW_NODE: HeaderName = HeaderName::from_static("x-arw-node");

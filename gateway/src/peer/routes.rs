@@ -11,7 +11,7 @@ use http::Method;
 use tower::util::MapResponseLayer;
 
 use crate::front::RoutePath;
-use crate::handlers::{health, state};
+use crate::handlers::{cluster, health, state};
 use crate::openai;
 use crate::routes::{unknown_path, wrong_method};
 use crate::shared::Gate;
@@ -24,6 +24,9 @@ pub(super) fn table() -> Vec<(Method, &'static str, MethodRouter<Gate>)> {
         post("/v1/chat/completions", openai::chat_completions_here),
         post("/v1/completions", openai::completions_here),
         post("/v1/embeddings", openai::embeddings_here),
+        // The home node only.
+        post(cluster::DRAIN_YOURSELF, cluster::drain_for_peer),
+        post(cluster::RESUME_YOURSELF, cluster::resume_for_peer),
     ]
 }
 
@@ -63,7 +66,8 @@ mod tests {
     fn members_change_nothing() {
         for (method, path, _) in table() {
             let is_use = method == Method::POST && path.starts_with("/v1/");
-            assert!(is_use || method == Method::GET, "{method} {path}");
+            let is_homes = [cluster::DRAIN_YOURSELF, cluster::RESUME_YOURSELF].contains(&path);
+            assert!(is_use || is_homes || method == Method::GET, "{method} {path}");
             for closed in ["/tokens", "/runtimes", "/models", "/events", "/metrics", "/spec"] {
                 assert!(!path.starts_with(closed), "{path}");
             }

@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
+use super::PeerNode;
 use crate::front::Front;
 use crate::server;
 use crate::shared::Gate;
@@ -125,9 +126,10 @@ async fn serve(
     _permit: OwnedSemaphorePermit,
 ) {
     let front = Front::for_peer(Arc::clone(&shared.gate), shared.router.clone(), from);
-    let service = TowerToHyperService::new(
-        front.map_request(|request: http::Request<Incoming>| request.map(Body::new)),
-    );
+    let service = TowerToHyperService::new(front.map_request(move |mut request: http::Request<Incoming>| {
+        request.extensions_mut().insert(PeerNode(from));
+        request.map(Body::new)
+    }));
     let served = server::builder(&shared.gate.settings).serve_connection(TokioIo::new(stream), service);
     let mut served = pin!(served);
     let mut cut = shared.cut.subscribe();

@@ -3,11 +3,13 @@
 mod facts;
 mod nodes;
 mod summary;
+mod token;
 
 use serde_json::Value;
 
 use crate::args::ClusterCommand;
-use crate::client::row::list;
+use crate::client::http::Call;
+use crate::client::row::{encoded, list};
 use crate::commands::watching::{self, Change, Watched};
 use crate::context::Context;
 use crate::failure::Failure;
@@ -26,6 +28,35 @@ pub(crate) async fn run(context: &Context, command: ClusterCommand) -> Result<()
         ClusterCommand::Nodes => {
             let body = context.node()?.get("/state/cluster").await?;
             context.screen.show(&page(body))
+        }
+        ClusterCommand::Token(command) => token::run(context, command).await,
+        ClusterCommand::Drain { node } => {
+            context
+                .node()?
+                .answer(Call::post(&format!("/cluster/nodes/{}/drain", encoded(&node)), None))
+                .await?;
+            context
+                .screen
+                .note(&format!("node {node} gets nothing new; `arw cluster resume {node}` ends that"));
+            Ok(())
+        }
+        ClusterCommand::Resume { node } => {
+            context
+                .node()?
+                .answer(Call::post(&format!("/cluster/nodes/{}/resume", encoded(&node)), None))
+                .await?;
+            context.screen.note(&format!("node {node} gets new work again"));
+            Ok(())
+        }
+        ClusterCommand::Remove { node } => {
+            context.node()?.answer(Call::delete(&format!("/cluster/nodes/{}", encoded(&node)))).await?;
+            context.screen.note(&format!("node {node} is removed; it can join again with a new token"));
+            Ok(())
+        }
+        ClusterCommand::Leave => {
+            context.node()?.answer(Call::post("/cluster/leave", None)).await?;
+            context.screen.note("this node is in no cluster any more");
+            Ok(())
         }
     }
 }

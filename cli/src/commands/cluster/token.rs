@@ -46,11 +46,8 @@ async fn create(context: &Context, wanted: &JoinTokenCreate) -> Result<(), Failu
     context.screen.show(&page)?;
     if context.screen.is_for_people() {
         let addresses = words(&row, "/addresses");
-        let first = if row["is_first"] == json!(true) {
-            "this node is the first of a new cluster now. "
-        } else {
-            ""
-        };
+        let first =
+            if row["is_first"] == json!(true) { "this node is the first of a new cluster now. " } else { "" };
         context.screen.note(&format!(
             "{first}On the other machine: arw join TOKEN. It dials {addresses} over UDP until {}; the token is shown this once.",
             text(&row, "/expires_at")
