@@ -45,6 +45,9 @@ pub(super) const DATAGRAM_MEMBERSHIP: u8 = 1;
 /// How often what ends by the calendar is looked at: certificates, removals, tokens.
 const HOUSEKEEPING_PERIOD: Duration = Duration::from_secs(1);
 
+/// How long a node leaves the first word to one with a lower id: some round trips over any distance.
+const OTHER_DIALS_FIRST: Duration = Duration::from_millis(300);
+
 /// A connection that stands.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -137,7 +140,7 @@ impl Core {
         for known in beginning.known.iter().filter(|known| known.node != identity.id) {
             // The best one last: the newest is tried first.
             for address in known.addresses.iter().rev() {
-                schedule.want(now, known.node, *address, false);
+                schedule.want(now, known.node, *address, None);
             }
         }
         Self {
@@ -247,7 +250,7 @@ impl Core {
         let session =
             Session { id, peer: Arc::clone(&peer), connection: connection.clone(), dialed_by, since: now };
         self.sessions.insert(node, session);
-        self.schedule.want(now, node, address, false);
+        self.schedule.want(now, node, address, None);
         self.schedule.connected(node);
         self.counters.connections += 1;
         self.events.push(EndpointEvent::PeerUp { peer: Peer::clone(&peer), address });
@@ -399,7 +402,9 @@ impl Core {
         if member.id == self.own || self.is_removed {
             return;
         }
-        self.schedule.want(now, member.id, member.address, true);
+        // It hears of this node too, and of two who dial each other the one with the lower id prevails: the other need not try first.
+        let wait = if self.own < member.id { Duration::ZERO } else { OTHER_DIALS_FIRST };
+        self.schedule.want(now, member.id, member.address, Some(wait));
         if self.sessions.contains_key(&member.id) {
             self.schedule.connected(member.id);
         }

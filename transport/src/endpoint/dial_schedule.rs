@@ -91,25 +91,25 @@ impl DialSchedule {
         Self { routes: BTreeMap::new(), dialing: 0, dialing_max, attempts: 0, next: None }
     }
 
-    /// WIRE-17: a connection with `peer` is wanted. The newest address is tried first. What waits is dialed at once when `is_news`.
-    pub(super) fn want(&mut self, now: Moment, peer: NodeId, address: SocketAddr, is_news: bool) {
+    /// WIRE-17: a connection with `peer` is wanted. The newest address is tried first. `news` of the peer end its wait, or shorten it to so long.
+    pub(super) fn want(&mut self, now: Moment, peer: NodeId, address: SocketAddr, news: Option<Duration>) {
         let route = self.routes.entry(peer).or_insert(Route {
             addresses: Vec::new(),
             failures: 0,
             last_failure: None,
             turn: 0,
-            state: State::Waiting { until: now },
+            state: State::Waiting { until: now + news.unwrap_or_default() },
         });
-        if is_news || route.addresses.first() != Some(&address) {
+        if news.is_some() || route.addresses.first() != Some(&address) {
             route.turn = 0;
         }
         route.addresses.retain(|known| *known != address);
         route.addresses.insert(0, address);
         route.addresses.truncate(ADDRESSES_MAX);
-        if is_news {
+        if let Some(wait) = news {
             route.failures = 0;
             if let State::Waiting { until } = &mut route.state {
-                *until = now.min(*until);
+                *until = (now + wait).min(*until);
             }
         }
         self.refresh();
@@ -266,7 +266,7 @@ mod tests {
         // WIRE-17
         let mut schedule = DialSchedule::new(8);
         let mut now = ms(0);
-        schedule.want(now, node(1), at(1), false);
+        schedule.want(now, node(1), at(1), None);
         let mut waits = Vec::new();
         for _ in 0..100 {
             let due = schedule.due(now);
@@ -282,6 +282,19 @@ mod tests {
     }
 
     #[test]
+    fn news_that_both_sides_get_leave_the_first_word_to_one_of_them() {
+        // WIRE-17
+        let mut schedule = DialSchedule::new(8);
+        let wait = Duration::from_millis(300);
+        schedule.want(ms(0), node(1), at(1), Some(wait));
+        assert_eq!(schedule.next_deadline(), Some(ms(300)));
+        schedule.want(ms(100), node(1), at(1), Some(wait));
+        assert_eq!(schedule.next_deadline(), Some(ms(300)), "more news put nothing off");
+        schedule.connected(node(1));
+        assert_eq!(schedule.next_deadline(), None);
+    }
+
+    #[test]
     fn chance_halves_a_wait_at_most() {
         assert_eq!(jittered(WAIT_MAX, 0), WAIT_MAX / 2);
         assert_eq!(jittered(WAIT_MAX, 255), WAIT_MAX);
@@ -291,11 +304,11 @@ mod tests {
     fn a_verdict_is_asked_for_again_only_after_half_a_minute() {
         // WIRE-17
         let mut schedule = DialSchedule::new(8);
-        schedule.want(ms(0), node(1), at(1), false);
+        schedule.want(ms(0), node(1), at(1), None);
         let due = schedule.due(ms(0));
         schedule.failed(ms(0), due[0], HelloFailure::Refused(HelloRefusal::Removed), 255);
         assert_eq!(schedule.next_deadline(), Some(ms(30_000)));
-        schedule.want(ms(5), node(1), at(2), true);
+        schedule.want(ms(5), node(1), at(2), Some(Duration::ZERO));
         assert_eq!(
             dialed(&schedule.due(ms(5))),
             [(node(1), 2)],
@@ -306,8 +319,8 @@ mod tests {
     #[test]
     fn each_attempt_takes_the_next_address_and_the_newest_comes_first() {
         let mut schedule = DialSchedule::new(8);
-        schedule.want(ms(0), node(1), at(1), false);
-        schedule.want(ms(0), node(1), at(2), false);
+        schedule.want(ms(0), node(1), at(1), None);
+        schedule.want(ms(0), node(1), at(2), None);
         let mut tried = Vec::new();
         for step in 0..3 {
             let now = ms(10_000 * step);
@@ -317,7 +330,7 @@ mod tests {
         }
         assert_eq!(tried, [2, 1, 2]);
         for port in 0..100 {
-            schedule.want(ms(0), node(1), at(port), false);
+            schedule.want(ms(0), node(1), at(port), None);
         }
         assert_eq!(schedule.routes().next().unwrap().1.addresses.len(), ADDRESSES_MAX);
     }
@@ -325,10 +338,10 @@ mod tests {
     #[test]
     fn a_lost_connection_is_dialed_again_and_a_held_one_is_not() {
         let mut schedule = DialSchedule::new(8);
-        schedule.want(ms(0), node(1), at(1), false);
+        schedule.want(ms(0), node(1), at(1), None);
         let due = schedule.due(ms(0));
         schedule.connected(node(1));
-        schedule.want(ms(1), node(1), at(1), true);
+        schedule.want(ms(1), node(1), at(1), Some(Duration::ZERO));
         assert_eq!(schedule.next_deadline(), None);
         schedule.failed(ms(2), due[0], HelloFailure::Unreachable, 0);
         assert_eq!(
@@ -348,7 +361,7 @@ mod tests {
     fn a_peer_that_dials_shows_that_an_attempt_goes_astray() {
         // WIRE-17
         let mut schedule = DialSchedule::new(8);
-        schedule.want(ms(0), node(1), at(1), false);
+        schedule.want(ms(0), node(1), at(1), None);
         let first = schedule.due(ms(0))[0];
         assert_eq!(schedule.heard_from(ms(100), node(1), at(1)), None, "both dialed at once: ours arrives");
         let second = schedule.heard_from(ms(100), node(1), at(2)).unwrap();
@@ -366,7 +379,7 @@ mod tests {
     fn no_more_are_dialed_at_once_than_allowed_and_the_rest_follows() {
         let mut schedule = DialSchedule::new(2);
         for peer in 1..=5 {
-            schedule.want(ms(0), node(peer), at(u16::from(peer)), false);
+            schedule.want(ms(0), node(peer), at(u16::from(peer)), None);
         }
         assert_eq!(schedule.due(ms(0)).len(), 2);
         assert_eq!(schedule.due(ms(0)), []);

@@ -121,9 +121,13 @@ impl Hub {
         sockets.last().map_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)), |socket| socket.address())
     }
 
-    /// The endpoint goes on over this socket.
+    /// The endpoint goes on over this socket. What is on its way to the one before is still read; the one before that is given back.
     pub(super) fn took_socket(&self, socket: Arc<ReleasableSocket>) {
-        self.sockets.lock().push(socket);
+        let mut sockets = self.sockets.lock();
+        sockets.push(socket);
+        while sockets.len() > 2 {
+            sockets.remove(0).release();
+        }
     }
 
     /// The end: no task runs any more. Whoever still has a connection cannot keep the port with it.
