@@ -119,8 +119,7 @@ impl Views {
         let age = at.as_nanos().saturating_sub(last.load(Ordering::Relaxed));
         // Whoever has changed something finds it here at once. What moves all the time is rendered once in an interval,
         // however many ask.
-        let is_behind = self.changes(view) != self.shared.shows[view as usize].load(Ordering::Relaxed);
-        if is_behind || u128::from(age) >= PUBLISH_INTERVAL.as_nanos() {
+        if self.is_behind(view) || u128::from(age) >= PUBLISH_INTERVAL.as_nanos() {
             self.publish(view);
         }
         Some(self.model(view))
@@ -142,6 +141,11 @@ impl Views {
         self.shared.fresh_at[view as usize].store(at, Ordering::Relaxed);
         self.shared.shows[view as usize].store(self.changes(view), Ordering::Relaxed);
         self.model(view).publish(render(view, sources));
+    }
+
+    /// Something has changed that is not shown yet.
+    pub(crate) fn is_behind(&self, view: View) -> bool {
+        self.changes(view) != self.shared.shows[view as usize].load(Ordering::Relaxed)
     }
 
     /// Counts the changes that a reader must find at once.

@@ -99,6 +99,8 @@ impl Actor for ClusterActor {
             by_time: None,
         };
         actor.listen(context);
+        // An incarnation before may have died with a message in hand that stood for all of these.
+        actor.read_news(context);
         actor.look(context);
         actor.show(context);
         actor.measure(context);
@@ -244,16 +246,16 @@ fn at(context: &Context<ClusterMessage>) -> At {
     At { now: context.now(), wall: context.clock().wall() }
 }
 
-/// How many programs wanted to run during the last minute, for each core, where the system counts them.
+/// How many programs wanted to run during the last minute, as a part of all cores, where the system counts them.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     clippy::cast_precision_loss,
-    reason = "between 0 and a million"
+    reason = "between 0 and a thousand"
 )]
 fn cpu_permille(usable_cores: u64) -> Option<u32> {
     let load = sysinfo::System::load_average().ok()?.one;
-    Some((load * 1_000.0 / usable_cores.max(1) as f64).clamp(0.0, 1e6) as u32)
+    Some((load * 1_000.0 / usable_cores.max(1) as f64).clamp(0.0, 1_000.0) as u32)
 }
 
 /// CLUSTER-3.

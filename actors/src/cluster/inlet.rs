@@ -190,18 +190,28 @@ mod tests {
     #[test]
     fn a_reader_that_stands_still_costs_overtaken_facts_and_never_the_last_one() {
         let inlet = Inlet::default();
-        for round in 0..4 {
-            for number in 0..u64::try_from(NODES_MAX).unwrap() {
-                inlet.tell(lost(number, &round.to_string()));
+        let nodes = u64::try_from(NODES_MAX).unwrap();
+        for round in ["first", "second", "last"] {
+            for number in 0..nodes {
                 inlet.tell(ClusterNews::Forgotten { node: node(number) });
+                inlet.tell(lost(number, round));
             }
+        }
+        // One that cannot make up its mind costs nobody else anything.
+        for _ in 0..2 * FACTS_MAX {
+            inlet.tell(lost(nodes - 1, "again"));
         }
         let (news, refused) = inlet.take();
         assert_eq!(refused, 0);
         assert!(news.len() <= FACTS_MAX, "{}", news.len());
-        let last = |number| news.iter().rfind(|news| kind(news) == (2, Some(node(number)))).cloned();
-        for number in 0..u64::try_from(NODES_MAX).unwrap() {
-            assert_eq!(last(number), Some(lost(number, "3")));
+        let mut last = BTreeMap::new();
+        for (place, news) in news.iter().enumerate() {
+            last.insert(kind(news), (place, news));
+        }
+        for number in 0..nodes - 1 {
+            let (forgotten, _) = last[&(3, Some(node(number)))];
+            let (place, news) = last[&(2, Some(node(number)))];
+            assert_eq!((news, forgotten < place), (&lost(number, "last"), true));
         }
     }
 

@@ -217,10 +217,7 @@ impl Picture {
     #[must_use]
     pub fn hosts(&self) -> Vec<ModelHost> {
         let mut hosts: Vec<ModelHost> = self.nodes.iter().flat_map(hosts_on).collect();
-        hosts.sort_by(|one, other| {
-            let key = |host: &ModelHost| (host.model.clone(), host.node_name.clone(), host.node);
-            key(one).cmp(&key(other)).then_with(|| one.runtime.cmp(&other.runtime))
-        });
+        hosts.sort_by_cached_key(|it| (it.model.clone(), it.node_name.clone(), it.node, it.runtime.clone()));
         hosts
     }
 }

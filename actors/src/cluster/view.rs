@@ -215,10 +215,7 @@ impl ClusterView {
     pub fn picture(&self, now: Moment, own: &Arc<NodeCard>) -> Picture {
         let others = self.nodes.iter().filter_map(|(node, known)| known.row(*node, now));
         let mut nodes: Vec<NodeRow> = others.chain([self.own_row(own)]).collect();
-        nodes.sort_by(|one, other| {
-            let key = |row: &NodeRow| (row.name.is_none(), row.name.clone(), row.node);
-            key(one).cmp(&key(other))
-        });
+        nodes.sort_by_cached_key(|row| (row.name.is_none(), row.name.clone(), row.node));
         Picture {
             cluster: self.place.as_ref().map(|place| ClusterRow {
                 id: place.cluster.clone(),

@@ -1,7 +1,7 @@
 //! Keeps the views up to date while somebody watches.
 //!
-//! Runtimes, models, the cluster and the node are published when they change, at most every 50 ms. The tree of actors moves with every message, so it is
-//! published only while somebody streams it.
+//! Runtimes, models and the node are published when they change, at most every 50 ms. The tree of actors moves with every message, and the cluster with the load of every
+//! node, so these are published only while somebody streams them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,8 +87,8 @@ impl Actor for ViewsActor {
 impl ViewsActor {
     fn is_watched(&self, view: View) -> bool {
         match view {
-            View::Actors => self.views.model(view).has_subscribers(),
-            View::Node | View::Runtimes | View::Models | View::Cluster => true,
+            View::Actors | View::Cluster => self.views.model(view).has_subscribers(),
+            View::Node | View::Runtimes | View::Models => true,
         }
     }
 
@@ -110,10 +110,13 @@ impl ViewsActor {
     }
 
     fn tick(&mut self, context: &mut Context<ViewsMessage>) {
-        let sources = &self.sources;
-        sources.system.tree().watch_for_stuck_handlers();
+        self.sources.system.tree().watch_for_stuck_handlers();
         if self.is_watched(View::Actors) {
             self.views.publish(View::Actors);
+        }
+        // What changed between a reader's first body and its becoming a reader.
+        if self.is_watched(View::Cluster) && self.views.is_behind(View::Cluster) {
+            self.changed(context, View::Cluster);
         }
         let ticks = context.now().since(crate::clock::START).as_millis() / TICK.as_millis();
         if ticks.is_multiple_of(u128::from(NODE_EVERY_TICKS))

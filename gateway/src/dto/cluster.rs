@@ -124,7 +124,7 @@ pub(crate) struct ClusterRuntime {
 /// How busy a node is.
 #[derive(Debug, ToSchema)]
 pub(crate) struct ClusterLoad {
-    /// The processor's load over a minute, in thousandths of all cores.
+    /// The processor's load over a minute, in thousandths of all usable cores; at most 1000.
     pub(crate) cpu_permille: Option<u32>,
     pub(crate) in_flight: u32,
     pub(crate) actors: u32,

@@ -81,6 +81,42 @@ async fn what_is_shown_agrees_everywhere() {
     stage.node.stop().unwrap();
 }
 
+/// A node without a cluster is one of a single node: its own row says what others would be told.
+#[tokio::test]
+async fn a_node_alone_shows_itself_and_what_it_would_offer() {
+    let stage = Stage::with_fake(&[], json!({})).await;
+    let shown = async |wanted: &str, serving: bool| loop {
+        let body = stage.node.get("/state/cluster").await.unwrap().json();
+        let runtime = &body["nodes"][0]["runtimes"][0];
+        if runtime["state"] == wanted && runtime["serving"] == serving {
+            return body;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let shown = async |wanted, serving| {
+        let body = tokio::time::timeout(PATIENCE, shown(wanted, serving)).await;
+        body.expect("the runtime is in the node's own row")
+    };
+    let body = shown("stopped", true).await;
+    assert_eq!(
+        (&body["home"], &body["cluster"], body["nodes"].as_array().unwrap().len()),
+        (&json!(null), &json!(null), 1)
+    );
+    let own = &body["nodes"][0];
+    let about = stage.node.get("/state/node").await.unwrap().json();
+    assert_eq!(
+        (&own["id"], &own["name"], &own["source"]),
+        (&about["node"]["id"], &about["node"]["name"], &json!("own"))
+    );
+    assert!(own["hardware"]["memory"]["total_bytes"].as_u64().unwrap() > 0);
+    stage.node.post("/runtimes/one/start?wait=20s", json!({})).await.unwrap();
+    shown("ready", true).await;
+    stage.node.post("/runtimes/one/stop?wait=20s", json!({})).await.unwrap();
+    // No request starts again what an operator has stopped.
+    shown("stopped", false).await;
+    stage.node.stop().unwrap();
+}
+
 #[tokio::test]
 async fn metrics_please_promtool() {
     let Some(promtool) = arw_tests::skip::need("metrics_please_promtool", "ARW_PROMTOOL") else { return };
