@@ -165,7 +165,7 @@ impl Asked<'_> {
         Ok(Ticket::for_engine(self.gate, lease, self.route.path, self.started))
     }
 
-    /// HTTP-18: gives the ticket back when there is somebody else to ask; else settles it.
+    /// HTTP-18: gives the ticket back when there is somebody else to ask, and time left; else settles it.
     fn if_another(&self, so_far: &mut SoFar, mut ticket: Ticket, outcome: Outcome) -> Option<Ticket> {
         let node = ticket.host().map(|host| host.node);
         so_far.tried.extend(node);
@@ -174,7 +174,8 @@ impl Asked<'_> {
             Way::There { host, .. } => Some(host.node) != node,
             Way::Nowhere | Way::NotNamed => false,
         };
-        if is_another {
+        // HTTP-11: a first host may have let it wait for as long as a request waits.
+        if is_another && self.gate.now() < self.deadline {
             return Some(ticket);
         }
         ticket.settle(&Usage::default(), outcome);

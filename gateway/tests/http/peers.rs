@@ -617,6 +617,78 @@ async fn a_node_without_an_answer_is_a_refusal_that_says_why() {
     assert_eq!(away.header("retry-after"), "2");
 }
 
+/// The transport has threads of its own.
+#[tokio::test]
+async fn a_stream_may_come_on_a_thread_that_has_no_runtime() {
+    let pair = Pair::start().await;
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let (streams, from) = (Arc::clone(&pair.far.served.streams), pair.near.id());
+    std::thread::spawn(move || streams.serve(from, Box::new(far))).join().unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(near)).await.unwrap();
+    tokio::spawn(connection);
+    let request: Request<Full<Bytes>> = crate::support::get("/healthz").body(Full::default()).unwrap();
+    assert_eq!(within(sender.send_request(request)).await.unwrap().status(), 200);
+}
+
+/// HTTP-11: what the first host took of the wait is not there for a second one.
+#[tokio::test]
+async fn a_host_that_let_a_request_wait_in_vain_has_the_last_word() {
+    let mut pair = Pair::with(|settings| settings.wait_for_runtime = Duration::from_millis(60)).await;
+    pair.near.node.settings.wait_for_runtime = Duration::from_millis(50);
+    let (_third, other) = pair.third().await;
+    pair.far.node.fixed.on_acquire("r1", || OnAcquire::Wait);
+    let request = pair.near.request().body(axum::body::Body::from(r#"{"model":"smol"}"#)).unwrap();
+    pair.near.node.call(request).await.is_error(503, "not_ready");
+    assert!(other.requests().is_empty());
+}
+
+/// Notes the trace of each span `inference`.
+#[derive(Clone, Default)]
+struct Spans(Arc<std::sync::Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Spans {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        if span.metadata().name() == "inference" {
+            span.record(&mut self.clone());
+        }
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, _: &tracing::Event<'_>) {}
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+impl tracing::field::Visit for Spans {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        if field.name() == "trace_id" {
+            self.0.lock().unwrap().push(format!("{value:?}"));
+        }
+    }
+}
+
+/// HTTP-20.
+#[tokio::test]
+async fn the_spans_on_both_nodes_are_of_one_trace() {
+    let pair = Pair::start().await;
+    let spans = Spans::default();
+    // One thread runs both nodes.
+    let _watched = tracing::subscriber::set_default(spans.clone());
+    pair.engine.then_answers(&answer_by("x"));
+    assert_eq!(pair.near.answer(json!({"model": "smol"})).await.status, 200);
+    let seen = spans.0.lock().unwrap().clone();
+    assert_eq!(seen.len(), 2, "{seen:?}");
+    assert_eq!(seen[0], seen[1]);
+    let told = pair.engine.requests()[0].headers["traceparent"].clone();
+    assert!(told.to_str().unwrap().contains(&seen[0]), "{told:?}");
+}
+
 /// HTTP-20: one trace from the client to the engine on the other node.
 #[tokio::test]
 async fn the_trace_of_a_request_reaches_the_engine_on_the_other_node() {
