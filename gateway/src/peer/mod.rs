@@ -11,7 +11,7 @@ mod service;
 mod share;
 
 pub(crate) use client::{PeerClient, PeerError};
-pub(crate) use document::{Meant, fetch, meant};
+pub(crate) use document::{Meant, fetch, follow, meant};
 pub(crate) use routes::router;
 pub(crate) use service::{PeerLimits, PeerService};
 pub(crate) use share::{Share, Shares};

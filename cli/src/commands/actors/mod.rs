@@ -24,23 +24,26 @@ use crate::output::screen::Screen;
 pub(crate) async fn run(context: &Context, command: ActorsCommand) -> Result<(), Failure> {
     let node = context.node()?;
     match command {
-        ActorsCommand::Tree { watch: true, .. } => watch(&context.screen, &node).await,
+        ActorsCommand::Tree { watch: true, node: other, .. } => {
+            watch(&context.screen, &node, &path("/state/actors/stream", other.as_deref())).await
+        }
         ActorsCommand::Tree { all: true, .. } => all::show(&context.screen, &node).await,
         ActorsCommand::Tree { node: other, .. } => {
-            let path = match other {
-                Some(other) => format!("/state/actors?node={}", encoded(&other)),
-                None => "/state/actors".to_owned(),
-            };
-            let body = node.get(&path).await?;
+            let body = node.get(&path("/state/actors", other.as_deref())).await?;
             context.screen.show(&tree::page(body, &context.screen.style, context.screen.now()))
         }
         ActorsCommand::Show { path } => show(context, &node, &path).await,
     }
 }
 
+/// For the tree of another node than the one that is asked.
+fn path(path: &str, other: Option<&str>) -> String {
+    other.map_or_else(|| path.to_owned(), |other| format!("{path}?node={}", encoded(other)))
+}
+
 /// Follows the tree until Ctrl-C.
-async fn watch(screen: &Screen, node: &Node) -> Result<(), Failure> {
-    let mut follow = Follow::new(node, "/state/actors/stream", None, screen.clock());
+async fn watch(screen: &Screen, node: &Node, path: &str) -> Result<(), Failure> {
+    let mut follow = Follow::new(node, path, None, screen.clock());
     let mut model = ReadModel::default();
     let mut view = Watch::new(screen);
     let outcome = loop {
