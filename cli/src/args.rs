@@ -137,7 +137,7 @@ pub(crate) enum ActorsCommand {
     )]
     Tree {
         /// Keep showing it as it changes, until Ctrl-C
-        #[arg(long, short, conflicts_with_all = ["node", "all"])]
+        #[arg(long, short, conflicts_with = "all")]
         watch: bool,
         /// The tree of another node of the cluster: its name, its id, or at least eight digits of it
         #[arg(long, value_name = "NAME|ID", conflicts_with = "all")]

@@ -26,7 +26,7 @@ pub(crate) struct Change {
 /// Something that can be watched.
 pub(crate) trait Watched {
     /// The path of its stream.
-    const STREAM: &'static str;
+    fn stream(&self) -> String;
     /// The command that shows all of it.
     const COMMAND: &'static str;
 
@@ -42,7 +42,8 @@ pub(crate) trait Watched {
 
 /// Follows it until Ctrl-C.
 pub(crate) async fn watch<W: Watched>(screen: &Screen, node: &Node, watched: W) -> Result<(), Failure> {
-    let mut follow = Follow::new(node, W::STREAM, None, screen.clock());
+    let stream = watched.stream();
+    let mut follow = Follow::new(node, &stream, None, screen.clock());
     let mut model = ReadModel::default();
     let mut view = Watch::new(screen, watched);
     let outcome = loop {

@@ -78,6 +78,14 @@ fn patch(from: &str, version: u64, state: &str) -> String {
 }
 
 #[test]
+fn the_tree_of_another_node_can_be_watched() {
+    let events = [("snapshot", "e1.7", tree(7, "running").to_string())];
+    let gateway = Gateway::with(&[("GET /state/actors/stream?node=box-b", sse(&events).staying_open())]);
+    let shown = follow(&gateway, &["actors", "tree", "--watch", "--node", "box-b"], 5).out;
+    assert!(shown.contains("└─ store"), "{shown}");
+}
+
+#[test]
 fn a_watched_tree_is_told_by_its_changes_where_it_cannot_be_redrawn() {
     let events = [
         ("snapshot", "e1.7", tree(7, "running").to_string()),

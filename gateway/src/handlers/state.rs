@@ -45,6 +45,7 @@ pub(crate) struct Poll {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Resume {
     after: Option<String>,
+    node: Option<String>,
 }
 
 macro_rules! read_model {
@@ -75,17 +76,20 @@ macro_rules! read_model {
             description = "Server-sent events: `snapshot` (the whole body), then `patch` (`{from, patch}` with an RFC 6902 patch); `resync` and `lag` tell of gaps.",
             params(
                 ("after" = Option<String>, Query, description = "go on after this version"),
+                ("node" = Option<String>, Query, description = "another node of the cluster: its id, at least eight digits of it, or its name"),
                 ("Last-Event-ID" = Option<String>, Header, description = "go on after this version"),
             ), responses(
-                (status = 200, content_type = "text/event-stream", body = String),
+                (status = 200, content_type = "text/event-stream", body = String, headers(("x-arw-node" = String))),
+                (status = 404, body = ProblemBody, content_type = "application/problem+json", description = "no such node; `known` lists the names that there are"),
                 (status = 429, body = ProblemBody, content_type = "application/problem+json"),
+                (status = 503, body = ProblemBody, content_type = "application/problem+json", description = "the other node cannot be reached"),
             ))]
         pub(crate) async fn $stream(
             State(gate): State<Gate>,
             headers: HeaderMap,
             Params(resume): Params<Resume>,
         ) -> Result<Response, Problem> {
-            follow(&gate, $name, &headers, &resume)
+            follow_anywhere(&gate, $name, &headers, &resume).await
         }
     };
 }
@@ -143,26 +147,34 @@ pub(crate) async fn for_peer(
     headers: HeaderMap,
     Params(poll): Params<Poll>,
 ) -> Result<Response, Problem> {
-    if poll.node.is_some() {
+    check_for_peer(&name, poll.node.as_deref())?;
+    document(&gate, &name, &headers, &poll).await
+}
+
+/// HTTP-16: the same as a stream.
+pub(crate) async fn stream_for_peer(
+    State(gate): State<Gate>,
+    Name(name): Name,
+    headers: HeaderMap,
+    Params(resume): Params<Resume>,
+) -> Result<Response, Problem> {
+    check_for_peer(&name, resume.node.as_deref())?;
+    follow(&gate, &name, &headers, &resume)
+}
+
+fn check_for_peer(name: &str, node: Option<&str>) -> Result<(), Problem> {
+    if node.is_some() {
         let detail = "a node is asked for its own state by other nodes, not for that of a third one";
         return Err(Problem::field("node", detail, "ask that node"));
     }
-    if !NAMES.contains(&name.as_str()) {
-        return Err(no_such(&name));
-    }
-    document(&gate, &name, &headers, &poll).await
+    if NAMES.contains(&name) { Ok(()) } else { Err(no_such(name)) }
 }
 
 /// HTTP-19: this node's, or another's.
 async fn anywhere(gate: &Gate, name: &str, headers: &HeaderMap, poll: &Poll) -> Result<Response, Problem> {
     let Some(node) = &poll.node else { return document(gate, name, headers, poll).await };
     match peer::meant(gate, node)? {
-        Meant::Own => {
-            let mut response = document(gate, name, headers, poll).await?;
-            let id = HeaderValue::try_from(gate.node.info.id.to_string()).ok();
-            response.headers_mut().extend(id.map(|id| (X_ARW_NODE, id)));
-            Ok(response)
-        }
+        Meant::Own => document(gate, name, headers, poll).await.map(|response| by_own(gate, response)),
         Meant::Other(node) => {
             let patience = poll.wait.unwrap_or_default().min(WAIT_MAX);
             let mut path = format!("/state/{name}?wait={}ms", patience.as_millis());
@@ -173,6 +185,33 @@ async fn anywhere(gate: &Gate, name: &str, headers: &HeaderMap, poll: &Poll) -> 
             peer::fetch(gate, node, &path, headers, patience).await
         }
     }
+}
+
+/// HTTP-19: this node's, or another's.
+async fn follow_anywhere(
+    gate: &Gate,
+    name: &str,
+    headers: &HeaderMap,
+    resume: &Resume,
+) -> Result<Response, Problem> {
+    let Some(node) = &resume.node else { return follow(gate, name, headers, resume) };
+    match peer::meant(gate, node)? {
+        Meant::Own => follow(gate, name, headers, resume).map(|response| by_own(gate, response)),
+        Meant::Other(node) => {
+            let mut path = format!("/state/{name}/stream");
+            if let Some(after) = resume_after(headers, resume)? {
+                path.push_str(&format!("?after={after}"));
+            }
+            peer::follow(gate, node, &path).await
+        }
+    }
+}
+
+/// Tells that it was this node.
+fn by_own(shared: &Shared, mut response: Response) -> Response {
+    let id = HeaderValue::try_from(shared.node.info.id.to_string()).ok();
+    response.headers_mut().extend(id.map(|id| (X_ARW_NODE, id)));
+    response
 }
 
 /// Any other name.
@@ -252,12 +291,15 @@ fn tag(mut response: Response, snapshot: &Snapshot) -> Response {
 /// HTTP-8.
 fn follow(gate: &Gate, name: &str, headers: &HeaderMap, resume: &Resume) -> Result<Response, Problem> {
     let model = find(gate, name)?;
-    let resume = match (sse::last_event_id(headers), &resume.after) {
-        (Some(id), _) => Some(version("Last-Event-ID", id)?),
-        (None, Some(after)) => Some(version("after", after)?),
-        (None, None) => None,
-    };
-    sse::respond(gate, events(model.subscribe(resume)))
+    sse::respond(gate, events(model.subscribe(resume_after(headers, resume)?)))
+}
+
+fn resume_after(headers: &HeaderMap, resume: &Resume) -> Result<Option<Version>, Problem> {
+    match (sse::last_event_id(headers), &resume.after) {
+        (Some(id), _) => version("Last-Event-ID", id).map(Some),
+        (None, Some(after)) => version("after", after).map(Some),
+        (None, None) => Ok(None),
+    }
 }
 
 fn events(updates: arw_actors::projection::Subscription) -> impl Stream<Item = Event> + Send {

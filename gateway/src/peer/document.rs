@@ -1,20 +1,26 @@
-//! Another node's read model, fetched.
+//! Another node's read model, fetched or followed.
 //!
 //! Owns which node a query means, and the one request to it. Refuses to look into the document.
 
+use std::future::{Future, ready};
 use std::time::Duration;
 
 use arw_actors::cluster::{FindNodeError, find_node};
 use arw_actors::ids::NodeId;
+use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use futures_util::StreamExt;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 
 use super::{PeerError, X_ARW_NODE};
+use crate::limits;
 use crate::problem::{Kind, Problem};
 use crate::shared::{Gate, Shared};
+use crate::sse::X_ACCEL_BUFFERING;
 
 /// Which node a query means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +36,8 @@ const WITHIN: Duration = Duration::from_secs(5);
 /// A tree of 100,000 actors is about 40 MB.
 const DOCUMENT_BYTES_MAX: usize = 64 << 20;
 /// What of the other node's head goes on.
-const PASSED_ON: [HeaderName; 4] =
-    [CONTENT_TYPE, ETAG, CACHE_CONTROL, HeaderName::from_static("x-arw-version")];
+const PASSED_ON: [HeaderName; 5] =
+    [CONTENT_TYPE, ETAG, CACHE_CONTROL, RETRY_AFTER, HeaderName::from_static("x-arw-version")];
 
 /// HTTP-19: an id, at least eight digits of one, or a name; this node's own, too.
 pub(crate) fn meant(shared: &Shared, text: &str) -> Result<Meant, Problem> {
@@ -64,14 +70,37 @@ pub(crate) async fn fetch(
     headers: &HeaderMap,
     patience: Duration,
 ) -> Result<Response, Problem> {
-    let within = WITHIN + patience;
-    let asked = tokio::time::timeout(within, ask(gate, node, path_and_query, headers)).await;
-    let mut response = asked.unwrap_or_else(|_| {
-        let detail = format!("node {} did not answer within {} s", name(gate, node), within.as_secs());
-        Err(unreachable(detail))
-    })?;
-    response.headers_mut().extend(HeaderValue::try_from(node.to_string()).ok().map(|id| (X_ARW_NODE, id)));
+    let whole = async { read(gate, node, ask(gate, node, path_and_query, headers).await?).await };
+    within(gate, node, WITHIN + patience, whole).await
+}
+
+/// HTTP-19: another node's stream of patches, as it comes. When it breaks it ends, and the client resumes it as after any end.
+pub(crate) async fn follow(gate: &Gate, node: NodeId, path_and_query: &str) -> Result<Response, Problem> {
+    let permit = limits::stream_permit(gate)?;
+    let answer = within(gate, node, WITHIN, ask(gate, node, path_and_query, &HeaderMap::new())).await?;
+    if !answer.status().is_success() {
+        return within(gate, node, WITHIN, read(gate, node, answer)).await;
+    }
+    let (head, body) = answer.into_parts();
+    let chunks = body.into_data_stream().take_while(|chunk| ready(chunk.is_ok())).take_until(gate.stopping());
+    // The right to a stream is held for as long as the stream is.
+    let chunks = chunks.inspect(move |_| {
+        let _ = &permit;
+    });
+    let mut response = passed_on(node, &head, Body::from_stream(chunks));
+    response.headers_mut().insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
     Ok(response)
+}
+
+async fn within<T>(
+    gate: &Gate,
+    node: NodeId,
+    limit: Duration,
+    what: impl Future<Output = Result<T, Problem>>,
+) -> Result<T, Problem> {
+    tokio::time::timeout(limit, what).await.unwrap_or_else(|_| {
+        Err(unreachable(format!("node {} did not answer within {} s", name(gate, node), limit.as_secs())))
+    })
 }
 
 async fn ask(
@@ -79,7 +108,7 @@ async fn ask(
     node: NodeId,
     path_and_query: &str,
     headers: &HeaderMap,
-) -> Result<Response, Problem> {
+) -> Result<http::Response<Incoming>, Problem> {
     let mut request = Request::new(Full::new(Bytes::new()));
     // Of parts that were checked: a name and a version.
     *request.uri_mut() = path_and_query.parse().map_err(|_| {
@@ -88,24 +117,36 @@ async fn ask(
     if let Some(tags) = headers.get(IF_NONE_MATCH) {
         request.headers_mut().insert(IF_NONE_MATCH, tags.clone());
     }
-    let lost = |why: &dyn std::fmt::Display| unreachable(format!("node {}: {why}", name(gate, node)));
-    let answer = gate.peers.send(node, request).await.map_err(|error| match &error {
-        PeerError::NotReached(_) => lost(&error),
-        PeerError::Lost(_) => lost(&format!("it was lost before its answer ({error})")),
-    })?;
+    gate.peers.send(node, request).await.map_err(|error| {
+        let what = match &error {
+            PeerError::NotReached(_) => error.to_string(),
+            PeerError::Lost(_) => format!("it was lost before its answer ({error})"),
+        };
+        unreachable(format!("node {}: {what}", name(gate, node)))
+    })
+}
+
+async fn read(gate: &Gate, node: NodeId, answer: http::Response<Incoming>) -> Result<Response, Problem> {
     let (head, body) = answer.into_parts();
-    let body = Limited::new(body, DOCUMENT_BYTES_MAX).collect().await;
-    let body = body.map_err(|error| lost(&format!("its answer cannot be read ({error})")))?.to_bytes();
-    let mut response = Response::new(body.into());
-    // It speaks for itself: what it refuses, it refuses in our words.
+    let body = Limited::new(body, DOCUMENT_BYTES_MAX).collect().await.map_err(|error| {
+        unreachable(format!("node {}: its answer cannot be read ({error})", name(gate, node)))
+    })?;
+    Ok(passed_on(node, &head, body.to_bytes().into()))
+}
+
+/// It speaks for itself: what it refuses, it refuses in our form.
+fn passed_on(node: NodeId, head: &http::response::Parts, body: Body) -> Response {
+    let mut response = Response::new(body);
     *response.status_mut() =
         if head.status.is_informational() { StatusCode::BAD_GATEWAY } else { head.status };
+    let headers = response.headers_mut();
     for passed in PASSED_ON {
         if let Some(value) = head.headers.get(&passed) {
-            response.headers_mut().insert(passed, value.clone());
+            headers.insert(passed, value.clone());
         }
     }
-    Ok(response)
+    headers.extend(HeaderValue::try_from(node.to_string()).ok().map(|id| (X_ARW_NODE, id)));
+    response
 }
 
 pub(super) fn unreachable(detail: String) -> Problem {

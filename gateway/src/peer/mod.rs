@@ -13,7 +13,7 @@ mod share;
 
 pub(crate) use client::{PeerClient, PeerError};
 pub(crate) use command::tell;
-pub(crate) use document::{Meant, fetch, meant};
+pub(crate) use document::{Meant, fetch, follow, meant};
 use document::{name, unreachable};
 pub(crate) use routes::router;
 pub(crate) use service::{PeerLimits, PeerService};

@@ -21,6 +21,7 @@ pub(super) fn table() -> Vec<(Method, &'static str, MethodRouter<Gate>)> {
     vec![
         get("/healthz", health::healthz),
         get("/state/{name}", state::for_peer),
+        get("/state/{name}/stream", state::stream_for_peer),
         post("/v1/chat/completions", openai::chat_completions_here),
         post("/v1/completions", openai::completions_here),
         post("/v1/embeddings", openai::embeddings_here),

@@ -18,7 +18,9 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::support::{Answer, Does, Events, FakeEngine, Served, TestNode, lend, spec, until, within};
+use crate::support::{
+    Answer, Does, Events, FakeEngine, Served, TestNode, lend, runtimes, spec, until, within,
+};
 
 const CHAT: &str = "/v1/chat/completions";
 /// HTTP-18, as HTTP-14.
@@ -484,7 +486,6 @@ async fn a_member_may_read_and_use_and_nothing_else() {
         ("GET", "/events"),
         ("GET", "/metrics"),
         ("GET", "/state/nothing"),
-        ("GET", "/state/actors/stream"),
     ] {
         let asked = request(method, path).header("authorization", &token).body(Full::default()).unwrap();
         as_member(&pair, asked).await.is_problem(404, "not_found");
@@ -492,6 +493,8 @@ async fn a_member_may_read_and_use_and_nothing_else() {
     let models = request("GET", "/v1/models").header("authorization", &token).body(Full::default()).unwrap();
     as_member(&pair, models).await.is_error(404, "not_found");
     let third = request("GET", "/state/actors?node=near").body(Full::default()).unwrap();
+    as_member(&pair, third).await.is_problem(422, "bad_field");
+    let third = request("GET", "/state/actors/stream?node=near").body(Full::default()).unwrap();
     as_member(&pair, third).await.is_problem(422, "bad_field");
     let large = request("POST", CHAT).header("content-type", "application/json");
     let large = large.body(format!("{{\"a\":\"{}\"}}", "x".repeat(1_000)).into()).unwrap();
@@ -601,6 +604,39 @@ async fn any_node_shows_the_state_of_any_node() {
     // A version that the client has already is not sent again.
     let unchanged = pair.near.node.get("/state/node?node=far&after=3.1").await;
     assert_eq!((unchanged.status.as_u16(), unchanged.header("x-arw-version")), (304, "3.1"));
+}
+
+/// HTTP-19.
+#[tokio::test]
+async fn a_stream_of_another_node_is_followed_and_ends_with_it() {
+    let mut pair = Pair::start().await;
+    let answered = pair.near.served.get("/state/runtimes/stream?node=far").await;
+    let far = pair.far.id().to_string();
+    assert_eq!(
+        (answered.status().as_u16(), answered.headers()["x-arw-node"].to_str().unwrap()),
+        (200, far.as_str())
+    );
+    assert_eq!(answered.headers()["content-type"], "text/event-stream");
+    let mut events = Events::new(answered.into_body());
+    assert_eq!(events.next().await.unwrap().name, "snapshot");
+    pair.far.node.model("runtimes").publish(runtimes(&["new"]));
+    let patch = events.next().await.unwrap();
+    assert_eq!((patch.name.as_str(), patch.id.as_str()), ("patch", "3.2"));
+    // One that leaves is not followed any more, there either.
+    let model = pair.far.node.model("runtimes").clone();
+    until(|| format!("{model:?}").contains("subscribers: 1")).await;
+    drop(events);
+    until(|| format!("{model:?}").contains("subscribers: 0")).await;
+
+    let resumed = pair.near.served.get("/state/runtimes/stream?node=far&after=3.1").await;
+    let mut events = Events::new(resumed.into_body());
+    assert_eq!(events.next().await.unwrap().name, "patch", "it goes on where the client was");
+    pair.network.cut(pair.far.id());
+    assert_eq!(events.next().await, None, "an end, after which clients resume");
+    let mut events = Events::new(pair.near.served.get("/state/runtimes/stream?node=far").await.into_body());
+    events.next().await.unwrap();
+    pair.near.served.stop();
+    assert_eq!(events.next().await, None);
 }
 
 /// HTTP-19.

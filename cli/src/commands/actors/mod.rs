@@ -23,29 +23,37 @@ use crate::output::table::Table;
 pub(crate) async fn run(context: &Context, command: ActorsCommand) -> Result<(), Failure> {
     let node = context.node()?;
     match command {
-        ActorsCommand::Tree { watch: true, .. } => {
-            watching::watch(&context.screen, &node, WatchedTree::default()).await
+        ActorsCommand::Tree { watch: true, node: other, .. } => {
+            let watched = WatchedTree { of: other, shown: facts::Tree::default() };
+            watching::watch(&context.screen, &node, watched).await
         }
         ActorsCommand::Tree { all: true, .. } => all::show(&context.screen, &node).await,
         ActorsCommand::Tree { node: other, .. } => {
-            let path = match other {
-                Some(other) => format!("/state/actors?node={}", encoded(&other)),
-                None => "/state/actors".to_owned(),
-            };
-            let body = node.get(&path).await?;
+            let body = node.get(&path("/state/actors", other.as_deref())).await?;
             context.screen.show(&tree::page(body, &context.screen.style, context.screen.now()))
         }
         ActorsCommand::Show { path } => show(context, &node, &path).await,
     }
 }
 
+/// For the tree of another node than the one that is asked.
+fn path(path: &str, other: Option<&str>) -> String {
+    other.map_or_else(|| path.to_owned(), |other| format!("{path}?node={}", encoded(other)))
+}
+
 /// The tree, and what of it was shown last.
-#[derive(Default)]
-struct WatchedTree(facts::Tree);
+struct WatchedTree {
+    /// Of which node; `None`: of the one that is asked.
+    of: Option<String>,
+    shown: facts::Tree,
+}
 
 impl Watched for WatchedTree {
-    const STREAM: &'static str = "/state/actors/stream";
     const COMMAND: &'static str = "arw actors tree";
+
+    fn stream(&self) -> String {
+        path("/state/actors/stream", self.of.as_deref())
+    }
 
     fn drawn(&self, body: &Value, screen: &Screen) -> String {
         tree::drawn(body, &screen.style, screen.now())
@@ -53,8 +61,8 @@ impl Watched for WatchedTree {
 
     fn news(&mut self, body: &Value) -> Vec<Change> {
         let now = facts::Tree::of(body);
-        let news = now.changes_since(&self.0);
-        self.0 = now;
+        let news = now.changes_since(&self.shown);
+        self.shown = now;
         news
     }
 

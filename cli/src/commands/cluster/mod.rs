@@ -84,8 +84,11 @@ async fn watch(context: &Context) -> Result<(), Failure> {
 struct WatchedCluster(facts::Nodes);
 
 impl Watched for WatchedCluster {
-    const STREAM: &'static str = "/state/cluster/stream";
     const COMMAND: &'static str = "arw cluster nodes";
+
+    fn stream(&self) -> String {
+        "/state/cluster/stream".to_owned()
+    }
 
     fn drawn(&self, body: &Value, screen: &Screen) -> String {
         summary::screenful(body, &screen.style, screen.now())
