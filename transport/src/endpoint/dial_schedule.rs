@@ -31,6 +31,11 @@ const WAIT_AFTER_VERDICT: Duration = Duration::from_secs(30);
 /// How long a peer may take whose own connection is said to come.
 const WAIT_FOR_INCOMING: Duration = Duration::from_secs(2);
 
+/// Peers that are dialed at the same time at first, and at least. Each success allows one more, each silence half as many: where computing the handshakes of
+/// all at once takes longer than an attempt may, all of them fail, again and again.
+const DIALING_FIRST: usize = 8;
+const DIALING_LEAST: usize = 4;
+
 /// After so long without an answer an attempt's first packet was lost, most likely because the peer was not up yet.
 const UNHEARD: Duration = Duration::from_millis(300);
 
@@ -79,6 +84,7 @@ impl Route {
 pub(super) struct DialSchedule {
     routes: BTreeMap<NodeId, Route>,
     dialing: usize,
+    dialing_allowed: usize,
     dialing_max: usize,
     attempts: u64,
     /// The earliest of all waits, so that nobody has to look through them in vain.
@@ -88,7 +94,8 @@ pub(super) struct DialSchedule {
 impl DialSchedule {
     /// At most `dialing_max` peers are dialed at the same time.
     pub(super) fn new(dialing_max: usize) -> Self {
-        Self { routes: BTreeMap::new(), dialing: 0, dialing_max, attempts: 0, next: None }
+        let dialing_allowed = DIALING_FIRST.min(dialing_max);
+        Self { routes: BTreeMap::new(), dialing: 0, dialing_allowed, dialing_max, attempts: 0, next: None }
     }
 
     /// WIRE-17: a connection with `peer` is wanted. The newest address is tried first. `news` of the peer end its wait, or shorten it to so long.
@@ -137,15 +144,21 @@ impl DialSchedule {
         if self.next.is_none_or(|next| next > now) {
             return due;
         }
-        let room = self.dialing_max.saturating_sub(self.dialing);
-        let waiting = |route: &Route| matches!(route.state, State::Waiting { until } if until <= now);
-        for (peer, route) in self.routes.iter_mut().filter(|(_, route)| waiting(route)).take(room) {
+        let mut waiting: Vec<(Moment, NodeId)> = Vec::new();
+        for (peer, route) in &self.routes {
+            waiting.extend(route.next_at().filter(|until| *until <= now).map(|until| (until, *peer)));
+        }
+        // Who has waited for longest comes first, so that silent ones cannot keep the others waiting for ever.
+        waiting.sort_unstable();
+        let room = self.dialing_allowed.saturating_sub(self.dialing);
+        for (_, peer) in waiting.into_iter().take(room) {
+            let Some(route) = self.routes.get_mut(&peer) else { continue };
             let Some(&address) = route.addresses.get(route.turn % route.addresses.len().max(1)) else {
                 continue;
             };
             route.turn += 1;
             self.attempts += 1;
-            let attempt = Attempt { number: self.attempts, peer: *peer, address, since: now };
+            let attempt = Attempt { number: self.attempts, peer, address, since: now };
             route.state = State::Dialing(attempt);
             due.push(attempt);
         }
@@ -169,6 +182,9 @@ impl DialSchedule {
 
     /// The attempt came to nothing. `chance` is 0 to 255, drawn anew each time.
     pub(super) fn failed(&mut self, now: Moment, attempt: Attempt, failure: HelloFailure, chance: u8) {
+        if failure == HelloFailure::Unreachable {
+            self.dialing_allowed = (self.dialing_allowed / 2).max(DIALING_LEAST.min(self.dialing_max));
+        }
         self.ended(attempt, |route| {
             let wait = if failure.is_passing() { doubled(route.failures) } else { WAIT_AFTER_VERDICT };
             route.failures = route.failures.saturating_add(1);
@@ -198,6 +214,7 @@ impl DialSchedule {
         let Some(route) = self.routes.get_mut(&peer) else { return };
         if matches!(route.state, State::Dialing(_)) {
             self.dialing -= 1;
+            self.dialing_allowed = (self.dialing_allowed + 1).min(self.dialing_max);
         }
         route.state = State::Connected;
         route.failures = 0;
@@ -222,7 +239,7 @@ impl DialSchedule {
 
     /// When [`DialSchedule::due`] has something to say next.
     pub(super) fn next_deadline(&self) -> Option<Moment> {
-        self.next.filter(|_| self.dialing < self.dialing_max)
+        self.next.filter(|_| self.dialing < self.dialing_allowed)
     }
 
     pub(super) fn routes(&self) -> impl Iterator<Item = (&NodeId, &Route)> {
@@ -292,6 +309,31 @@ mod tests {
         assert_eq!(schedule.next_deadline(), Some(ms(300)), "more news put nothing off");
         schedule.connected(node(1));
         assert_eq!(schedule.next_deadline(), None);
+    }
+
+    #[test]
+    fn silence_halves_how_many_are_dialed_and_success_allows_more() {
+        // WIRE-17
+        let mut schedule = DialSchedule::new(64);
+        for peer in 1..=60 {
+            schedule.want(ms(0), node(peer), at(u16::from(peer)), None);
+        }
+        let first = schedule.due(ms(0));
+        assert_eq!(first.len(), DIALING_FIRST);
+        for attempt in &first {
+            schedule.failed(ms(2_000), *attempt, HelloFailure::Unreachable, 255);
+        }
+        let second = schedule.due(ms(2_100));
+        assert_eq!(second.len(), DIALING_LEAST);
+        let first: Vec<NodeId> = first.iter().map(|attempt| attempt.peer).collect();
+        assert!(
+            second.iter().all(|attempt| !first.contains(&attempt.peer)),
+            "who waits for longer comes first"
+        );
+        for attempt in second {
+            schedule.connected(attempt.peer);
+        }
+        assert_eq!(schedule.due(ms(2_100)).len(), 2 * DIALING_LEAST);
     }
 
     #[test]

@@ -89,7 +89,7 @@ impl From<&wire::PeerAddresses> for Known {
 pub struct Limits {
     /// Connections with members. An idle one takes some 34 KiB at each end.
     pub connections_max: usize,
-    /// Peers that are dialed at the same time: each attempt keeps a handshake's memory for up to 2 s.
+    /// Peers that are dialed at the same time, at most: each attempt keeps a handshake's memory for up to 2 s.
     pub dials_max: usize,
     /// Streams that a peer may have open at the same time, each way. Memory grows with it: 63 KiB per connection with 256.
     pub streams_max: u32,
