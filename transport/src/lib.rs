@@ -2,7 +2,8 @@
 //!
 //! Owns who a node is ([`identity`]), who may be a member ([`certificate`]), how one becomes a member ([`token`], [`join`]), how two members
 //! meet ([`handshake`]), who is alive ([`membership`]), and the bytes that they exchange ([`frame`], [`wire`], [`codec`]). All of that is plain code without
-//! sockets, clocks and randomness; `spec/wire.md` and `spec/membership.md` have the rules. Nothing outside this crate names QUIC.
+//! sockets, clocks and randomness; `spec/wire.md` and `spec/membership.md` have the rules. On a connection it owns the [`lanes`] that carry messages, and the actors
+//! of other nodes ([`remote`]). Nothing outside this crate names QUIC.
 
 mod hex_id;
 
@@ -19,3 +20,6 @@ pub mod membership;
 pub mod codec;
 pub mod frame;
 pub mod wire;
+
+pub mod lanes;
+pub mod remote;
