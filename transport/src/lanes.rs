@@ -23,6 +23,7 @@ use parking_lot::{Mutex, RwLock};
 use quinn::{Connection, RecvStream, VarInt};
 use serde::Serialize;
 use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
 use tracing::{debug, warn};
 
 use assembler::{Assembler, Incoming};
@@ -73,7 +74,9 @@ pub(crate) struct Lanes {
     /// Taken away at the end: whoever still holds lanes must not keep the socket open.
     connection: Mutex<Option<Connection>>,
     runtime: Handle,
-    incoming: AtomicUsize,
+    /// Tasks that hold the connection, too.
+    tasks: Mutex<Vec<AbortHandle>>,
+    incoming: Arc<AtomicUsize>,
     options: LaneOptions,
 }
 
@@ -91,7 +94,8 @@ impl Lanes {
             outlets: outlets.collect(),
             connection: Mutex::new(Some(connection)),
             runtime,
-            incoming: AtomicUsize::new(0),
+            tasks: Mutex::default(),
+            incoming: Arc::default(),
             options,
         })
     }
@@ -148,7 +152,7 @@ impl Lanes {
     }
 
     /// Reads a stream that the peer opened as a lane, after its first byte.
-    pub(crate) fn accept<R: Receive>(self: &Arc<Self>, mut stream: RecvStream, receiver: &Arc<R>) {
+    pub(crate) fn accept<R: Receive>(&self, mut stream: RecvStream, receiver: &Arc<R>) {
         let Some(connection) = self.connection.lock().clone() else { return };
         // LANE-2: a peer has a bounded number of lanes.
         if self.incoming.fetch_add(1, Ordering::Relaxed) >= self.options.incoming_max {
@@ -158,15 +162,15 @@ impl Lanes {
             let _ = stream.stop(close_code(CloseCode::Malformed));
             return;
         }
-        let (lanes, receiver) = (Arc::clone(self), Arc::clone(receiver));
-        self.runtime.spawn(async move {
+        let (incoming, receiver) = (Arc::clone(&self.incoming), Arc::clone(receiver));
+        self.spawn(async move {
             if let Err(problem) = read(stream, &receiver).await {
                 debug!(%problem, "a message lane ends");
                 if matches!(problem, LaneEnd::Malformed(_)) {
                     connection.close(close_code(CloseCode::Malformed), b"malformed frame");
                 }
             }
-            lanes.incoming.fetch_sub(1, Ordering::Relaxed);
+            incoming.fetch_sub(1, Ordering::Relaxed);
         });
     }
 
@@ -175,6 +179,22 @@ impl Lanes {
         drop(self.connection.lock().take());
         for outlet in &self.outlets {
             outlet.close();
+        }
+        for task in self.tasks.lock().drain(..) {
+            task.abort();
+        }
+    }
+
+    /// Runs a task that ends with the lanes.
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let task = self.runtime.spawn(work).abort_handle();
+        let mut tasks = self.tasks.lock();
+        tasks.retain(|known| !known.is_finished());
+        tasks.push(task.clone());
+        drop(tasks);
+        // Closed meanwhile: nobody else would end it.
+        if self.connection.lock().is_none() {
+            task.abort();
         }
     }
 
@@ -191,7 +211,7 @@ impl Lanes {
             return;
         };
         let outlet = Arc::clone(outlet);
-        self.runtime.spawn(async move {
+        self.spawn(async move {
             let outcome = write(&connection, &outlet).await;
             outlet.close();
             if let Err(problem) = outcome {

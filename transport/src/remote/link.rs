@@ -4,14 +4,15 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
 use arw_actors::mailbox::{Deadlines, MonitorGuard};
 use parking_lot::{Mutex, RwLock};
-use quinn::RecvStream;
+use quinn::{Connection, RecvStream};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 
 use super::calls::CallTable;
 use super::exports::Exports;
@@ -53,10 +54,13 @@ pub struct Link {
     server: Server,
     watching: Mutex<Watching<oneshot::Sender<RemoteDown>>>,
     watched: Mutex<Watched<MonitorGuard>>,
-    control: Arc<dyn ControlOut>,
+    /// Taken away at the end: it may hold the connection.
+    control: Mutex<Option<Arc<dyn ControlOut>>>,
     runtime: Handle,
     gate: RwLock<Gate>,
     is_down: AtomicBool,
+    /// Waits for the connection's end, and holds the connection meanwhile.
+    watcher: OnceLock<AbortHandle>,
 }
 
 /// What a link counted since it was made.
@@ -110,11 +114,25 @@ impl Link {
             server,
             watching: Mutex::new(Watching::new(options.watches_max)),
             watched: Mutex::new(Watched::new(options.watches_max)),
-            control,
+            control: Mutex::new(Some(control)),
             runtime,
             gate: RwLock::new(Gate::Open),
             is_down: AtomicBool::new(false),
+            watcher: OnceLock::new(),
         })
+    }
+
+    /// Fails by itself when the connection ends.
+    pub(super) fn watch_connection(self: &Arc<Self>, connection: Connection) {
+        let link = Arc::downgrade(self);
+        let watcher = self.runtime.spawn(async move {
+            let _ = connection.closed().await;
+            if let Some(link) = link.upgrade() {
+                link.fail();
+            }
+        });
+        // It is begun once.
+        let _ = self.watcher.set(watcher.abort_handle());
     }
 
     /// The node at the other end.
@@ -179,7 +197,12 @@ impl Link {
             return;
         }
         *self.gate.write() = Gate::Closed;
+        // A leaked connection would keep the endpoint's socket open.
+        if let Some(watcher) = self.watcher.get() {
+            watcher.abort();
+        }
         self.lanes.close();
+        drop(self.control.lock().take());
         // LANE-11
         let waiters = self.calls.lock().fail_all();
         waiters.into_iter().for_each(Waker::wake);
@@ -201,7 +224,7 @@ impl Link {
         let (watcher, told) = oneshot::channel();
         let monitor = self.watching.lock().begin(watcher)?;
         let message = Monitor { monitor, actor: target.0, incarnation: self.incarnation };
-        if self.control.try_send(&message.into()).is_err() {
+        if !self.say(&message.into()) {
             self.watching.lock().end(monitor);
             return None;
         }
@@ -217,15 +240,15 @@ impl Link {
     /// Watches it no longer.
     pub(super) fn unwatch(&self, monitor: u64) {
         let was_open = self.watching.lock().end(monitor).is_some();
-        if was_open && self.control.try_send(&Demonitor { monitor }.into()).is_err() {
-            self.control.give_up();
+        if was_open {
+            self.must_say(&Demonitor { monitor }.into());
         }
     }
 
     fn watch_for_peer(self: &Arc<Self>, monitor: Monitor) {
         let Monitor { monitor: number, actor, incarnation } = monitor;
         let refuse = |reason: DownReason| {
-            self.say_down(Down { monitor: number, actor, reason, text: String::new() });
+            self.must_say(&Down { monitor: number, actor, reason, text: String::new() }.into());
         };
         if incarnation != self.own_incarnation {
             return refuse(DownReason::OtherIncarnation);
@@ -253,17 +276,26 @@ impl Link {
         let ended = self.watched.lock().end(down.monitor);
         // A watch ends once.
         let Some(guard) = ended else { return };
-        self.say_down(down);
+        self.must_say(&down.into());
         if let Some(guard) = guard {
             // The supervisor holds the list of watches while it tells them; a guard waits for it.
             self.runtime.spawn(async move { drop(guard) });
         }
     }
 
-    /// LANE-12: an end that cannot be told ends the connection, which tells it.
-    fn say_down(&self, down: Down) {
-        if self.control.try_send(&down.into()).is_err() {
-            self.control.give_up();
+    /// Queues a message for the peer. `false`: there is no room, or no connection.
+    fn say(&self, message: &Control) -> bool {
+        let control = self.control.lock().clone();
+        control.is_some_and(|control| control.try_send(message).is_ok())
+    }
+
+    /// LANE-12: what must be said and cannot be ends the connection, which tells it.
+    fn must_say(&self, message: &Control) {
+        let control = self.control.lock().clone();
+        if let Some(control) = control
+            && control.try_send(message).is_err()
+        {
+            control.give_up();
         }
     }
 }
@@ -290,13 +322,5 @@ impl Receive for Link {
 
     fn refused(self: &Arc<Self>, refusal: FrameRefusal) {
         self.server.refuse_frame(refusal);
-    }
-}
-
-/// Waits for the connection's end.
-pub(super) async fn watch_connection(connection: quinn::Connection, link: Weak<Link>) {
-    let _ = connection.closed().await;
-    if let Some(link) = link.upgrade() {
-        link.fail();
     }
 }

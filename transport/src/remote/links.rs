@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 
 use super::exports::Exports;
 use super::handle::RemoteHandle;
-use super::link::{ControlOut, Link, watch_connection};
+use super::link::{ControlOut, Link};
 use super::protocol::NodeDown;
 use crate::identity::NodeId;
 use crate::lanes::LaneOptions;
@@ -97,7 +97,7 @@ impl Links {
     /// A connection is up. It takes the place of an earlier one to the same node, which ends for its users.
     pub fn peer_up(&self, up: PeerUp) -> Arc<Link> {
         let (node, incarnation) = (up.node, up.incarnation);
-        let (connection, runtime) = (up.connection.clone(), up.runtime.clone());
+        let connection = up.connection.clone();
         let link = Link::new(
             up,
             self.own_incarnation,
@@ -115,7 +115,7 @@ impl Links {
         if let Some(old) = old {
             old.fail();
         }
-        runtime.spawn(watch_connection(connection, Arc::downgrade(&link)));
+        link.watch_connection(connection);
         link
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::actor::{Bump, Echo, Odd, Sum};
-use super::kit::{Node, NodeSpec, SECOND, connect};
+use super::kit::{Node, NodeSpec, SECOND, Stranger, connect};
 use super::network::{Network, Weather};
 use crate::remote::{NodeDown, RemoteAskError, RemoteDown, RemoteTellError};
 
@@ -107,6 +107,25 @@ async fn lane_13_a_handle_never_reaches_another_start_of_the_node_until_it_is_bo
     one.links.peer_down(next.id(), 2);
     assert_eq!(counter.try_tell(&Bump(2)), Err(RemoteTellError::Down(restarted)));
     assert_eq!(bound.try_tell(&Bump(2)), Err(RemoteTellError::Down(NodeDown::NotConnected)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_is_given_up_holds_no_connection() {
+    let network = Network::new(1, Weather::FAIR);
+    let one = Node::start(&network, NodeSpec::new(1)).await;
+    let stranger = Stranger::start(&network, &one).await;
+    let counter = one.links.handle(stranger.id, "counter").unwrap();
+    // Lanes in both directions, one of which waits for the other side to read.
+    let mut lane = stranger.open_lane().await;
+    lane.write_all(&[crate::frame::MAGIC]).await.unwrap();
+    while counter.try_tell(&Bump(1)).is_ok() {}
+    tokio::time::sleep(SECOND).await;
+    assert!(stranger.connection.close_reason().is_none());
+    one.links.peer_down(stranger.id, Stranger::INCARNATION);
+    // The last handle of a connection closes it.
+    stranger.let_go();
+    tokio::time::timeout(SECOND, stranger.connection.closed()).await.unwrap();
+    drop((counter, lane));
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
     ClientConfig, Connection, Endpoint, EndpointConfig, ServerConfig, TokioRuntime, TransportConfig,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::actor::{CounterMessage, counter, offer};
 use super::network::Network;
@@ -162,7 +162,19 @@ fn up(
     (node, incarnation): (NodeId, u64),
     connection: Connection,
     out: mpsc::Sender<Control>,
+    control: mpsc::Receiver<Control>,
+) -> Arc<Link> {
+    up_until(own, (node, incarnation), connection, out, control, std::future::pending())
+}
+
+/// [`up`], as long as the endpoint keeps the connection.
+fn up_until(
+    own: &Node,
+    (node, incarnation): (NodeId, u64),
+    connection: Connection,
+    out: mpsc::Sender<Control>,
     mut control: mpsc::Receiver<Control>,
+    let_go: impl Future<Output = ()> + Send + 'static,
 ) -> Arc<Link> {
     let link = own.links.peer_up(PeerUp {
         node,
@@ -173,9 +185,11 @@ fn up(
     });
     let (links, accepting) = (Arc::clone(&own.links), Arc::clone(&link));
     tokio::spawn(async move {
+        let mut let_go = std::pin::pin!(let_go);
         loop {
             tokio::select! {
                 biased;
+                () = &mut let_go => break,
                 Some(message) = control.recv() => assert!(accepting.control(&message)),
                 stream = connection.accept_uni() => {
                     let Ok(mut stream) = stream else { break };
@@ -199,6 +213,7 @@ pub(super) struct Stranger {
     pub(super) connection: Connection,
     /// How the node sees it.
     pub(super) link: Arc<Link>,
+    kept: Arc<Notify>,
     _endpoint: Endpoint,
 }
 
@@ -211,12 +226,19 @@ impl Stranger {
         // Both ends of the control stream stay open and say nothing.
         let (out, _quiet) = mpsc::channel(8);
         let (quiet, control) = mpsc::channel(8);
-        let link = up(node, (other.id(), Self::INCARNATION), far, out, control);
+        let kept = Arc::new(Notify::new());
+        let let_go = Arc::clone(&kept).notified_owned();
+        let link = up_until(node, (other.id(), Self::INCARNATION), far, out, control, let_go);
         tokio::spawn(async move {
             let _quiet = (_quiet, quiet);
             std::future::pending::<()>().await;
         });
-        Self { id: other.id(), connection, link, _endpoint: other.endpoint }
+        Self { id: other.id(), connection, link, kept, _endpoint: other.endpoint }
+    }
+
+    /// The node's endpoint keeps the connection no longer.
+    pub(super) fn let_go(&self) {
+        self.kept.notify_one();
     }
 
     pub(super) async fn open_lane(&self) -> quinn::SendStream {
