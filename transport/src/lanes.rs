@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arw_actors::clock::Clock;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use quinn::{Connection, RecvStream, VarInt};
@@ -77,6 +78,7 @@ pub(crate) struct Lanes {
     /// Tasks that hold the connection, too.
     tasks: Mutex<Vec<AbortHandle>>,
     incoming: Arc<AtomicUsize>,
+    clock: Clock,
     options: LaneOptions,
 }
 
@@ -88,7 +90,12 @@ impl fmt::Debug for Lanes {
 
 impl Lanes {
     /// Lanes of `connection`, whose tasks run in `runtime`.
-    pub(crate) fn new(connection: Connection, runtime: Handle, options: LaneOptions) -> Arc<Self> {
+    pub(crate) fn new(
+        connection: Connection,
+        runtime: Handle,
+        clock: Clock,
+        options: LaneOptions,
+    ) -> Arc<Self> {
         let outlets = (0..options.lanes.max(1)).map(|_| Arc::new(Outlet::new(options.waiting_bytes_max)));
         Arc::new(Self {
             outlets: outlets.collect(),
@@ -96,6 +103,7 @@ impl Lanes {
             runtime,
             tasks: Mutex::default(),
             incoming: Arc::default(),
+            clock,
             options,
         })
     }
@@ -122,7 +130,7 @@ impl Lanes {
         value: &T,
         patience: Duration,
     ) -> Result<(), PushError> {
-        let deadline = tokio::time::Instant::now() + patience;
+        let deadline = self.clock.now() + patience;
         let first = header(patience);
         let outlet = self.outlet(first.target);
         let waiter = outlet.waiter();
@@ -130,12 +138,12 @@ impl Lanes {
             // Registered before the push, or a write that ends in between would not be noticed.
             let mut room = std::pin::pin!(waiter.notified());
             room.as_mut().enable();
-            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+            let left = deadline.since(self.clock.now());
             match self.push(&header(left), value, Room::Message) {
                 Err(PushError::Full) => {}
                 done => return done,
             }
-            if tokio::time::timeout_at(deadline, room).await.is_err() {
+            if tokio::time::timeout_at(self.clock.instant(deadline), room).await.is_err() {
                 return Err(PushError::Full);
             }
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arw_actors::clock::Clock;
 use arw_actors::mailbox::{Actor, Context, Fault, Reply};
 use arw_actors::supervision::{ActorSpec, ActorSystem};
 use arw_transport::frame::MessageType;
@@ -93,7 +94,7 @@ impl Ours {
         let address = server(SEED, serve);
         let endpoint = endpoint(SEED + 1);
         let connection = dial(&endpoint, address, SEED).await;
-        let links = Links::new(1, Arc::new(Exports::new()), RemoteOptions::default());
+        let links = Links::new(1, Clock::system(), Arc::new(Exports::new()), RemoteOptions::default());
         up(&links, key(SEED).id(), connection);
         let counter = links.handle(key(SEED).id(), "counter").unwrap();
         Self { counter, _links: links, _endpoint: endpoint }
@@ -156,7 +157,7 @@ async fn serve(connection: Connection) {
         .call(|echo: Echo, _, reply| CounterMessage::Echo(echo, reply), |echo| echo)
         .call(|Count, _, reply| CounterMessage::Count(reply), |count| count);
     exports.offer(offer).unwrap();
-    let links = Links::new(1, exports, RemoteOptions::default());
+    let links = Links::new(1, Clock::system(), exports, RemoteOptions::default());
     up(&links, key(SEED + 1).id(), connection.clone());
     let _ = connection.closed().await;
 }

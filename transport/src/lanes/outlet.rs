@@ -211,11 +211,11 @@ mod tests {
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let step = prop_oneof![
-            6 => (0..3000_usize, any::<bool>()).prop_map(|(bytes, is_answer)| Step::Push(bytes, is_answer)),
+            6 => (0..1000_usize, any::<bool>()).prop_map(|(bytes, is_answer)| Step::Push(bytes, is_answer)),
             1 => Just(Step::Take),
             1 => Just(Step::Written),
         ];
-        proptest::collection::vec(step, 0..200)
+        proptest::collection::vec(step, 0..100)
     }
 
     fn take(outlet: &Outlet) -> Option<Bytes> {
@@ -230,7 +230,7 @@ mod tests {
         #[test]
         fn lane_4_no_more_than_the_bound_and_one_message_ever_waits(steps in steps()) {
             // LANE-4
-            const BYTES_MAX: usize = 10_000;
+            const BYTES_MAX: usize = 3_000;
             let outlet = Outlet::new(BYTES_MAX);
             let (mut pushed, mut came_out, mut writing) = (0, 0, 0);
             for step in steps {

@@ -15,9 +15,8 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::calls::CallTable;
-use super::exports::Exports;
 use super::handle::RemoteDown;
-use super::links::{PeerUp, RemoteOptions};
+use super::links::{Own, PeerUp};
 use super::protocol::NodeDown;
 use super::serve::{ServeCounters, Server};
 use super::watches::{WatchRefusal, Watched, Watching};
@@ -87,17 +86,12 @@ impl fmt::Debug for Link {
 }
 
 impl Link {
-    pub(super) fn new(
-        up: PeerUp,
-        own_incarnation: u64,
-        exports: Arc<Exports>,
-        deadlines: Arc<Deadlines>,
-        options: &RemoteOptions,
-    ) -> Arc<Self> {
+    pub(super) fn new(up: PeerUp, own: &Own) -> Arc<Self> {
+        let Own { incarnation: own_incarnation, clock, options, .. } = *own;
         let PeerUp { node, incarnation, connection, control, runtime } = up;
-        let lanes = Lanes::new(connection, runtime.clone(), options.lanes);
+        let lanes = Lanes::new(connection, runtime.clone(), clock, options.lanes);
         let server = Server {
-            exports,
+            exports: Arc::clone(&own.exports),
             lanes: Arc::clone(&lanes),
             peer: node,
             peer_incarnation: incarnation,
@@ -110,7 +104,7 @@ impl Link {
             own_incarnation,
             lanes,
             calls: Mutex::new(CallTable::new(options.open_calls_max)),
-            deadlines,
+            deadlines: Arc::clone(&own.deadlines),
             server,
             watching: Mutex::new(Watching::new(options.watches_max)),
             watched: Mutex::new(Watched::new(options.watches_max)),

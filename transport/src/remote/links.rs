@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use arw_actors::clock::Clock;
 use arw_actors::mailbox::Deadlines;
 use parking_lot::{Mutex, RwLock};
 use quinn::Connection;
@@ -57,11 +58,17 @@ impl fmt::Debug for PeerUp {
 
 /// All peers of one node.
 pub struct Links {
-    own_incarnation: u64,
-    exports: Arc<Exports>,
-    deadlines: Arc<Deadlines>,
-    options: RemoteOptions,
+    own: Own,
     peers: Mutex<HashMap<NodeId, Arc<Peer>>>,
+}
+
+/// What all links of a node share.
+pub(super) struct Own {
+    pub(super) incarnation: u64,
+    pub(super) clock: Clock,
+    pub(super) exports: Arc<Exports>,
+    pub(super) deadlines: Arc<Deadlines>,
+    pub(super) options: RemoteOptions,
 }
 
 /// One peer, over all its connections.
@@ -77,34 +84,29 @@ struct PeerState {
 
 impl fmt::Debug for Links {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Links").field("exports", &self.exports).finish_non_exhaustive()
+        f.debug_struct("Links").field("exports", &self.own.exports).finish_non_exhaustive()
     }
 }
 
 impl Links {
     /// No peers yet. Call it in the runtime that lives as long as the node: the deadlines of asks run there.
     #[must_use]
-    pub fn new(own_incarnation: u64, exports: Arc<Exports>, options: RemoteOptions) -> Self {
-        Self { own_incarnation, exports, deadlines: Deadlines::new(), options, peers: Mutex::default() }
+    pub fn new(incarnation: u64, clock: Clock, exports: Arc<Exports>, options: RemoteOptions) -> Self {
+        let own = Own { incarnation, clock, exports, deadlines: Deadlines::new(), options };
+        Self { own, peers: Mutex::default() }
     }
 
     /// The actors that this node offers.
     #[must_use]
     pub fn exports(&self) -> &Arc<Exports> {
-        &self.exports
+        &self.own.exports
     }
 
     /// A connection is up. It takes the place of an earlier one to the same node, which ends for its users.
     pub fn peer_up(&self, up: PeerUp) -> Arc<Link> {
         let (node, incarnation) = (up.node, up.incarnation);
         let connection = up.connection.clone();
-        let link = Link::new(
-            up,
-            self.own_incarnation,
-            Arc::clone(&self.exports),
-            Arc::clone(&self.deadlines),
-            &self.options,
-        );
+        let link = Link::new(up, &self.own);
         let old = {
             let mut peers = self.peers.lock();
             let peer = peers.entry(node).or_insert_with(|| Arc::new(Peer::new(node)));

@@ -81,7 +81,7 @@ impl Node {
         let (system, counter) = counter(spec.mailbox).await;
         let exports = Arc::new(Exports::new());
         exports.offer(offer("counter", &counter)).unwrap();
-        let links = Arc::new(Links::new(spec.incarnation, exports, spec.options));
+        let links = Arc::new(Links::new(spec.incarnation, system.clock(), exports, spec.options));
         Self { key, incarnation: spec.incarnation, address, endpoint, links, system, counter }
     }
 
