@@ -247,20 +247,36 @@ async fn read<R: Receive>(mut stream: RecvStream, receiver: &Arc<R>) -> Result<(
     let mut assembler = Assembler::default();
     let mut pieces = [const { Bytes::new() }; PIECES];
     while let Some(count) = stream.read_chunks(&mut pieces).await? {
-        let gate = receiver.gate().read();
-        // LANE-14: what a connection that was given up still brings would come after what its successor brought.
-        if *gate == Gate::Closed {
+        if tell(&mut assembler, &mut pieces[..count], receiver)? == Gate::Closed {
             return Ok(());
         }
-        for piece in &mut pieces[..count] {
-            let piece = std::mem::take(piece);
-            assembler.feed(&piece, &mut |incoming| match incoming {
-                Incoming::Frame { header, body } => receiver.frame(&header, body),
-                Incoming::Refused(refusal) => receiver.refused(refusal),
-            })?;
+        if count == PIECES {
+            // More waits, and others of this thread have something to do: first of all the actors that were just told something.
+            tokio::task::yield_now().await;
         }
     }
     Ok(())
+}
+
+/// Tells the frames that these pieces complete, if the gate is open.
+fn tell<R: Receive>(
+    assembler: &mut Assembler,
+    pieces: &mut [Bytes],
+    receiver: &Arc<R>,
+) -> Result<Gate, LaneEnd> {
+    let gate = receiver.gate().read();
+    // LANE-14: what a connection that was given up still brings would come after what its successor brought.
+    if *gate == Gate::Closed {
+        return Ok(Gate::Closed);
+    }
+    for piece in pieces {
+        let piece = std::mem::take(piece);
+        assembler.feed(&piece, &mut |incoming| match incoming {
+            Incoming::Frame { header, body } => receiver.frame(&header, body),
+            Incoming::Refused(refusal) => receiver.refused(refusal),
+        })?;
+    }
+    Ok(Gate::Open)
 }
 
 async fn write(connection: &Connection, outlet: &Outlet) -> Result<(), quinn::WriteError> {
