@@ -1,7 +1,7 @@
 //! Actors on another node beside a bare framed QUIC stream, in one run.
 //!
 //! `./dev bench remote`. Owns what is compared and what must be reached. Client and server have a thread and a current-thread runtime each, on one core, and real UDP
-//! sockets between them. See `docs/benchmarks.md`.
+//! sockets between them. Rates are per second for which the process has run: both ends together, without what other processes took of the core. See `docs/benchmarks.md`.
 
 #![expect(
     clippy::unwrap_used,
@@ -72,10 +72,22 @@ fn latency(figures: &mut Figures, contender: &str, [p50, p99]: [f64; 2]) {
 }
 
 fn rate(figures: &mut Figures, test: &str, contender: &str, millions: f64) {
-    figures.add(test, "million messages of 64 B/s", Better::Higher, contender, millions);
+    figures.add(
+        test,
+        "million messages of 64 B per second of CPU, both ends",
+        Better::Higher,
+        contender,
+        millions,
+    );
 }
 
 fn in_flight(figures: &mut Figures, contender: &str, (millions, p99): (f64, f64)) {
-    figures.add("asks_in_flight", "million asks/s, 1,000 in flight", Better::Higher, contender, millions);
+    figures.add(
+        "asks_in_flight",
+        "million asks per second of CPU, both ends, 1,000 in flight",
+        Better::Higher,
+        contender,
+        millions,
+    );
     figures.add("asks_in_flight_p99", MICROS, Better::Lower, contender, p99);
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::{Buf as _, BufMut as _, BytesMut};
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
 
-use crate::ends::{dial, endpoint, micros, millions, server};
+use crate::ends::{cpu_time, dial, endpoint, micros, millions, server};
 use crate::kit::now;
 
 const BODY: [u8; 64] = [7; 64];
@@ -51,7 +51,7 @@ impl Raw {
 
     pub(crate) async fn one_way(&self, count: usize) -> f64 {
         let (mut send, mut recv) = self.open(false).await;
-        let began = now();
+        let began = cpu_time();
         let mut out = BytesMut::new();
         for _ in 0..count {
             put(&mut out);
@@ -72,7 +72,7 @@ impl Raw {
         let mut asked = VecDeque::with_capacity(crate::IN_FLIGHT);
         let mut samples = Vec::with_capacity(count);
         let (mut sent, mut window) = (0, crate::IN_FLIGHT);
-        let began = now();
+        let began = cpu_time();
         while samples.len() < count {
             for _ in 0..window.min(count - sent) {
                 put(&mut out);

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,27 @@ use crate::frame::{MessageType, TargetActor};
 /// What a node offers. Shared by all its connections.
 #[derive(Default)]
 pub struct Exports {
-    offered: RwLock<HashMap<TargetActor, Arc<Offered>>>,
+    offered: RwLock<HashMap<TargetActor, Arc<Offered>, BuildHasherDefault<TargetHasher>>>,
+}
+
+/// Takes an actor's number for its own hash, which it is: that of a name. Only names of this node are stored, so no peer can choose where they fall.
+#[derive(Default)]
+struct TargetHasher(u64);
+
+impl Hasher for TargetHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
 }
 
 /// An actor, and what of it can be reached.
