@@ -23,6 +23,8 @@ use kit::{Better, Figures, Limit, Options, Target, machine, progress, report};
 
 const ARW: &str = "arw, actor to actor";
 const RAW: &str = "quinn, one framed stream";
+/// With as many bytes per frame as ours have: 40 of header, 63 of body. It says how much of the difference is bytes.
+const WIDE: &str = "quinn, frames as long as ours";
 
 /// What ours must reach. Ratios are taken round by round.
 const TARGETS: &[Target] = &[
@@ -45,7 +47,8 @@ fn main() {
     let pinned = if options.pin { machine::pin(options.core) } else { None };
     let mut figures = Figures::default();
     let runtime = ends::runtime();
-    let raw = runtime.block_on(raw::Raw::start());
+    let raw = runtime.block_on(raw::Raw::start(64));
+    let wide = runtime.block_on(raw::Raw::start(99));
     let ours = runtime.block_on(ours::Ours::start());
     for round in 0..options.rounds {
         progress(&format!("round {} of {}", round + 1, options.rounds));
@@ -56,10 +59,12 @@ fn main() {
         }
         if options.wants("one_way") {
             rate(&mut figures, "one_way", RAW, runtime.block_on(raw.one_way(tells)));
+            rate(&mut figures, "one_way", WIDE, runtime.block_on(wide.one_way(tells)));
             rate(&mut figures, "one_way", ARW, runtime.block_on(ours.one_way(tells)));
         }
         if options.wants("asks_in_flight") {
             in_flight(&mut figures, RAW, runtime.block_on(raw.asks(asks)));
+            in_flight(&mut figures, WIDE, runtime.block_on(wide.asks(asks)));
             in_flight(&mut figures, ARW, runtime.block_on(ours.asks(asks)));
         }
     }

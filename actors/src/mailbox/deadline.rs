@@ -54,7 +54,8 @@ struct Entry {
     fired: bool,
 }
 
-const TICK: Duration = Duration::from_millis(5);
+const TICK: Duration = Duration::from_nanos(TICK_NANOS);
+const TICK_NANOS: u64 = 5_000_000;
 /// One turn of the wheel is 2.5 s: most asks have deadlines below that, longer ones are looked at once a turn.
 const SLOTS: usize = 512;
 const NONE: u32 = u32::MAX;
@@ -83,7 +84,8 @@ impl Deadlines {
     #[must_use]
     pub fn tick_after(&self, after: Duration) -> u64 {
         let due = Instant::now().duration_since(self.origin).saturating_add(after);
-        u64::try_from(due.as_nanos() / TICK.as_nanos()).map_or(u64::MAX - 1, |tick| tick + 1)
+        // 64 bits of nanoseconds are 584 years; divisions of 128 bits show in the cost of an ask.
+        u64::try_from(due.as_nanos()).map_or(u64::MAX - 1, |nanos| nanos / TICK_NANOS + 1)
     }
 
     /// The deadline at `tick` has passed.

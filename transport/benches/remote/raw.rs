@@ -1,4 +1,4 @@
-//! Frames of 64 bytes with a length in front, on one bidirectional stream: no types, no actors, no deadlines.
+//! Frames with a length in front, on one bidirectional stream: no types, no actors, no deadlines.
 
 use std::collections::VecDeque;
 
@@ -8,22 +8,25 @@ use quinn::{Connection, Endpoint, RecvStream, SendStream};
 use crate::ends::{cpu_time, dial, endpoint, micros, millions, server};
 use crate::kit::now;
 
-const BODY: [u8; 64] = [7; 64];
-const FRAME: usize = 4 + BODY.len();
+/// Bytes of a length.
+const LENGTH: usize = 4;
+const FILL: [u8; 128] = [7; 128];
 /// As much is written at once.
 const BATCH: usize = 32 * 1024;
 const SEED: u8 = 11;
 
 pub(crate) struct Raw {
     connection: Connection,
+    /// Bytes of a frame after its length.
+    body: usize,
     _endpoint: Endpoint,
 }
 
 impl Raw {
-    pub(crate) async fn start() -> Self {
+    pub(crate) async fn start(body: usize) -> Self {
         let address = server(SEED, serve);
         let endpoint = endpoint(SEED + 1);
-        Self { connection: dial(&endpoint, address, SEED).await, _endpoint: endpoint }
+        Self { connection: dial(&endpoint, address, SEED).await, body, _endpoint: endpoint }
     }
 
     /// A stream whose server answers each frame, or counts them.
@@ -39,9 +42,9 @@ impl Raw {
         let mut samples = Vec::with_capacity(count);
         for _ in 0..count {
             let began = now();
-            put(&mut out);
+            put(&mut out, self.body);
             send.write_chunk(out.split().freeze()).await.unwrap();
-            while take_all(&mut read) == 0 {
+            while take_all(&mut read).0 == 0 {
                 more(&mut recv, &mut read).await;
             }
             samples.push(began.elapsed());
@@ -54,7 +57,7 @@ impl Raw {
         let began = cpu_time();
         let mut out = BytesMut::new();
         for _ in 0..count {
-            put(&mut out);
+            put(&mut out, self.body);
             if out.len() >= BATCH {
                 send.write_chunk(out.split().freeze()).await.unwrap();
             }
@@ -75,13 +78,13 @@ impl Raw {
         let began = cpu_time();
         while samples.len() < count {
             for _ in 0..window.min(count - sent) {
-                put(&mut out);
+                put(&mut out, self.body);
                 asked.push_back(now());
                 sent += 1;
             }
             send.write_chunk(out.split().freeze()).await.unwrap();
             more(&mut recv, &mut read).await;
-            window = take_all(&mut read);
+            (window, _) = take_all(&mut read);
             samples.extend(asked.drain(..window).map(|asked| asked.elapsed()));
         }
         (millions(count, began), micros(&mut samples, 0.99))
@@ -100,10 +103,10 @@ async fn serve_stream(mut send: SendStream, mut recv: RecvStream) {
     let (mut read, mut out) = (BytesMut::new(), BytesMut::new());
     let mut counted = 0_u64;
     while more(&mut recv, &mut read).await {
-        let frames = take_all(&mut read);
+        let (frames, body) = take_all(&mut read);
         counted += frames as u64;
         if answers == [1] {
-            (0..frames).for_each(|_| put(&mut out));
+            (0..frames).for_each(|_| put(&mut out, body));
             // A client that is done may be gone.
             if send.write_chunk(out.split().freeze()).await.is_err() {
                 return;
@@ -115,9 +118,9 @@ async fn serve_stream(mut send: SendStream, mut recv: RecvStream) {
     }
 }
 
-fn put(out: &mut BytesMut) {
-    out.put_u32_le(64);
-    out.put_slice(&BODY);
+fn put(out: &mut BytesMut, body: usize) {
+    out.put_u32_le(u32::try_from(body).unwrap());
+    out.put_slice(&FILL[..body]);
 }
 
 async fn more(recv: &mut RecvStream, read: &mut BytesMut) -> bool {
@@ -130,13 +133,16 @@ async fn more(recv: &mut RecvStream, read: &mut BytesMut) -> bool {
     }
 }
 
-/// Whole frames at the front, taken off.
-fn take_all(read: &mut BytesMut) -> usize {
-    let mut frames = 0;
-    while read.len() >= FRAME {
-        assert_eq!(read.get_u32_le(), 64);
-        read.advance(BODY.len());
-        frames += 1;
+/// Takes whole frames off the front: how many, and how long the last one was.
+fn take_all(read: &mut BytesMut) -> (usize, usize) {
+    let (mut frames, mut last) = (0, 0);
+    while let Some(length) = read.first_chunk::<LENGTH>() {
+        let body = usize::try_from(u32::from_le_bytes(*length)).unwrap();
+        if read.len() < LENGTH + body {
+            break;
+        }
+        read.advance(LENGTH + body);
+        (frames, last) = (frames + 1, body);
     }
-    frames
+    (frames, last)
 }

@@ -133,7 +133,7 @@ impl RemoteHandle {
             OpenError::Down => self.peer.why_down(self.incarnation).into(),
         })?;
         // From here on the call's place is freed however this ends.
-        let call = Call { link: &link, id, due, entry: None };
+        let call = Call { link: &link, id, due, entry: None, is_over: false };
         let header = |left| self.ask_header(C::TYPE, id, left);
         let sent = match link.lanes.push(&header(patience), message, Room::Message) {
             Err(PushError::Full) => link.lanes.push_within(header, message, patience).await,
@@ -207,6 +207,8 @@ struct Call<'link> {
     id: CallId,
     due: u64,
     entry: Option<DeadlineEntry>,
+    /// The table has given its outcome, and the place away.
+    is_over: bool,
 }
 
 impl Future for Call<'_> {
@@ -219,6 +221,7 @@ impl Future for Call<'_> {
             Some(_) | None => Some(cx.waker().clone()),
         };
         if let Poll::Ready(outcome) = this.link.calls.lock().poll(this.id, waiter) {
+            this.is_over = true;
             return Poll::Ready(Some(outcome));
         }
         let entry = this.entry.get_or_insert_with(|| this.link.deadlines.set(this.due, cx.waker().clone()));
@@ -228,7 +231,9 @@ impl Future for Call<'_> {
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        self.link.calls.lock().end(self.id);
+        if !self.is_over {
+            self.link.calls.lock().end(self.id);
+        }
     }
 }
 
