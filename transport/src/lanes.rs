@@ -1,7 +1,7 @@
 //! Message lanes: a few long-lived streams on which small messages of many actors share one connection.
 //!
 //! Owns which lane a message takes, how much may wait in each, when a lane is opened, and how its bytes become frames again. Refuses to know what a frame means:
-//! that is told to a [`Receive`].
+//! that is told to whoever receives.
 //!
 //! ```text
 //! sender ──encodes into──► Outlet (one buffer per lane, bounded) ──swapped by──► writer task ──► QUIC stream
