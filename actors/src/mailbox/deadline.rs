@@ -2,7 +2,7 @@
 //!
 //! Owns a hashed timer wheel with ticks of 5 ms: setting and clearing a deadline is a lock and a few writes, where tokio's
 //! timer costs four times as much per ask. A deadline fires up to one tick late, never early. Refuses to be a general
-//! timer: [`super::Context::after`] uses tokio's.
+//! timer: [`super::Context::after`] uses tokio's. Asks of actors on other nodes use one, too.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -10,6 +10,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -17,6 +18,8 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub struct Deadlines {
     origin: Instant,
+    /// Where the driver runs: a deadline may be set from a runtime that ends before the system does.
+    runtime: Option<Handle>,
     wheel: Mutex<Wheel>,
     /// The tick up to which everything has fired. Behind real time while nothing is due, never ahead of it.
     fired_up_to: AtomicU64,
@@ -25,7 +28,7 @@ pub struct Deadlines {
 
 /// A deadline that has been set; dropping it clears it.
 #[derive(Debug)]
-pub(crate) struct DeadlineEntry {
+pub struct DeadlineEntry {
     deadlines: Arc<Deadlines>,
     index: u32,
 }
@@ -51,17 +54,19 @@ struct Entry {
     fired: bool,
 }
 
-const TICK: Duration = Duration::from_millis(5);
+const TICK: Duration = Duration::from_nanos(TICK_NANOS);
+const TICK_NANOS: u64 = 5_000_000;
 /// One turn of the wheel is 2.5 s: most asks have deadlines below that, longer ones are looked at once a turn.
 const SLOTS: usize = 512;
 const NONE: u32 = u32::MAX;
 
 impl Deadlines {
-    /// An empty wheel. Its driver task starts with the first deadline and ends with the wheel.
+    /// An empty wheel. Its driver task starts with the first deadline and ends with the wheel; it runs in the runtime in which this is called.
     #[must_use]
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             origin: Instant::now(),
+            runtime: Handle::try_current().ok(),
             wheel: Mutex::new(Wheel {
                 slots: vec![NONE; SLOTS].into_boxed_slice(),
                 entries: Vec::new(),
@@ -76,9 +81,11 @@ impl Deadlines {
     }
 
     /// The tick at which a deadline `after` from now is due: the first that lies wholly behind it.
-    pub(crate) fn tick_after(&self, after: Duration) -> u64 {
+    #[must_use]
+    pub fn tick_after(&self, after: Duration) -> u64 {
         let due = Instant::now().duration_since(self.origin).saturating_add(after);
-        u64::try_from(due.as_nanos() / TICK.as_nanos()).map_or(u64::MAX - 1, |tick| tick + 1)
+        // 64 bits of nanoseconds are 584 years; divisions of 128 bits show in the cost of an ask.
+        u64::try_from(due.as_nanos()).map_or(u64::MAX - 1, |nanos| nanos / TICK_NANOS + 1)
     }
 
     /// The deadline at `tick` has passed.
@@ -86,8 +93,9 @@ impl Deadlines {
         tick <= self.fired_up_to.load(Ordering::Relaxed)
     }
 
-    /// Sets a deadline: `waker` is woken at `due`. Must be called inside a tokio runtime.
-    pub(crate) fn set(self: &Arc<Self>, due: u64, waker: Waker) -> DeadlineEntry {
+    /// Sets a deadline: `waker` is woken at `due`. Where the wheel was not made inside a tokio runtime, this must be called in one.
+    #[must_use]
+    pub fn set(self: &Arc<Self>, due: u64, waker: Waker) -> DeadlineEntry {
         let mut wheel = self.wheel.lock();
         let index = wheel.insert(due, waker);
         let is_earlier = due < wheel.driver_wakes_at;
@@ -97,7 +105,11 @@ impl Deadlines {
         let start_driver = !std::mem::replace(&mut wheel.driver_runs, true);
         drop(wheel);
         if start_driver {
-            tokio::spawn(drive(Arc::downgrade(self)));
+            let drive = drive(Arc::downgrade(self));
+            match &self.runtime {
+                Some(runtime) => drop(runtime.spawn(drive)),
+                None => drop(tokio::spawn(drive)),
+            }
         } else if is_earlier {
             self.earlier.notify_one();
         }
@@ -149,7 +161,8 @@ async fn drive(deadlines: Weak<Deadlines>) {
 
 impl DeadlineEntry {
     /// The deadline has passed. Otherwise `waker` is the one to wake.
-    pub(crate) fn poll_fired(&self, waker: &Waker) -> bool {
+    #[must_use]
+    pub fn poll_fired(&self, waker: &Waker) -> bool {
         let mut wheel = self.deadlines.wheel.lock();
         let Some(entry) = wheel.entries.get_mut(self.index as usize) else { return true };
         if !entry.fired && !entry.waker.as_ref().is_some_and(|w| w.will_wake(waker)) {

@@ -2,6 +2,8 @@
 //!
 //! Owns the [`Message`] trait, the macro that implements it, and the one-shot [`Reply`]. Refuses to know about queues.
 
+use std::sync::Arc;
+
 use tokio::sync::oneshot;
 
 /// A mailbox's message type: one enum per actor. Implement it with [`message!`](crate::message).
@@ -39,7 +41,14 @@ macro_rules! message {
 /// The right to answer one ask, once. Dropping it unanswered fails the asker at once, so an ask never hangs on a handler
 /// that forgot it.
 pub struct Reply<T> {
-    to: Option<oneshot::Sender<Answer<T>>>,
+    to: Option<To<T>>,
+}
+
+enum To<T> {
+    /// A task of this process waits.
+    Waiting(oneshot::Sender<Answer<T>>),
+    /// The answer goes on to somebody else.
+    PassedOn(Arc<dyn Settle<T>>),
 }
 
 pub(crate) enum Answer<T> {
@@ -48,27 +57,50 @@ pub(crate) enum Answer<T> {
     Crashed,
 }
 
+/// Takes the answer of an ask for which no task of this process waits.
+pub(crate) trait Settle<T>: Send + Sync {
+    /// `None`: the reply was dropped unanswered.
+    fn settle(&self, answer: Option<Answer<T>>);
+}
+
 impl<T> Reply<T> {
     pub(crate) fn pair() -> (Self, oneshot::Receiver<Answer<T>>) {
         let (to, from) = oneshot::channel();
-        (Self { to: Some(to) }, from)
+        (Self { to: Some(To::Waiting(to)) }, from)
     }
 
-    /// Answers. `false` when nobody waits any more (deadline passed, asker gone).
+    pub(crate) fn passed_on(to: Arc<dyn Settle<T>>) -> Self {
+        Self { to: Some(To::PassedOn(to)) }
+    }
+
+    /// Answers. `false` when nobody waits any more (deadline passed, asker gone); of an asker on another node that is not known.
     pub fn send(mut self, value: T) -> bool {
-        self.to.take().is_some_and(|to| to.send(Answer::Value(value)).is_ok())
+        match self.to.take() {
+            Some(To::Waiting(to)) => to.send(Answer::Value(value)).is_ok(),
+            Some(To::PassedOn(to)) => {
+                to.settle(Some(Answer::Value(value)));
+                true
+            }
+            None => false,
+        }
     }
 
-    /// Nobody waits for this answer any more: expensive work for it can be skipped.
+    /// Nobody waits for this answer any more: expensive work for it can be skipped. Of an asker on another node that is not known.
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
-        self.to.as_ref().is_none_or(oneshot::Sender::is_closed)
+        match &self.to {
+            Some(To::Waiting(to)) => to.is_closed(),
+            Some(To::PassedOn(_)) => false,
+            None => true,
+        }
     }
 
-    /// Resolves when nobody waits for this answer any more.
+    /// Resolves when nobody waits for this answer any more; never for an asker on another node.
     pub async fn abandoned(&mut self) {
-        if let Some(to) = self.to.as_mut() {
-            to.closed().await;
+        match self.to.as_mut() {
+            Some(To::Waiting(to)) => to.closed().await,
+            Some(To::PassedOn(_)) => std::future::pending().await,
+            None => {}
         }
     }
 }
@@ -81,11 +113,15 @@ impl<T> std::fmt::Debug for Reply<T> {
 
 impl<T> Drop for Reply<T> {
     fn drop(&mut self) {
-        if let Some(to) = self.to.take()
-            && std::thread::panicking()
-        {
-            // The asker may be gone; then there is nobody to tell.
-            let _ = to.send(Answer::Crashed);
+        let is_crash = std::thread::panicking();
+        match self.to.take() {
+            Some(To::Waiting(to)) if is_crash => {
+                // The asker may be gone; then there is nobody to tell.
+                let _ = to.send(Answer::Crashed);
+            }
+            Some(To::PassedOn(to)) => to.settle(is_crash.then_some(Answer::Crashed)),
+            // Its asker sees that the channel is closed.
+            Some(To::Waiting(_)) | None => {}
         }
     }
 }

@@ -11,6 +11,7 @@ mod message;
 
 mod handle;
 mod inbox;
+mod passed_on;
 
 mod context;
 mod driver;
@@ -21,7 +22,7 @@ mod deadline;
 pub use actor::{Actor, Fault};
 pub use context::{Context, TaskHandle};
 pub use dead_letters::{DeadLetter, DeadLetterCounts, DeadLetterReason, DeadLetters};
-pub use deadline::Deadlines;
+pub use deadline::{DeadlineEntry, Deadlines};
 pub use handle::{AskError, Down, Handle, MonitorGuard, Refused, RefusedReason};
 pub use message::{Message, Reply};
 

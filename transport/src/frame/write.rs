@@ -72,10 +72,9 @@ impl FrameWriter {
         value: &T,
     ) -> Result<(), WriteError> {
         let start = self.begin(header)?;
-        if let Err(error) = codec::encode_into(value, &mut self.buffer) {
-            self.buffer.truncate(start);
-            return Err(error.into());
-        }
+        let unfinished = Unfinished { buffer: &mut self.buffer, start };
+        codec::encode_into(value, &mut *unfinished.buffer)?;
+        std::mem::forget(unfinished);
         self.end(start);
         Ok(())
     }
@@ -131,5 +130,17 @@ impl FrameWriter {
         let length = u32::try_from(length).unwrap_or(u32::MAX);
         let at = start + AT_LENGTH;
         self.buffer[at..at + 4].copy_from_slice(&length.to_le_bytes());
+    }
+}
+
+/// Takes a frame away that was not written to its end, even where a panic ends it: half a frame would make all that follow unreadable.
+struct Unfinished<'buffer> {
+    buffer: &'buffer mut BytesMut,
+    start: usize,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        self.buffer.truncate(self.start);
     }
 }

@@ -202,6 +202,8 @@ codes! {
         Version = 8: "the message is of a newer version: upgrade the node that got it",
         /// The actor crashed while it had the message.
         Crashed = 9: "the actor crashed while it handled the message",
+        /// The actor had the message and gave no answer that can be sent.
+        Unanswerable = 10: "the actor gave no answer that can be sent",
     }
 }
 
@@ -230,6 +232,8 @@ codes! {
         NoSuchActor = 10: "there is no such actor",
         /// The node started anew.
         OtherIncarnation = 11: "the node has started anew",
+        /// The watcher watches too much.
+        TooManyWatches = 12: "too many actors are watched over this connection",
     }
 }
 

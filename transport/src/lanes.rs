@@ -1,0 +1,296 @@
+//! Message lanes: a few long-lived streams on which small messages of many actors share one connection.
+//!
+//! Owns which lane a message takes, how much may wait in each, when a lane is opened, and how its bytes become frames again. Refuses to know what a frame means:
+//! that is told to whoever receives.
+//!
+//! ```text
+//! sender ──encodes into──► Outlet (one buffer per lane, bounded) ──swapped by──► writer task ──► QUIC stream
+//! QUIC stream ──► reader task ──► Assembler (frames in place) ──► Receive
+//! ```
+//!
+//! Each side opens its own lanes, at the first message that takes them. LANE-1: a lane is a unidirectional stream that begins with the byte [`LANE_PURPOSE`].
+
+mod assembler;
+mod outlet;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arw_actors::clock::Clock;
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use quinn::{Connection, RecvStream, VarInt};
+use serde::Serialize;
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+use tracing::{debug, warn};
+
+use assembler::{Assembler, Incoming};
+use outlet::Outlet;
+pub(crate) use outlet::{PushError, Room};
+
+use crate::frame::{FrameRefusal, Header, TargetActor};
+use crate::wire::CloseCode;
+
+/// The first byte of a stream that is a message lane.
+pub const LANE_PURPOSE: u8 = 1;
+
+/// How many lanes there are and how much waits in them.
+#[derive(Clone, Copy, Debug)]
+pub struct LaneOptions {
+    /// Lanes that this side opens. More of them let a lost packet hold fewer actors up, and make smaller batches.
+    pub lanes: u8,
+    /// Bytes of messages that wait in one lane for the connection to take them. One message beyond it may still be let in. Answers get as much again.
+    pub waiting_bytes_max: usize,
+    /// Lanes that the peer may have open. A newer version may use more than this one.
+    pub incoming_max: usize,
+}
+
+impl Default for LaneOptions {
+    fn default() -> Self {
+        Self { lanes: 4, waiting_bytes_max: 256 * 1024, incoming_max: 16 }
+    }
+}
+
+/// What the frames of a lane are told to, one after the other, in the order in which they were sent. It must not block.
+pub(crate) trait Receive: Send + Sync + 'static {
+    /// Whether anything is told still. It is read-locked while frames are told, so that closing it waits for those.
+    fn gate(&self) -> &RwLock<Gate>;
+    fn frame(self: &Arc<Self>, header: &Header, body: &[u8]);
+    fn refused(self: &Arc<Self>, refusal: FrameRefusal);
+}
+
+/// Whether a connection's frames are let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gate {
+    Open,
+    Closed,
+}
+
+/// The lanes of one connection.
+pub(crate) struct Lanes {
+    outlets: Box<[Arc<Outlet>]>,
+    /// Taken away at the end: whoever still holds lanes must not keep the socket open.
+    connection: Mutex<Option<Connection>>,
+    runtime: Handle,
+    /// Tasks that hold the connection, too.
+    tasks: Mutex<Vec<AbortHandle>>,
+    incoming: Arc<AtomicUsize>,
+    clock: Clock,
+    options: LaneOptions,
+}
+
+impl fmt::Debug for Lanes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lanes").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl Lanes {
+    /// Lanes of `connection`, whose tasks run in `runtime`.
+    pub(crate) fn new(
+        connection: Connection,
+        runtime: Handle,
+        clock: Clock,
+        options: LaneOptions,
+    ) -> Arc<Self> {
+        let outlets = (0..options.lanes.max(1)).map(|_| Arc::new(Outlet::new(options.waiting_bytes_max)));
+        Arc::new(Self {
+            outlets: outlets.collect(),
+            connection: Mutex::new(Some(connection)),
+            runtime,
+            tasks: Mutex::default(),
+            incoming: Arc::default(),
+            clock,
+            options,
+        })
+    }
+
+    /// Puts a frame with `value` as its body into the lane of the header's actor.
+    pub(crate) fn push<T: Serialize + ?Sized>(
+        &self,
+        header: &Header,
+        value: &T,
+        room: Room,
+    ) -> Result<(), PushError> {
+        let outlet = self.outlet(header.target);
+        let is_first = outlet.push(header, value, room)?;
+        if is_first {
+            self.open(outlet);
+        }
+        Ok(())
+    }
+
+    /// [`Lanes::push`], waiting for room for at most `patience`. `header` gets the time that is left.
+    pub(crate) async fn push_within<T: Serialize + ?Sized>(
+        &self,
+        header: impl Fn(Duration) -> Header,
+        value: &T,
+        patience: Duration,
+    ) -> Result<(), PushError> {
+        let deadline = self.clock.now() + patience;
+        let first = header(patience);
+        let outlet = self.outlet(first.target);
+        let waiter = outlet.waiter();
+        loop {
+            // Registered before the push, or a write that ends in between would not be noticed.
+            let mut room = std::pin::pin!(waiter.notified());
+            room.as_mut().enable();
+            let left = deadline.since(self.clock.now());
+            match self.push(&header(left), value, Room::Message) {
+                Err(PushError::Full) => {}
+                done => return done,
+            }
+            if tokio::time::timeout_at(self.clock.instant(deadline), room).await.is_err() {
+                return Err(PushError::Full);
+            }
+        }
+    }
+
+    /// An answer would find room in the lane of `target` even if it were the longest.
+    pub(crate) fn has_room_for_answer(&self, target: TargetActor) -> bool {
+        self.outlet(target).has_room_for_answer()
+    }
+
+    /// Bytes that wait in all lanes.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.outlets.iter().map(|outlet| outlet.waiting_bytes()).sum()
+    }
+
+    /// Reads a stream that the peer opened as a lane, after its first byte.
+    pub(crate) fn accept<R: Receive>(&self, mut stream: RecvStream, receiver: &Arc<R>) {
+        let Some(connection) = self.connection.lock().clone() else { return };
+        // LANE-2: a peer has a bounded number of lanes.
+        if self.incoming.fetch_add(1, Ordering::Relaxed) >= self.options.incoming_max {
+            self.incoming.fetch_sub(1, Ordering::Relaxed);
+            warn!("a peer opens more than {} message lanes", self.options.incoming_max);
+            // An error says that the stream has ended by itself.
+            let _ = stream.stop(close_code(CloseCode::Malformed));
+            return;
+        }
+        let (incoming, receiver) = (Arc::clone(&self.incoming), Arc::clone(receiver));
+        self.spawn(async move {
+            if let Err(problem) = read(stream, &receiver).await {
+                debug!(%problem, "a message lane ends");
+                if matches!(problem, LaneEnd::Malformed(_)) {
+                    connection.close(close_code(CloseCode::Malformed), b"malformed frame");
+                }
+            }
+            incoming.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+
+    /// Nothing goes out any more; what waits is thrown away. The connection is closed by who gave it.
+    pub(crate) fn close(&self) {
+        drop(self.connection.lock().take());
+        for outlet in &self.outlets {
+            outlet.close();
+        }
+        for task in self.tasks.lock().drain(..) {
+            task.abort();
+        }
+    }
+
+    /// Runs a task that ends with the lanes.
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let task = self.runtime.spawn(work).abort_handle();
+        let mut tasks = self.tasks.lock();
+        tasks.retain(|known| !known.is_finished());
+        tasks.push(task.clone());
+        drop(tasks);
+        // Closed meanwhile: nobody else would end it.
+        if self.connection.lock().is_none() {
+            task.abort();
+        }
+    }
+
+    /// LANE-3: everything that one node sends to one actor takes the same lane, so it stays in order.
+    fn outlet(&self, target: TargetActor) -> &Arc<Outlet> {
+        let lanes = self.outlets.len();
+        // Less than the number of lanes.
+        &self.outlets[usize::try_from(target.0 % lanes as u64).unwrap_or(0)]
+    }
+
+    fn open(&self, outlet: &Arc<Outlet>) {
+        let Some(connection) = self.connection.lock().clone() else {
+            outlet.close();
+            return;
+        };
+        let outlet = Arc::clone(outlet);
+        self.spawn(async move {
+            let outcome = write(&connection, &outlet).await;
+            outlet.close();
+            if let Err(problem) = outcome {
+                debug!(%problem, "a message lane ends");
+                // Where the peer does not want one lane any more, the actors on it could not be reached, and nobody would be told.
+                connection.close(close_code(CloseCode::Malformed), b"message lane lost");
+            }
+        });
+    }
+}
+
+/// Why a lane that is read ends before it is finished.
+#[derive(Debug, thiserror::Error)]
+enum LaneEnd {
+    #[error(transparent)]
+    Malformed(#[from] crate::frame::FrameError),
+    #[error(transparent)]
+    Read(#[from] quinn::ReadError),
+}
+
+/// Pieces taken from the stream at once: a lock of the connection each time.
+const PIECES: usize = 32;
+
+async fn read<R: Receive>(mut stream: RecvStream, receiver: &Arc<R>) -> Result<(), LaneEnd> {
+    let mut assembler = Assembler::default();
+    let mut pieces = [const { Bytes::new() }; PIECES];
+    while let Some(count) = stream.read_chunks(&mut pieces).await? {
+        if tell(&mut assembler, &mut pieces[..count], receiver)? == Gate::Closed {
+            return Ok(());
+        }
+        if count == PIECES {
+            // More waits, and others of this thread have something to do: first of all the actors that were just told something.
+            tokio::task::yield_now().await;
+        }
+    }
+    Ok(())
+}
+
+/// Tells the frames that these pieces complete, if the gate is open.
+fn tell<R: Receive>(
+    assembler: &mut Assembler,
+    pieces: &mut [Bytes],
+    receiver: &Arc<R>,
+) -> Result<Gate, LaneEnd> {
+    let gate = receiver.gate().read();
+    // LANE-14: what a connection that was given up still brings would come after what its successor brought.
+    if *gate == Gate::Closed {
+        return Ok(Gate::Closed);
+    }
+    for piece in pieces {
+        let piece = std::mem::take(piece);
+        assembler.feed(&piece, &mut |incoming| match incoming {
+            Incoming::Frame { header, body } => receiver.frame(&header, body),
+            Incoming::Refused(refusal) => receiver.refused(refusal),
+        })?;
+    }
+    Ok(Gate::Open)
+}
+
+async fn write(connection: &Connection, outlet: &Outlet) -> Result<(), quinn::WriteError> {
+    let mut stream = connection.open_uni().await?;
+    // LANE-1
+    stream.write_all(&[LANE_PURPOSE]).await?;
+    while let Some(frames) = outlet.take().await {
+        stream.write_chunk(frames).await?;
+        outlet.written();
+    }
+    Ok(())
+}
+
+fn close_code(code: CloseCode) -> VarInt {
+    // All of them fit 32 bits.
+    VarInt::from_u64(code.code()).unwrap_or(VarInt::MAX)
+}

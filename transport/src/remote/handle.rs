@@ -1,0 +1,270 @@
+//! What everyone holds of an actor on another node.
+//!
+//! Owns tell, ask and monitor, and what an ask leaves behind when it ends: nothing. Refuses to know the actor.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use arw_actors::mailbox::DeadlineEntry;
+use tokio::sync::oneshot;
+
+use super::calls::{Answer, OpenError, Outcome};
+use super::link::Link;
+use super::links::Peer;
+use super::protocol::{
+    NodeDown, RemoteAskError, RemoteCall, RemoteMonitorError, RemoteTell, RemoteTellError, target_of,
+};
+use crate::codec;
+use crate::frame::{CallId, Header, Kind, MessageType, TargetActor, Trace};
+use crate::identity::NodeId;
+use crate::lanes::{PushError, Room};
+use crate::wire::{DownReason, Refused};
+
+/// The address of an actor on another node. It stays valid over restarts of the actor and over new connections to the same start of the node; another
+/// start of the node is never reached by it: see [`RemoteHandle::rebind`].
+#[derive(Clone)]
+pub struct RemoteHandle {
+    peer: Arc<Peer>,
+    incarnation: u64,
+    name: Arc<str>,
+    target: TargetActor,
+    trace: Option<Trace>,
+}
+
+impl fmt::Debug for RemoteHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RemoteHandle({} on {}#{})", self.name, self.peer.id.short(), self.incarnation)
+    }
+}
+
+/// How a watched actor ended, or why that cannot be known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RemoteDown {
+    /// An incarnation of the actor ended, or there is none. The handle stays valid: the actor may be started again.
+    Actor {
+        /// How.
+        reason: DownReason,
+        /// The same with all that is known, for people.
+        text: Arc<str>,
+    },
+    /// The node cannot be reached any more.
+    Node(NodeDown),
+}
+
+impl RemoteHandle {
+    pub(super) fn new(peer: Arc<Peer>, incarnation: u64, name: &str) -> Self {
+        Self { peer, incarnation, name: name.into(), target: target_of(name), trace: None }
+    }
+
+    /// The node.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.peer.id
+    }
+
+    /// The start of the node that it is bound to.
+    #[must_use]
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
+    /// The name under which the node offers the actor.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The same actor; what is sent through the new handle belongs to this trace.
+    #[must_use]
+    pub fn with_trace(&self, trace: Option<Trace>) -> Self {
+        Self { trace, ..self.clone() }
+    }
+
+    /// The same name on the start of the node that is connected now. What the actor knew of an earlier start is gone.
+    ///
+    /// # Errors
+    /// [`NodeDown::NotConnected`].
+    pub fn rebind(&self) -> Result<Self, NodeDown> {
+        Ok(Self { incarnation: self.peer.incarnation()?, ..self.clone() })
+    }
+
+    /// Sends without waiting. That it was sent says nothing about whether it is delivered.
+    ///
+    /// # Errors
+    /// See [`RemoteTellError`].
+    pub fn try_tell<T: RemoteTell>(&self, message: &T) -> Result<(), RemoteTellError> {
+        let link = self.peer.link(self.incarnation)?;
+        let sent = link.lanes.push(&self.header(Kind::Tell, T::TYPE), message, Room::Message);
+        sent.map_err(|error| self.tell_error(error))
+    }
+
+    /// Sends, waiting for at most `patience` while too much waits for the node to read.
+    ///
+    /// # Errors
+    /// As [`RemoteHandle::try_tell`], after `patience` when there is no room.
+    pub async fn tell<T: RemoteTell>(&self, message: &T, patience: Duration) -> Result<(), RemoteTellError> {
+        let link = self.peer.link(self.incarnation)?;
+        let header = self.header(Kind::Tell, T::TYPE);
+        let sent = match link.lanes.push(&header, message, Room::Message) {
+            Err(PushError::Full) => link.lanes.push_within(|_| header, message, patience).await,
+            done => done,
+        };
+        sent.map_err(|error| self.tell_error(error))
+    }
+
+    /// Asks, and waits for the answer for at most `patience` in all.
+    ///
+    /// # Errors
+    /// See [`RemoteAskError`]. It never waits longer than `patience`, and not at all once the connection is gone.
+    pub async fn ask<C: RemoteCall>(
+        &self,
+        message: &C,
+        patience: Duration,
+    ) -> Result<C::Reply, RemoteAskError> {
+        let link = self.peer.link(self.incarnation)?;
+        let due = link.deadlines.tick_after(patience);
+        let id = link.calls.lock().open();
+        let id = id.map_err(|error| match error {
+            OpenError::TooMany => RemoteAskError::Overloaded,
+            OpenError::Down => self.peer.why_down(self.incarnation).into(),
+        })?;
+        // From here on the call's place is freed however this ends.
+        let call = Call { link: &link, id, due, entry: None, is_over: false };
+        let header = |left| self.ask_header(C::TYPE, id, left);
+        let sent = match link.lanes.push(&header(patience), message, Room::Message) {
+            Err(PushError::Full) => link.lanes.push_within(header, message, patience).await,
+            done => done,
+        };
+        sent.map_err(|error| match error {
+            PushError::Full => RemoteAskError::Overloaded,
+            PushError::Closed => self.peer.why_down(self.incarnation).into(),
+            PushError::Write(problem) => RemoteAskError::Write(problem),
+        })?;
+        match call.await {
+            Some(Outcome::Answered(answer)) => read_answer::<C>(&answer),
+            Some(Outcome::Down) => Err(self.peer.why_down(self.incarnation).into()),
+            None => Err(RemoteAskError::Expired(patience)),
+        }
+    }
+
+    /// Watches the actor: resolves once, with how its current incarnation ends, or when the connection ends. Dropping it ends the watch.
+    ///
+    /// # Errors
+    /// See [`RemoteMonitorError`].
+    pub fn monitor(&self) -> Result<RemoteMonitor, RemoteMonitorError> {
+        let link = self.peer.link(self.incarnation)?;
+        let (number, told) = link.watch(self.target).ok_or(RemoteMonitorError::Overloaded)?;
+        Ok(RemoteMonitor { peer: Arc::clone(&self.peer), link, number, told })
+    }
+
+    fn header(&self, kind: Kind, message: MessageType) -> Header {
+        Header {
+            kind,
+            target: self.target,
+            incarnation: self.incarnation,
+            call: None,
+            message,
+            deadline_ms: None,
+            trace: self.trace,
+        }
+    }
+
+    fn ask_header(&self, message: MessageType, call: CallId, left: Duration) -> Header {
+        // Rounded up: an ask that is sent has time left.
+        let deadline_ms = u32::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX).max(1);
+        let header = self.header(Kind::Ask, message);
+        Header { call: Some(call), deadline_ms: Some(deadline_ms), ..header }
+    }
+
+    fn tell_error(&self, error: PushError) -> RemoteTellError {
+        match error {
+            PushError::Full => RemoteTellError::Overloaded,
+            PushError::Closed => self.peer.why_down(self.incarnation).into(),
+            PushError::Write(problem) => RemoteTellError::Write(problem),
+        }
+    }
+}
+
+fn read_answer<C: RemoteCall>(answer: &Answer) -> Result<C::Reply, RemoteAskError> {
+    if answer.is_refusal {
+        let Refused { reason, detail } = Refused::from_body(&answer.body).map_err(RemoteAskError::Answer)?;
+        return Err(RemoteAskError::Refused { reason, detail });
+    }
+    if answer.message != C::TYPE {
+        let what = format!("an answer of type {}, to an ask of type {}", answer.message.0, C::TYPE.0);
+        return Err(RemoteAskError::Answer(codec::DecodeError::Value(what)));
+    }
+    codec::decode(&answer.body).map_err(RemoteAskError::Answer)
+}
+
+/// Waits for an answer; `None` once the deadline has passed. However it ends, the call's place is free then.
+struct Call<'link> {
+    link: &'link Link,
+    id: CallId,
+    due: u64,
+    entry: Option<DeadlineEntry>,
+    /// The table has given its outcome, and the place away.
+    is_over: bool,
+}
+
+impl Future for Call<'_> {
+    type Output = Option<Outcome>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let waiter = |known: Option<&std::task::Waker>| match known {
+            Some(known) if known.will_wake(cx.waker()) => None,
+            Some(_) | None => Some(cx.waker().clone()),
+        };
+        if let Poll::Ready(outcome) = this.link.calls.lock().poll(this.id, waiter) {
+            this.is_over = true;
+            return Poll::Ready(Some(outcome));
+        }
+        let entry = this.entry.get_or_insert_with(|| this.link.deadlines.set(this.due, cx.waker().clone()));
+        if entry.poll_fired(cx.waker()) { Poll::Ready(None) } else { Poll::Pending }
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.link.calls.lock().end(self.id);
+        }
+    }
+}
+
+/// Watches an actor of another node, see [`RemoteHandle::monitor`].
+#[must_use = "the watch ends when this is dropped"]
+pub struct RemoteMonitor {
+    peer: Arc<Peer>,
+    link: Arc<Link>,
+    number: u64,
+    told: oneshot::Receiver<RemoteDown>,
+}
+
+impl fmt::Debug for RemoteMonitor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RemoteMonitor({} on {:?})", self.number, self.link)
+    }
+}
+
+impl Future for RemoteMonitor {
+    type Output = RemoteDown;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<RemoteDown> {
+        Pin::new(&mut self.told).poll(cx).map(|told| match told {
+            Ok(down @ RemoteDown::Actor { .. }) => down,
+            Ok(RemoteDown::Node(_)) | Err(_) => RemoteDown::Node(self.peer.why_down(self.link.incarnation())),
+        })
+    }
+}
+
+impl Drop for RemoteMonitor {
+    fn drop(&mut self) {
+        self.link.unwatch(self.number);
+    }
+}

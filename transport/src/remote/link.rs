@@ -1,0 +1,320 @@
+//! One live connection to another node, as remote actors see it.
+//!
+//! Owns what must end with the connection: asks that wait, watches of both sides, lanes. Refuses to open or keep connections.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::Waker;
+
+use arw_actors::mailbox::{Deadlines, MonitorGuard};
+use parking_lot::{Mutex, RwLock};
+use quinn::{Connection, RecvStream};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+
+use super::calls::CallTable;
+use super::handle::RemoteDown;
+use super::links::{Own, PeerUp};
+use super::protocol::NodeDown;
+use super::serve::{ServeCounters, Server};
+use super::watches::{WatchRefusal, Watched, Watching};
+use crate::frame::{FrameRefusal, Header, Kind, TargetActor};
+use crate::identity::NodeId;
+use crate::lanes::{Gate, Lanes, Receive};
+use crate::wire::{Control, Demonitor, Down, DownReason, Monitor};
+
+/// Where messages for the peer's control stream go. It must not block.
+pub trait ControlOut: Send + Sync + 'static {
+    /// Queues a message for the control stream.
+    ///
+    /// # Errors
+    /// [`ControlFull`]: the peer does not read, or is gone.
+    fn try_send(&self, message: &Control) -> Result<(), ControlFull>;
+
+    /// Ends the connection: something that must be said found no room.
+    fn give_up(&self);
+}
+
+/// The control stream takes nothing more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the control stream takes nothing more")]
+pub struct ControlFull;
+
+/// One connection to one start of a peer. Made by [`Links::peer_up`](super::Links::peer_up).
+pub struct Link {
+    peer: NodeId,
+    incarnation: u64,
+    own_incarnation: u64,
+    pub(super) lanes: Arc<Lanes>,
+    pub(super) calls: Mutex<CallTable<Waker>>,
+    pub(super) deadlines: Arc<Deadlines>,
+    server: Server,
+    watching: Mutex<Watching<oneshot::Sender<RemoteDown>>>,
+    watched: Mutex<Watched<MonitorGuard>>,
+    /// Taken away at the end: it may hold the connection.
+    control: Mutex<Option<Arc<dyn ControlOut>>>,
+    runtime: Handle,
+    gate: RwLock<Gate>,
+    is_down: AtomicBool,
+    /// Waits for the connection's end, and holds the connection meanwhile.
+    watcher: OnceLock<AbortHandle>,
+}
+
+/// What a link counted since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkCounts {
+    /// Asks of this node that wait for their answers now.
+    pub open_calls: usize,
+    /// Bytes that wait to be sent now.
+    pub waiting_bytes: usize,
+    /// Answers that came after their ask had ended.
+    pub late_answers: u64,
+    /// Tells of the peer that were not delivered.
+    pub lost_tells: u64,
+    /// Asks of the peer that were refused.
+    pub refused_asks: u64,
+    /// Answers for the peer that found no room.
+    pub dropped_answers: u64,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Link({}#{})", self.peer.short(), self.incarnation)
+    }
+}
+
+impl Link {
+    pub(super) fn new(up: PeerUp, own: &Own) -> Arc<Self> {
+        let Own { incarnation: own_incarnation, clock, options, .. } = *own;
+        let PeerUp { node, incarnation, connection, control, runtime } = up;
+        let lanes = Lanes::new(connection, runtime.clone(), clock, options.lanes);
+        let server = Server {
+            exports: Arc::clone(&own.exports),
+            lanes: Arc::clone(&lanes),
+            peer: node,
+            peer_incarnation: incarnation,
+            own_incarnation,
+            counters: Arc::new(ServeCounters::default()),
+        };
+        Arc::new(Self {
+            peer: node,
+            incarnation,
+            own_incarnation,
+            lanes,
+            calls: Mutex::new(CallTable::new(options.open_calls_max)),
+            deadlines: Arc::clone(&own.deadlines),
+            server,
+            watching: Mutex::new(Watching::new(options.watches_max)),
+            watched: Mutex::new(Watched::new(options.watches_max)),
+            control: Mutex::new(Some(control)),
+            runtime,
+            gate: RwLock::new(Gate::Open),
+            is_down: AtomicBool::new(false),
+            watcher: OnceLock::new(),
+        })
+    }
+
+    /// Fails by itself when the connection ends.
+    pub(super) fn watch_connection(self: &Arc<Self>, connection: Connection) {
+        let link = Arc::downgrade(self);
+        let watcher = self.runtime.spawn(async move {
+            let _ = connection.closed().await;
+            if let Some(link) = link.upgrade() {
+                link.fail();
+            }
+        });
+        // It is begun once.
+        let _ = self.watcher.set(watcher.abort_handle());
+    }
+
+    /// The node at the other end.
+    #[must_use]
+    pub fn peer(&self) -> NodeId {
+        self.peer
+    }
+
+    /// Which start of that node.
+    #[must_use]
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
+    /// Reads a stream that the peer opened with [`LANE_PURPOSE`](crate::lanes::LANE_PURPOSE), after that byte.
+    pub fn accept(self: &Arc<Self>, stream: RecvStream) {
+        self.lanes.accept(stream, self);
+    }
+
+    /// A message of the peer's control stream. `false`: it is not about watched actors.
+    pub fn control(self: &Arc<Self>, message: &Control) -> bool {
+        match message {
+            Control::Monitor(monitor) => self.watch_for_peer(*monitor),
+            Control::Demonitor(Demonitor { monitor }) => {
+                let ended = self.watched.lock().end(*monitor);
+                drop(ended);
+            }
+            Control::Down(down) => {
+                let watcher = self.watching.lock().end(down.monitor);
+                if let Some(watcher) = watcher {
+                    // Who watched may be gone.
+                    let _ = watcher
+                        .send(RemoteDown::Actor { reason: down.reason, text: down.text.as_str().into() });
+                }
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// What it counted.
+    #[must_use]
+    pub fn counts(&self) -> LinkCounts {
+        let (open_calls, late_answers) = {
+            let calls = self.calls.lock();
+            (calls.open_count(), calls.late_count())
+        };
+        let counters = &self.server.counters;
+        LinkCounts {
+            open_calls,
+            late_answers,
+            waiting_bytes: self.lanes.waiting_bytes(),
+            lost_tells: counters.lost_tells.load(Ordering::Relaxed),
+            refused_asks: counters.refused_asks.load(Ordering::Relaxed),
+            dropped_answers: counters.dropped_answers.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The connection has ended: whoever waits is told at once.
+    pub(super) fn fail(&self) {
+        if self.is_down.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        *self.gate.write() = Gate::Closed;
+        // A leaked connection would keep the endpoint's socket open.
+        if let Some(watcher) = self.watcher.get() {
+            watcher.abort();
+        }
+        self.lanes.close();
+        drop(self.control.lock().take());
+        // LANE-11
+        let waiters = self.calls.lock().fail_all();
+        waiters.into_iter().for_each(Waker::wake);
+        let watchers = self.watching.lock().end_all();
+        for watcher in watchers {
+            // Who watched may be gone.
+            let _ = watcher.send(RemoteDown::Node(NodeDown::ConnectionLost));
+        }
+        let guards = self.watched.lock().end_all();
+        drop(guards);
+    }
+
+    pub(super) fn is_down(&self) -> bool {
+        self.is_down.load(Ordering::Acquire)
+    }
+
+    /// Watches an actor of the peer. `None`: no room for it, here or on the control stream.
+    pub(super) fn watch(&self, target: TargetActor) -> Option<(u64, oneshot::Receiver<RemoteDown>)> {
+        let (watcher, told) = oneshot::channel();
+        let monitor = self.watching.lock().begin(watcher)?;
+        let message = Monitor { monitor, actor: target.0, incarnation: self.incarnation };
+        if !self.say(&message.into()) {
+            self.watching.lock().end(monitor);
+            return None;
+        }
+        // The connection may have ended since the caller looked; then nobody else would tell.
+        if self.is_down()
+            && let Some(watcher) = self.watching.lock().end(monitor)
+        {
+            let _ = watcher.send(RemoteDown::Node(NodeDown::ConnectionLost));
+        }
+        Some((monitor, told))
+    }
+
+    /// Watches it no longer.
+    pub(super) fn unwatch(&self, monitor: u64) {
+        let was_open = self.watching.lock().end(monitor).is_some();
+        if was_open {
+            self.must_say(&Demonitor { monitor }.into());
+        }
+    }
+
+    fn watch_for_peer(self: &Arc<Self>, monitor: Monitor) {
+        let Monitor { monitor: number, actor, incarnation } = monitor;
+        let refuse = |reason: DownReason| {
+            self.must_say(&Down { monitor: number, actor, reason, text: String::new() }.into());
+        };
+        if incarnation != self.own_incarnation {
+            return refuse(DownReason::OtherIncarnation);
+        }
+        let Some(offered) = self.server.exports.find(TargetActor(actor)) else {
+            return refuse(DownReason::NoSuchActor);
+        };
+        match self.watched.lock().begin(number) {
+            Ok(()) => {}
+            Err(WatchRefusal::TooMany) => return refuse(DownReason::TooManyWatches),
+            Err(WatchRefusal::Known | WatchRefusal::Down) => return,
+        }
+        let link = Arc::downgrade(self);
+        let guard = offered.watch(Box::new(move |down| {
+            if let Some(link) = link.upgrade() {
+                link.watched_ended(Down::of(number, actor, &down.reason));
+            }
+        }));
+        let over = self.watched.lock().began(number, guard);
+        drop(over);
+    }
+
+    /// An actor that the peer watches has ended. Runs in that actor's supervisor.
+    fn watched_ended(&self, down: Down) {
+        let ended = self.watched.lock().end(down.monitor);
+        // A watch ends once.
+        let Some(guard) = ended else { return };
+        self.must_say(&down.into());
+        if let Some(guard) = guard {
+            // The supervisor holds the list of watches while it tells them; a guard waits for it.
+            self.runtime.spawn(async move { drop(guard) });
+        }
+    }
+
+    /// Queues a message for the peer. `false`: there is no room, or no connection.
+    fn say(&self, message: &Control) -> bool {
+        let control = self.control.lock().clone();
+        control.is_some_and(|control| control.try_send(message).is_ok())
+    }
+
+    /// LANE-12: what must be said and cannot be ends the connection, which tells it.
+    fn must_say(&self, message: &Control) {
+        let control = self.control.lock().clone();
+        if let Some(control) = control
+            && control.try_send(message).is_err()
+        {
+            control.give_up();
+        }
+    }
+}
+
+impl Receive for Link {
+    fn gate(&self) -> &RwLock<Gate> {
+        &self.gate
+    }
+
+    fn frame(self: &Arc<Self>, header: &Header, body: &[u8]) {
+        match (header.kind, header.call) {
+            (Kind::Tell | Kind::Ask, _) => self.server.serve(header, body),
+            (Kind::Reply | Kind::Refusal, Some(call)) if header.incarnation == self.own_incarnation => {
+                let is_refusal = header.kind == Kind::Refusal;
+                let waiter = self.calls.lock().answer(call, is_refusal, header.message, body);
+                if let Some(waiter) = waiter {
+                    waiter.wake();
+                }
+            }
+            // The frame's reader lets no answer without a call through; one for another start of this node meets nobody.
+            (Kind::Reply | Kind::Refusal, _) => self.calls.lock().count_late(),
+        }
+    }
+
+    fn refused(self: &Arc<Self>, refusal: FrameRefusal) {
+        self.server.refuse_frame(refusal);
+    }
+}

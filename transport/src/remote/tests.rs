@@ -1,0 +1,11 @@
+//! Actors of other nodes, over real QUIC connections in an in-memory network on paused time.
+
+pub(super) mod actor;
+mod kit;
+mod network;
+
+mod delivery;
+mod failures;
+mod pressure;
+mod seeds;
+mod watching;

@@ -1,0 +1,247 @@
+//! More than can be taken.
+
+use tokio::time::Instant;
+
+use super::actor::{Bump, Doze, Echo, Odd, Sum};
+use super::kit::{Node, NodeSpec, SECOND, Stranger, connect};
+use super::network::{Network, Weather};
+use crate::frame::{
+    CallId, FRAME_BYTES_MAX, FrameWriter, Header, Kind, MAGIC, MessageType, Parsed, TargetActor, parse,
+};
+use crate::lanes::LaneOptions;
+use crate::remote::{
+    Offer, RemoteAskError, RemoteCall, RemoteOptions, RemoteTell, RemoteTellError, target_of,
+};
+use crate::wire::{CloseCode, Refused, ReplyRefusal};
+
+const WAITING_BYTES_MAX: usize = 32 * 1024;
+
+fn narrow() -> RemoteOptions {
+    let lanes = LaneOptions { lanes: 1, waiting_bytes_max: WAITING_BYTES_MAX, ..LaneOptions::default() };
+    RemoteOptions { lanes, open_calls_max: 100, ..RemoteOptions::default() }
+}
+
+async fn node(network: &Network, number: u8, mailbox: u32) -> Node {
+    Node::start(network, NodeSpec { mailbox, options: narrow(), ..NodeSpec::new(number) }).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_mailbox_answers_at_once_and_holds_nobody_else_of_its_lane_up() {
+    let network = Network::new(1, Weather::FAIR);
+    let (one, two) = (node(&network, 1, 10).await, node(&network, 2, 3).await);
+    let (_, far) = connect(&one, &two).await;
+    let (system, other) = super::actor::counter(10).await;
+    let offer =
+        Offer::new("other", &other).call(|Sum, _, reply| super::actor::CounterMessage::Sum(reply), |sum| sum);
+    two.links.exports().offer(offer).unwrap();
+    let busy = one.counter_of(&two);
+    busy.try_tell(&Doze(10_000)).unwrap();
+    tokio::time::sleep(SECOND / 10).await;
+    for number in 0..10 {
+        busy.try_tell(&Bump(number)).unwrap();
+    }
+    let began = Instant::now();
+    let refused = busy.ask(&Sum, 5 * SECOND).await;
+    assert!(matches!(refused, Err(RemoteAskError::Refused { reason: ReplyRefusal::Overloaded, .. })));
+    let other = one.links.handle(two.id(), "other").unwrap();
+    assert_eq!(other.ask(&Sum, 5 * SECOND).await, Ok(vec![]));
+    assert!(began.elapsed() < SECOND / 10, "{:?}", began.elapsed());
+    // Two found room beside the one in hand.
+    assert_eq!(far.counts().lost_tells, 8);
+    tokio::time::sleep(10 * SECOND).await;
+    assert_eq!(busy.ask(&Sum, SECOND).await.unwrap().len(), 2);
+    drop(system);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lane_4_a_peer_that_does_not_read_never_grows_memory() {
+    // LANE-4
+    let network = Network::new(1, Weather::FAIR);
+    let one = node(&network, 1, 10).await;
+    let stranger = Stranger::start(&network, &one).await;
+    let counter = one.links.handle(stranger.id, "counter").unwrap();
+    let mut sent = 0_u64;
+    let mut filled = 0;
+    while filled < 5 {
+        match counter.try_tell(&Bump(u64::MAX)) {
+            Ok(()) => (sent, filled) = (sent + 1, 0),
+            Err(RemoteTellError::Overloaded) => {
+                filled += 1;
+                // What the connection takes by itself is bounded, too: by its windows.
+                tokio::time::sleep(SECOND / 10).await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+        assert!(stranger.link.counts().waiting_bytes <= WAITING_BYTES_MAX + FRAME_BYTES_MAX);
+        assert!(sent < 100_000, "it takes without end");
+    }
+    let began = Instant::now();
+    assert_eq!(counter.tell(&Bump(1), SECOND).await, Err(RemoteTellError::Overloaded));
+    assert_eq!(began.elapsed().as_secs(), 1);
+    assert_eq!(counter.ask(&Sum, SECOND).await, Err(RemoteAskError::Overloaded));
+    assert_eq!(stranger.link.counts().open_calls, 0);
+
+    // Once it reads, who waited goes on.
+    let (told, _) = tokio::join!(counter.tell(&Bump(2), 60 * SECOND), async {
+        tokio::time::sleep(SECOND).await;
+        stranger.read_all();
+    });
+    assert_eq!(told, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn lane_6_asks_that_wait_are_bounded() {
+    // LANE-6
+    let network = Network::new(1, Weather::FAIR);
+    let (one, two) = (node(&network, 1, 10).await, node(&network, 2, 1000).await);
+    let (near, _) = connect(&one, &two).await;
+    let counter = one.counter_of(&two);
+    counter.try_tell(&Doze(1_000)).unwrap();
+    let asks: Vec<_> = (0..100)
+        .map(|number| {
+            let counter = counter.clone();
+            tokio::spawn(async move { counter.ask(&Echo(number, vec![]), 5 * SECOND).await })
+        })
+        .collect();
+    tokio::time::sleep(SECOND / 10).await;
+    assert_eq!(near.counts().open_calls, 100);
+    assert_eq!(counter.ask(&Sum, SECOND).await, Err(RemoteAskError::Overloaded));
+    for (number, ask) in (0..).zip(asks) {
+        assert_eq!(ask.await.unwrap().map(|echo| echo.0), Ok(number));
+    }
+    assert_eq!(near.counts().open_calls, 0);
+}
+
+fn ask_header(slot: u32, message: MessageType) -> Header {
+    Header {
+        kind: Kind::Ask,
+        target: target_of("counter"),
+        incarnation: 1,
+        call: Some(CallId { slot, generation: std::num::NonZeroU32::MIN }),
+        message,
+        deadline_ms: Some(1_000),
+        trace: None,
+    }
+}
+
+fn asks(count: u32) -> Vec<u8> {
+    let mut frames = FrameWriter::with_capacity(0);
+    for slot in 0..count {
+        frames.write_value(&ask_header(slot, Echo::TYPE), &Echo(1, vec![7; 1000])).unwrap();
+    }
+    frames.take().to_vec()
+}
+
+#[tokio::test(start_paused = true)]
+async fn lane_10_a_peer_that_asks_and_does_not_read_the_answers_never_grows_memory() {
+    // LANE-10
+    let network = Network::new(1, Weather::FAIR);
+    let one = node(&network, 1, 100_000).await;
+    let stranger = Stranger::start(&network, &one).await;
+    let mut lane = stranger.open_lane().await;
+    for _ in 0..100 {
+        tokio::time::timeout(SECOND, lane.write_all(&asks(20)))
+            .await
+            .expect("it is read all the same")
+            .unwrap();
+        let waiting = stranger.link.counts().waiting_bytes;
+        assert!(waiting <= WAITING_BYTES_MAX + 4 * FRAME_BYTES_MAX, "{waiting}");
+    }
+    let counts = stranger.link.counts();
+    assert!(counts.dropped_answers > 0 || counts.refused_asks > 0, "{counts:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn wire_3_what_only_a_newer_version_knows_is_refused_by_itself_and_the_connection_stays() {
+    let network = Network::new(1, Weather::FAIR);
+    let one = node(&network, 1, 10).await;
+    let stranger = Stranger::start(&network, &one).await;
+    let mut lane = stranger.open_lane().await;
+    let mut newer = asks(1);
+    newer[1] |= 0x0F;
+    let mut other_kind = asks(1);
+    other_kind[2] = 0xFE;
+    let mut quiet_kind = asks(1);
+    quiet_kind[2] = 0x7E;
+    let mut frames = FrameWriter::with_capacity(0);
+    frames.write_value(&ask_header(0, MessageType(77)), &1_u8).unwrap();
+    frames.write_value(&ask_header(1, Bump::TYPE), &Bump(1)).unwrap();
+    frames.write_value(&ask_header(2, Odd::TYPE), &Odd::Trace).unwrap();
+    for bytes in [&newer, &other_kind, &quiet_kind, &frames.take().to_vec()] {
+        lane.write_all(bytes).await.unwrap();
+    }
+    let mut answers = Vec::new();
+    let mut read = stranger.read_first().await;
+    while answers.len() < 5 {
+        match parse(&read.bytes, |_| true).unwrap() {
+            Parsed::Need(_) => read.more().await,
+            Parsed::Frame { header, body } => {
+                let end = body.end;
+                let refused = (header.kind == Kind::Refusal)
+                    .then(|| Refused::from_body(&read.bytes[body]).unwrap().reason);
+                answers.push((header.incarnation, refused));
+                read.bytes.drain(..end);
+            }
+            Parsed::Refused { refusal, .. } => panic!("{refusal}"),
+        }
+    }
+    let refused = |reason| (Stranger::INCARNATION, Some(reason));
+    let expected = [
+        refused(ReplyRefusal::Version),
+        refused(ReplyRefusal::Version),
+        refused(ReplyRefusal::UnknownMessage),
+        refused(ReplyRefusal::UnknownMessage),
+        (Stranger::INCARNATION, None),
+    ];
+    assert_eq!(answers, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_frame_ends_the_connection_with_that_reason() {
+    let network = Network::new(1, Weather::FAIR);
+    let one = node(&network, 1, 10).await;
+    let stranger = Stranger::start(&network, &one).await;
+    let mut lane = stranger.open_lane().await;
+    lane.write_all(&[MAGIC ^ 1, 0, 0]).await.unwrap();
+    let closed = stranger.connection.closed().await;
+    let quinn::ConnectionError::ApplicationClosed(close) = closed else { panic!("{closed}") };
+    assert_eq!(CloseCode::from_code(close.error_code.into_inner()), CloseCode::Malformed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lane_2_a_peer_opens_only_so_many_lanes() {
+    // LANE-2
+    let network = Network::new(1, Weather::FAIR);
+    let one = node(&network, 1, 10).await;
+    let stranger = Stranger::start(&network, &one).await;
+    let mut lanes = Vec::new();
+    for _ in 0..LaneOptions::default().incoming_max {
+        lanes.push(stranger.open_lane().await);
+    }
+    let mut refused = stranger.open_lane().await;
+    tokio::time::sleep(SECOND / 10).await;
+    assert!(refused.write_all(&asks(1)).await.is_err());
+    lanes[0].write_all(&asks(1)).await.unwrap();
+    // One that ends leaves room.
+    drop(lanes.pop());
+    tokio::time::sleep(SECOND / 10).await;
+    let mut next = stranger.open_lane().await;
+    tokio::time::sleep(SECOND / 10).await;
+    next.write_all(&asks(1)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_nobody_asked_for_is_counted_and_meets_nobody() {
+    let network = Network::new(1, Weather::FAIR);
+    let one = node(&network, 1, 10).await;
+    let stranger = Stranger::start(&network, &one).await;
+    let mut lane = stranger.open_lane().await;
+    let mut frames = FrameWriter::with_capacity(0);
+    let answer = Header { kind: Kind::Reply, deadline_ms: None, ..ask_header(3, Sum::TYPE) };
+    frames.write(&answer, &[]).unwrap();
+    frames.write(&Header { kind: Kind::Refusal, ..answer }, &[]).unwrap();
+    frames.write(&Header { target: TargetActor(1), incarnation: 9, ..answer }, &[]).unwrap();
+    lane.write_all(&frames.take()).await.unwrap();
+    tokio::time::sleep(SECOND / 10).await;
+    assert_eq!(stranger.link.counts().late_answers, 3);
+}
