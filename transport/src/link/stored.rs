@@ -187,12 +187,12 @@ impl IssuerLedger for Stored {
             contents.tokens.retain(|known| known.id != record.id);
             contents.tokens.push(record);
         });
-        stored.map_err(into_ledger)
+        stored.map_err(|error| into_ledger(&error))
     }
 
     fn forget_tokens(&self, ids: &[TokenId]) -> Result<(), LedgerError> {
         let gone = self.change(|contents| contents.tokens.retain(|known| !ids.contains(&known.id)));
-        gone.map_err(into_ledger)
+        gone.map_err(|error| into_ledger(&error))
     }
 
     fn reserve_serials(&self, count: u64) -> Result<u64, LedgerError> {
@@ -201,11 +201,11 @@ impl IssuerLedger for Stored {
             first = contents.serial_next;
             contents.serial_next = first.saturating_add(count);
         });
-        reserved.map(|()| first).map_err(into_ledger)
+        reserved.map(|()| first).map_err(|error| into_ledger(&error))
     }
 
     fn store_revocation(&self, revocation: &SignedRevocation) -> Result<(), LedgerError> {
-        self.revoke(*revocation).map_err(into_ledger)
+        self.revoke(*revocation).map_err(|error| into_ledger(&error))
     }
 }
 
@@ -221,7 +221,7 @@ impl Contents {
     }
 }
 
-fn into_ledger(error: StoredError) -> LedgerError {
+fn into_ledger(error: &StoredError) -> LedgerError {
     LedgerError(error.to_string())
 }
 

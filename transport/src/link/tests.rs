@@ -67,6 +67,7 @@ impl Node {
             }),
             own_card,
             services: Arc::new(SaysItsName(name.to_owned())),
+            exports: Arc::default(),
         })?;
         Ok(Self { link, news, card, id })
     }
