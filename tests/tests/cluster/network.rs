@@ -102,7 +102,7 @@ impl Network {
         let mut command = Command::new(&self.ip);
         command.args(["netns", "exec", &namespace.name]).arg(node::arw(FAKE));
         let mut process =
-            node::NodeProcess::start_by(command, folder.path(), &["--name", name, "--log-level", "info"])
+            node::NodeProcess::start_by(command, folder.path(), &["--name", name, "--log-level", "warn"])
                 .unwrap();
         process.address = relay(namespace.path(), process.address.clone()).await;
         Node::of(name, folder, process)
