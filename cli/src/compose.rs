@@ -165,6 +165,8 @@ fn link(config: &NodeConfig, running: &RunningNode, gateway: &Gateway) -> Result
         tell: Arc::new(move |news| cluster.learn(news)),
         own_card: node.cluster.own_card(),
         services: gateway.stream_service(),
+        // No actor of a node takes messages from other nodes yet.
+        exports: Arc::default(),
     })?;
     node.cluster.attach(Arc::clone(&link) as Arc<dyn Transport>);
     Ok(link)

@@ -17,6 +17,7 @@ mod card;
 mod member;
 mod news;
 mod refusals;
+mod services;
 mod stored;
 mod wishes;
 
@@ -45,6 +46,7 @@ pub use self::stored::StoredError;
 use crate::certificate::{CERTIFICATE_LIFETIME, CertificateError, ClusterKey, Role, Roles};
 use crate::endpoint::{StartError, StreamPurpose};
 use crate::identity::{KeyFileError, NodeId, NodeKey};
+use crate::remote::{Exports, Links};
 use crate::wire::GoodbyeReason;
 
 /// What a link is made of.
@@ -69,6 +71,8 @@ pub struct LinkOptions {
     pub own_card: watch::Receiver<Arc<NodeCard>>,
     /// Who serves the streams of other nodes.
     pub services: Arc<dyn StreamService>,
+    /// The actors that other nodes may send messages to.
+    pub exports: Arc<Exports>,
 }
 
 impl fmt::Debug for LinkOptions {
@@ -150,6 +154,12 @@ impl Link {
             }
         }
         Ok(Arc::new(Self { shared }))
+    }
+
+    /// The actors of other nodes; `None` while this node is in no cluster.
+    #[must_use]
+    pub fn remote(&self) -> Option<Arc<Links>> {
+        self.shared.member.load().as_ref().map(|member| Arc::clone(member.links()))
     }
 
     /// The node stops: others learn it at once, and it comes back as a member when it is started again.

@@ -1,8 +1,9 @@
 //! Nodes that die, stand still and come back.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
+use tokio::time::Instant;
 
 use crate::kit::cluster;
 

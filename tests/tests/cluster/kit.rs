@@ -2,12 +2,13 @@
 
 use std::net::UdpSocket;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arw_tests::http::{Answer, Error, PATIENCE};
 use arw_tests::node::{NodeProcess, arw};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 pub(crate) const FAKE: &str = env!("CARGO_BIN_EXE_fake_runtime");
 

@@ -9,26 +9,27 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use arw_actors::cluster::{ClusterNews, Contact, NodeCard, StreamService, TransportStatus};
+use arw_actors::cluster::{ClusterNews, Contact, NodeCard, TransportStatus};
 use bytes::Bytes;
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, error, info, warn};
 
+use super::services::Services;
 use super::stored::Stored;
 use super::{LinkError, Shared, address, card, news};
 use crate::certificate::{Certificate, ClusterKey, ClusterPublicKey, SignedRevocation};
 use crate::endpoint::{
-    Credentials, Endpoint, EndpointEvent, EndpointEvents, EndpointHandle, EndpointOptions, InboundStream,
-    Issuer, Limits, PeerCard, PeerConnection, PeerDownReason, PeerServices, Picture, StreamPurpose,
+    Credentials, Endpoint, EndpointEvent, EndpointEvents, EndpointHandle, EndpointOptions, Issuer, Limits,
+    PeerCard, Picture,
 };
 use crate::handshake::Peer;
 use crate::identity::NodeId;
 use crate::membership::{MembershipConfig, NodeState, ViewChange};
+use crate::remote::{Links, RemoteOptions};
 use crate::token::TokenTable;
-use crate::wire::{Control, GoodbyeReason};
+use crate::wire::GoodbyeReason;
 
 /// How often what is shown is compared with the network's picture; also how stale a round-trip time may be.
 const REFRESH: Duration = Duration::from_secs(5);
@@ -39,6 +40,7 @@ const LOOK_AT_ADDRESS: Duration = Duration::from_secs(1);
 /// A member's network.
 pub(super) struct Member {
     endpoint: EndpointHandle,
+    links: Arc<Links>,
     stored: Arc<Stored>,
     certificate: Certificate,
     pump: AbortHandle,
@@ -62,15 +64,18 @@ impl Member {
         // A node that left and joins again within one start of its program is a later start of itself to all others.
         let seconds = u64::try_from(wall.as_millis() / 1000).unwrap_or(0);
         let begun = shared.begun.fetch_add(1, Ordering::Relaxed);
+        let incarnation = options.incarnation.saturating_add(begun).max(seconds);
         let issuer = cluster.map(|cluster| Issuer {
             cluster,
             tokens: TokenTable::restore(contents.tokens.clone()),
             ledger: Arc::clone(&stored) as Arc<_>,
         });
         let is_issuer = issuer.is_some();
+        let exports = Arc::clone(&options.exports);
+        let links = Arc::new(Links::new(incarnation, options.clock, exports, RemoteOptions::default()));
         let (endpoint, events) = Endpoint::start(EndpointOptions {
             key: Arc::clone(&options.key),
-            incarnation: options.incarnation.saturating_add(begun).max(seconds),
+            incarnation,
             name: options.name.clone(),
             listen: options.listen,
             advertised: Some(advertised),
@@ -85,10 +90,7 @@ impl Member {
             limits: Limits::default(),
             membership: MembershipConfig::default(),
             clock: options.clock,
-            services: Arc::new(Services {
-                service: Arc::clone(&options.services),
-                runtime: Handle::current(),
-            }),
+            services: Arc::new(Services::new(Arc::clone(&options.services), Arc::clone(&links))),
         })?;
         info!(cluster = %certificate.cluster, listens_at = %endpoint.local_addr(), %advertised, "this node is a member");
         let pump = Pump {
@@ -101,11 +103,16 @@ impl Member {
             removed: BTreeSet::new(),
         };
         let pump = tokio::spawn(pump.run(events, options.own_card.clone())).abort_handle();
-        Ok(Self { endpoint, stored, certificate, pump })
+        Ok(Self { endpoint, links, stored, certificate, pump })
     }
 
     pub(super) fn endpoint(&self) -> &EndpointHandle {
         &self.endpoint
+    }
+
+    /// The actors of other nodes.
+    pub(super) fn links(&self) -> &Arc<Links> {
+        &self.links
     }
 
     pub(super) fn stored(&self) -> &Arc<Stored> {
@@ -154,32 +161,6 @@ fn refused(endpoint: &EndpointHandle) -> Vec<(&'static str, u64)> {
         ("revocation", counters.revocations_refused),
         ("certificate", counters.certificates_refused),
     ]
-}
-
-/// Hands the streams of members to the gateway.
-struct Services {
-    service: Arc<dyn StreamService>,
-    /// The network's own thread serves nobody.
-    runtime: Handle,
-}
-
-impl PeerServices for Services {
-    fn peer_up(&self, _: &Peer, _: PeerConnection) {}
-
-    fn peer_down(&self, _: NodeId, _: u64, _: &PeerDownReason) {}
-
-    fn stream(&self, peer: &Peer, purpose: StreamPurpose, stream: InboundStream) {
-        match (purpose, stream) {
-            (StreamPurpose::Service, InboundStream::TwoWay(stream)) => {
-                let _entered = self.runtime.enter();
-                self.service.serve(peer.id, Box::new(stream));
-            }
-            // Dropped, which tells the peer to stop.
-            (StreamPurpose::Service | StreamPurpose::Lane | StreamPurpose::Blob, _) => {}
-        }
-    }
-
-    fn control(&self, _: &Peer, _: Control) {}
 }
 
 /// The task between the endpoint and the kernel.
@@ -383,7 +364,7 @@ impl Pump {
         match tokio::task::spawn_blocking(move || change(&stored)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                warn!(%error, what, "it could not be stored, and is forgotten at the next start")
+                warn!(%error, what, "it could not be stored, and is forgotten at the next start");
             }
             Err(error) => warn!(%error, what, "it could not be stored"),
         }

@@ -119,7 +119,7 @@ fn transport() -> Arc<TransportConfig> {
 
 /// Both ends of a connection.
 pub(super) async fn dial(from: &Node, to: &Node) -> (Connection, Connection) {
-    let connecting = from.endpoint.connect(to.address, &to.id().server_name()).unwrap();
+    let connecting = from.endpoint.connect(to.address, &crate::identity::server_name(&to.id())).unwrap();
     let (near, far) = tokio::join!(connecting, async { to.endpoint.accept().await.unwrap().await });
     (near.unwrap(), far.unwrap())
 }
