@@ -24,11 +24,11 @@ build *args:
 
 # Runs every test; with ARGS only those that they name, for example `./dev test -p arw-actors mailbox`
 test *args:
-    @{{ with }} engine model clients promtool -- configs/dev/test.sh "$@"
+    @{{ with }} engine model clients promtool network -- configs/dev/test.sh "$@"
 
-# What CI runs: format, spelling, dependencies, lints, documentation, every test
+# What CI runs: format, spelling, dependencies, lints, documentation, every test, a little fuzzing
 check:
-    @{{ with }} engine model clients promtool -- configs/dev/check.sh
+    @{{ with }} engine model clients promtool network -- configs/dev/check.sh
 
 # Formats the code
 fmt:

@@ -2,7 +2,7 @@
 # What CI runs, phase by phase, quick ones first. Called by `just check`.
 set -euo pipefail
 
-PHASES=(fmt-check spelling dependencies lint doc test)
+PHASES=(fmt-check spelling dependencies lint doc test fuzz)
 
 times=()
 for phase in "${PHASES[@]}"; do

@@ -33,14 +33,15 @@ triple=$(rustc -vV | sed -n 's/^host: //p')
 built=${CARGO_TARGET_DIR:-target}/fuzz
 # A target triple keeps the flags away from build scripts, which run here.
 RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
--Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares -Clink-dead-code --cfg=fuzzing" \
+-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares --cfg=fuzzing" \
     cargo build --release --locked --manifest-path "$folder/Cargo.toml" --target "$triple" --target-dir "$built"
 
 found=$(mktemp -d "${TMPDIR:-/tmp}/arw-fuzz.XXXXXX")
 for target in "${targets[@]}"; do
     mkdir -p "$found/$target"
     printf 'fuzz: %s for %s s\n' "$target" "$seconds"
-    if ! "$built/$triple/release/$target" "$found/$target" "$folder/corpus/$target" -max_total_time="$seconds" -timeout=10 \
+    corpus=$folder/corpus/$target
+    if ! "$built/$triple/release/$target" "$found/$target" "$corpus" -max_total_time="$seconds" -timeout=10 \
         -rss_limit_mb=2048 -artifact_prefix="$found/broken-$target-" >"$found/$target.log" 2>&1; then
         tail -n 40 "$found/$target.log" >&2
         echo "fuzz: $target broke; the input is $(ls "$found"/broken-"$target"-* 2>/dev/null || echo unknown)" >&2

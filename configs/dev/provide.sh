@@ -1,6 +1,6 @@
 # Sourced by ./dev and configs/dev/with.sh. Makes sure of the parts that a task needs and tells the task where they are.
 #
-#   provide PART…      PART: tools, engine, model, clients, promtool, erlang
+#   provide PART…      PART: tools, engine, model, clients, promtool, erlang, network
 #   provide_compilers  cargo and a C compiler
 #
 # A part lives in $ARW_DEV_CACHE/PART-KEY, where KEY is made of the file that pins it: a new pin is a new folder, so two
@@ -129,8 +129,8 @@ quietly() {
 # ---------------------------------------------------------------------------------------------------------------------
 # Parts
 
-# provide PART… — see the head of this file. Fails with what to do when a part cannot be had. promtool and erlang come
-# from the system: where they cannot be had their tests are skipped by name, except under CI=true, where nothing is.
+# provide PART… — see the head of this file. Fails with what to do when a part cannot be had. promtool, erlang and network
+# come from the system: where they cannot be had their tests are skipped by name, except under CI=true, where nothing is.
 provide() {
     local part key
     local -A keys=()
@@ -147,6 +147,12 @@ provide() {
             ensure "$part" "$arw_at" "$arw_at/$arw_model_file" install_model
             ;;
         promtool) have promtool || ensure_optional "$part" "$arw_at" "$arw_at/usr/bin/promtool" install_promtool || continue ;;
+        # Without root its tests cannot run anyway, which they say.
+        network) have ip || ! as_root true || install_packages iproute2 || {
+            [ "${CI:-}" != true ] || fail "iproute2 could not be provided, and under CI=true no test is skipped"
+            say "iproute2 could not be provided: tests that need it are skipped, by name"
+            continue
+        } ;;
         erlang) have erl || ensure_optional "$part" "$arw_at" "$arw_at/erl" install_erlang || continue ;;
         *) fail "no part is called $part" ;;
         esac
@@ -173,6 +179,10 @@ export_clients() { export ARW_OPENAI_PYTHON=$1/bin/python; }
 export_promtool() {
     ARW_PROMTOOL=$(command -v promtool) || ARW_PROMTOOL=$1/usr/bin/promtool
     export ARW_PROMTOOL
+}
+export_network() {
+    ARW_IP=$(command -v ip) || ARW_IP=ip
+    export ARW_IP
 }
 export_erlang() {
     ARW_ERL=$(command -v erl) || ARW_ERL=$1/erl

@@ -20,7 +20,8 @@ fi
 
 if [ -s "$ARW_SKIP_LOG" ]; then
     sort -u "$ARW_SKIP_LOG" >&2
-    if [ "${CI:-}" = true ]; then
+    # What a machine does not allow (network namespaces, without root) is no part that could be provided.
+    if [ "${CI:-}" = true ] && grep -qv ': this machine does not allow it: ' "$ARW_SKIP_LOG"; then
         echo "tests were skipped, which CI does not take for passed" >&2
         exit 1
     fi

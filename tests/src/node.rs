@@ -56,14 +56,22 @@ impl NodeProcess {
     /// # Errors
     /// It ended instead; its words are on the test's standard error.
     pub fn start(program: &Path, state_dir: &Path, more: &[&str]) -> Result<Self, Error> {
-        let mut child = Command::new(program)
+        Self::start_by(Command::new(program), state_dir, more)
+    }
+
+    /// The same, where a command comes before the node's own arguments.
+    ///
+    /// # Errors
+    /// It ended instead; its words are on the test's standard error.
+    pub fn start_by(mut command: Command, state_dir: &Path, more: &[&str]) -> Result<Self, Error> {
+        let mut child = command
             .args(["up", "--http", "127.0.0.1:0", "--output", "json", "--state-dir"])
             .arg(state_dir)
             .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
-            .map_err(|error| format!("{}: {error}; build it: cargo build -p arw-cli", program.display()))?;
+            .map_err(|error| format!("{command:?}: {error}; build it: cargo build -p arw-cli"))?;
         let mut line = String::new();
         if let Some(stdout) = child.stdout.take() {
             BufReader::new(stdout).read_line(&mut line)?;

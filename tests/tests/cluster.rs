@@ -12,5 +12,11 @@ mod kit;
 #[path = "cluster/life.rs"]
 mod life;
 #[cfg(test)]
+#[path = "cluster/namespaces.rs"]
+mod namespaces;
+#[cfg(test)]
+#[path = "cluster/network.rs"]
+mod network;
+#[cfg(test)]
 #[path = "cluster/serving.rs"]
 mod serving;

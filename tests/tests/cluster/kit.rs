@@ -29,6 +29,11 @@ impl Node {
         Self { name, process, folder, listen }
     }
 
+    /// A node that was started elsewhere, on this folder.
+    pub(crate) fn of(name: &'static str, folder: tempfile::TempDir, process: NodeProcess) -> Self {
+        Self { name, process, folder, listen: "0.0.0.0:8091".to_owned() }
+    }
+
     /// Starts it again, on the same folder and port, after it was killed.
     pub(crate) fn restart(&mut self) {
         self.process = start(self.folder.path(), self.name, &self.listen);
@@ -97,17 +102,22 @@ impl Node {
 /// Nodes of one cluster, that all see each other. The first one made it.
 pub(crate) async fn cluster<const N: usize>(names: [&'static str; N]) -> [Node; N] {
     let nodes = names.map(Node::start);
-    let token = nodes[0].token(u32::try_from(N).unwrap()).await;
+    meet(&nodes).await;
+    nodes
+}
+
+/// Makes one cluster of them: the first makes it, the others join.
+pub(crate) async fn meet(nodes: &[Node]) {
+    let token = nodes[0].token(u32::try_from(nodes.len()).unwrap()).await;
     for node in &nodes[1..] {
         let joined = node.join(&token).await;
         assert_eq!(joined.status, 200, "{joined:?}");
     }
-    for node in &nodes {
+    for node in nodes {
         for other in nodes.iter().filter(|other| other.name != node.name) {
             node.until_met(other.name).await;
         }
     }
-    nodes
 }
 
 fn start(folder: &Path, name: &str, listen: &str) -> NodeProcess {

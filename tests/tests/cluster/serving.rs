@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 
 use crate::kit::{Node, cluster};
 
-async fn chat(node: &Node, model: &str, stream: bool) -> ::http::Response<hyper::body::Incoming> {
+pub(crate) async fn chat(node: &Node, model: &str, stream: bool) -> ::http::Response<hyper::body::Incoming> {
     let body = json!({"model": model, "stream": stream, "messages": [{"role": "user", "content": "hello"}]});
     let method = ::http::Method::POST;
     let token = Some(node.process.token.as_str());
     http::open(&node.process.address, method, "/v1/chat/completions", token, Some(body)).await.unwrap()
 }
 
-async fn until_listed(node: &Node, model: &str) {
+pub(crate) async fn until_listed(node: &Node, model: &str) {
     let listed = async {
         loop {
             let models = node.process.get("/v1/models").await.unwrap().json();

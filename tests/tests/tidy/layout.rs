@@ -10,6 +10,7 @@ use super::tree::{Kind, Tree};
 const ARROWS: &[(&str, &[&str])] = &[
     ("actors", &[]),
     ("transport", &["arw-actors"]),
+    ("transport/fuzz", &["arw-actors", "arw-transport"]),
     ("gateway", &["arw-actors"]),
     ("cli", &["arw-actors", "arw-gateway", "arw-transport"]),
     ("tests", &["arw-actors", "arw-gateway", "arw-transport", "arw-cli"]),

@@ -1,29 +1,5 @@
-//! Control messages: whatever comes, reading ends, and what was read is read again the same.
+//! [`arw_transport_fuzz::codec`] under libFuzzer.
 
 #![no_main]
 
-use arw_transport::wire::{Received, put, take};
-use bytes::BytesMut;
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|bytes: &[u8]| {
-    let mut buffer = BytesMut::from(bytes);
-    loop {
-        let before = buffer.len();
-        match take(&mut buffer) {
-            Ok(Received::Message(message)) => {
-                let mut again = BytesMut::new();
-                put(&message, &mut again).expect("a message that was read can be written");
-                assert_eq!(take(&mut again), Ok(Received::Message(message)));
-                assert!(again.is_empty());
-            }
-            Ok(Received::Unknown { .. }) => {}
-            Ok(Received::Need(missing)) => {
-                assert!(missing > 0);
-                return;
-            }
-            Err(_) => return,
-        }
-        assert!(buffer.len() < before, "reading goes on");
-    }
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| arw_transport_fuzz::codec::feed(bytes));

@@ -1,9 +1,15 @@
 //! Which connection stays when two nodes dial each other.
 //!
 //! Owns one rule, the same for both sides: they end with one connection, whatever crosses on the way. The node with the lower id has the last word: while it
-//! dials, or has a connection that it dialed, it refuses the other's.
+//! dials, or has a connection that it has just dialed, it refuses the other's.
+
+use std::time::Duration;
 
 use crate::identity::NodeId;
+
+/// An attempt takes two seconds at most, and its hello some time on the way. One that comes later was begun when the connection stood already: the
+/// peer has lost that, and only knows so itself.
+const ATTEMPTS_CROSS_WITHIN: Duration = Duration::from_secs(4);
 
 /// Who dialed a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +27,10 @@ pub struct Held {
     pub dialed_by: DialSide,
     /// Which start of the peer is at the other end.
     pub incarnation: u64,
+    /// For how long it has stood.
+    pub age: Duration,
+    /// It goes to another address than the one that the peer speaks from now.
+    pub is_elsewhere: bool,
 }
 
 /// What this node has of one peer.
@@ -66,9 +76,12 @@ pub fn judge_connection(link: &PeerLink, candidate: Candidate) -> DialVerdict {
     if candidate.incarnation < known {
         return DialVerdict::OldIncarnation;
     }
-    let own_stays = link
-        .held
-        .is_some_and(|held| held.dialed_by == DialSide::Own && held.incarnation == candidate.incarnation);
+    let own_stays = link.held.is_some_and(|held| {
+        held.dialed_by == DialSide::Own
+            && held.incarnation == candidate.incarnation
+            && held.age < ATTEMPTS_CROSS_WITHIN
+            && !held.is_elsewhere
+    });
     match candidate.dialed_by {
         DialSide::Peer if link.own < link.peer && (link.is_dialing || own_stays) => DialVerdict::Duplicate,
         // The peer has answered the own one, so it had no reason to refuse it: what is held is older.

@@ -216,8 +216,10 @@ fn the_lower_id_has_the_last_word_and_an_old_start_none() {
     // WIRE-15
     let (low, high) = (Member::new(1), Member::new(2));
     let dialed = |dialed_by, incarnation| Candidate { dialed_by, incarnation };
-    let own = Some(Held { dialed_by: DialSide::Own, incarnation: 3 });
-    let theirs = Some(Held { dialed_by: DialSide::Peer, incarnation: 3 });
+    let own =
+        Some(Held { dialed_by: DialSide::Own, incarnation: 3, age: Duration::ZERO, is_elsewhere: false });
+    let theirs =
+        Some(Held { dialed_by: DialSide::Peer, incarnation: 3, age: Duration::ZERO, is_elsewhere: false });
     let judged = |from: &Member, to: &Member, is_dialing, held, candidate| {
         judge_connection(&PeerLink { is_dialing, held, incarnation_known: 3, ..from.link(to) }, candidate)
     };
@@ -225,6 +227,10 @@ fn the_lower_id_has_the_last_word_and_an_old_start_none() {
     assert_eq!(judged(&low, &high, false, None, incoming), DialVerdict::Take);
     assert_eq!(judged(&low, &high, true, None, incoming), DialVerdict::Duplicate);
     assert_eq!(judged(&low, &high, false, own, incoming), DialVerdict::Duplicate);
+    let for_long = own.map(|held| Held { age: Duration::from_secs(4), ..held });
+    assert_eq!(judged(&low, &high, false, for_long, incoming), DialVerdict::Take, "the peer has lost it");
+    let elsewhere = own.map(|held| Held { is_elsewhere: true, ..held });
+    assert_eq!(judged(&low, &high, false, elsewhere, incoming), DialVerdict::Take, "the peer has moved");
     assert_eq!(judged(&low, &high, false, theirs, incoming), DialVerdict::Take);
     assert_eq!(judged(&low, &high, false, own, dialed(DialSide::Peer, 4)), DialVerdict::Take);
     assert_eq!(judged(&high, &low, true, own, incoming), DialVerdict::Take);
@@ -351,8 +357,8 @@ impl World {
         match judge_connection(&link, Candidate { dialed_by, incarnation }) {
             DialVerdict::Take => {
                 side.known = side.known.max(incarnation);
-                let (own, old) =
-                    (side.incarnation, side.held.replace((connection, Held { dialed_by, incarnation })));
+                let held = Held { dialed_by, incarnation, age: Duration::ZERO, is_elsewhere: false };
+                let (own, old) = (side.incarnation, side.held.replace((connection, held)));
                 if let Some((old, _)) = old {
                     self.send(old, 1 - at, Word::Close);
                 }

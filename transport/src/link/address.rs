@@ -69,6 +69,11 @@ fn source_toward(target: SocketAddr) -> Option<IpAddr> {
     (!ip.is_unspecified()).then_some(ip)
 }
 
+/// This machine has the address, and others could use it: a socket can be bound to it.
+pub(super) fn is_own(ip: IpAddr) -> bool {
+    is_usable(&ip) && UdpSocket::bind((ip, 0)).is_ok()
+}
+
 /// The addresses of this machine that others could use, in a fixed order: IPv4 first.
 pub(super) fn own_addresses() -> Vec<IpAddr> {
     // Without the list there is still the way that the system would send.
@@ -120,6 +125,15 @@ mod tests {
         assert_eq!(somewhere.port(), 7000);
         assert!(!somewhere.ip().is_unspecified() && somewhere.is_ipv4());
         assert!(reach.is_found());
+    }
+
+    #[test]
+    fn an_address_of_this_machine_is_told_from_any_other() {
+        for ip in own_addresses() {
+            assert!(is_own(ip), "{ip}");
+        }
+        // Nobody has the first, and nobody else reaches the second.
+        assert!(!is_own(ELSEWHERE.ip()) && !is_own(Ipv4Addr::LOCALHOST.into()));
     }
 
     #[test]

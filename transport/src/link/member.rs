@@ -38,6 +38,9 @@ const STREAMS_MAX: u32 = 256;
 /// How often what is shown is compared with the network's picture; also how stale a round-trip time may be.
 const REFRESH: Duration = Duration::from_secs(5);
 
+/// How often it is looked whether this machine still has the address that others are told. Two system calls.
+const LOOK_AT_ADDRESS: Duration = Duration::from_secs(1);
+
 /// A member's network.
 pub(super) struct Member {
     endpoint: EndpointHandle,
@@ -216,7 +219,10 @@ impl Pump {
     async fn run(mut self, mut events: EndpointEvents, mut own_card: watch::Receiver<Arc<NodeCard>>) {
         self.publish(&own_card.borrow_and_update().clone());
         let mut refresh = tokio::time::interval(REFRESH);
-        refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = tokio::time::interval(LOOK_AT_ADDRESS);
+        for interval in [&mut refresh, &mut look] {
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        }
         let mut has_card = true;
         loop {
             tokio::select! {
@@ -231,8 +237,8 @@ impl Pump {
                 }
                 _ = refresh.tick() => {
                     self.refresh().await;
-                    self.follow_address().await;
                 }
+                _ = look.tick() => self.follow_address().await,
             }
         }
     }
@@ -392,8 +398,8 @@ impl Pump {
         }
         let picture = self.endpoint.picture();
         let told = picture.own.address;
-        let own = address::own_addresses();
-        if own.contains(&told.ip()) || own.is_empty() {
+        // Between two addresses a machine may have none: then it is looked again.
+        if address::is_own(told.ip()) || address::own_addresses().is_empty() {
             return;
         }
         let toward = known_of(&picture).first().and_then(|(_, addresses)| addresses.first().copied());

@@ -2,6 +2,8 @@
 //!
 //! Owns that a verdict and what follows from it are one step. Refuses to know streams.
 
+use std::net::SocketAddr;
+
 use arw_actors::moment::Moment;
 
 use super::{Core, Effect};
@@ -44,14 +46,19 @@ impl Core {
     }
 
     /// What this node has of a peer now.
-    fn link(&self, peer: NodeId) -> PeerLink {
+    fn link(&self, now: Moment, peer: NodeId, from: SocketAddr) -> PeerLink {
         let live = |session: &&super::Session| session.connection.quinn().close_reason().is_none();
         let held = self.sessions.get(&peer).filter(live);
         PeerLink {
             own: self.own,
             peer,
             is_dialing: self.schedule.is_dialing(peer),
-            held: held.map(|held| Held { dialed_by: held.dialed_by, incarnation: held.peer.incarnation }),
+            held: held.map(|held| Held {
+                dialed_by: held.dialed_by,
+                incarnation: held.peer.incarnation,
+                age: now.since(held.since),
+                is_elsewhere: held.connection.remote_address().ip() != from.ip(),
+            }),
             incarnation_known: self.view.node(&peer).map_or(0, |entry| entry.identity.incarnation),
         }
     }
@@ -64,7 +71,10 @@ impl Core {
         (node, hello): (NodeId, Hello),
         quinn: &quinn::Connection,
     ) -> Result<(HelloAck, u64, PeerConnection), HelloRefused> {
-        let event = AcceptorEvent::HelloReceived { hello, link: self.link(node) };
+        let event = AcceptorEvent::HelloReceived {
+            hello,
+            link: self.link(now, node, canonical(quinn.remote_address())),
+        };
         let action = acceptor.handle((now, self.clock.wall()), &event, &self.local());
         let refused = match action {
             Some(AcceptorAction::Accept { ack, peer, .. }) => {
@@ -95,7 +105,9 @@ impl Core {
         quinn: Option<&quinn::Connection>,
     ) -> DialStep {
         let event = match event {
-            DialEvent::Ack(ack) => DialerEvent::AckReceived { ack, link: self.link(attempt.peer) },
+            DialEvent::Ack(ack) => {
+                DialerEvent::AckReceived { ack, link: self.link(now, attempt.peer, attempt.address) }
+            }
             DialEvent::Other(event) => event,
         };
         let action = dialer.handle(self.clock.wall(), &event, &self.local());
