@@ -69,6 +69,9 @@ async fn a_drained_node_gets_nothing_new() {
     let [desk, worker] = cluster(["desk", "worker"]).await;
     worker.add_fake("far", &[]).await.unwrap();
     until_listed(&desk, "far").await;
+    // HTTP-21: only the home node drains others.
+    let refused = worker.process.post("/cluster/nodes/desk/drain", json!({})).await.unwrap();
+    assert_eq!(refused.status, 403, "{refused:?}");
     desk.arw(&["cluster", "drain", "worker"]);
     desk.until("worker", "draining", |row| row["draining"] == true).await;
     assert_eq!(chat(&desk, "far", false).await.status(), 404);

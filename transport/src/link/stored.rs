@@ -7,6 +7,7 @@ mod form;
 
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -62,7 +63,7 @@ pub(super) struct Contents {
     pub(super) certificate: SignedCertificate,
     /// Who let this node in; itself where it made the cluster.
     pub(super) issuer: NodeId,
-    pub(super) known: Vec<(NodeId, Vec<std::net::SocketAddr>)>,
+    pub(super) known: Vec<(NodeId, Vec<SocketAddr>)>,
     pub(super) revocations: Vec<SignedRevocation>,
     /// The next serial that was never given out. Only the issuer counts.
     pub(super) serial_next: u64,
@@ -113,13 +114,7 @@ impl Stored {
     }
 
     pub(super) fn revoked(&self) -> RevocationSet {
-        let contents = self.contents.lock();
-        let mut set = RevocationSet::default();
-        for signed in &contents.revocations {
-            // What is in the file was believed before it was written; what is of another cluster is left out.
-            let _ = set.add(*signed, &contents.cluster_key);
-        }
-        set
+        revoked_in(&self.contents.lock())
     }
 
     pub(super) fn known(&self) -> Vec<Known> {
@@ -133,17 +128,20 @@ impl Stored {
         self.change(|contents| contents.certificate = certificate)
     }
 
-    /// Where members are now. Writes only when that is news.
-    pub(super) fn remember(
-        &self,
-        known: Vec<(NodeId, Vec<std::net::SocketAddr>)>,
-    ) -> Result<(), StoredError> {
-        let mut known = known;
-        known.truncate(KNOWN_MAX);
-        if self.contents.lock().known == known {
-            return Ok(());
+    /// Where members are now. Whoever is not among them is remembered too, behind them, as long as there is room: after a start that met nobody the way
+    /// back must still be known.
+    pub(super) fn remember(&self, now: Vec<(NodeId, Vec<SocketAddr>)>) -> Result<(), StoredError> {
+        let contents = self.contents.lock();
+        let (mut known, revoked) = (now, revoked_in(&contents));
+        for (node, addresses) in &contents.known {
+            if !known.iter().any(|(other, _)| other == node) && !revoked.covers(*node, 0) {
+                known.push((*node, addresses.clone()));
+            }
         }
-        self.change(|contents| contents.known = known)
+        known.truncate(KNOWN_MAX);
+        let is_news = contents.known != known;
+        drop(contents);
+        if is_news { self.change(|contents| contents.known = known) } else { Ok(()) }
     }
 
     /// A node was removed.
@@ -219,6 +217,15 @@ impl Contents {
     ) -> Result<crate::certificate::Certificate, CertificateError> {
         self.certificate.verify(&self.cluster_key, node, now, revoked)
     }
+}
+
+fn revoked_in(contents: &Contents) -> RevocationSet {
+    let mut set = RevocationSet::default();
+    for signed in &contents.revocations {
+        // What is in the file was believed before it was written; what is of another cluster is left out.
+        let _ = set.add(*signed, &contents.cluster_key);
+    }
+    set
 }
 
 fn into_ledger(error: &StoredError) -> LedgerError {

@@ -1,12 +1,17 @@
 use std::path::Path;
 
 use arw_actors::cluster::{ClusterErrorKind, MemberState};
+use arw_actors::mailbox::{Actor, Context, Fault, Reply};
+use arw_actors::supervision::{ActorSpec, ActorSystem};
 use parking_lot::Mutex as Lock;
+use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Notify;
 
 use super::*;
+use crate::frame::MessageType;
+use crate::remote::{Offer, RemoteCall};
 
 /// Everything here takes milliseconds; a loaded machine may need longer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -37,6 +42,7 @@ struct Node {
     link: Arc<Link>,
     news: Arc<News>,
     card: watch::Sender<Arc<NodeCard>>,
+    exports: Arc<Exports>,
     id: NodeId,
 }
 
@@ -52,7 +58,7 @@ impl Node {
         let key = Arc::new(NodeKey::load_or_create(&folder.join("node.key")).unwrap());
         let (id, news) = (key.id(), Arc::new(News::default()));
         let (card, own_card) = watch::channel(Arc::new(card_of(name)));
-        let teller = Arc::clone(&news);
+        let (teller, exports) = (Arc::clone(&news), Arc::new(Exports::new()));
         let link = Link::open(LinkOptions {
             state_dir: folder.to_owned(),
             key,
@@ -67,9 +73,9 @@ impl Node {
             }),
             own_card,
             services: Arc::new(SaysItsName(name.to_owned())),
-            exports: Arc::default(),
+            exports: Arc::clone(&exports),
         })?;
-        Ok(Self { link, news, card, id })
+        Ok(Self { link, news, card, exports, id })
     }
 
     async fn token(&self) -> String {
@@ -258,5 +264,66 @@ async fn the_maker_of_a_cluster_certifies_itself_anew_after_a_long_sleep() {
     let one = Node::try_start(folder.path(), "one", 2, later).unwrap();
     assert!(one.link.status().listens_at.is_some());
     one.token().await;
+    one.link.stop().await;
+}
+
+/// Doubles what it is asked, on another node.
+#[derive(Serialize, Deserialize)]
+struct Double(u64);
+impl RemoteCall for Double {
+    const TYPE: MessageType = MessageType(1);
+    type Reply = u64;
+}
+
+enum DoublerMessage {
+    Double(u64, Reply<u64>),
+}
+arw_actors::message!(DoublerMessage { Double });
+
+struct Doubler;
+
+impl Actor for Doubler {
+    type Message = DoublerMessage;
+    type Args = ();
+    const KIND: &'static str = "doubler";
+
+    async fn start((): &(), _: &mut Context<DoublerMessage>) -> Result<Self, Fault> {
+        Ok(Self)
+    }
+
+    async fn handle(
+        &mut self,
+        DoublerMessage::Double(number, reply): DoublerMessage,
+        _: &mut Context<DoublerMessage>,
+    ) -> Result<(), Fault> {
+        // Whoever asked may have gone.
+        let _ = reply.send(number * 2);
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_actor_that_a_node_offers_is_asked_from_another_node_and_its_end_is_told() {
+    let system = ActorSystem::new("test");
+    let mut root = system.root();
+    let doubler = root.actor(ActorSpec::<Doubler>::new("doubler", ()));
+    system.start(root).await.unwrap();
+    let [first, second] = folders();
+    let (one, two) = (Node::start(first.path(), "one", 1), Node::start(second.path(), "two", 1));
+    let offer = Offer::new("doubler", &doubler).call(
+        |Double(number): Double, _, reply| DoublerMessage::Double(number, reply),
+        |doubled: u64| doubled,
+    );
+    two.exports.offer(offer).unwrap();
+    two.link.join(one.token().await).await.unwrap();
+    one.hears_card(two.id, "two").await;
+    let remote = one.link.remote().unwrap().handle(two.id, "doubler").unwrap();
+    assert_eq!(remote.ask(&Double(21), PATIENCE).await.unwrap(), 42);
+    let watched = remote.monitor().unwrap();
+    system.shutdown(PATIENCE).await;
+    let down = tokio::time::timeout(PATIENCE, watched).await.expect("its end is told");
+    assert!(format!("{down:?}").contains("Stop"), "{down:?}");
+    two.link.stop().await;
+    assert!(remote.ask(&Double(1), PATIENCE).await.is_err());
     one.link.stop().await;
 }

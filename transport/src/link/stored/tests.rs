@@ -68,6 +68,22 @@ fn a_node_is_revoked_once_however_often_it_is_said() {
 }
 
 #[test]
+fn who_is_away_is_remembered_behind_who_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let stored = Stored::create(folder.path(), contents()).unwrap();
+    let before = contents().known;
+    stored.remember(Vec::new()).unwrap();
+    assert_eq!(stored.contents().known, before);
+    let third = NodeId::from_bytes([4; 32]);
+    let there = vec![(third, vec!["192.0.2.3:1".parse().unwrap()])];
+    stored.remember(there.clone()).unwrap();
+    assert_eq!(stored.contents().known, [there, before].concat());
+    let many = (0..200).map(|n| (NodeId::from_bytes([n; 32]), Vec::new())).collect();
+    stored.remember(many).unwrap();
+    assert_eq!(stored.contents().known.len(), KNOWN_MAX);
+}
+
+#[test]
 fn the_file_holds_no_token_and_only_its_owner_reads_it() {
     let folder = tempfile::tempdir().unwrap();
     let stored = Stored::create(folder.path(), contents()).unwrap();
