@@ -221,7 +221,7 @@ async fn blobs_do_not_hold_up_other_streams() {
         fetching.spawn(fetch(open(&one, &two).await, wanted(id), tokio::io::sink(), |_| {}));
     }
     let mut stream = one.handle.open(two.id, StreamPurpose::Service, PATIENCE).await.unwrap();
-    let mut trips = Vec::new();
+    let (mut trips, started) = (Vec::new(), Instant::now());
     while fetching.try_join_next().is_none() {
         let began = Instant::now();
         echo(&mut stream, b"are you still there?").await;
@@ -229,10 +229,11 @@ async fn blobs_do_not_hold_up_other_streams() {
             trips.push(began.elapsed());
         }
     }
+    let total = started.elapsed();
     trips.sort_unstable();
     let (median, slowest) = (trips[trips.len() / 2], trips[trips.len() - 1]);
-    // Whoever waited behind 3 MiB of each blob would see a median of tens of milliseconds.
-    assert!(trips.len() > 10 && median < Duration::from_millis(30), "{} trips, {median:?}", trips.len());
+    // What is in flight already is waited for, some 3 MiB of the 144; who waited for the blobs themselves would see one or two round trips in all.
+    assert!(median < total / 20, "{} round trips in {total:?}, their median {median:?}", trips.len());
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
     while let Some(outcome) = fetching.join_next().await {
         outcome.unwrap().unwrap();
