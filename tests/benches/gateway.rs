@@ -1,4 +1,4 @@
-//! What the gateway adds to a request, what reading the state costs, and how many listeners it serves.
+//! What the gateway adds to a request, what a second node adds, what reading the state costs, and how many listeners it serves.
 //!
 //! `./dev bench gateway`: runs `arw` as a process of its own in front of the fake engine. Owns what is compared and what must be
 //! reached; how it is measured lies beside this file. See `docs/benchmarks.md`.
@@ -15,6 +15,8 @@ mod kit;
 
 #[path = "gateway/chat.rs"]
 mod chat;
+#[path = "gateway/cluster.rs"]
+mod cluster;
 #[path = "gateway/events.rs"]
 mod events;
 #[path = "gateway/peers.rs"]
@@ -34,11 +36,15 @@ const ARW: &str = "arw";
 const DIRECT: &str = "engine asked directly";
 const ADDED: &str = "added by arw";
 const RAW: &str = "raw loop";
+const NEAR: &str = "the node that serves";
+const THROUGH: &str = "through another node";
+const ADDED_BY_NODE: &str = "added by the second node";
 
 const TARGETS: &[Target] = &[
     Target { test: "chat_p50", ours: ADDED, limit: Limit::AtMost(0.3) },
     Target { test: "chat_p99", ours: ADDED, limit: Limit::AtMost(1.0) },
     Target { test: "first_token_p50", ours: ADDED, limit: Limit::AtMost(1.0) },
+    Target { test: "far_first_token_p50", ours: ADDED_BY_NODE, limit: Limit::AtMost(2.0) },
     Target { test: "state_cpu_per_request", ours: ARW, limit: Limit::TimesAtMost(RAW, 1.2) },
     Target { test: "listeners_cpu", ours: ARW, limit: Limit::TimesAtMost(RAW, 1.5) },
     Target { test: "listeners_spread_p99", ours: ARW, limit: Limit::TimesAtMost(RAW, 1.6) },
@@ -87,6 +93,12 @@ async fn measure(program: &Path, options: &Options, figures: &mut Figures, notes
         chat::measure(&stage.node, options, figures, notes).await;
         stage.node.stop().unwrap();
     }
+    if options.wants("far") {
+        let (near, far) = (Stage::new(program), Stage::new(program));
+        cluster::measure(&near, &far, options, figures, notes).await;
+        near.node.stop().unwrap();
+        far.node.stop().unwrap();
+    }
     if options.wants("state") {
         let stage = Stage::new(program);
         state::measure(&stage.node, options, figures).await;
@@ -111,7 +123,11 @@ impl Stage {
         let config = config(folder.path());
         let config = config.to_str().unwrap();
         let state_dir = folder.path().join("state");
-        let node = NodeProcess::start(program, &state_dir, &["--config", config, "--log-level", "warn"]);
+        let node = NodeProcess::start(
+            program,
+            &state_dir,
+            &["--config", config, "--log-level", "warn", "--cluster-listen", "127.0.0.1:0"],
+        );
         Self { node: node.unwrap(), _folder: folder }
     }
 }

@@ -28,9 +28,9 @@ const LASTING_MS: usize = 5_000;
 const TOKENS: &str = "8";
 
 /// Where requests go.
-struct Place {
-    address: String,
-    authorization: String,
+pub(crate) struct Place {
+    pub(crate) address: String,
+    pub(crate) authorization: String,
 }
 
 pub(crate) async fn measure(
@@ -72,15 +72,15 @@ pub(crate) async fn measure(
 }
 
 /// Beyond this the tails say more about the machine than about the gateway.
-const LATE_AT_MOST: Duration = Duration::from_millis(1);
+pub(crate) const LATE_AT_MOST: Duration = Duration::from_millis(1);
 
-struct Loaded {
+pub(crate) struct Loaded {
     /// p50 and p99 in milliseconds.
-    times: [f64; 2],
-    late_p99: Duration,
+    pub(crate) times: [f64; 2],
+    pub(crate) late_p99: Duration,
 }
 
-async fn load(place: &Place, stream: bool, per_s: u32, lasting: Duration) -> Loaded {
+pub(crate) async fn load(place: &Place, stream: bool, per_s: u32, lasting: Duration) -> Loaded {
     let body = json!({"model": "one", "stream": stream, "messages": [{"role": "user", "content": "hello"}]});
     let body = Bytes::from(body.to_string());
     let pool = Arc::new(Mutex::new(VecDeque::new()));
