@@ -409,7 +409,9 @@ impl Pump {
             return;
         }
         info!(from = %told, to = %found, "this machine has another address");
-        if let Err(error) = self.endpoint.change_address(shared.options.listen, Some(found)).await {
+        // The socket listens on all addresses: it stays where it is.
+        let listen = self.endpoint.local_addr();
+        if let Err(error) = self.endpoint.change_address(listen, Some(found)).await {
             warn!(%error, "the network stays where it was");
         }
     }
