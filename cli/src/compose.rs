@@ -111,7 +111,14 @@ pub(crate) async fn serve(
         }
     };
     let http = format!("http://{}", gateway.local_addr());
-    let node_file = NodeFile::write(&running.node.info.state_dir, &http, clock)?;
+    let node_file = match NodeFile::write(&running.node.info.state_dir, &http, clock) {
+        Ok(node_file) => node_file,
+        Err(error) => {
+            link.stop().await;
+            running.shutdown("the node's address file could not be written").await;
+            return Err(error);
+        }
+    };
     running.serves_at(http.clone());
     let took_ms = u64::try_from(clock.now().since(began).as_millis()).unwrap_or(u64::MAX);
     info!(http, took_ms, "node is up");
@@ -121,20 +128,24 @@ pub(crate) async fn serve(
         // Dropping the sender stops it just as well.
         let _ = stopped.await;
     }));
-    let joined = join(&link, token).await;
-    if joined.is_ok() {
+    let until_told = async {
+        join(&link, token).await?;
         ready(&Ready { http, took_ms });
-    }
-    let reason = match joined {
-        Ok(()) => tokio::select! {
-            _ = terminate.recv() => Ok("asked to terminate"),
-            _ = interrupt.recv() => Ok("interrupted"),
-            reason = running.node.system.ended() => Err(ServeError::GaveUp(reason.to_string())),
-        },
-        Err(refused) => Err(refused),
+        let reason = running.node.system.ended().await;
+        Err(ServeError::GaveUp(reason.to_string()))
+    };
+    let reason = tokio::select! {
+        _ = terminate.recv() => Ok("asked to terminate"),
+        _ = interrupt.recv() => Ok("interrupted"),
+        reason = until_told => reason,
     };
     info!(?reason, "node is stopping");
     drop(node_file);
+    if link.status().connections > 0 {
+        // Others hear that nothing new shall come before anything is refused.
+        running.node.cluster.set_draining(true);
+        tokio::time::sleep(DRAINING_IS_HEARD).await;
+    }
     let _ = stop.send(());
     if tokio::time::timeout(GATEWAY_PATIENCE, serving).await.is_err() {
         warn!("the gateway did not end in time");
@@ -175,8 +186,8 @@ fn link(config: &NodeConfig, running: &RunningNode, gateway: &Gateway) -> Result
 /// Joins with the token. A node that is a member already has used it, at its first start.
 async fn join(link: &Link, token: Option<String>) -> Result<(), ServeError> {
     let Some(token) = token else { return Ok(()) };
-    if link.status().listens_at.is_some() {
-        info!("this node is in a cluster already; the token is not used");
+    if link.has_joined_with(&token) == Some(true) {
+        info!("this node is in that cluster already; the token is not used");
         return Ok(());
     }
     let joined = link.join(token).await?;
@@ -193,8 +204,10 @@ fn node_id(state_dir: &Path) -> Result<NodeId, String> {
 /// In the state folder.
 const NODE_KEY: &str = "node.key";
 
-/// The gateway drains for less than this by itself.
-const GATEWAY_PATIENCE: Duration = Duration::from_secs(10);
+/// The gateway lets answers end for 10 s by itself.
+const GATEWAY_PATIENCE: Duration = Duration::from_secs(12);
+/// A changed card goes out within 250 ms, and needs a few more to be read.
+const DRAINING_IS_HEARD: Duration = Duration::from_millis(400);
 
 fn launcher(state_dir: &Path) -> io::Result<OsLauncher> {
     let cpu = probe(&HardwareSources::system()).cpu;

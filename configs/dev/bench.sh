@@ -4,7 +4,7 @@
 set -euo pipefail
 
 # Where each lies, in the order of a full run. They run one after the other: two at once would measure each other.
-declare -A package=([mailbox]=arw-actors [process]=arw-tests [gateway]=arw-tests [remote]=arw-transport)
+declare -A package=([mailbox]=arw-actors [process]=arw-tests [gateway]=arw-tests [remote]=arw-transport [blob]=arw-transport)
 names=()
 while [ $# -gt 0 ] && [ -n "${package[$1]:-}" ]; do
     names+=("$1")
@@ -12,10 +12,10 @@ while [ $# -gt 0 ] && [ -n "${package[$1]:-}" ]; do
 done
 if [ ${#names[@]} -eq 0 ]; then
     if [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; then
-        printf 'dev: no benchmark is called %s; there are: mailbox process gateway remote\n' "$1" >&2
+        printf 'dev: no benchmark is called %s; there are: mailbox process gateway remote blob\n' "$1" >&2
         exit 2
     fi
-    names=(mailbox process gateway remote)
+    names=(mailbox process gateway remote blob)
 fi
 
 target=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')

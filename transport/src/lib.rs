@@ -4,7 +4,7 @@
 //! meet ([`handshake`]), who is alive ([`membership`]), and the bytes that they exchange ([`frame`], [`wire`], [`codec`]). All of that is plain code without
 //! sockets, clocks and randomness; `spec/wire.md` and `spec/membership.md` have the rules. The [`endpoint`] drives it all over real sockets, and the
 //! [`link`] makes of it what the kernel asks for. On a connection there are the [`lanes`] that carry messages, and the actors of other nodes
-//! ([`remote`]). Nothing outside this crate names QUIC.
+//! ([`remote`]); large bodies go as [`blob`]s. Nothing outside this crate names QUIC.
 
 pub mod identity;
 
@@ -24,4 +24,7 @@ pub mod lanes;
 pub mod remote;
 
 pub mod endpoint;
+
+pub mod blob;
+
 pub mod link;

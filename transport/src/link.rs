@@ -24,8 +24,8 @@ mod wishes;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -34,10 +34,11 @@ use arw_actors::cluster::{
     ClusterError, ClusterNews, CreatedToken, JoinTokenRow, JoinedCluster, NodeCard, OpenError, PeerStream,
     StreamService, TokenOrder, Transport, TransportStatus,
 };
+use arw_actors::moment::WallTime;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Mutex, watch};
-use tracing::error;
+use tracing::{error, warn};
 
 use self::address::Reach;
 use self::member::Member;
@@ -47,6 +48,7 @@ use crate::certificate::{CERTIFICATE_LIFETIME, CertificateError, ClusterKey, Rol
 use crate::endpoint::{StartError, StreamPurpose};
 use crate::identity::{KeyFileError, NodeId, NodeKey};
 use crate::remote::{Exports, Links};
+use crate::token::JoinToken;
 use crate::wire::GoodbyeReason;
 
 /// What a link is made of.
@@ -96,10 +98,27 @@ pub enum LinkError {
     /// The certificate is not good any more.
     #[error("this node is no member of its cluster any more: {0}")]
     Certificate(#[from] CertificateError),
+    /// This node made its cluster, and the key of that is gone.
+    #[error("{path} is missing, the key of the cluster that this node made: restore it from a backup")]
+    NoClusterKey {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// The key is of another cluster.
+    #[error(
+        "{path} is the key of another cluster than the one that this node made: restore the right one from a backup"
+    )]
+    OtherClusterKey {
+        /// Where it is.
+        path: PathBuf,
+    },
     /// The network does not start.
     #[error(transparent)]
     Start(#[from] StartError),
 }
+
+/// How often a node whose clock was wrong at its start looks at it again.
+const CLOCK_LOOK: Duration = Duration::from_secs(5);
 
 /// The link of one node. See the [module](self).
 pub struct Link {
@@ -111,8 +130,9 @@ struct Shared {
     reach: Reach,
     /// What may be used without waiting.
     member: ArcSwapOption<Member>,
-    /// How often this start of the node has begun to be a member.
-    begun: AtomicU64,
+    /// The latest start under which this process has shown itself to others.
+    incarnation: AtomicU64,
+    stopping: watch::Sender<bool>,
     /// Whoever changes `member` holds this.
     changing: Mutex<()>,
 }
@@ -137,7 +157,8 @@ impl Link {
             options,
             reach,
             member: ArcSwapOption::empty(),
-            begun: AtomicU64::new(0),
+            incarnation: AtomicU64::new(0),
+            stopping: watch::Sender::new(false),
             changing: Mutex::new(()),
         });
         if let Some(stored) = stored {
@@ -147,6 +168,10 @@ impl Link {
             }
             match Member::start(&shared, stored, cluster, None) {
                 Ok(member) => shared.member.store(Some(Arc::new(member))),
+                Err(LinkError::Certificate(error @ CertificateError::NotYetValid { .. })) => {
+                    warn!(%error, "this node is alone until its clock is right");
+                    tokio::spawn(Shared::begin_later(Arc::downgrade(&shared)));
+                }
                 Err(LinkError::Certificate(error)) => {
                     error!(%error, "this node is alone; `arw join` with a new token makes it a member again");
                 }
@@ -162,8 +187,18 @@ impl Link {
         self.shared.member.load().as_ref().map(|member| Arc::clone(member.links()))
     }
 
-    /// The node stops: others learn it at once, and it comes back as a member when it is started again.
+    /// Whether this node is a member of the cluster that a token is for, whatever became of the token since. `None`: it is in no cluster.
+    #[must_use]
+    pub fn has_joined_with(&self, token: &str) -> Option<bool> {
+        let member = self.shared.member.load_full()?;
+        // The beginning of time: whether the token is still good does not matter.
+        let token = JoinToken::parse(token, WallTime::default());
+        Some(token.is_ok_and(|token| token.cluster == member.certificate().cluster))
+    }
+
+    /// The node stops: others learn it at once, and it comes back as a member when it is started again. A join that is under way is given up.
     pub async fn stop(&self) {
+        self.shared.stopping.send_replace(true);
         let _changing = self.shared.changing.lock().await;
         if let Some(member) = self.shared.member.swap(None) {
             member.end(GoodbyeReason::Stopping).await;
@@ -174,10 +209,40 @@ impl Link {
 impl Shared {
     /// The cluster's secret key, where this node made the cluster.
     fn cluster_key_of(&self, stored: &Stored) -> Result<Option<ClusterKey>, LinkError> {
-        if stored.contents().issuer != self.options.key.id() {
+        let contents = stored.contents();
+        if contents.issuer != self.options.key.id() {
             return Ok(None);
         }
-        Ok(Some(ClusterKey::load_or_create(&self.cluster_key_path())?))
+        let path = self.cluster_key_path();
+        if !path.exists() {
+            return Err(LinkError::NoClusterKey { path });
+        }
+        let key = ClusterKey::load_or_create(&path)?;
+        if key.public() != contents.cluster_key {
+            return Err(LinkError::OtherClusterKey { path });
+        }
+        Ok(Some(key))
+    }
+
+    /// A machine without a clock of its own begins in the past: as soon as the time is right the node is a member.
+    async fn begin_later(shared: Weak<Self>) {
+        loop {
+            tokio::time::sleep(CLOCK_LOOK).await;
+            let Some(shared) = shared.upgrade() else { return };
+            let _changing = shared.changing.lock().await;
+            if shared.member.load().is_some() || *shared.stopping.borrow() {
+                return;
+            }
+            let Ok(Some(stored)) = Stored::load(&shared.options.state_dir) else { return };
+            let begun = shared
+                .cluster_key_of(&stored)
+                .and_then(|cluster| Member::start(&shared, stored, cluster, None));
+            match begun {
+                Ok(member) => return shared.member.store(Some(Arc::new(member))),
+                Err(LinkError::Certificate(CertificateError::NotYetValid { .. })) => {}
+                Err(error) => return error!(%error, "this node stays alone"),
+            }
+        }
     }
 
     /// Who has the cluster's key may have been off for longer than a certificate is good for.
@@ -227,7 +292,7 @@ impl Transport for Link {
 
     fn create_token(&self, order: TokenOrder) -> BoxFuture<'static, Result<CreatedToken, ClusterError>> {
         let shared = Arc::clone(&self.shared);
-        async move { wishes::create_token(&shared, order).await }.boxed()
+        to_the_end(async move { wishes::create_token(&shared, order).await })
     }
 
     fn tokens(&self) -> BoxFuture<'static, Result<Vec<JoinTokenRow>, ClusterError>> {
@@ -237,23 +302,31 @@ impl Transport for Link {
 
     fn revoke_token(&self, id: String) -> BoxFuture<'static, Result<JoinTokenRow, ClusterError>> {
         let shared = Arc::clone(&self.shared);
-        async move { wishes::revoke_token(&shared, &id).await }.boxed()
+        to_the_end(async move { wishes::revoke_token(&shared, &id).await })
     }
 
     fn join(&self, token: String) -> BoxFuture<'static, Result<JoinedCluster, ClusterError>> {
         let shared = Arc::clone(&self.shared);
-        async move { wishes::join(&shared, &token).await }.boxed()
+        to_the_end(async move { wishes::join(&shared, &token).await })
     }
 
     fn remove(&self, node: NodeId) -> BoxFuture<'static, Result<(), ClusterError>> {
         let shared = Arc::clone(&self.shared);
-        async move { wishes::remove(&shared, node).await }.boxed()
+        to_the_end(async move { wishes::remove(&shared, node).await })
     }
 
     fn leave(&self) -> BoxFuture<'static, Result<(), ClusterError>> {
         let shared = Arc::clone(&self.shared);
-        async move { wishes::leave(&shared).await }.boxed()
+        to_the_end(async move { wishes::leave(&shared).await })
     }
+}
+
+/// A wish that was begun is carried out, also when whoever wished has gone: half of it would leave the node in between.
+fn to_the_end<T: Send + 'static>(
+    wish: impl Future<Output = Result<T, ClusterError>> + Send + 'static,
+) -> BoxFuture<'static, Result<T, ClusterError>> {
+    let wish = tokio::spawn(wish);
+    async move { wish.await.unwrap_or_else(|_| Err(refusals::broken())) }.boxed()
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use super::services::StreamPurpose;
 use super::stream::PeerStream;
 use crate::certificate::SignedRevocation;
 use crate::identity::NodeId;
+use crate::membership::NodeEntry;
 use crate::token::{JoinToken, NewToken, TokenId, TokenRecord};
 use crate::wire::{CARD_BYTES_MAX, GoodbyeReason};
 
@@ -139,6 +140,12 @@ impl EndpointHandle {
     #[must_use]
     pub fn connection(&self, node: NodeId) -> Option<PeerConnection> {
         self.hub.look(|core| core.session(node).map(|session| session.connection.clone()))
+    }
+
+    /// What membership shows of one node.
+    #[must_use]
+    pub fn node(&self, node: NodeId) -> Option<NodeEntry> {
+        self.hub.look(|core| core.node(node))
     }
 
     /// Every connection, and every node that is dialed.

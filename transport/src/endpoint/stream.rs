@@ -7,6 +7,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::identity::NodeId;
@@ -35,6 +36,17 @@ impl PeerStream {
 
     pub(super) fn set_priority(&self, priority: i32) {
         drop(self.send.set_priority(priority));
+    }
+
+    /// Sends bytes without copying them. Dropped before it is done, part of them may have been taken.
+    pub(crate) async fn write_chunk(&mut self, bytes: Bytes) -> io::Result<()> {
+        Ok(self.send.write_chunk(bytes).await?)
+    }
+
+    /// Resolves when the peer reads no more, or the connection has ended; or, with `true`, when everything until `shutdown()` has arrived.
+    pub(crate) fn stopped(&self) -> impl Future<Output = bool> + Send + use<> {
+        let stopped = self.send.stopped();
+        async move { matches!(stopped.await, Ok(None)) }
     }
 
     /// Gives it up with a reason for the peer.

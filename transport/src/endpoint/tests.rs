@@ -2,6 +2,7 @@
 
 mod kit;
 
+mod blobs;
 mod hostile;
 mod joining;
 mod mesh;

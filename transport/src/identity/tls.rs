@@ -132,7 +132,7 @@ impl NodeKey {
         Ok(config)
     }
 
-    /// TLS for connections that this node opens. The peer must have the key that the server name stands for ([`NodeId::server_name`]).
+    /// TLS for connections that this node opens. The peer must have the key that the server name stands for ([`server_name`]).
     ///
     /// # Errors
     /// [`TlsError`] when rustls refuses the key.

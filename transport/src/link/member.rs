@@ -11,15 +11,16 @@ use std::time::Duration;
 
 use arw_actors::cluster::{ClusterNews, Contact, NodeCard, TransportStatus};
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, error, info, warn};
 
 use super::services::Services;
-use super::stored::Stored;
+use super::stored::{Stored, StoredError};
 use super::{LinkError, Shared, address, card, news};
-use crate::certificate::{Certificate, ClusterKey, ClusterPublicKey, SignedRevocation};
+use crate::certificate::{Certificate, ClusterKey, ClusterPublicKey, RevocationSet, SignedRevocation};
 use crate::endpoint::{
     Credentials, Endpoint, EndpointEvent, EndpointEvents, EndpointHandle, EndpointOptions, Issuer, Limits,
     PeerCard, Picture,
@@ -30,6 +31,9 @@ use crate::membership::{MembershipConfig, NodeState, ViewChange};
 use crate::remote::{Links, RemoteOptions};
 use crate::token::TokenTable;
 use crate::wire::GoodbyeReason;
+
+/// Requests that one node may have open to another (HTTP-16). A connection with so many allowed takes some 30 KiB more.
+const STREAMS_MAX: u32 = 256;
 
 /// How often what is shown is compared with the network's picture; also how stale a round-trip time may be.
 const REFRESH: Duration = Duration::from_secs(5);
@@ -43,7 +47,8 @@ pub(super) struct Member {
     links: Arc<Links>,
     stored: Arc<Stored>,
     certificate: Certificate,
-    pump: AbortHandle,
+    incarnation: u64,
+    pump: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Member {
@@ -62,9 +67,10 @@ impl Member {
         let toward = toward.or_else(|| known.first().and_then(|known| known.addresses.first().copied()));
         let advertised = shared.reach.advertised(toward);
         // A node that left and joins again within one start of its program is a later start of itself to all others.
-        let seconds = u64::try_from(wall.as_millis() / 1000).unwrap_or(0);
-        let begun = shared.begun.fetch_add(1, Ordering::Relaxed);
-        let incarnation = options.incarnation.saturating_add(begun).max(seconds);
+        let before = contents.incarnation.max(shared.incarnation.load(Ordering::Relaxed));
+        let incarnation = options.incarnation.max(before.saturating_add(1));
+        stored.begin(incarnation)?;
+        shared.incarnation.store(incarnation, Ordering::Relaxed);
         let issuer = cluster.map(|cluster| Issuer {
             cluster,
             tokens: TokenTable::restore(contents.tokens.clone()),
@@ -87,13 +93,14 @@ impl Member {
             },
             issuer,
             known,
-            limits: Limits::default(),
+            limits: Limits { streams_max: STREAMS_MAX, ..Limits::default() },
             membership: MembershipConfig::default(),
             clock: options.clock,
             services: Arc::new(Services::new(Arc::clone(&options.services), Arc::clone(&links))),
         })?;
         info!(cluster = %certificate.cluster, listens_at = %endpoint.local_addr(), %advertised, "this node is a member");
         let pump = Pump {
+            incarnation,
             shared: Arc::downgrade(shared),
             endpoint: endpoint.clone(),
             stored: Arc::clone(&stored),
@@ -101,9 +108,12 @@ impl Member {
             certificate,
             is_issuer,
             removed: BTreeSet::new(),
+            connected: BTreeSet::new(),
+            shown: BTreeSet::new(),
+            cannot_store: false,
         };
-        let pump = tokio::spawn(pump.run(events, options.own_card.clone())).abort_handle();
-        Ok(Self { endpoint, links, stored, certificate, pump })
+        let pump = Mutex::new(Some(tokio::spawn(pump.run(events, options.own_card.clone()))));
+        Ok(Self { endpoint, links, stored, certificate, incarnation, pump })
     }
 
     pub(super) fn endpoint(&self) -> &EndpointHandle {
@@ -134,10 +144,34 @@ impl Member {
         }
     }
 
+    /// Under which start others know it.
+    pub(super) fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
     /// Ends the network, with a word to all others.
     pub(super) async fn end(&self, reason: GoodbyeReason) {
+        self.end_pump().await;
         self.endpoint.shutdown(reason).await;
-        self.pump.abort();
+    }
+
+    /// From now on nothing is told or stored.
+    pub(super) async fn end_pump(&self) {
+        let pump = self.pump.lock().take();
+        if let Some(pump) = pump {
+            pump.abort();
+            // It ends at its next wait; that it was aborted is no news.
+            let _ = pump.await;
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        // It holds the network open.
+        if let Some(pump) = self.pump.get_mut().take() {
+            pump.abort();
+        }
     }
 }
 
@@ -165,6 +199,7 @@ fn refused(endpoint: &EndpointHandle) -> Vec<(&'static str, u64)> {
 
 /// The task between the endpoint and the kernel.
 struct Pump {
+    incarnation: u64,
     shared: Weak<Shared>,
     endpoint: EndpointHandle,
     stored: Arc<Stored>,
@@ -173,12 +208,16 @@ struct Pump {
     is_issuer: bool,
     /// Nodes that were removed and have not come back: membership speaks of them for a while yet.
     removed: BTreeSet<NodeId>,
+    /// Whom the kernel was told to be connected with, and whom it shows: what is not so any more must be told too.
+    connected: BTreeSet<NodeId>,
+    shown: BTreeSet<NodeId>,
+    /// The last change could not be stored, which was said.
+    cannot_store: bool,
 }
 
 impl Pump {
     async fn run(mut self, mut events: EndpointEvents, mut own_card: watch::Receiver<Arc<NodeCard>>) {
         self.publish(&own_card.borrow_and_update().clone());
-        self.refresh();
         let mut refresh = tokio::time::interval(REFRESH);
         let mut look = tokio::time::interval(LOOK_AT_ADDRESS);
         for interval in [&mut refresh, &mut look] {
@@ -187,7 +226,6 @@ impl Pump {
         let mut has_card = true;
         loop {
             tokio::select! {
-                biased;
                 event = events.next() => match event {
                     Some(event) => self.on_event(event).await,
                     None => return,
@@ -198,8 +236,7 @@ impl Pump {
                     self.publish(&card);
                 }
                 _ = refresh.tick() => {
-                    self.refresh();
-                    self.remember().await;
+                    self.refresh().await;
                 }
                 _ = look.tick() => self.follow_address().await,
             }
@@ -211,6 +248,7 @@ impl Pump {
             EndpointEvent::Membership(change) => self.on_change(&change),
             EndpointEvent::PeerUp { peer, address } => self.on_peer_up(peer, address),
             EndpointEvent::PeerDown { node, reason, .. } => {
+                self.connected.remove(&node);
                 self.tell(ClusterNews::Disconnected { node, reason: reason.to_string() });
             }
             EndpointEvent::Card(card) => self.on_card(&card),
@@ -220,8 +258,7 @@ impl Pump {
                 {
                     self.certificate = certificate;
                 }
-                self.store("the renewed certificate", move |stored| stored.renew(signed)).await;
-                self.refresh();
+                self.refresh().await;
             }
             EndpointEvent::Revoked(signed) => self.on_revoked(signed).await,
             EndpointEvent::Removed => self.on_removed(),
@@ -230,7 +267,7 @@ impl Pump {
             ),
             EndpointEvent::Missed { count } => {
                 debug!(count, "news of the cluster were missed");
-                self.refresh();
+                self.refresh().await;
             }
         }
     }
@@ -241,10 +278,9 @@ impl Pump {
             (Some(ClusterNews::Member(member)), _) if self.removed.contains(&member.node) => {}
             (Some(news), _) => shared.tell(news),
             (None, ViewChange::Suspected { member } | ViewChange::WentDown { member, .. }) => {
-                let picture = self.endpoint.picture();
-                let entry = picture.nodes.iter().find(|entry| entry.identity.id == member.id);
+                let entry = self.endpoint.node(member.id);
                 if let Some(entry) = entry.filter(|_| !self.removed.contains(&member.id)) {
-                    shared.tell(ClusterNews::Member(news::of_entry(entry)));
+                    shared.tell(ClusterNews::Member(news::of_entry(&entry)));
                 }
             }
             (None, _) => {}
@@ -253,6 +289,7 @@ impl Pump {
 
     fn on_peer_up(&mut self, peer: Peer, address: SocketAddr) {
         self.removed.remove(&peer.id);
+        self.connected.insert(peer.id);
         let rtt = self.endpoint.connection(peer.id).map_or(Duration::ZERO, |connection| connection.rtt());
         let roles = news::role_words(peer.certificate.roles);
         let Peer { id: node, incarnation, name, .. } = peer;
@@ -271,8 +308,14 @@ impl Pump {
     }
 
     async fn on_revoked(&mut self, signed: SignedRevocation) {
-        self.store("a removal", move |stored| stored.revoke(signed)).await;
-        if let Ok(told) = signed.verify(&self.cluster_key) {
+        self.store("a removal", move |stored| stored.revoke(&[signed])).await;
+        let Ok(told) = signed.verify(&self.cluster_key) else { return };
+        // It may have joined again before this word came.
+        let is_back = self.endpoint.peers().iter().any(|peer| {
+            peer.node == told.node
+                && peer.connection.as_ref().is_some_and(|it| it.peer.certificate.serial > told.serial_max)
+        });
+        if !is_back {
             info!(node = %told.node.short(), "a node was removed from the cluster");
             self.removed.insert(told.node);
             self.tell(ClusterNews::Forgotten { node: told.node });
@@ -280,37 +323,71 @@ impl Pump {
     }
 
     fn on_removed(&self) {
+        let Some(shared) = self.shared.upgrade() else { return };
         warn!("this node was removed from its cluster, and is alone now");
-        if let Some(shared) = self.shared.upgrade() {
-            // It ends this very task.
-            tokio::spawn(async move { shared.be_alone(GoodbyeReason::Stopping).await });
+        let incarnation = self.incarnation;
+        // It ends this very task.
+        tokio::spawn(async move { shared.be_removed(incarnation).await });
+    }
+
+    /// Tells and stores everything that is known, and what is not so any more. Told twice it changes nothing.
+    async fn refresh(&mut self) {
+        let picture = self.endpoint.picture();
+        if let Ok(certificate) = picture.certificate.verify(
+            &self.cluster_key,
+            self.endpoint.id(),
+            self.wall(),
+            &RevocationSet::default(),
+        ) {
+            self.certificate = certificate;
+        }
+        self.show(&picture);
+        let (certificate, revocations) = (picture.certificate, picture.revocations.clone());
+        let (known, gone) = (known_of(&picture), self.gone(&picture));
+        self.store("what the network knows", move |stored| {
+            stored.reconcile(certificate, &revocations)?;
+            stored.remember(known, &gone)
+        })
+        .await;
+        if picture.is_removed {
+            self.on_removed();
         }
     }
 
-    /// Tells everything that is known. Told twice it changes nothing.
-    fn refresh(&self) {
+    fn show(&mut self, picture: &Picture) {
         let Some(shared) = self.shared.upgrade() else { return };
-        let picture = self.endpoint.picture();
-        shared.tell(ClusterNews::Place(news::place(&picture, &self.certificate, self.is_issuer)));
-        let others = picture.nodes.iter().filter(|entry| entry.identity.id != self.endpoint.id());
-        for entry in others.filter(|entry| !self.removed.contains(&entry.identity.id)) {
+        shared.tell(ClusterNews::Place(news::place(picture, &self.certificate, self.is_issuer)));
+        let others = || picture.nodes.iter().filter(|entry| entry.identity.id != self.endpoint.id());
+        for entry in others().filter(|entry| !self.removed.contains(&entry.identity.id)) {
             shared.tell(ClusterNews::Member(news::of_entry(entry)));
         }
-        for connection in picture.peers.iter().filter_map(|peer| peer.connection.as_ref()) {
+        let connections = || picture.peers.iter().filter_map(|peer| peer.connection.as_ref());
+        for connection in connections() {
             shared.tell(ClusterNews::Connected(news::contact(connection)));
             let node = connection.peer.id;
-            if let Some(entry) = picture.nodes.iter().find(|entry| entry.identity.id == node) {
+            if let Some(entry) = others().find(|entry| entry.identity.id == node) {
                 let last_seen = entry.last_seen;
                 shared.tell(ClusterNews::Measured { node, rtt: connection.rtt, last_seen });
             }
         }
         picture.cards.iter().for_each(|card| self.on_card(card));
+        let connected: BTreeSet<NodeId> = connections().map(|connection| connection.peer.id).collect();
+        for node in self.connected.difference(&connected).copied() {
+            shared.tell(ClusterNews::Disconnected { node, reason: "the connection is gone".to_owned() });
+        }
+        let shown: BTreeSet<NodeId> =
+            others().map(|entry| entry.identity.id).chain(connected.iter().copied()).collect();
+        for node in self.shown.difference(&shown).copied() {
+            shared.tell(ClusterNews::Forgotten { node });
+        }
+        self.removed.retain(|node| shown.contains(node));
+        (self.connected, self.shown) = (connected, shown);
     }
 
-    /// Where members are is known at the next start.
-    async fn remember(&self) {
-        let known = known_of(&self.endpoint.picture());
-        self.store("where members are", move |stored| stored.remember(known)).await;
+    /// Who shall not be dialed at the next start.
+    fn gone(&self, picture: &Picture) -> BTreeSet<NodeId> {
+        let left = picture.nodes.iter().filter(|entry| entry.state == NodeState::Left);
+        left.map(|entry| entry.identity.id).chain(self.removed.iter().copied()).collect()
     }
 
     /// This machine may have got another address.
@@ -356,15 +433,20 @@ impl Pump {
     }
 
     async fn store(
-        &self,
+        &mut self,
         what: &'static str,
-        change: impl FnOnce(&Stored) -> Result<(), super::StoredError> + Send + 'static,
+        change: impl FnOnce(&Stored) -> Result<(), StoredError> + Send + 'static,
     ) {
         let stored = Arc::clone(&self.stored);
         match tokio::task::spawn_blocking(move || change(&stored)).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => self.cannot_store = false,
+            // The node has left: there is nothing to be kept.
+            Ok(Err(StoredError::Forgotten)) => {}
             Ok(Err(error)) => {
-                warn!(%error, what, "it could not be stored, and is forgotten at the next start");
+                // It is tried again with every refresh; saying so once is enough.
+                if !std::mem::replace(&mut self.cannot_store, true) {
+                    warn!(%error, what, "it cannot be stored; it is tried again");
+                }
             }
             Err(error) => warn!(%error, what, "it could not be stored"),
         }

@@ -5,11 +5,12 @@
 use arw_actors::cluster::{ClusterError, ClusterErrorKind as Kind, OpenError};
 
 use super::LinkError;
-use crate::certificate::BadRole;
+use crate::certificate::{BadRole, CertificateError};
 use crate::endpoint::{self, CreateError, RemoveError, RevokeError, StartError};
 use crate::identity::NodeId;
 use crate::join::JoinFailure;
 use crate::token::{BadTokenId, CreateTokenError, TokenError};
+use crate::wire::JoinRefusal;
 
 pub(super) fn error(kind: Kind, message: impl Into<String>, help: &str) -> ClusterError {
     ClusterError { kind, message: message.into(), help: help.to_owned() }
@@ -23,6 +24,23 @@ pub(super) fn open(node: NodeId, problem: &endpoint::OpenError) -> OpenError {
             OpenError::NotConnected(node)
         }
     }
+}
+
+pub(super) fn broken() -> ClusterError {
+    error(
+        Kind::Failed,
+        "something in this node broke while it was done",
+        "see the node's log, then look at `arw cluster status`",
+    )
+}
+
+pub(super) fn stopping() -> ClusterError {
+    error(Kind::Failed, "this node is stopping", "try again when it runs")
+}
+
+pub(super) fn dormant() -> ClusterError {
+    let help = "compare its clock; `arw cluster leave` makes it forget that cluster";
+    error(Kind::Conflict, "this node is a member of a cluster whose certificate is not good now", help)
 }
 
 pub(super) fn alone() -> ClusterError {
@@ -40,18 +58,16 @@ pub(super) fn not_issuer(issuer: NodeId) -> ClusterError {
     error(Kind::Conflict, message, "run the same command on that node")
 }
 
-pub(super) fn unknown_node(node: NodeId) -> ClusterError {
-    let message = format!("no node {} is in the cluster", node.short());
-    error(Kind::Unknown, message, "`arw cluster nodes` shows those that are")
-}
-
 pub(super) fn link(problem: &LinkError) -> ClusterError {
     let help = match problem {
         LinkError::Start(StartError::Socket { .. }) => {
-            "stop the program that uses it, or set cluster.listen to another port"
+            "if another program has it, stop that one, or set cluster.listen to another port"
         }
         LinkError::Start(_) | LinkError::Certificate(_) => "see the node's log",
-        LinkError::Stored(_) | LinkError::ClusterKey(_) => "`arw doctor` checks the state folder",
+        LinkError::Stored(_)
+        | LinkError::ClusterKey(_)
+        | LinkError::NoClusterKey { .. }
+        | LinkError::OtherClusterKey { .. } => "`arw doctor` checks the state folder",
     };
     error(Kind::Failed, problem.to_string(), help)
 }
@@ -123,8 +139,16 @@ pub(super) fn join(problem: &JoinFailure) -> ClusterError {
             Kind::Unreachable,
             "see docs/guide/cluster.md about firewalls; `arw cluster token create --address HOST:PORT` names another address",
         ),
-        JoinFailure::Refused(_) => {
-            (Kind::Refused, "make another token on that node and use it within its time")
+        JoinFailure::Refused(
+            JoinRefusal::Expired
+            | JoinRefusal::Used
+            | JoinRefusal::Revoked
+            | JoinRefusal::Removed
+            | JoinRefusal::Proof,
+        ) => (Kind::Refused, "make another token on that node and use it within its time"),
+        JoinFailure::Refused(_) => (Kind::Refused, "mend that, then try again with the same token"),
+        JoinFailure::Certificate(CertificateError::NotYetValid { .. } | CertificateError::Expired { .. }) => {
+            (Kind::Refused, "set the clocks of both machines right, then try again with the same token")
         }
         JoinFailure::OtherIssuer { .. } | JoinFailure::OtherCluster { .. } | JoinFailure::Certificate(_) => {
             (Kind::Refused, "compare the token with the one that was printed; make a new one")

@@ -5,6 +5,7 @@
 
 mod form;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -16,7 +17,7 @@ use arw_actors::moment::WallTime;
 use parking_lot::Mutex;
 
 use crate::certificate::{
-    CertificateError, ClusterPublicKey, REVOCATIONS_MAX, RevocationSet, SignedCertificate, SignedRevocation,
+    CertificateError, ClusterPublicKey, RevocationSet, SignedCertificate, SignedRevocation,
 };
 use crate::endpoint::{IssuerLedger, Known, LedgerError};
 use crate::identity::NodeId;
@@ -54,6 +55,9 @@ pub enum StoredError {
         /// Its form.
         found: u32,
     },
+    /// The node has left the cluster meanwhile.
+    #[error("this node has left that cluster")]
+    Forgotten,
 }
 
 /// What makes this node a member, as stored.
@@ -65,6 +69,8 @@ pub(super) struct Contents {
     pub(super) issuer: NodeId,
     pub(super) known: Vec<(NodeId, Vec<SocketAddr>)>,
     pub(super) revocations: Vec<SignedRevocation>,
+    /// The latest start under which others may know this node.
+    pub(super) incarnation: u64,
     /// The next serial that was never given out. Only the issuer counts.
     pub(super) serial_next: u64,
     pub(super) tokens: Vec<TokenRecord>,
@@ -74,10 +80,28 @@ pub(super) struct Contents {
 #[derive(Debug)]
 pub(super) struct Stored {
     path: PathBuf,
-    contents: Mutex<Contents>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    contents: Contents,
+    /// The same revocations as in the contents, to be looked up.
+    revoked: RevocationSet,
+    /// The file is gone for good: a late change must not bring it back.
+    is_forgotten: bool,
 }
 
 impl Stored {
+    fn new(path: PathBuf, contents: Contents) -> Arc<Self> {
+        let mut revoked = RevocationSet::default();
+        for signed in &contents.revocations {
+            // What is in the file was believed before it was written; what is of another cluster is left out.
+            let _ = revoked.add(*signed, &contents.cluster_key);
+        }
+        Arc::new(Self { path, state: Mutex::new(State { contents, revoked, is_forgotten: false }) })
+    }
+
     /// The file in `state_dir`; `None` when the node is in no cluster.
     pub(super) fn load(state_dir: &Path) -> Result<Option<Arc<Self>>, StoredError> {
         let path = path_in(state_dir);
@@ -90,37 +114,65 @@ impl Stored {
             form::Unreadable::Newer { found } => StoredError::Newer { path: path.clone(), found },
             form::Unreadable::Damaged(why) => StoredError::Damaged { path: path.clone(), why },
         })?;
-        Ok(Some(Arc::new(Self { path, contents: Mutex::new(contents) })))
+        Ok(Some(Self::new(path, contents)))
     }
 
     /// Makes the file.
     pub(super) fn create(state_dir: &Path, contents: Contents) -> Result<Arc<Self>, StoredError> {
         let path = path_in(state_dir);
         write(&path, &contents)?;
-        Ok(Arc::new(Self { path, contents: Mutex::new(contents) }))
+        Ok(Self::new(path, contents))
     }
 
-    /// Takes the file away: the node is in no cluster any more.
-    pub(super) fn forget(state_dir: &Path) -> Result<(), StoredError> {
-        let path = path_in(state_dir);
-        match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(StoredError::Io { path, source }),
+    /// Takes the file away: the node is in no cluster any more. A change that comes later fails.
+    pub(super) fn forget(&self) -> Result<(), StoredError> {
+        let mut state = self.state.lock();
+        state.is_forgotten = true;
+        match fs::remove_file(&self.path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(StoredError::Io { path: self.path.clone(), source })
+            }
             Ok(()) | Err(_) => Ok(()),
         }
     }
 
     pub(super) fn contents(&self) -> Contents {
-        self.contents.lock().clone()
+        self.state.lock().contents.clone()
     }
 
     pub(super) fn revoked(&self) -> RevocationSet {
-        revoked_in(&self.contents.lock())
+        self.state.lock().revoked.clone()
     }
 
     pub(super) fn known(&self) -> Vec<Known> {
-        let contents = self.contents.lock();
-        let known = contents.known.iter();
+        let state = self.state.lock();
+        let known = state.contents.known.iter();
         known.map(|(node, addresses)| Known { node: *node, addresses: addresses.clone() }).collect()
+    }
+
+    /// Others are about to know this node under this start.
+    pub(super) fn begin(&self, incarnation: u64) -> Result<(), StoredError> {
+        self.change(|contents| contents.incarnation = incarnation)
+    }
+
+    /// What the network knows, where this file does not: writes only when there is such a thing.
+    pub(super) fn reconcile(
+        &self,
+        certificate: SignedCertificate,
+        revocations: &[SignedRevocation],
+    ) -> Result<(), StoredError> {
+        let state = self.state.lock();
+        let is_renewed = state.contents.certificate != certificate;
+        let new: Vec<SignedRevocation> = revocations
+            .iter()
+            .filter(|signed| !state.contents.revocations.contains(signed))
+            .copied()
+            .collect();
+        drop(state);
+        if is_renewed {
+            self.renew(certificate)?;
+        }
+        if new.is_empty() { Ok(()) } else { self.revoke(&new) }
     }
 
     /// The certificate from now on.
@@ -129,32 +181,38 @@ impl Stored {
     }
 
     /// Where members are now. Whoever is not among them is remembered too, behind them, as long as there is room: after a start that met nobody the way
-    /// back must still be known.
-    pub(super) fn remember(&self, now: Vec<(NodeId, Vec<SocketAddr>)>) -> Result<(), StoredError> {
-        let contents = self.contents.lock();
-        let (mut known, revoked) = (now, revoked_in(&contents));
-        for (node, addresses) in &contents.known {
-            if !known.iter().any(|(other, _)| other == node) && !revoked.covers(*node, 0) {
+    /// back must still be known. `gone` have left or were removed.
+    pub(super) fn remember(
+        &self,
+        now: Vec<(NodeId, Vec<SocketAddr>)>,
+        gone: &BTreeSet<NodeId>,
+    ) -> Result<(), StoredError> {
+        let state = self.state.lock();
+        let mut known = now;
+        for (node, addresses) in &state.contents.known {
+            if !known.iter().any(|(other, _)| other == node) && !gone.contains(node) {
                 known.push((*node, addresses.clone()));
             }
         }
         known.truncate(KNOWN_MAX);
-        let is_news = contents.known != known;
-        drop(contents);
+        let is_news = state.contents.known != known;
+        drop(state);
         if is_news { self.change(|contents| contents.known = known) } else { Ok(()) }
     }
 
-    /// A node was removed.
-    pub(super) fn revoke(&self, signed: SignedRevocation) -> Result<(), StoredError> {
-        self.change(|contents| {
-            let node_of =
-                |signed: &SignedRevocation| signed.verify(&contents.cluster_key).ok().map(|told| told.node);
-            let node = node_of(&signed);
-            contents.revocations.retain(|known| node_of(known) != node);
-            contents.revocations.push(signed);
-            let surplus = contents.revocations.len().saturating_sub(REVOCATIONS_MAX);
-            contents.revocations.drain(..surplus);
-        })
+    /// Nodes were removed.
+    pub(super) fn revoke(&self, signed: &[SignedRevocation]) -> Result<(), StoredError> {
+        let mut state = self.state.lock();
+        let mut revoked = state.revoked.clone();
+        for signed in signed {
+            // What says nothing new, or is not of this cluster, leaves the set as it is.
+            let _ = revoked.add(*signed, &state.contents.cluster_key);
+        }
+        let mut changed = state.contents.clone();
+        changed.revocations = revoked.iter().copied().collect();
+        state.put(&self.path, changed)?;
+        state.revoked = revoked;
+        Ok(())
     }
 
     /// A serial that was never given out before.
@@ -169,11 +227,20 @@ impl Stored {
 
     /// Changes the contents if, and only if, the change is on disk.
     fn change(&self, change: impl FnOnce(&mut Contents)) -> Result<(), StoredError> {
-        let mut contents = self.contents.lock();
-        let mut changed = contents.clone();
+        let mut state = self.state.lock();
+        let mut changed = state.contents.clone();
         change(&mut changed);
-        write(&self.path, &changed)?;
-        *contents = changed;
+        state.put(&self.path, changed)
+    }
+}
+
+impl State {
+    fn put(&mut self, path: &Path, changed: Contents) -> Result<(), StoredError> {
+        if self.is_forgotten {
+            return Err(StoredError::Forgotten);
+        }
+        write(path, &changed)?;
+        self.contents = changed;
         Ok(())
     }
 }
@@ -203,7 +270,7 @@ impl IssuerLedger for Stored {
     }
 
     fn store_revocation(&self, revocation: &SignedRevocation) -> Result<(), LedgerError> {
-        self.revoke(*revocation).map_err(|error| into_ledger(&error))
+        self.revoke(std::slice::from_ref(revocation)).map_err(|error| into_ledger(&error))
     }
 }
 
@@ -217,15 +284,6 @@ impl Contents {
     ) -> Result<crate::certificate::Certificate, CertificateError> {
         self.certificate.verify(&self.cluster_key, node, now, revoked)
     }
-}
-
-fn revoked_in(contents: &Contents) -> RevocationSet {
-    let mut set = RevocationSet::default();
-    for signed in &contents.revocations {
-        // What is in the file was believed before it was written; what is of another cluster is left out.
-        let _ = set.add(*signed, &contents.cluster_key);
-    }
-    set
 }
 
 fn into_ledger(error: &StoredError) -> LedgerError {

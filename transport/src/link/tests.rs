@@ -189,10 +189,8 @@ async fn a_removed_node_is_alone_and_comes_back_with_a_new_token_only() {
     assert_eq!(two.link.join(token).await.unwrap_err().kind, ClusterErrorKind::Refused);
     two.link.join(one.token().await).await.unwrap();
     two.hears_card(one.id, "one").await;
-    assert_eq!(
-        one.link.remove(NodeId::from_bytes([1; 32])).await.unwrap_err().kind,
-        ClusterErrorKind::Unknown
-    );
+    // A node that nobody has seen for days is not shown, and can be removed all the same.
+    one.link.remove(NodeId::from_bytes([1; 32])).await.unwrap();
     one.link.stop().await;
     two.link.stop().await;
 }

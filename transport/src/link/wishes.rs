@@ -3,6 +3,7 @@
 //! Owns the order of steps of each wish, so that a wish that fails leaves things as they were. Refuses to know who asks.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::str::FromStr as _;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use arw_actors::cluster::{
     JoinedCluster, TokenOrder,
 };
 use arw_actors::moment::WallTime;
+use tokio::sync::MutexGuard;
 use tracing::info;
 
 use super::member::Member;
@@ -40,6 +42,12 @@ pub(super) async fn create_token(
     let is_first = before.is_none();
     let member = match before {
         Some(member) => member,
+        None if Stored::load(&shared.options.state_dir)
+            .map_err(|error| refusals::link(&error.into()))?
+            .is_some() =>
+        {
+            return Err(refusals::dormant());
+        }
         None => found(shared, wall)?,
     };
     if wanted.addresses.is_empty() {
@@ -59,6 +67,7 @@ pub(super) async fn create_token(
 /// Makes this node the first of a new cluster.
 fn found(shared: &Arc<Shared>, wall: WallTime) -> Result<Arc<Member>, ClusterError> {
     let options = &shared.options;
+    put_aside(&shared.cluster_key_path())?;
     let cluster = ClusterKey::load_or_create(&shared.cluster_key_path())
         .map_err(|error| refusals::link(&LinkError::from(error)))?;
     let own = options.key.id();
@@ -69,11 +78,25 @@ fn found(shared: &Arc<Shared>, wall: WallTime) -> Result<Arc<Member>, ClusterErr
         issuer: own,
         known: Vec::new(),
         revocations: Vec::new(),
+        incarnation: 0,
         serial_next: FIRST_SERIAL + 1,
         tokens: Vec::new(),
     };
     info!(cluster = %cluster.id(), "this node makes a cluster");
     begin(shared, contents, Some(cluster), None)
+}
+
+/// A key of an earlier cluster is no key of a new one: what that cluster signed and revoked would be good again.
+fn put_aside(key: &Path) -> Result<(), ClusterError> {
+    if !key.exists() {
+        return Ok(());
+    }
+    let aside = key.with_extension("key.old");
+    tracing::warn!(from = %key.display(), to = %aside.display(), "the key of an earlier cluster is put aside");
+    std::fs::rename(key, &aside).map_err(|error| {
+        let message = format!("the key of an earlier cluster cannot be put aside: {error}");
+        refusals::error(Kind::Failed, message, "`arw doctor` checks the state folder")
+    })
 }
 
 /// Stores the membership and starts the network; where that fails the node is as alone as before.
@@ -85,14 +108,18 @@ fn begin(
 ) -> Result<Arc<Member>, ClusterError> {
     let state_dir = &shared.options.state_dir;
     let stored = Stored::create(state_dir, contents).map_err(|error| refusals::link(&error.into()))?;
-    match Member::start(shared, stored, cluster, toward) {
+    if *shared.stopping.borrow() {
+        stored.forget().map_err(|error| refusals::link(&error.into()))?;
+        return Err(refusals::stopping());
+    }
+    match Member::start(shared, Arc::clone(&stored), cluster, toward) {
         Ok(member) => {
             let member = Arc::new(member);
             shared.member.store(Some(Arc::clone(&member)));
             Ok(member)
         }
         Err(error) => {
-            Stored::forget(state_dir).map_err(|error| refusals::link(&error.into()))?;
+            stored.forget().map_err(|error| refusals::link(&error.into()))?;
             Err(refusals::link(&error))
         }
     }
@@ -168,7 +195,11 @@ pub(super) async fn join(shared: &Arc<Shared>, text: &str) -> Result<JoinedClust
         },
         token,
     );
-    let joined = joined.await.map_err(|error| refusals::join(&error))?;
+    let mut stopping = shared.stopping.subscribe();
+    let joined = tokio::select! {
+        joined = joined => joined.map_err(|error| refusals::join(&error))?,
+        _ = stopping.wait_for(|is_stopping| *is_stopping) => return Err(refusals::stopping()),
+    };
     let mut known = vec![(issuer, issuer_addresses.clone())];
     let others = joined.peers.iter().map(|peer| (NodeId::from_bytes(peer.node), peer.addresses.clone()));
     known.extend(others.filter(|(node, _)| *node != issuer && *node != options.key.id()));
@@ -178,6 +209,7 @@ pub(super) async fn join(shared: &Arc<Shared>, text: &str) -> Result<JoinedClust
         issuer,
         known,
         revocations: Vec::new(),
+        incarnation: 0,
         serial_next: 0,
         tokens: Vec::new(),
     };
@@ -196,45 +228,57 @@ pub(super) async fn remove(shared: &Shared, node: NodeId) -> Result<(), ClusterE
     if !member.endpoint().is_issuer() {
         return Err(refusals::not_issuer(issuer));
     }
-    let picture = member.endpoint().picture();
-    if !picture.nodes.iter().any(|entry| entry.identity.id == node) {
-        return Err(refusals::unknown_node(node));
-    }
+    // Also a node that is not shown: it may have been off for days, or never have come after it joined.
     member.endpoint().remove(node).await.map(drop).map_err(|error| refusals::remove(&error, issuer))
 }
 
 pub(super) async fn leave(shared: &Arc<Shared>) -> Result<(), ClusterError> {
-    {
-        let _changing = shared.changing.lock().await;
-        let member = shared.member.load_full().ok_or_else(refusals::alone)?;
-        if member.endpoint().is_issuer() {
-            let picture = member.endpoint().picture();
-            let others = picture.nodes.iter().filter(|entry| entry.identity.id != picture.own.id);
-            let left = others.filter(|entry| entry.state != NodeState::Left).count();
-            if left > 0 {
-                let message = format!(
-                    "this node made the cluster: without it the other {left} can let nobody in or out"
-                );
-                let help = "let them leave first, or remove them with `arw cluster remove`";
-                return Err(refusals::error(Kind::Conflict, message, help));
-            }
+    let changing = shared.changing.lock().await;
+    let Some(member) = shared.member.load_full() else {
+        let state_dir = &shared.options.state_dir;
+        let stored = Stored::load(state_dir).map_err(|error| refusals::link(&error.into()))?;
+        return match stored {
+            Some(stored) => stored.forget().map_err(|error| refusals::link(&error.into())),
+            None => Err(refusals::alone()),
+        };
+    };
+    if member.endpoint().is_issuer() {
+        let picture = member.endpoint().picture();
+        let others = picture.nodes.iter().filter(|entry| entry.identity.id != picture.own.id);
+        let left = others.filter(|entry| entry.state != NodeState::Left).count();
+        if left > 0 {
+            let message =
+                format!("this node made the cluster: without it the other {left} can let nobody in or out");
+            let help = "let them leave first, or remove them with `arw cluster remove`";
+            return Err(refusals::error(Kind::Conflict, message, help));
         }
     }
-    shared.be_alone(GoodbyeReason::Leaving).await;
+    shared.part(&changing, &member, GoodbyeReason::Leaving).await;
     Ok(())
 }
 
 impl Shared {
-    /// The node is in no cluster any more. What made it a member is taken away first, so that it stays so whatever happens next.
-    pub(super) async fn be_alone(&self, reason: GoodbyeReason) {
-        let _changing = self.changing.lock().await;
-        let Some(member) = self.member.swap(None) else { return };
-        let is_issuer = member.endpoint().is_issuer();
-        if let Err(error) = Stored::forget(&self.options.state_dir) {
+    /// The cluster has removed this node, in the membership that began as `incarnation`. A later one is not meant.
+    pub(super) async fn be_removed(&self, incarnation: u64) {
+        let changing = self.changing.lock().await;
+        if let Some(member) = self.member.load_full().filter(|member| member.incarnation() == incarnation) {
+            self.part(&changing, &member, GoodbyeReason::Stopping).await;
+        }
+    }
+
+    /// The node is in no cluster any more. What made it a member is taken away before the network ends, so that it stays so whatever happens next.
+    async fn part(&self, _changing: &MutexGuard<'_, ()>, member: &Member, reason: GoodbyeReason) {
+        self.member.store(None);
+        member.end_pump().await;
+        if let Err(error) = member.stored().forget() {
             tracing::error!(%error, "this node will take itself for a member at its next start");
         }
-        member.end(reason).await;
-        if is_issuer && let Err(error) = std::fs::remove_file(self.cluster_key_path()) {
+        let is_issuer = member.endpoint().is_issuer();
+        member.endpoint().shutdown(reason).await;
+        if is_issuer
+            && reason == GoodbyeReason::Leaving
+            && let Err(error) = std::fs::remove_file(self.cluster_key_path())
+        {
             tracing::warn!(%error, "the key of the cluster that was left stays behind");
         }
         self.tell(ClusterNews::Alone);

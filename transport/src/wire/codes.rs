@@ -161,6 +161,10 @@ codes! {
         TooSlow = 3: "the stream's first byte did not come within 3 s",
         /// Nobody takes such streams here.
         NotServed = 4: "the node does not serve this kind of stream",
+        /// What was to be sent cannot be read any further.
+        Failed = 5: "the node could not read on in what it sent",
+        /// The other side did not take what was sent.
+        Stalled = 6: "the stream was not read for too long",
     }
 }
 
@@ -178,6 +182,24 @@ impl StreamRefusal {
     pub fn from_stream_code(code: u64) -> Option<Self> {
         let reason = u16::try_from(code & 0xFFFF).ok()?;
         (code & !0xFFFF == u64::from(STREAM)).then(|| Self::from_code(reason))
+    }
+}
+
+codes! {
+    /// Why a blob is not sent.
+    BlobRefusal {
+        /// The node does not offer it.
+        Unknown = 1: "the node does not offer this blob",
+        /// It sends as many as it may.
+        Busy = 2: "the node sends as many blobs as it may at once: ask again later",
+        /// It ends before the place from which it was asked for.
+        BadRange = 3: "the blob ends before the place from which it was asked for",
+        /// It is longer than the asker takes.
+        TooLarge = 4: "the blob is longer than what was asked for",
+        /// The request is one that only a newer version knows.
+        Version = 5: "the node does not know this request: upgrade it",
+        /// The node has it, but cannot read it.
+        Failed = 6: "the node cannot read the blob: look at its disk",
     }
 }
 

@@ -15,7 +15,7 @@ mod watch;
 use std::ops::RangeInclusive;
 
 pub use codes::{
-    CloseCode, DownReason, GoodbyeReason, HelloRefusal, JoinRefusal, ReplyRefusal, StreamRefusal,
+    BlobRefusal, CloseCode, DownReason, GoodbyeReason, HelloRefusal, JoinRefusal, ReplyRefusal, StreamRefusal,
 };
 pub use control::{Control, First};
 pub use hello::{Hello, HelloAck, HelloRefused};

@@ -7,6 +7,7 @@ use crate::endpoint::counters::Counters;
 use crate::endpoint::picture::{ConnectionRow, DialRow, PeerRow, Picture};
 use crate::handshake::Peer;
 use crate::identity::NodeId;
+use crate::membership::NodeEntry;
 
 impl Core {
     pub(crate) fn picture(&self) -> Picture {
@@ -20,6 +21,11 @@ impl Core {
             is_removed: self.is_removed,
             is_outdated: self.is_outdated,
         }
+    }
+
+    /// What membership shows of one node.
+    pub(crate) fn node(&self, node: NodeId) -> Option<NodeEntry> {
+        self.view.node(&node).copied()
     }
 
     pub(crate) fn peers(&self) -> Vec<PeerRow> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arw_actors::clock::Clock;
@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
+use crate::blob::BlobServer;
 use crate::certificate::{
     CERTIFICATE_LIFETIME, ClusterKey, RevocationSet, Role, Roles, SignedCertificate, SignedRevocation,
 };
@@ -19,7 +20,7 @@ use crate::handshake::Peer;
 use crate::identity::{NodeId, NodeKey};
 use crate::membership::{MembershipConfig, NodeState};
 use crate::token::{NewToken, TokenId, TokenRecord, TokenTable};
-use crate::wire::Control;
+use crate::wire::{Control, StreamRefusal};
 
 /// Longer than anything here takes: a test that waits for it has failed.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -85,6 +86,8 @@ impl IssuerLedger for MemoryLedger {
 pub(super) struct Recorder {
     pub(super) calls: Arc<Mutex<Vec<String>>>,
     pub(super) controls: Mutex<Vec<Control>>,
+    /// Who gets the streams for blobs instead, once that is set; `None` refuses them.
+    pub(super) blobs: OnceLock<Option<BlobServer>>,
 }
 
 impl PeerServices for Recorder {
@@ -100,6 +103,15 @@ impl PeerServices for Recorder {
     fn stream(&self, peer: &Peer, purpose: StreamPurpose, stream: InboundStream) {
         self.calls.lock().push(format!("stream {} {purpose:?}", peer.name));
         let (calls, name) = (Arc::clone(&self.calls), peer.name.clone());
+        let stream = match (stream, self.blobs.get()) {
+            (InboundStream::TwoWay(stream), Some(blobs)) if purpose == StreamPurpose::Blob => {
+                return match blobs {
+                    Some(server) => server.serve(stream),
+                    None => stream.refuse(StreamRefusal::NotServed),
+                };
+            }
+            (stream, _) => stream,
+        };
         if let InboundStream::TwoWay(mut stream) = stream {
             tokio::spawn(async move {
                 let mut buffer = vec![0; 16 * 1024];

@@ -16,7 +16,7 @@ pub(super) async fn echo(stream: &mut PeerStream, text: &[u8]) {
     assert_eq!(back, text);
 }
 
-async fn two() -> (Node, Node) {
+pub(super) async fn two() -> (Node, Node) {
     let mut one = Wanted::member(1).start();
     let mut two = Wanted::member(2).knowing(&[&one]).start();
     one.until_with(&[two.id]).await;

@@ -31,6 +31,7 @@ struct File {
     issuer: NodeId,
     known: Vec<KnownNode>,
     revocations: Vec<Hex>,
+    incarnation: u64,
     serial_next: u64,
     tokens: Vec<Token>,
 }
@@ -104,6 +105,7 @@ pub(super) fn write(contents: &Contents) -> Vec<u8> {
             .map(|(node, addresses)| KnownNode { node: *node, addresses: addresses.clone() })
             .collect(),
         revocations: contents.revocations.iter().map(|signed| Hex(signed.as_bytes().to_vec())).collect(),
+        incarnation: contents.incarnation,
         serial_next: contents.serial_next,
         tokens: contents.tokens.iter().map(Token::from).collect(),
     };
@@ -129,6 +131,7 @@ pub(super) fn read(text: &[u8]) -> Result<Contents, Unreadable> {
         issuer: file.issuer,
         known: file.known.into_iter().map(|known| (known.node, known.addresses)).collect(),
         revocations: revocations.collect::<Result<_, _>>()?,
+        incarnation: file.incarnation,
         serial_next: file.serial_next,
         tokens: file.tokens.iter().map(Token::record).collect::<Result<_, _>>()?,
     })

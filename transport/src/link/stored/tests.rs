@@ -20,6 +20,7 @@ fn contents() -> Contents {
         issuer: NODE,
         known: vec![(OTHER, vec!["192.0.2.1:8091".parse().unwrap()])],
         revocations: Vec::new(),
+        incarnation: 7,
         serial_next: 2,
         tokens: Vec::new(),
     }
@@ -51,7 +52,11 @@ fn what_was_stored_is_found_after_a_restart() {
     assert_eq!(again.reserve_serials(1).unwrap(), 12);
     assert!(again.revoked().covers(OTHER, 5));
     assert_eq!(again.contents().tokens, [record()]);
-    Stored::forget(folder.path()).unwrap();
+    again.forget().unwrap();
+    assert!(Stored::load(folder.path()).unwrap().is_none());
+    // What comes late does not bring it back.
+    assert!(matches!(again.begin(9), Err(StoredError::Forgotten)));
+    assert!(again.store_token(&record()).is_err());
     assert!(Stored::load(folder.path()).unwrap().is_none());
 }
 
@@ -61,10 +66,12 @@ fn a_node_is_revoked_once_however_often_it_is_said() {
     let stored = Stored::create(folder.path(), contents()).unwrap();
     for serial_max in 1..5 {
         let kept_until = NOW + CERTIFICATE_LIFETIME;
-        stored.revoke(cluster().revoke(Revocation { node: OTHER, serial_max, kept_until })).unwrap();
+        stored.revoke(&[cluster().revoke(Revocation { node: OTHER, serial_max, kept_until })]).unwrap();
     }
+    let older = cluster().revoke(Revocation { node: OTHER, serial_max: 1, kept_until: NOW });
+    stored.reconcile(contents().certificate, &[older]).unwrap();
     assert_eq!(stored.contents().revocations.len(), 1);
-    assert!(stored.revoked().covers(OTHER, 4));
+    assert!(stored.revoked().covers(OTHER, 4), "an older word never undoes a newer one");
 }
 
 #[test]
@@ -72,15 +79,18 @@ fn who_is_away_is_remembered_behind_who_is_there() {
     let folder = tempfile::tempdir().unwrap();
     let stored = Stored::create(folder.path(), contents()).unwrap();
     let before = contents().known;
-    stored.remember(Vec::new()).unwrap();
+    let nobody = BTreeSet::new();
+    stored.remember(Vec::new(), &nobody).unwrap();
     assert_eq!(stored.contents().known, before);
     let third = NodeId::from_bytes([4; 32]);
     let there = vec![(third, vec!["192.0.2.3:1".parse().unwrap()])];
-    stored.remember(there.clone()).unwrap();
+    stored.remember(there.clone(), &nobody).unwrap();
     assert_eq!(stored.contents().known, [there, before].concat());
     let many = (0..200).map(|n| (NodeId::from_bytes([n; 32]), Vec::new())).collect();
-    stored.remember(many).unwrap();
+    stored.remember(many, &nobody).unwrap();
     assert_eq!(stored.contents().known.len(), KNOWN_MAX);
+    stored.remember(Vec::new(), &BTreeSet::from([third])).unwrap();
+    assert!(!stored.contents().known.iter().any(|(node, _)| *node == third));
 }
 
 #[test]

@@ -1,0 +1,4 @@
+mod hostile;
+mod kit;
+mod protocol;
+mod transfers;
