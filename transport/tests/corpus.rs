@@ -2,6 +2,11 @@
 //!
 //! `ARW_UPDATE=1` writes the seeds anew. What a fuzz target broke on is added to its folder by hand, under a name that says what it was.
 
+#![expect(
+    unreachable_pub,
+    reason = "the targets of libFuzzer, in a crate of their own, call the same functions"
+)]
+
 #[cfg(test)]
 #[path = "../fuzz/src/codec.rs"]
 mod codec;

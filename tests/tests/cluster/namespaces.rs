@@ -1,9 +1,10 @@
 //! Three machines with addresses of their own: they find each other, move, and lose each other.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http_body_util::BodyExt as _;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::kit::{Node, meet};
 use crate::network::{Network, address, on_a_network};
