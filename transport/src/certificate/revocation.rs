@@ -142,6 +142,12 @@ impl RevocationSet {
         self.by_node.get(&node).is_some_and(|(known, _)| serial <= known.serial_max)
     }
 
+    /// The word that removed `node`.
+    #[must_use]
+    pub fn of(&self, node: NodeId) -> Option<SignedRevocation> {
+        self.by_node.get(&node).map(|(_, signed)| *signed)
+    }
+
     /// Forgets those whose certificates have all expired, and returns their nodes.
     pub fn prune(&mut self, now: WallTime) -> Vec<NodeId> {
         let over = |known: &Revocation| known.kept_until + CLOCK_SKEW_ALLOWED < now;

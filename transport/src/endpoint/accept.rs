@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::connection::{canonical, close};
+use super::connection::{canonical, close, close_with_proof};
 use super::hub::Hub;
 use super::limiter::Admission;
 use super::{issuing, quic, session};
@@ -127,7 +127,7 @@ async fn greet(
     });
     let (ack, id, standing) = match verdict {
         Ok(accepted) => accepted,
-        Err(refused) => return close(connection, CloseCode::Hello(refused.reason)),
+        Err(refused) => return turn_away(hub, connection, peer, refused.reason),
     };
     drop(streams.0.set_priority(session::CONTROL_PRIORITY));
     let mut bytes = BytesMut::new();
@@ -136,6 +136,16 @@ async fn greet(
         drop(streams.0.write_all(&bytes).await);
     }
     session::start(hub, (peer, id), &standing, streams);
+}
+
+/// WIRE-21: who was removed is shown the proof of it.
+pub(super) fn turn_away(hub: &Hub, connection: &quinn::Connection, peer: NodeId, reason: HelloRefusal) {
+    let code = CloseCode::Hello(reason);
+    if reason == HelloRefusal::Removed {
+        let proof = hub.look(|core| core.proof_of_removal(peer));
+        return close_with_proof(connection, code, proof.as_ref());
+    }
+    close(connection, code);
 }
 
 /// A node wants to become a member.

@@ -11,9 +11,10 @@ use tokio::time::timeout;
 use super::control_queue::{ControlQueue, SendControlError};
 use super::services::StreamPurpose;
 use super::stream::PeerStream;
+use crate::certificate::SignedRevocation;
 use crate::handshake::Peer;
 use crate::identity::NodeId;
-use crate::wire::{CloseCode, Control, GoodbyeReason, StreamRefusal};
+use crate::wire::{CloseCode, Control, GoodbyeReason, HelloRefusal, StreamRefusal};
 
 /// A connection with a member. It stays usable as a value after the connection has ended: everything then fails.
 #[derive(Clone, Debug)]
@@ -88,6 +89,10 @@ impl PeerConnection {
         close(&self.inner.quinn, code);
     }
 
+    pub(super) fn close_with_proof(&self, code: CloseCode, proof: Option<&SignedRevocation>) {
+        close_with_proof(&self.inner.quinn, code, proof);
+    }
+
     /// The QUIC connection, for lanes. Each stream that is opened on it begins with its [`StreamPurpose::byte`].
     #[must_use]
     pub fn quinn(&self) -> &quinn::Connection {
@@ -153,6 +158,31 @@ async fn begin(
 pub(super) fn close(connection: &quinn::Connection, code: CloseCode) {
     let number = quinn::VarInt::from_u64(code.code()).unwrap_or(quinn::VarInt::MAX);
     connection.close(number, code.to_string().as_bytes());
+}
+
+/// WIRE-21: closes with `removed` in one form or another, and with the proof of it as the reason. Nobody believes the code without it.
+pub(super) fn close_with_proof(
+    connection: &quinn::Connection,
+    code: CloseCode,
+    proof: Option<&SignedRevocation>,
+) {
+    let number = quinn::VarInt::from_u64(code.code()).unwrap_or(quinn::VarInt::MAX);
+    connection.close(number, proof.map_or(b"", SignedRevocation::as_bytes));
+}
+
+/// What a peer closed with as the proof that this node was removed. It proves nothing before it is verified.
+pub(super) fn proof_in(error: &quinn::ConnectionError) -> Option<Vec<u8>> {
+    let quinn::ConnectionError::ApplicationClosed(close) = error else { return None };
+    match CloseCode::from_code(close.error_code.into_inner()) {
+        CloseCode::Goodbye(GoodbyeReason::Removed) | CloseCode::Hello(HelloRefusal::Removed) => {
+            Some(close.reason.to_vec())
+        }
+        CloseCode::Goodbye(_)
+        | CloseCode::Hello(_)
+        | CloseCode::Join(_)
+        | CloseCode::Malformed
+        | CloseCode::Unlisted(_) => None,
+    }
 }
 
 /// An IPv4 address as such, also when the socket speaks IPv6.

@@ -263,7 +263,12 @@ impl Core {
     /// This node ends the connection with a peer, if there is one.
     pub(super) fn end_session(&mut self, now: Moment, node: NodeId, code: CloseCode) {
         let Some(session) = self.sessions.get(&node) else { return };
-        session.connection.close(code);
+        match code {
+            CloseCode::Goodbye(GoodbyeReason::Removed) => {
+                session.connection.close_with_proof(code, self.revoked.of(node).as_ref());
+            }
+            _ => session.connection.close(code),
+        }
         let key = (node, session.id);
         let reason = match code {
             CloseCode::Goodbye(reason) => PeerDownReason::Closed(reason),
@@ -288,9 +293,6 @@ impl Core {
         self.schedule.lost(now, node, peer_dials, chance);
         if reason == PeerDownReason::Goodbye(GoodbyeReason::Leaving) {
             self.schedule.unwant(node);
-        }
-        if reason == PeerDownReason::Goodbye(GoodbyeReason::Removed) {
-            self.note_removal();
         }
         if reason == PeerDownReason::Closed(GoodbyeReason::Stalled) {
             self.counters.stalled += 1;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use tokio::time::timeout_at;
 
-use super::connection::close;
+use super::accept::turn_away;
+use super::connection::{close, proof_in};
 use super::core::{DialEvent, DialStep};
 use super::dial_schedule::Attempt;
 use super::hub::Hub;
@@ -55,7 +56,7 @@ pub(super) async fn dial(hub: Arc<Hub>, attempt: Attempt) {
     });
     match step {
         DialStep::Up(id, peer) => session::start(&hub, (attempt.peer, id), &peer, streams),
-        DialStep::Close(reason) => close(&connection, CloseCode::Hello(reason)),
+        DialStep::Close(reason) => turn_away(&hub, &connection, attempt.peer, reason),
         DialStep::Send(_) | DialStep::Nothing => close(&connection, CloseCode::Malformed),
     }
 }
@@ -69,8 +70,15 @@ fn over(
     connection: Option<&quinn::Connection>,
 ) {
     tracing::debug!(peer = %attempt.peer.short(), address = %attempt.address, ?event, "dialing failed");
-    let step =
-        hub.act(|core, now| core.dial_step(now, (dialer, attempt), DialEvent::Other(event), connection));
+    let proof = connection.and_then(quinn::Connection::close_reason).and_then(|error| proof_in(&error));
+    let step = hub.act(|core, now| {
+        let step = core.dial_step(now, (dialer, attempt), DialEvent::Other(event), connection);
+        // WIRE-21
+        if let Some(proof) = proof {
+            core.shown_removal(now, attempt.peer, proof);
+        }
+        step
+    });
     let Some(connection) = connection else { return };
     let code = match step {
         DialStep::Close(reason) => CloseCode::Hello(reason),
@@ -83,7 +91,8 @@ async fn connect(hub: &Hub, attempt: Attempt) -> Result<quinn::Connection, Diale
     let name = crate::identity::server_name(&attempt.peer);
     let connecting = hub.quinn.connect_with(hub.client.clone(), attempt.address, &name);
     let connecting = connecting.map_err(|_| DialerEvent::ConnectionFailed)?;
-    connecting.await.map_err(|error| event_of(&error))
+    // WIRE-8: what comes before the peer has shown its key is nobody's verdict.
+    connecting.await.map_err(|_| DialerEvent::ConnectionFailed)
 }
 
 /// Says hello and reads the answer.

@@ -107,7 +107,8 @@ impl Joiner {
         let connecting =
             self.endpoint.connect_with(self.client.clone(), address, &crate::identity::server_name(&issuer));
         let connecting = connecting.map_err(|_| JoinEvent::ConnectionFailed)?;
-        let connection = connecting.await.map_err(|error| event_of(&error))?;
+        // WIRE-8: what comes before the issuer has shown its key is nobody's verdict.
+        let connection = connecting.await.map_err(|_| JoinEvent::ConnectionFailed)?;
         let peer = peer_of_connection(connection.peer_identity()).map_err(|_| JoinEvent::ConnectionFailed)?;
         let mut keying = [0; 32];
         // WIRE-11: the token's id is the context, so that the material is worth nothing for another token.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use tokio::time::timeout;
 
-use super::connection::PeerConnection;
+use super::connection::{PeerConnection, proof_in};
 use super::hub::Hub;
 use super::services::{InboundStream, PeerDownReason, StreamPurpose};
 use super::stream::PeerStream;
@@ -37,12 +37,20 @@ pub(super) fn start(
 }
 
 async fn watch(hub: Arc<Hub>, key: Key, quinn: quinn::Connection) {
-    let reason = match quinn.closed().await {
+    let error = quinn.closed().await;
+    let proof = proof_in(&error);
+    let reason = match error {
         // Whatever else this node ends, the core knows of: only a full queue is found elsewhere.
         quinn::ConnectionError::LocallyClosed => PeerDownReason::Closed(GoodbyeReason::Stalled),
         error => PeerDownReason::of(&error),
     };
-    hub.act(|core, now| core.session_over(now, key, reason));
+    hub.act(|core, now| {
+        core.session_over(now, key, reason);
+        // WIRE-21
+        if let Some(proof) = proof {
+            core.shown_removal(now, key.0, proof);
+        }
+    });
 }
 
 async fn write(peer: PeerConnection, mut send: quinn::SendStream) {

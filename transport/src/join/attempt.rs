@@ -166,9 +166,7 @@ impl JoinAttempt {
             (State::Asking, JoinEvent::Refused(reason) | JoinEvent::Closed(CloseCode::Join(reason))) => {
                 Some(self.fail(JoinFailure::Refused(reason)))
             }
-            (State::Dialing, JoinEvent::Closed(CloseCode::Join(reason))) => {
-                Some(self.fail(JoinFailure::Refused(reason)))
-            }
+            // WIRE-8: before the issuer has shown its key a verdict may be anybody's.
             (
                 State::Dialing | State::Asking,
                 JoinEvent::ConnectionFailed | JoinEvent::DeadlinePassed | JoinEvent::Closed(_),

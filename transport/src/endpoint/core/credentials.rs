@@ -220,8 +220,18 @@ impl Core {
         learned
     }
 
-    /// Others say that this node is no member any more. It is told once; dialing goes on, rarely, in case that they are wrong.
-    pub(super) fn note_removal(&mut self) {
+    /// The word that removed a node, if one did: whoever is turned away is shown why.
+    pub(crate) fn proof_of_removal(&self, node: NodeId) -> Option<SignedRevocation> {
+        self.revoked.of(node)
+    }
+
+    /// A peer closed with what may be the proof that this node was removed. Only the cluster's key can say that: a bare code says nothing.
+    pub(crate) fn shown_removal(&mut self, now: Moment, from: NodeId, proof: Vec<u8>) {
+        self.learn_removals(now, &[proof], Some(from));
+    }
+
+    /// The cluster's key says that this node is no member any more. It is told once; dialing goes on, rarely: with another certificate it may be one again.
+    fn note_removal(&mut self) {
         if !self.is_removed {
             self.is_removed = true;
             self.events.push(EndpointEvent::Removed);

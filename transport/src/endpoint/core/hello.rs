@@ -125,10 +125,8 @@ impl Core {
             }
             (Some(DialerAction::Fail(failure)), _) => {
                 self.schedule.failed(now, attempt, failure, chance);
-                match failure {
-                    HelloFailure::Refused(HelloRefusal::Removed) => self.note_removal(),
-                    HelloFailure::Refused(HelloRefusal::OldIncarnation) => self.note_later_start(),
-                    _ => {}
+                if failure == HelloFailure::Refused(HelloRefusal::OldIncarnation) {
+                    self.note_later_start();
                 }
                 match failure {
                     HelloFailure::PeerRefused(reason) => DialStep::Close(reason),

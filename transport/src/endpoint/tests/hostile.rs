@@ -54,6 +54,16 @@ impl Raw {
         self.closed().await
     }
 
+    /// Becomes a peer, if the node likes the certificate.
+    pub(super) async fn say_hello(
+        &self,
+        certificate: SignedCertificate,
+    ) -> (quinn::SendStream, quinn::RecvStream) {
+        let (mut send, receive) = self.connection.open_bi().await.unwrap();
+        send.write_all(&hello(certificate, Versions::OWN, 0)).await.unwrap();
+        (send, receive)
+    }
+
     pub(super) async fn hello(&self, certificate: SignedCertificate) -> CloseCode {
         self.says(&hello(certificate, Versions::OWN, 0)).await
     }

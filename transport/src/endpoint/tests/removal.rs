@@ -8,7 +8,8 @@ use arw_actors::moment::WallTime;
 use super::kit::*;
 use crate::certificate::{CERTIFICATE_LIFETIME, CLOCK_SKEW_ALLOWED, Revocation, RevocationSet, Role, Roles};
 use crate::endpoint::*;
-use crate::wire::{GoodbyeReason, HelloRefusal};
+use crate::handshake::HelloFailure;
+use crate::wire::{CloseCode, GoodbyeReason, HelloRefusal};
 
 #[tokio::test]
 async fn a_removed_node_is_refused_by_everybody() {
@@ -34,6 +35,62 @@ async fn a_removed_node_is_refused_by_everybody() {
     eventually("refused by both", || refused(&one) && refused(&two)).await;
     assert!(connected(&again.handle.picture()).is_empty());
     assert_eq!(one.handle.remove(one.id).await, Err(RemoveError::Itself));
+}
+
+#[tokio::test]
+async fn a_member_that_closes_with_a_bare_removed_code_changes_nothing() {
+    // WIRE-8, WIRE-21
+    let mut node = Wanted::member(1).start();
+    let removed = CloseCode::Goodbye(GoodbyeReason::Removed);
+    let revocation = |of: u8, serial_max| Revocation {
+        node: node_key(of).id(),
+        serial_max,
+        kept_until: Clock::system().wall() + CERTIFICATE_LIFETIME,
+    };
+    let forged = cluster_key(2).revoke(revocation(1, 50));
+    // Good, but about an earlier certificate of this node.
+    let earlier = cluster_key(1).revoke(revocation(1, 0));
+    let proofs: [&[u8]; 4] = [b"", b"the node was removed", forged.as_bytes(), earlier.as_bytes()];
+    for proof in proofs {
+        let raw = super::hostile::Raw::connect(&node, 2).await;
+        let (_send, _receive) = raw.say_hello(Wanted::member(2).certificate).await;
+        node.event(|event| matches!(event, EndpointEvent::PeerUp { .. }).then_some(())).await;
+        raw.connection.close(quinn::VarInt::from_u64(removed.code()).unwrap(), proof);
+        node.event(|event| match event {
+            EndpointEvent::PeerDown { reason, .. } => Some(reason),
+            EndpointEvent::Removed => panic!("it believes {proof:?}"),
+            _ => None,
+        })
+        .await;
+    }
+    let two = Wanted::member(3).knowing(&[&node]).start();
+    node.until("still a member", |picture| connected(picture).contains(&two.id)).await;
+    assert!(!node.handle.picture().is_removed);
+    assert_eq!(node.handle.counters().revocations_refused, 3);
+}
+
+#[tokio::test]
+async fn a_refusal_as_removed_without_proof_changes_nothing_and_with_it_all() {
+    // WIRE-8, WIRE-21
+    let server = quic::server(&node_key(2), &Limits::default()).unwrap();
+    let server = quinn::Endpoint::server(server, loopback()).unwrap();
+    let known = Known { node: node_key(2).id(), addresses: vec![server.local_addr().unwrap()] };
+    let kept_until = Clock::system().wall() + CERTIFICATE_LIFETIME;
+    let proof = cluster_key(1).revoke(Revocation { node: node_key(1).id(), serial_max: 1, kept_until });
+    let code = CloseCode::Hello(HelloRefusal::Removed);
+    let code = quinn::VarInt::from_u64(code.code()).unwrap();
+    for (reason, is_believed) in [(b"".as_slice(), false), (proof.as_bytes(), true)] {
+        let node = Wanted { known: vec![known.clone()], ..Wanted::member(1) }.start();
+        let dialed = server.accept().await.unwrap().await.unwrap();
+        dialed.accept_bi().await.unwrap();
+        dialed.close(code, reason);
+        let refused = HelloFailure::Refused(HelloRefusal::Removed);
+        let is_refused = |row: &PeerRow| row.dial.as_ref().is_some_and(|d| d.last_failure == Some(refused));
+        eventually("refused", || node.handle.peers().iter().any(is_refused)).await;
+        eventually("judged", || node.handle.picture().is_removed == is_believed).await;
+        assert_eq!(node.handle.picture().is_removed, is_believed);
+        node.crash().await;
+    }
 }
 
 #[tokio::test]
@@ -119,6 +176,6 @@ async fn a_node_of_another_cluster_is_refused_and_counted() {
     let foreign = cluster_key(2).certify(node_key(2).id(), Roles::default(), 1, wall, CERTIFICATE_LIFETIME);
     let client = super::hostile::Raw::connect(&one, 2).await;
     let code = client.hello(foreign).await;
-    assert_eq!(code, crate::wire::CloseCode::Hello(HelloRefusal::OtherCluster));
+    assert_eq!(code, CloseCode::Hello(HelloRefusal::OtherCluster));
     assert_eq!(one.handle.counters().hello_refused(HelloRefusal::OtherCluster), 1);
 }
