@@ -87,6 +87,7 @@ macro_rules! read_model {
                 (status = 200, content_type = "text/event-stream", body = String, headers(("x-arw-node" = String))),
                 (status = 404, body = ProblemBody, content_type = "application/problem+json", description = "no such node; `known` lists the names that there are"),
                 (status = 429, body = ProblemBody, content_type = "application/problem+json"),
+                (status = 502, body = ProblemBody, content_type = "application/problem+json", description = "the other node sends no stream"),
                 (status = 503, body = ProblemBody, content_type = "application/problem+json", description = "the other node cannot be reached"),
             ))]
         pub(crate) async fn $stream(

@@ -31,7 +31,7 @@ fn verdict(from: NodeId, roles: Option<&[String]>, is_draining: bool) -> Result<
     };
     if !roles.iter().any(|role| role == "gateway" || role == "home") {
         let detail = format!("node {} has neither the role gateway nor home", from.short());
-        let help = "ask another node, or let that one join again with `--role worker,gateway`";
+        let help = "a machine that joins with a token of `arw cluster token create --role gateway` may ask";
         return Err(Problem::new(Kind::ScopeMissing, detail, help));
     }
     // CLUSTER-5.
