@@ -20,6 +20,7 @@ use crate::cluster::Cluster;
 use crate::hardware::Hardware;
 use crate::journal::Journal;
 use crate::model::ModelLibrary;
+use crate::moment::Moment;
 use crate::node::{NodeInfo, NodeStatus};
 use crate::projection::{PUBLISH_INTERVAL, ReadModel};
 use crate::runtime::directory::Runtimes;
@@ -37,6 +38,8 @@ struct Shared {
     fresh_at: [AtomicU64; COUNT],
     /// The count of changes that each shows.
     shows: [AtomicU64; COUNT],
+    /// Held while a view is rendered and published: of two at once the older rendering must not come last.
+    publishing: [Mutex<()>; COUNT],
     /// `None`: the content is fixed.
     sources: Option<Arc<Sources>>,
     clock: Clock,
@@ -107,7 +110,8 @@ impl Views {
 
     fn over(models: [ReadModel; COUNT], sources: Option<Arc<Sources>>, clock: Clock) -> Self {
         let (fresh_at, shows) = ([const { AtomicU64::new(0) }; COUNT], [const { AtomicU64::new(0) }; COUNT]);
-        Self { shared: Arc::new(Shared { models, fresh_at, shows, sources, clock }) }
+        let publishing = [const { Mutex::new(()) }; COUNT];
+        Self { shared: Arc::new(Shared { models, fresh_at, shows, publishing, sources, clock }) }
     }
 
     /// The read model of this name, brought up to date; `None` when there is none.
@@ -116,11 +120,11 @@ impl Views {
         let (view, _) = VIEWS.into_iter().find(|(_, known)| *known == name)?;
         let at = self.shared.clock.now();
         let last = &self.shared.fresh_at[view as usize];
-        let age = at.as_nanos().saturating_sub(last.load(Ordering::Relaxed));
+        let age = at.as_nanos().saturating_sub(last.load(Ordering::Acquire));
         // Whoever has changed something finds it here at once. What moves all the time is rendered once in an interval,
         // however many ask.
         if self.is_behind(view) || u128::from(age) >= PUBLISH_INTERVAL.as_nanos() {
-            self.publish(view);
+            self.bring_up_to_date(view, at);
         }
         Some(self.model(view))
     }
@@ -136,16 +140,33 @@ impl Views {
     }
 
     pub(crate) fn publish(&self, view: View) {
+        let _publishing = self.shared.publishing[view as usize].lock();
+        self.publish_alone(view);
+    }
+
+    /// For somebody who has asked at `asked`: what another one has brought up to date since then is new enough.
+    fn bring_up_to_date(&self, view: View, asked: Moment) {
+        let _publishing = self.shared.publishing[view as usize].lock();
+        let last = self.shared.fresh_at[view as usize].load(Ordering::Relaxed);
+        if self.is_behind(view) || last < asked.as_nanos() {
+            self.publish_alone(view);
+        }
+    }
+
+    /// With `publishing` held.
+    fn publish_alone(&self, view: View) {
         let Some(sources) = &self.shared.sources else { return };
         let at = self.shared.clock.now().as_nanos();
-        self.shared.fresh_at[view as usize].store(at, Ordering::Relaxed);
-        self.shared.shows[view as usize].store(self.changes(view), Ordering::Relaxed);
+        let changes = self.changes(view);
         self.model(view).publish(render(view, sources));
+        // Only now: who finds it up to date without the lock finds what was published.
+        self.shared.fresh_at[view as usize].store(at, Ordering::Release);
+        self.shared.shows[view as usize].store(changes, Ordering::Release);
     }
 
     /// Something has changed that is not shown yet.
     pub(crate) fn is_behind(&self, view: View) -> bool {
-        self.changes(view) != self.shared.shows[view as usize].load(Ordering::Relaxed)
+        self.changes(view) != self.shared.shows[view as usize].load(Ordering::Acquire)
     }
 
     /// Counts the changes that a reader must find at once.

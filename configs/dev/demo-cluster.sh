@@ -76,10 +76,15 @@ on worker runtime add smollm2 --adapter llama_cpp --model smollm2 --auto-start -
 on worker runtime start smollm2 --wait 5m >&2
 
 say "what the desk sees: arw cluster status"
+seen=no
 for ((i = 0; i < SEEN_WAIT_S * 10; i++)); do
-    on desk cluster nodes -o json | grep -q '"state": *"ready"' && break
+    if on desk cluster nodes -o json | grep -q '"state": *"ready"'; then
+        seen=yes
+        break
+    fi
     sleep 0.1
 done
+[ $seen = yes ] || fail "the desk did not see the worker's runtime ready within $SEEN_WAIT_S s"
 on desk cluster status
 
 say "the desk has no model; it streams the worker's: arw chat --once"

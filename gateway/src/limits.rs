@@ -79,5 +79,14 @@ pub(crate) fn stream_permit(shared: &Shared) -> Result<OwnedSemaphorePermit, Pro
     })
 }
 
+/// HTTP-16: the same for another node, out of a number of its own: nodes leave the streams of this one's clients alone.
+pub(crate) fn peer_stream_permit(shared: &Shared) -> Result<OwnedSemaphorePermit, Problem> {
+    Arc::clone(&shared.peer_event_streams).try_acquire_owned().map_err(|_| {
+        let detail = "other nodes have as many event streams open as this one allows them";
+        let help = "close some, or raise `gateway.event_streams_max` there; nodes get half as many";
+        Problem::new(Kind::TooManyStreams, detail, help).retry_after(STREAM_RETRY)
+    })
+}
+
 /// Streams are open for minutes; asking again every few seconds finds a free one soon enough.
 const STREAM_RETRY: Duration = Duration::from_secs(5);

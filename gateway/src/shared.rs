@@ -28,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) shares: Shares,
     /// HTTP-6: one permit for each event stream that may be open.
     pub(crate) event_streams: Arc<Semaphore>,
+    /// HTTP-16: the same for other nodes.
+    pub(crate) peer_event_streams: Arc<Semaphore>,
     stopping: watch::Sender<bool>,
 }
 
@@ -43,6 +45,7 @@ impl Shared {
             shares: Shares::default(),
             settings: settings.clone(),
             event_streams,
+            peer_event_streams: Arc::new(Semaphore::new((streams_max / 2).max(1))),
             stopping: watch::Sender::new(false),
             node,
         })

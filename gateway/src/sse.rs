@@ -111,20 +111,29 @@ pub(crate) fn respond(
     gate: &Gate,
     events: impl Stream<Item: Into<Item>> + Send + 'static,
 ) -> Result<Response, Problem> {
+    Ok(respond_holding(limits::stream_permit(gate)?, gate, events))
+}
+
+/// The same with a right to a stream that is there already.
+pub(crate) fn respond_holding(
+    permit: OwnedSemaphorePermit,
+    gate: &Gate,
+    events: impl Stream<Item: Into<Item>> + Send + 'static,
+) -> Response {
     let body = EventBody {
         events: Box::pin(events.map(Into::into)),
         frames: VecDeque::new(),
         heartbeat: Box::pin(tokio::time::sleep(HEARTBEAT)),
         silent_since: Instant::now(),
         stopping: Box::pin(gate.stopping()),
-        _permit: limits::stream_permit(gate)?,
+        _permit: permit,
     };
     let mut response = Response::new(Body::new(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
-    Ok(response)
+    response
 }
 
 struct EventBody {

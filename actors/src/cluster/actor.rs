@@ -45,6 +45,8 @@ pub(crate) struct ClusterActor {
     journal: Journal,
     own: OwnCard,
     cpu_permille: Option<u32>,
+    /// The figures are being read.
+    is_measuring: bool,
     /// The count of dead letters at each of the last measurements, the oldest first.
     dead_letters: VecDeque<u64>,
     pace: Coalescer,
@@ -93,6 +95,7 @@ impl Actor for ClusterActor {
             journal: args.journal.clone(),
             own: OwnCard::default(),
             cpu_permille: None,
+            is_measuring: false,
             dead_letters: VecDeque::new(),
             pace: Coalescer::new(PUBLISH_INTERVAL),
             timer: None,
@@ -120,7 +123,10 @@ impl Actor for ClusterActor {
             }
             ClusterMessage::Look => self.look(context),
             ClusterMessage::Measure => self.measure(context),
-            ClusterMessage::Measured(cpu_permille) => self.cpu_permille = cpu_permille,
+            ClusterMessage::Measured(cpu_permille) => {
+                self.is_measuring = false;
+                self.cpu_permille = cpu_permille;
+            }
             ClusterMessage::Due => {
                 self.timer = None;
                 if self.pace.due(context.now()) {
@@ -201,12 +207,19 @@ impl ClusterActor {
             self.dead_letters.pop_front();
         }
         self.dead_letters.push_back(context.system().dead_letters().counts().total());
+        // A graphics driver that hangs costs one thread, not one more with each measurement.
+        if std::mem::replace(&mut self.is_measuring, true) {
+            return;
+        }
         let (hardware, sources) = (Arc::clone(&self.hardware), self.sources.clone());
         context.spawn(async move {
             let read = tokio::task::spawn_blocking(move || {
-                let mut hardware = hardware.lock();
-                refresh_memory(&mut hardware, &sources);
-                cpu_permille(hardware.cpu.usable_cores)
+                // Read without the lock, for which looks and readers would wait as long as the driver takes.
+                let mut read = hardware.lock().clone();
+                refresh_memory(&mut read, &sources);
+                let usable_cores = read.cpu.usable_cores;
+                *hardware.lock() = read;
+                cpu_permille(usable_cores)
             });
             // A panic of the reading leaves the figures as they were.
             ClusterMessage::Measured(read.await.unwrap_or_default())

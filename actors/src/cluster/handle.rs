@@ -86,7 +86,7 @@ impl Cluster {
         self.shared.transport.load().as_deref().cloned()
     }
 
-    /// The runtimes of other nodes that are connected, not draining, and serve.
+    /// The runtimes of other nodes that serve others (CLUSTER-7).
     #[must_use]
     pub fn hosts(&self) -> Arc<Vec<ModelHost>> {
         self.shared.hosts.load_full()

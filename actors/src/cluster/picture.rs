@@ -213,7 +213,7 @@ impl Totals {
 }
 
 impl Picture {
-    /// CLUSTER-7: who serves which model to others: members that are connected and not draining, in an order that does not depend on how they came.
+    /// CLUSTER-7: who serves which model to others: members that are workers, connected, not draining, and whose card is fresh, in an order that does not depend on how they came.
     #[must_use]
     pub fn hosts(&self) -> Vec<ModelHost> {
         let mut hosts: Vec<ModelHost> = self.nodes.iter().flat_map(hosts_on).collect();
@@ -236,7 +236,10 @@ impl Picture {
 }
 
 fn hosts_on(row: &NodeRow) -> Vec<ModelHost> {
-    let is_open = row.is_alive() && row.is_connected && !row.is_draining;
+    let is_worker = row.roles.iter().any(|role| role == "worker");
+    // Who has not said for a while how it is may hang: its runtimes are no better than none.
+    let is_open =
+        row.is_alive() && row.is_connected && !row.is_draining && row.stale_since.is_none() && is_worker;
     let Some(card) = row.card.as_ref().filter(|_| is_open && row.source != Knowledge::Own) else {
         return Vec::new();
     };

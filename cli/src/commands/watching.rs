@@ -82,6 +82,8 @@ struct Watch<'s, W> {
     redraws: bool,
     entered: bool,
     began: bool,
+    /// The head of a CSV table is out.
+    headed: bool,
 }
 
 /// The alternate screen keeps what was on the terminal before.
@@ -94,7 +96,7 @@ const CLEAR_BELOW: &str = "\u{1b}[J";
 impl<'s, W: Watched> Watch<'s, W> {
     fn new(screen: &'s Screen, watched: W) -> Self {
         let redraws = screen.is_for_people() && screen.style.redraws();
-        Self { screen, watched, redraws, entered: false, began: false }
+        Self { screen, watched, redraws, entered: false, began: false, headed: false }
     }
 
     fn changed(&mut self, model: &ReadModel) -> Result<(), Failure> {
@@ -114,11 +116,13 @@ impl<'s, W: Watched> Watch<'s, W> {
             return self.screen.data(&self.watched.drawn(body, self.screen));
         }
         let told = news.iter().filter(|change| !(is_for_people && change.words.is_empty()));
-        for (place, change) in told.enumerate() {
+        for change in told {
             let at = human::time_of_day(text(body, "/generated_at"));
-            let words = format!("{at} {}", change.words);
+            // They hold what other nodes say of themselves, which is no command to this terminal.
+            let words = format!("{at} {}", human::one_line(&change.words));
             let table = self.watched.table(&change.record);
-            self.screen.show_row(&change.record, &table, &words, is_first && place == 0)?;
+            let is_head_due = !std::mem::replace(&mut self.headed, true);
+            self.screen.show_row(&change.record, &table, &words, is_head_due)?;
         }
         Ok(())
     }

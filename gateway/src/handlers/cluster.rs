@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arw_actors::cluster::{ClusterError, ClusterErrorKind, TokenOrder, Transport};
+use arw_actors::ids::NodeId;
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
@@ -98,13 +99,17 @@ pub(crate) async fn leave(State(gate): State<Gate>) -> Result<StatusCode, Proble
 
 /// Takes a node out of the cluster: everybody refuses it from now on. Only the node that made the cluster can.
 #[utoipa::path(delete, path = "/cluster/nodes/{node}", tag = "cluster", security(("token" = ["cluster:manage"])),
-    params(("node" = String, Path, description = "an id, at least eight digits of one, or a name")),
+    params(("node" = String, Path, description = "a whole id, also of a node that is not shown; at least eight digits of one, or a name")),
     responses((status = 204, description = "it is refused from now on"), (status = 404, body = ProblemBody, content_type = "application/problem+json"),
         (status = 409, body = ProblemBody, content_type = "application/problem+json")))]
 pub(crate) async fn remove(State(gate): State<Gate>, Name(node): Name) -> Result<StatusCode, Problem> {
-    let node = match meant(&gate, &node)? {
-        Meant::Own => gate.node.info.id,
-        Meant::Other(node) => node,
+    let node = match node.parse::<NodeId>() {
+        // A whole id means one node, also one that nobody has seen for so long that it is not shown: a stolen machine may come back.
+        Ok(whole) => whole,
+        Err(_) => match meant(&gate, &node)? {
+            Meant::Own => gate.node.info.id,
+            Meant::Other(node) => node,
+        },
     };
     transport(&gate)?.remove(node).await.map_err(refused)?;
     Ok(StatusCode::NO_CONTENT)

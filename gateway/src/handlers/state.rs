@@ -12,18 +12,23 @@ use futures_util::{Stream, StreamExt, stream};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Deserialize;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::dto::cluster::ClusterState;
 use crate::dto::problem::ProblemBody;
 use crate::dto::state::{ActorsState, ModelsState, NodeState, RuntimesState};
 use crate::extract::{Name, Params, duration};
+use crate::limits;
 use crate::peer::{self, Meant, X_ARW_NODE};
 use crate::problem::{Kind, Problem};
 use crate::shared::{Gate, Shared};
 use crate::sse::{self, Event};
 
 /// The names after `/state/`.
-const NAMES: [&str; 5] = ["node", "actors", "runtimes", "models", "cluster"];
+const NAMES: [&str; 5] = ["node", "actors", "runtimes", "models", CLUSTER];
+/// HTTP-16: of these a node shows its own to others. How it sees the cluster is for its clients: each node sees for itself.
+const OF_A_NODE: [&str; 4] = ["node", "actors", "runtimes", "models"];
+const CLUSTER: &str = "cluster";
 
 /// HTTP-7: a longer wait is cut to this; a client that wants more asks again.
 const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -54,7 +59,7 @@ macro_rules! read_model {
         #[utoipa::path(get, path = $path, tag = "state", params(
             ("after" = Option<String>, Query, description = "answer only when there is something newer than this version (`x-arw-version`)"),
             ("wait" = Option<String>, Query, description = "how long to wait for it, for example `30s`; at most `60s`"),
-            ("node" = Option<String>, Query, description = "another node of the cluster: its id, at least eight digits of it, or its name"),
+            ("node" = Option<String>, Query, description = "another node of the cluster: its id, at least eight digits of it, or its name; not for `cluster`"),
             ("If-None-Match" = Option<String>, Header, description = "an ETag of an earlier answer"),
         ), responses(
             (status = 200, body = $body, headers(("ETag" = String), ("x-arw-version" = String), ("x-arw-node" = String))),
@@ -76,12 +81,13 @@ macro_rules! read_model {
             description = "Server-sent events: `snapshot` (the whole body), then `patch` (`{from, patch}` with an RFC 6902 patch); `resync` and `lag` tell of gaps.",
             params(
                 ("after" = Option<String>, Query, description = "go on after this version"),
-                ("node" = Option<String>, Query, description = "another node of the cluster: its id, at least eight digits of it, or its name"),
+                ("node" = Option<String>, Query, description = "another node of the cluster: its id, at least eight digits of it, or its name; not for `cluster`"),
                 ("Last-Event-ID" = Option<String>, Header, description = "go on after this version"),
             ), responses(
                 (status = 200, content_type = "text/event-stream", body = String, headers(("x-arw-node" = String))),
                 (status = 404, body = ProblemBody, content_type = "application/problem+json", description = "no such node; `known` lists the names that there are"),
                 (status = 429, body = ProblemBody, content_type = "application/problem+json"),
+                (status = 502, body = ProblemBody, content_type = "application/problem+json", description = "the other node sends no stream"),
                 (status = 503, body = ProblemBody, content_type = "application/problem+json", description = "the other node cannot be reached"),
             ))]
         pub(crate) async fn $stream(
@@ -159,7 +165,7 @@ pub(crate) async fn stream_for_peer(
     Params(resume): Params<Resume>,
 ) -> Result<Response, Problem> {
     check_for_peer(&name, resume.node.as_deref())?;
-    follow(&gate, &name, &headers, &resume)
+    follow(&gate, &name, &headers, &resume, limits::peer_stream_permit(&gate)?)
 }
 
 fn check_for_peer(name: &str, node: Option<&str>) -> Result<(), Problem> {
@@ -167,12 +173,13 @@ fn check_for_peer(name: &str, node: Option<&str>) -> Result<(), Problem> {
         let detail = "a node is asked for its own state by other nodes, not for that of a third one";
         return Err(Problem::field("node", detail, "ask that node"));
     }
-    if NAMES.contains(&name) { Ok(()) } else { Err(no_such(name)) }
+    if OF_A_NODE.contains(&name) { Ok(()) } else { Err(no_such(name, &OF_A_NODE)) }
 }
 
 /// HTTP-19: this node's, or another's.
 async fn anywhere(gate: &Gate, name: &str, headers: &HeaderMap, poll: &Poll) -> Result<Response, Problem> {
     let Some(node) = &poll.node else { return document(gate, name, headers, poll).await };
+    check_elsewhere(name)?;
     match peer::meant(gate, node)? {
         Meant::Own => document(gate, name, headers, poll).await.map(|response| by_own(gate, response)),
         Meant::Other(node) => {
@@ -194,9 +201,11 @@ async fn follow_anywhere(
     headers: &HeaderMap,
     resume: &Resume,
 ) -> Result<Response, Problem> {
-    let Some(node) = &resume.node else { return follow(gate, name, headers, resume) };
+    let own = || follow(gate, name, headers, resume, limits::stream_permit(gate)?);
+    let Some(node) = &resume.node else { return own() };
+    check_elsewhere(name)?;
     match peer::meant(gate, node)? {
-        Meant::Own => follow(gate, name, headers, resume).map(|response| by_own(gate, response)),
+        Meant::Own => own().map(|response| by_own(gate, response)),
         Meant::Other(node) => {
             let mut path = format!("/state/{name}/stream");
             if let Some(after) = resume_after(headers, resume)? {
@@ -205,6 +214,15 @@ async fn follow_anywhere(
             peer::follow(gate, node, &path).await
         }
     }
+}
+
+/// HTTP-19.
+fn check_elsewhere(name: &str) -> Result<(), Problem> {
+    if name != CLUSTER {
+        return Ok(());
+    }
+    let detail = "field `node`: a node sees the cluster for itself, and shows it to its own clients only";
+    Err(Problem::field("node", detail, "leave it out, or ask that node's own API"))
 }
 
 /// Tells that it was this node.
@@ -216,17 +234,17 @@ fn by_own(shared: &Shared, mut response: Response) -> Response {
 
 /// Any other name.
 pub(crate) async fn unknown(Name(name): Name) -> Problem {
-    no_such(&name)
+    no_such(&name, &NAMES)
 }
 
-fn no_such(name: &str) -> Problem {
+fn no_such(name: &str, known: &[&str]) -> Problem {
     let name: String = name.chars().take(80).collect();
-    let detail = format!("there is no read model `{name}`; known: {}", NAMES.join(", "));
-    Problem::new(Kind::NotFound, detail, "ask for one of the known ones").with("known", NAMES.to_vec())
+    let detail = format!("there is no read model `{name}`; known: {}", known.join(", "));
+    Problem::new(Kind::NotFound, detail, "ask for one of the known ones").with("known", known.to_vec())
 }
 
 fn find<'s>(shared: &'s Shared, name: &str) -> Result<&'s ReadModel, Problem> {
-    shared.node.state(name).ok_or_else(|| no_such(name))
+    shared.node.state(name).ok_or_else(|| no_such(name, &NAMES))
 }
 
 /// HTTP-7.
@@ -289,9 +307,15 @@ fn tag(mut response: Response, snapshot: &Snapshot) -> Response {
 }
 
 /// HTTP-8.
-fn follow(gate: &Gate, name: &str, headers: &HeaderMap, resume: &Resume) -> Result<Response, Problem> {
+fn follow(
+    gate: &Gate,
+    name: &str,
+    headers: &HeaderMap,
+    resume: &Resume,
+    permit: OwnedSemaphorePermit,
+) -> Result<Response, Problem> {
     let model = find(gate, name)?;
-    sse::respond(gate, events(model.subscribe(resume_after(headers, resume)?)))
+    Ok(sse::respond_holding(permit, gate, events(model.subscribe(resume_after(headers, resume)?))))
 }
 
 fn resume_after(headers: &HeaderMap, resume: &Resume) -> Result<Option<Version>, Problem> {

@@ -151,6 +151,12 @@ async fn pass_on(asked: &Asked<'_>, answer: http::Response<Incoming>, ticket: Ti
     let content_type = head.headers.get(CONTENT_TYPE).cloned();
     let is_events =
         content_type.as_ref().is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+    // HTTP-18: what a client may take for a page would run in this node's name.
+    let content_type = match ticket.host() {
+        Some(_) if is_events => Some(HeaderValue::from_static("text/event-stream")),
+        Some(_) => Some(HeaderValue::from_static("application/json")),
+        None => content_type,
+    };
     if asked.body.is_stream() && is_events {
         let mut response = respond(asked, &ticket, StatusCode::OK, content_type, Body::empty());
         response.headers_mut().insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));

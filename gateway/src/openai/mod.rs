@@ -15,12 +15,13 @@ mod ticket;
 
 pub(crate) mod models;
 
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::response::Response;
 
 use crate::dto::problem::OpenAiError;
 use crate::extract::check_json;
 use crate::limits;
+use crate::peer::{self, PeerNode};
 use crate::problem::Problem;
 use crate::shared::Gate;
 use crate::trace::Trace;
@@ -47,7 +48,12 @@ macro_rules! forwarded {
         }
 
         /// The same for another node: answered here or not at all.
-        pub(crate) async fn $name_here(State(gate): State<Gate>, request: Request) -> Result<Response, Problem> {
+        pub(crate) async fn $name_here(
+            State(gate): State<Gate>,
+            Extension(from): Extension<PeerNode>,
+            request: Request,
+        ) -> Result<Response, Problem> {
+            peer::admit(&gate, from)?;
             answer(&gate, Route { path: $path, streams: $streams }, Reach::Here, request).await
         }
     };

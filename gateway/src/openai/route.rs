@@ -66,7 +66,7 @@ enum AsksFor {
     Runtime,
 }
 
-/// Decides. `shares` says how many requests of this node a host works on already, beyond what its card tells.
+/// Decides. `shares` says how many requests of this node a host works on already; its card may tell of them, or not yet.
 pub(super) fn decide(
     asked: Option<&str>,
     known: Known<'_>,
@@ -87,10 +87,10 @@ pub(super) fn decide(
     }
     let is_tried = |host: &ModelHost| so_far.tried.contains(&host.node);
     let best = others.into_iter().min_by(|a, b| {
-        let rank =
-            |host: &ModelHost| (is_tried(host), !is_ready(host), host.busy.saturating_add(shares(host)));
-        // The rest only makes the same choice come out of the same facts.
-        rank(a).cmp(&rank(b)).then_with(|| (a.node, &a.runtime).cmp(&(b.node, &b.runtime)))
+        let rank = |host: &ModelHost| (is_tried(host), !is_ready(host), host.busy.max(shares(host)));
+        // The same choice comes out of the same facts, but not the same one on every node: else all would ask the same host at once.
+        let turn = |host: &ModelHost| distance(known.here.0, host.node);
+        rank(a).cmp(&rank(b)).then_with(|| (turn(a), &a.runtime).cmp(&(turn(b), &b.runtime)))
     });
     match best {
         // A host that is not ready either is no better than waiting here.
@@ -105,6 +105,12 @@ pub(super) fn decide(
         Some(_) | None if !own.is_empty() => Way::Here(own_name),
         Some(_) | None => Way::Nowhere,
     }
+}
+
+fn distance(one: NodeId, other: NodeId) -> [u8; 32] {
+    let mut distance = *one.as_bytes();
+    distance.iter_mut().zip(other.as_bytes()).for_each(|(byte, of_other)| *byte ^= of_other);
+    distance
 }
 
 /// A request would be served, or would wait for something that happens by itself.
@@ -301,11 +307,28 @@ mod tests {
         ];
         assert_eq!(first_way("smol", &[], &others), "box-3 as smol");
         assert_eq!(first_way("smol", &[], &others[..1]), "box-1 as smol", "it would load");
-        // What this node sent there itself counts, though no card tells of it yet.
+        // What this node sent there itself counts, though no card tells of it yet; and once, when one does.
         let known = Known { here: (HERE, "x"), own: &[], others: &others };
-        let way =
-            decide(Some("smol"), known, &SoFar::default(), |host| if host.node == id(3) { 4 } else { 0 });
-        assert!(matches!(way, Way::There { host, .. } if host.node == id(2)));
+        for (shares, wanted) in [(6, 2), (4, 3)] {
+            let of = |host: &ModelHost| if host.node == id(3) { shares } else { 0 };
+            let way = decide(Some("smol"), known, &SoFar::default(), of);
+            assert!(matches!(way, Way::There { host, .. } if host.node == id(wanted)), "{shares}");
+        }
+    }
+
+    /// HTTP-17.
+    #[test]
+    fn between_equals_each_node_has_a_choice_of_its_own() {
+        let others = [host(1, "r", "smol", "ready", 0), host(2, "r", "smol", "ready", 0)];
+        let chosen = |here: u8| {
+            let known = Known { here: (id(here), "x"), own: &[], others: &others };
+            match decide(Some("smol"), known, &SoFar::default(), |_| 0) {
+                Way::There { host, .. } => host.node,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!((chosen(0x10), chosen(0x12)), (id(1), id(2)));
+        assert_eq!(chosen(0x10), chosen(0x10));
     }
 
     /// HTTP-17: who was asked in vain is asked again only when there is nobody else.
@@ -358,7 +381,7 @@ mod tests {
         let (mine, yours) = (own("r1", "smol", RuntimeState::Ready), host(1, "x", "large", "ready", 0));
         assert_eq!(first(std::slice::from_ref(&mine), std::slice::from_ref(&yours)), "here");
         assert_eq!(first(&[mine, own("r2", "smol", RuntimeState::Ready)], &[]), "not named");
-        assert_eq!(first(&[], &[yours.clone(), host(2, "y", "large", "ready", 0)]), "box-1 as large");
+        assert_eq!(first(&[], &[yours.clone(), host(2, "y", "large", "ready", 1)]), "box-1 as large");
         assert_eq!(first(&[], &[yours, host(2, "y", "small", "ready", 0)]), "not named");
         assert_eq!(first(&[], &[]), "not named");
     }

@@ -22,6 +22,8 @@ use crate::problem::{Kind, Problem};
 use crate::shared::{Gate, Shared};
 use crate::sse::X_ACCEL_BUFFERING;
 
+const EVENTS: &str = "text/event-stream";
+
 /// Which node a query means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Meant {
@@ -36,8 +38,8 @@ const WITHIN: Duration = Duration::from_secs(5);
 /// A tree of 100,000 actors is about 40 MB.
 const DOCUMENT_BYTES_MAX: usize = 64 << 20;
 /// What of the other node's head goes on.
-const PASSED_ON: [HeaderName; 5] =
-    [CONTENT_TYPE, ETAG, CACHE_CONTROL, RETRY_AFTER, HeaderName::from_static("x-arw-version")];
+const PASSED_ON: [HeaderName; 4] =
+    [ETAG, CACHE_CONTROL, RETRY_AFTER, HeaderName::from_static("x-arw-version")];
 
 /// HTTP-19: an id, at least eight digits of one, or a name; this node's own, too.
 pub(crate) fn meant(shared: &Shared, text: &str) -> Result<Meant, Problem> {
@@ -71,23 +73,35 @@ pub(crate) async fn fetch(
     patience: Duration,
 ) -> Result<Response, Problem> {
     let whole = async { read(gate, node, ask(gate, node, path_and_query, headers).await?).await };
-    within(gate, node, WITHIN + patience, whole).await
+    tokio::select! {
+        answered = within(gate, node, WITHIN + patience, whole) => answered,
+        // HTTP-7: who waits for something newer does not hold up the end.
+        () = gate.stopping(), if !patience.is_zero() => {
+            Err(Problem::new(Kind::NotReady, "this node is stopping", "ask again when it is back").retry_after(RETRY))
+        }
+    }
 }
 
 /// HTTP-19: another node's stream of patches, as it comes. When it breaks it ends, and the client resumes it as after any end.
 pub(crate) async fn follow(gate: &Gate, node: NodeId, path_and_query: &str) -> Result<Response, Problem> {
     let permit = limits::stream_permit(gate)?;
     let answer = within(gate, node, WITHIN, ask(gate, node, path_and_query, &HeaderMap::new())).await?;
-    if !answer.status().is_success() {
+    if answer.status() != StatusCode::OK {
         return within(gate, node, WITHIN, read(gate, node, answer)).await;
     }
     let (head, body) = answer.into_parts();
+    let kind = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    if kind.is_none_or(|kind| !kind.starts_with(EVENTS.as_bytes())) {
+        let detail = format!("node {} answered with something that is no stream", name(gate, node));
+        return Err(Problem::new(Kind::NodeRefused, detail, "check which version of arw runs there"));
+    }
     let chunks = body.into_data_stream().take_while(|chunk| ready(chunk.is_ok())).take_until(gate.stopping());
     // The right to a stream is held for as long as the stream is.
     let chunks = chunks.inspect(move |_| {
         let _ = &permit;
     });
     let mut response = passed_on(node, &head, Body::from_stream(chunks));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(EVENTS));
     response.headers_mut().insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
     Ok(response)
 }
@@ -134,12 +148,21 @@ async fn read(gate: &Gate, node: NodeId, answer: http::Response<Incoming>) -> Re
     Ok(passed_on(node, &head, body.to_bytes().into()))
 }
 
-/// It speaks for itself: what it refuses, it refuses in our form.
+/// It speaks for itself: what it refuses, it refuses in our form. HTTP-19: its word on what kind of text that is counts for nothing.
 fn passed_on(node: NodeId, head: &http::response::Parts, body: Body) -> Response {
     let mut response = Response::new(body);
-    *response.status_mut() =
-        if head.status.is_informational() { StatusCode::BAD_GATEWAY } else { head.status };
+    let is_ours = [StatusCode::OK, StatusCode::NOT_MODIFIED].contains(&head.status)
+        || head.status.is_client_error()
+        || head.status.is_server_error();
+    let status = if is_ours { head.status } else { StatusCode::BAD_GATEWAY };
+    *response.status_mut() = status;
+    let kind = match status {
+        StatusCode::OK => Some("application/json"),
+        StatusCode::NOT_MODIFIED => None,
+        _ => Some("application/problem+json"),
+    };
     let headers = response.headers_mut();
+    headers.extend(kind.map(|kind| (CONTENT_TYPE, HeaderValue::from_static(kind))));
     for passed in PASSED_ON {
         if let Some(value) = head.headers.get(&passed) {
             headers.insert(passed, value.clone());

@@ -1,9 +1,10 @@
 //! Requests between nodes: a stream to another node carries HTTP/1, as a connection does.
 //!
-//! Owns both ends: asking another node's gateway (`client.rs`) and serving what other nodes ask (`service.rs`, `routes.rs`). Refuses to know how
+//! Owns both ends: asking another node's gateway (`client.rs`) and serving what other nodes ask (`service.rs`, `routes.rs`, `admit.rs`). Refuses to know how
 //! streams come about; the kernel's port [`arw_actors::cluster::Transport`] opens them. Dropping a request ends its stream, which is the cancel;
 //! the stream's flow control is the backpressure.
 
+mod admit;
 mod client;
 mod command;
 mod document;
@@ -11,6 +12,7 @@ mod routes;
 mod service;
 mod share;
 
+pub(crate) use admit::admit;
 pub(crate) use client::{PeerClient, PeerError};
 pub(crate) use command::tell;
 pub(crate) use document::{Meant, fetch, follow, meant};

@@ -21,6 +21,7 @@ use crate::support::TestNode;
 struct FakeTransport {
     orders: Mutex<Vec<TokenOrder>>,
     refusal: Mutex<Option<ClusterError>>,
+    removed: Mutex<Vec<NodeId>>,
 }
 
 impl FakeTransport {
@@ -79,7 +80,8 @@ impl Transport for FakeTransport {
         })
     }
 
-    fn remove(&self, _: NodeId) -> BoxFuture<'static, Result<(), ClusterError>> {
+    fn remove(&self, node: NodeId) -> BoxFuture<'static, Result<(), ClusterError>> {
+        self.removed.lock().push(node);
         self.answer(())
     }
 
@@ -176,6 +178,15 @@ async fn a_node_that_joined_says_where_it_is() {
         json!({"cluster": "c1", "roles": ["worker"], "issuer": "08".repeat(32), "address": "192.0.2.7:8091"})
     );
     assert_eq!(node.send("POST", "/cluster/leave", None).await.status, 204);
+}
+
+#[tokio::test]
+async fn a_node_that_is_not_shown_is_removed_by_its_whole_id() {
+    let (node, transport) = stage().await;
+    let gone = NodeId::from_bytes([0xcd; 32]);
+    assert_eq!(node.send("DELETE", &format!("/cluster/nodes/{gone}"), None).await.status, 204);
+    assert_eq!(*transport.removed.lock(), [gone]);
+    node.send("DELETE", "/cluster/nodes/cdcdcdcd", None).await.is_problem(404, "not_found");
 }
 
 #[tokio::test]

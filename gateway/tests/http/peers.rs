@@ -3,9 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arw_actors::cluster::{ClusterNode, ModelHost};
+use arw_actors::cluster::{
+    At, ClusterNews, ClusterNode, ClusterView, Contact, ModelHost, NodeCard, OwnNode, PeerStream, Picture,
+    StreamService,
+};
 use arw_actors::config::GatewaySettings;
 use arw_actors::ids::NodeId;
+use arw_actors::moment::{Moment, WallTime};
 use arw_actors::runtime::lease::{AcquireError, UsageTotals};
 use arw_actors::runtime::machine::RuntimeState;
 use arw_actors::testkit::fixed_runtimes::OnAcquire;
@@ -16,6 +20,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use crate::support::{
@@ -37,6 +42,7 @@ impl Member {
     async fn join(network: &StreamNetwork, name: &str, id: u8, change: fn(&mut GatewaySettings)) -> Self {
         let node = TestNode::called(name, id, change).await;
         let served = node.serve();
+        node.node.cluster.set_picture(acquainted(node.node.info.id));
         let transport = network.attach(node.node.info.id, Arc::clone(&served.streams));
         node.node.cluster.attach(transport);
         Self { node, served }
@@ -64,6 +70,28 @@ impl Member {
     async fn metrics(&self) -> String {
         let body = self.served.get("/metrics").await.into_body();
         String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap()
+    }
+}
+
+/// The three nodes of these tests have met, and may do everything but own the workspace.
+fn acquainted(own: NodeId) -> Picture {
+    let at = At { now: Moment::ZERO, wall: WallTime::from_millis(1_700_000_000_000) };
+    let about = OwnNode { id: own, name: "own".to_owned(), incarnation: 1, started_at: at.wall };
+    let mut view = ClusterView::new(about);
+    for number in [1, 2, 3] {
+        view.fold(at, ClusterNews::Connected(contact(number, &["worker", "gateway"])));
+    }
+    view.picture(at.now, &Arc::new(NodeCard::default()))
+}
+
+fn contact(number: u8, roles: &[&str]) -> Contact {
+    Contact {
+        node: NodeId::from_bytes([number; 32]),
+        name: format!("box{number}"),
+        roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+        incarnation: 1,
+        address: ([10, 0, 0, number], 7400).into(),
+        rtt: Duration::from_micros(432),
     }
 }
 
@@ -311,6 +339,107 @@ async fn a_host_without_room_is_passed_over() {
     assert_eq!((answered.status.as_u16(), answered.header("x-arw-runtime")), (200, "r3"));
 }
 
+/// CLUSTER-5: also towards who does not know yet, and who has chosen it is sent elsewhere.
+#[tokio::test]
+async fn a_node_that_drains_refuses_other_nodes_and_not_its_own_clients() {
+    let pair = Pair::start().await;
+    pair.far.node.node.cluster.set_draining(true);
+    let answered = pair.near.answer(json!({"model": "smol"})).await;
+    answered.is_error(503, "not_ready");
+    assert_eq!(answered.header("retry-after"), "10");
+    let (_third, other) = pair.third().await;
+    other.then_answers(&answer_by("x"));
+    let answered = pair.near.answer(json!({"model": "smol"})).await;
+    assert_eq!((answered.status.as_u16(), answered.header("x-arw-runtime")), (200, "r3"));
+    pair.engine.then_answers(&answer_by("x"));
+    assert_eq!(pair.far.answer(json!({"model": "smol"})).await.status, 200);
+}
+
+/// HTTP-16.
+#[tokio::test]
+async fn a_node_that_is_no_gateway_is_refused_answers() {
+    let pair = Pair::start().await;
+    let at = At::default();
+    let about = OwnNode { id: pair.far.id(), name: "far".to_owned(), incarnation: 1, started_at: at.wall };
+    let mut view = ClusterView::new(about);
+    view.fold(at, ClusterNews::Connected(contact(1, &["worker"])));
+    pair.far.node.node.cluster.set_picture(view.picture(at.now, &Arc::new(NodeCard::default())));
+    pair.near.answer(json!({"model": "smol"})).await.is_error(403, "scope_missing");
+    assert!(pair.engine.requests().is_empty());
+}
+
+/// HTTP-18: a member that means harm gets no page into this node's name.
+#[tokio::test]
+async fn what_another_node_says_is_json_or_events_whatever_it_calls_it() {
+    let pair = Pair::start().await;
+    pair.engine.then(Does::Answers(200, "text/html", "<script>".into()));
+    let answered = pair.near.answer(json!({"model": "smol"})).await;
+    assert_eq!((answered.status.as_u16(), answered.header("content-type")), (200, "application/json"));
+}
+
+/// HTTP-19.
+#[tokio::test]
+async fn state_of_another_node_is_json_or_a_stream_or_nothing() {
+    let network = StreamNetwork::new();
+    let near = Member::join(&network, "near", 1, |_| {}).await;
+    let bad = NodeId::from_bytes([2; 32]);
+    network.attach(bad, Arc::new(Html));
+    let node = ClusterNode { id: bad, name: "bad".to_owned(), is_connected: true };
+    near.node.node.cluster.set_nodes(vec![node]);
+    let document = near.node.get("/state/node?node=bad").await;
+    assert_eq!((document.status.as_u16(), document.header("content-type")), (200, "application/json"));
+    near.node.get("/state/node/stream?node=bad").await.is_problem(502, "node_refused");
+}
+
+/// Answers everything with a page.
+#[derive(Debug)]
+struct Html;
+
+impl StreamService for Html {
+    fn serve(&self, _: NodeId, mut stream: Box<dyn PeerStream>) {
+        tokio::spawn(async move {
+            let mut asked = [0; 4096];
+            while stream.read(&mut asked).await.is_ok_and(|count| count > 0) {
+                let page = b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 8\r\n\r\n<script>";
+                if stream.write_all(page).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+/// HTTP-7 and HTTP-19.
+#[tokio::test]
+async fn a_wait_for_another_nodes_news_does_not_hold_up_the_end() {
+    let mut pair = Pair::start().await;
+    let socket = tokio::net::TcpStream::connect(pair.near.served.address).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await.unwrap();
+    tokio::spawn(connection);
+    let path = "/state/runtimes?node=far&after=3.1&wait=60s";
+    let request: Request<Full<Bytes>> = crate::support::get(path).body(Full::default()).unwrap();
+    let asking = sender.send_request(request);
+    let stop = async {
+        let model = pair.far.node.model("runtimes").clone();
+        until(|| format!("{model:?}").contains("subscribers: 1")).await;
+        pair.near.served.stop();
+    };
+    let (answered, ()) = tokio::join!(within(asking), stop);
+    assert_eq!(answered.unwrap().status(), 503);
+}
+
+/// HTTP-16: nodes have streams of their own.
+#[tokio::test]
+async fn streams_of_other_nodes_leave_those_of_clients_alone() {
+    let pair = Pair::with(|settings| settings.event_streams_max = 2).await;
+    let path = "/state/runtimes/stream";
+    let mut first = Events::new(pair.near.served.get(&format!("{path}?node=far")).await.into_body());
+    first.next().await.unwrap();
+    assert_eq!(pair.near.served.get(&format!("{path}?node=far")).await.status(), 429);
+    let own = [pair.far.served.get(path).await, pair.far.served.get(path).await];
+    assert!(own.iter().all(|answered| answered.status() == 200));
+}
+
 /// HTTP-17.
 #[tokio::test]
 async fn an_unknown_model_is_refused_with_the_names_on_all_nodes() {
@@ -486,6 +615,8 @@ async fn a_member_may_read_and_use_and_nothing_else() {
         ("GET", "/events"),
         ("GET", "/metrics"),
         ("GET", "/state/nothing"),
+        ("GET", "/state/cluster"),
+        ("GET", "/state/cluster/stream"),
     ] {
         let asked = request(method, path).header("authorization", &token).body(Full::default()).unwrap();
         as_member(&pair, asked).await.is_problem(404, "not_found");
@@ -646,6 +777,9 @@ async fn a_node_without_an_answer_is_a_refusal_that_says_why() {
     let unknown = pair.near.node.get("/state/actors?node=fra").await.is_problem(404, "not_found");
     assert_eq!(unknown["known"], json!(["near", "far"]));
     pair.near.node.get("/state/actors?node=far&after=x").await.is_problem(422, "bad_field");
+    for path in ["/state/cluster?node=far", "/state/cluster/stream?node=near"] {
+        assert_eq!(pair.near.node.get(path).await.is_problem(422, "bad_field")["field"], "node", "{path}");
+    }
     pair.network.set_away(pair.far.id(), true);
     let away = pair.near.node.get("/state/actors?node=far").await;
     let problem = away.is_problem(503, "node_unreachable");

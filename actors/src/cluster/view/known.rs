@@ -75,6 +75,10 @@ impl Known {
     }
 
     pub(super) fn connected(&mut self, at: At, contact: Contact) {
+        // CLUSTER-4: told again, it is the same connection, and no sign of life; its round trip is told by measurements.
+        if self.contact.as_ref().is_some_and(|(before, _)| is_same(before, &contact)) {
+            return;
+        }
         self.saw(at);
         if self.named.as_ref().is_none_or(|(of, ..)| *of <= contact.incarnation) {
             self.named = Some((contact.incarnation, contact.name.clone(), contact.roles.clone()));
@@ -84,9 +88,7 @@ impl Known {
         if before.is_some_and(|(before, _)| before.incarnation > contact.incarnation) {
             return;
         }
-        // Told twice, it is the same connection.
-        let since = before.filter(|(before, _)| *before == contact).map_or(at, |(_, since)| *since);
-        self.contact = Some((contact, since));
+        self.contact = Some((contact, at));
         self.drop_old_card();
     }
 
@@ -104,6 +106,11 @@ impl Known {
     }
 
     pub(super) fn card(&mut self, at: At, incarnation: u64, card: Box<NodeCard>) {
+        // CLUSTER-2: a card that is told again grows no younger by it. A next one has another `made_at`.
+        let before = self.card.as_ref();
+        if before.is_some_and(|before| before.incarnation == incarnation && *before.card == *card) {
+            return;
+        }
         self.saw(at);
         // CLUSTER-1.
         if self.card.as_ref().is_none_or(|before| before.incarnation <= incarnation) {
@@ -227,6 +234,13 @@ impl Known {
         // A sign of life from the future is a clock's slip, and no reason to wait for it.
         stale.into_iter().chain(step).map(|at| at.max(now)).min()
     }
+}
+
+/// Everything but the round trip, which differs with each packet.
+fn is_same(one: &Contact, other: &Contact) -> bool {
+    let Contact { node, name, roles, incarnation, address, rtt: _ } = one;
+    (node, name, roles, incarnation, address)
+        == (&other.node, &other.name, &other.roles, &other.incarnation, &other.address)
 }
 
 fn health(

@@ -87,6 +87,13 @@ fn card(number: u8, incarnation: u64) -> ClusterNews {
     ClusterNews::Card { node: id(number), incarnation, card: Box::new(card) }
 }
 
+/// The next card of a node that is as it was.
+fn next_card(number: u8, incarnation: u64, seconds: u64) -> ClusterNews {
+    let ClusterNews::Card { node, incarnation, mut card } = card(number, incarnation) else { unreachable!() };
+    card.made_at = at(seconds).wall;
+    ClusterNews::Card { node, incarnation, card }
+}
+
 fn measured(number: u8, micros: u64, seen_after: u64) -> ClusterNews {
     let last_seen = START + Duration::from_secs(seen_after);
     ClusterNews::Measured { node: id(number), rtt: Duration::from_micros(micros), last_seen }
@@ -172,8 +179,38 @@ fn a_card_that_is_not_renewed_is_stale_and_says_so() {
     let stale = row(&view, 1, 30).unwrap();
     assert_eq!((stale.stale_since, stale.health.state.as_str()), (Some(at(0).wall), "warning"));
     assert_eq!(picture(&view, 30).totals.runtimes_serving, 0, "nobody counts on it");
-    tell(&mut view, 31, [card(1, 1)]);
+    tell(&mut view, 31, [next_card(1, 1, 31)]);
     assert_eq!(row(&view, 1, 31).unwrap().stale_since, None);
+}
+
+/// CLUSTER-2 and CLUSTER-7.
+#[test]
+fn a_card_that_is_told_again_grows_no_younger_and_its_node_is_offered_nothing() {
+    let mut view = view();
+    for second in (0..30).step_by(5) {
+        tell(&mut view, second, [member(1, 1, MemberState::Up), connected(1, 1), card(1, 1)]);
+        assert_eq!(picture(&view, second).hosts().len(), 1, "after {second} s");
+    }
+    tell(&mut view, 30, [member(1, 1, MemberState::Up), connected(1, 1), card(1, 1)]);
+    let stale = row(&view, 1, 30).unwrap();
+    assert_eq!((stale.stale_since, stale.last_seen_at), (Some(at(0).wall), Some(at(0).wall)));
+    assert_eq!(picture(&view, 30).hosts(), []);
+    tell(&mut view, 31, [next_card(1, 1, 31)]);
+    assert_eq!(picture(&view, 31).hosts().len(), 1);
+}
+
+/// CLUSTER-4.
+#[test]
+fn a_connection_that_is_told_again_is_the_same_whatever_its_round_trip() {
+    let mut view = view();
+    tell(&mut view, 1, [connected(1, 1)]);
+    let before = picture(&view, 1);
+    let ClusterNews::Connected(contact) = connected(1, 1) else { unreachable!() };
+    let slower = Contact { rtt: Duration::from_millis(9), ..contact };
+    tell(&mut view, 6, [ClusterNews::Connected(slower.clone())]);
+    assert_eq!(picture(&view, 6), before);
+    tell(&mut view, 7, [ClusterNews::Connected(Contact { address: address(9), ..slower })]);
+    assert_eq!(row(&view, 1, 7).unwrap().since, at(7).wall, "that is another one");
 }
 
 /// CLUSTER-3.
@@ -233,14 +270,21 @@ fn forgetting_the_dead_leaves_the_connection_to_its_next_start() {
 fn while_nothing_happens_a_row_does_not_move() {
     let mut view = view();
     tell(&mut view, 0, [member(1, 1, MemberState::Up), connected(1, 1), card(1, 1), measured(1, 1_000, 0)]);
-    let before = picture(&view, 0);
+    // Each card says when it was made, which is not shown.
+    let shown = |view: &ClusterView, second| {
+        let mut picture = picture(view, second);
+        let cards = picture.nodes.iter_mut().filter_map(|row| row.card.as_mut());
+        cards.for_each(|card| Arc::make_mut(card).made_at = WallTime::default());
+        picture
+    };
+    let before = shown(&view, 0);
     for second in 1..=120 {
         let micros = if second % 2 == 0 { 1_190 } else { 820 };
         tell(&mut view, second, [measured(1, micros, second), measured(1, 1_400, second)]);
         if second % 10 == 0 {
-            tell(&mut view, second, [card(1, 1)]);
+            tell(&mut view, second, [next_card(1, 1, second)]);
         }
-        assert_eq!(picture(&view, second), before, "after {second} s");
+        assert_eq!(shown(&view, second), before, "after {second} s");
     }
     tell(&mut view, 121, [measured(1, 1_600, 121)]);
     assert_eq!(row(&view, 1, 121).unwrap().rtt, Some(Duration::from_micros(1_600)));
@@ -318,6 +362,11 @@ fn hosts_are_members_that_are_connected_and_serve_in_a_fixed_order() {
     let hosts = picture(&view, 0).hosts();
     let names: Vec<_> = hosts.iter().map(|host| (host.node_name.as_str(), host.busy)).collect();
     assert_eq!(names, [("box1", 5), ("box3", 5)]);
+    let ClusterNews::Connected(contact) = connected(3, 1) else { unreachable!() };
+    let no_worker = Contact { roles: vec!["gateway".to_owned()], ..contact };
+    tell(&mut view, 0, [ClusterNews::Connected(no_worker)]);
+    let hosts = picture(&view, 0).hosts();
+    assert_eq!(hosts.iter().map(|host| host.node_name.as_str()).collect::<Vec<_>>(), ["box1"]);
 }
 
 #[test]

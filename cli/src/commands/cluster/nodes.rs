@@ -135,7 +135,9 @@ fn load(row: &Value) -> Cell {
 fn last_seen(row: &Value) -> Cell {
     match (text(row, "/source"), text(row, "/last_seen_at")) {
         ("own", _) => Cell::Text("this node".to_owned()),
-        (_, "") => Cell::Text("now".to_owned()),
+        (_, "") if is_alive(row) => Cell::Text("now".to_owned()),
+        // The node tells no time before it is worth telling (CLUSTER-4).
+        (_, "") => Cell::Text("seconds ago".to_owned()),
         (_, at) => Cell::Time(at.to_owned()),
     }
 }
@@ -161,6 +163,15 @@ mod tests {
         assert_eq!(words(&busy), Cell::Text("2 busy, 1 waiting, cpu 21 %".to_owned()));
         assert_eq!(words(&json!({"state": "up", "load": null})), Cell::Missing);
         assert_eq!(words(&json!({"state": "down", "load": {"in_flight": 3}})), Cell::Missing);
+    }
+
+    #[test]
+    fn who_has_just_gone_is_not_seen_now() {
+        let words = |state: &str| last_seen(&json!({"source": "card", "state": state, "last_seen_at": null}));
+        assert_eq!(words("up"), Cell::Text("now".to_owned()));
+        assert_eq!(words("suspect"), Cell::Text("now".to_owned()));
+        assert_eq!(words("down"), Cell::Text("seconds ago".to_owned()));
+        assert_eq!(words("left"), Cell::Text("seconds ago".to_owned()));
     }
 
     #[test]
