@@ -84,10 +84,16 @@ impl Core {
 
     /// Asks one peer at once when a renewal is due: it has just come.
     pub(super) fn ask_for_renewal_of(&mut self, now: Moment, node: NodeId) {
-        if self.is_renewal_due() && self.issuer.is_none() {
-            self.renewal_asked_at = Some(now);
-            self.ask(node);
+        if !self.is_renewal_due() || self.issuer.is_some() {
+            return;
         }
+        match self.renewed_by {
+            Some(issuer) if issuer == node => self.renewal_asked_at = Some(now),
+            // It cannot help. Peers that come and go must not put off the question to the issuer.
+            Some(_) => return,
+            None => _ = self.renewal_asked_at.get_or_insert(now),
+        }
+        self.ask(node);
     }
 
     fn ask(&self, node: NodeId) {
