@@ -209,6 +209,7 @@ impl Core {
             }
         }
         let learned = news.len();
+        let told_of: Vec<NodeId> = news.iter().map(SignedRevocation::claimed_node).collect();
         for signed in news {
             self.events.push(EndpointEvent::Revoked(signed));
         }
@@ -218,7 +219,12 @@ impl Core {
             self.sessions.values().filter(removed).map(|session| session.peer.id).collect();
         for node in nodes {
             self.end_session(now, node, CloseCode::Goodbye(GoodbyeReason::Removed));
-            self.schedule.unwant(node);
+        }
+        // Without a connection nothing is known of a later certificate: one that has it dials by itself.
+        for node in told_of {
+            if !self.sessions.contains_key(&node) {
+                self.schedule.unwant(node);
+            }
         }
         if self.revoked.covers(self.own, self.certificate.serial) {
             self.note_removal();

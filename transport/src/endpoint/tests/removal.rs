@@ -94,6 +94,26 @@ async fn a_refusal_as_removed_without_proof_changes_nothing_and_with_it_all() {
 }
 
 #[tokio::test]
+async fn a_removed_node_is_not_dialed_any_more() {
+    // WIRE-21
+    let away = Known { node: node_key(3).id(), addresses: vec![loopback()] };
+    let is_dialed = |node: &Node| node.handle.peers().iter().any(|row| row.node == away.node);
+    let one = Wanted { known: vec![away.clone()], ..Wanted::issuer(1).0 }.start();
+    assert!(is_dialed(&one));
+    one.handle.remove(away.node).await.unwrap();
+    assert!(!is_dialed(&one), "it has no connection");
+    // Who knows of the removal from before finds out by dialing: it may have joined again since.
+    let three = Wanted::member(3).start();
+    let mut two = Wanted::member(2).knowing(&[&three]);
+    for signed in one.handle.picture().revocations {
+        two.revoked.add(signed, &cluster_key(1).public()).unwrap();
+    }
+    let two = two.start();
+    eventually("given up", || !is_dialed(&two)).await;
+    eventually("told", || three.handle.picture().is_removed).await;
+}
+
+#[tokio::test]
 async fn who_was_away_learns_of_a_removal_at_hello() {
     // WIRE-21
     let mut revoked = RevocationSet::default();
