@@ -124,6 +124,10 @@ impl RevocationSet {
         signed: SignedRevocation,
         cluster: &ClusterPublicKey,
     ) -> Result<bool, RevocationError> {
+        // Told again, as at every hello: nothing has to be computed.
+        if self.of(signed.claimed_node()) == Some(signed) {
+            return Ok(false);
+        }
         // WIRE-10: only the cluster's key removes, and an older word never undoes a newer one.
         let told = signed.verify(cluster)?;
         let room = self.by_node.len() < REVOCATIONS_MAX;

@@ -98,7 +98,7 @@ pub(super) async fn remove(hub: Arc<Hub>, node: NodeId) -> Result<SignedRevocati
     let turn = hub.ledger_turn.lock().await;
     write(&hub, move |ledger| ledger.store_revocation(&signed)).await?;
     drop(turn);
-    if hub.act(|core, now| core.remove(now, &[signed], None)) == 0 {
+    if hub.act(|core, now| core.remove(now, &[signed], None).count) == 0 {
         return Err(RemoveError::Refused("as many removed nodes are remembered as can be".to_owned()));
     }
     Ok(signed)

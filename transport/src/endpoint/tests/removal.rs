@@ -9,7 +9,7 @@ use super::kit::*;
 use crate::certificate::{CERTIFICATE_LIFETIME, CLOCK_SKEW_ALLOWED, Revocation, RevocationSet, Role, Roles};
 use crate::endpoint::*;
 use crate::handshake::HelloFailure;
-use crate::wire::{CloseCode, GoodbyeReason, HelloRefusal};
+use crate::wire::{self, CloseCode, GoodbyeReason, HelloRefusal};
 
 #[tokio::test]
 async fn a_removed_node_is_refused_by_everybody() {
@@ -111,6 +111,38 @@ async fn a_removed_node_is_not_dialed_any_more() {
     let two = two.start();
     eventually("given up", || !is_dialed(&two)).await;
     eventually("told", || three.handle.picture().is_removed).await;
+}
+
+#[tokio::test]
+async fn a_member_that_passes_on_what_is_forged_is_cut_off() {
+    // WIRE-21
+    let mut node = Wanted::member(1).start();
+    let wall = Clock::system().wall();
+    let kept_until = wall + CERTIFICATE_LIFETIME;
+    let revocation = |of: u8| Revocation { node: node_key(of).id(), serial_max: 50, kept_until };
+    let good = cluster_key(1).revoke(revocation(8));
+    let mut bad = cluster_key(1).revoke(revocation(9)).as_bytes().to_vec();
+    *bad.last_mut().unwrap() ^= 1;
+    let foreign = cluster_key(2).revoke(revocation(9)).as_bytes().to_vec();
+    let revocations = vec![good.as_bytes().to_vec(), bad.clone(), bad, foreign.clone()];
+    let certificate = cluster_key(2).certify(node.id, Roles::default(), 99, wall, CERTIFICATE_LIFETIME);
+    let forged: [wire::Control; 3] = [
+        wire::Revoked { revocations }.into(),
+        wire::Revoked { revocations: vec![foreign] }.into(),
+        wire::Renewed { certificate: certificate.as_bytes().to_vec() }.into(),
+    ];
+    for (message, by) in forged.into_iter().zip(2..) {
+        let raw = super::hostile::Raw::connect(&node, by).await;
+        let (mut send, _receive) = raw.say_hello(Wanted::member(by).certificate).await;
+        let mut bytes = bytes::BytesMut::new();
+        wire::put(&message, &mut bytes).unwrap();
+        send.write_all(&bytes).await.unwrap();
+        assert_eq!(raw.closed().await, CloseCode::Malformed);
+    }
+    node.until("all gone", |picture| connected(picture).is_empty()).await;
+    assert_eq!(node.handle.picture().revocations, [good]);
+    let counters = node.handle.counters();
+    assert_eq!((counters.revocations_refused, counters.certificates_refused, counters.malformed), (2, 1, 3));
 }
 
 #[tokio::test]
