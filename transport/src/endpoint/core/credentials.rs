@@ -18,15 +18,6 @@ use crate::wire::{CloseCode, Control, GoodbyeReason, Renew, Renewed, Revoked};
 /// A request for a certificate that got no answer is repeated after so long: ten days are left for it.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
-/// What came of removals that somebody told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Learned {
-    /// How many said something new.
-    pub(crate) count: usize,
-    /// One was not signed by the cluster's key.
-    pub(crate) is_forged: bool,
-}
-
 /// Every so many rounds of housekeeping the long lists are looked through.
 const SLOW_ROUNDS: u64 = 60;
 
@@ -212,12 +203,17 @@ impl Core {
             }
         }
         // A member passes on only what it has verified. One that does not would have this node verify for ever.
-        if self.remove(now, &signed, Some(from)).is_forged { Err(CloseCode::Malformed) } else { Ok(()) }
+        self.remove(now, &signed, Some(from))
     }
 
     /// WIRE-21: whoever learns of a removal passes it on to all others, and ends its own connection with the removed node.
-    /// Nothing behind a forged one is looked at.
-    pub(crate) fn remove(&mut self, now: Moment, told: &[SignedRevocation], from: Option<NodeId>) -> Learned {
+    /// Nothing behind a forged one is looked at. Returns whether all were good, as far as was looked.
+    pub(crate) fn remove(
+        &mut self,
+        now: Moment,
+        told: &[SignedRevocation],
+        from: Option<NodeId>,
+    ) -> Result<(), CloseCode> {
         let mut news = Vec::new();
         let mut is_forged = false;
         for revocation in told {
@@ -243,7 +239,6 @@ impl Core {
                 drop(session.connection.send_control(&message));
             }
         }
-        let count = news.len();
         let told_of: Vec<NodeId> = news.iter().map(SignedRevocation::claimed_node).collect();
         for signed in news {
             self.events.push(EndpointEvent::Revoked(signed));
@@ -264,7 +259,7 @@ impl Core {
         if self.revoked.covers(self.own, self.certificate.serial) {
             self.note_removal();
         }
-        Learned { count, is_forged }
+        if is_forged { Err(CloseCode::Malformed) } else { Ok(()) }
     }
 
     /// The word that removed a node, if one did: whoever is turned away is shown why.
