@@ -51,9 +51,9 @@ async fn a_member_that_closes_with_a_bare_removed_code_changes_nothing() {
     // Good, but about an earlier certificate of this node.
     let earlier = cluster_key(1).revoke(revocation(1, 0));
     let proofs: [&[u8]; 4] = [b"", b"the node was removed", forged.as_bytes(), earlier.as_bytes()];
-    for proof in proofs {
-        let raw = super::hostile::Raw::connect(&node, 2).await;
-        let (_send, _receive) = raw.say_hello(Wanted::member(2).certificate).await;
+    for (proof, by) in proofs.into_iter().zip(2..) {
+        let raw = super::hostile::Raw::connect(&node, by).await;
+        let (_send, _receive) = raw.say_hello(Wanted::member(by).certificate).await;
         node.event(|event| matches!(event, EndpointEvent::PeerUp { .. }).then_some(())).await;
         raw.connection.close(quinn::VarInt::from_u64(removed.code()).unwrap(), proof);
         node.event(|event| match event {
@@ -63,7 +63,7 @@ async fn a_member_that_closes_with_a_bare_removed_code_changes_nothing() {
         })
         .await;
     }
-    let two = Wanted::member(3).knowing(&[&node]).start();
+    let two = Wanted::member(9).knowing(&[&node]).start();
     node.until("still a member", |picture| connected(picture).contains(&two.id)).await;
     assert!(!node.handle.picture().is_removed);
     assert_eq!(node.handle.counters().revocations_refused, 3);
