@@ -61,6 +61,11 @@ impl SignedRevocation {
         &self.0
     }
 
+    /// The node that it is about, as it says: true only once it is verified.
+    pub(crate) fn claimed_node(&self) -> NodeId {
+        NodeId::from_bytes(array_at(&self.0, 17))
+    }
+
     /// What it says, if the cluster's key signed it.
     ///
     /// # Errors
@@ -74,7 +79,7 @@ impl SignedRevocation {
             return Err(RevocationError::BadSignature);
         }
         Ok(Revocation {
-            node: NodeId::from_bytes(array_at(&self.0, 17)),
+            node: self.claimed_node(),
             serial_max: u64::from_le_bytes(array_at(&self.0, 49)),
             kept_until: WallTime::from_millis(i64::from_le_bytes(array_at(&self.0, 57))),
         })
@@ -83,7 +88,7 @@ impl SignedRevocation {
 
 impl fmt::Debug for SignedRevocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SignedRevocation({:?})", NodeId::from_bytes(array_at(&self.0, 17)))
+        write!(f, "SignedRevocation({:?})", self.claimed_node())
     }
 }
 
@@ -119,6 +124,10 @@ impl RevocationSet {
         signed: SignedRevocation,
         cluster: &ClusterPublicKey,
     ) -> Result<bool, RevocationError> {
+        // Told again, as at every hello: nothing has to be computed.
+        if self.of(signed.claimed_node()) == Some(signed) {
+            return Ok(false);
+        }
         // WIRE-10: only the cluster's key removes, and an older word never undoes a newer one.
         let told = signed.verify(cluster)?;
         let room = self.by_node.len() < REVOCATIONS_MAX;

@@ -36,7 +36,7 @@ fn judge(hub: &Arc<Hub>, incoming: quinn::Incoming, source: IpAddr) {
     let is_proven = incoming.remote_address_validated();
     match hub.act(|core, now| core.admit(now, source, is_proven)) {
         Admission::Admit => {
-            let pending = Pending(Arc::clone(hub));
+            let pending = Pending { hub: Arc::clone(hub), source, is_proven };
             tokio::spawn(attend(incoming, pending));
         }
         Admission::Retry if incoming.may_retry() => drop(incoming.retry()),
@@ -45,18 +45,25 @@ fn judge(hub: &Arc<Hub>, incoming: quinn::Incoming, source: IpAddr) {
 }
 
 /// A handshake counts as pending for as long as this lives.
-struct Pending(Arc<Hub>);
+struct Pending {
+    hub: Arc<Hub>,
+    source: IpAddr,
+    is_proven: bool,
+}
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.0.look(|core| core.handshake_ended());
+        self.hub.look(|core| core.handshake_ended(self.source, self.is_proven));
     }
 }
 
 async fn attend(incoming: quinn::Incoming, pending: Pending) {
-    let hub = Arc::clone(&pending.0);
+    let hub = Arc::clone(&pending.hub);
+    // WIRE-13: for the handshake and the first message together.
+    let began = hub.clock.now();
+    let deadline = hub.clock.instant(began + FIRST_MESSAGE_WITHIN);
     let connected = match incoming.accept() {
-        Ok(connecting) => timeout(FIRST_MESSAGE_WITHIN, connecting).await,
+        Ok(connecting) => timeout_at(deadline, connecting).await,
         Err(error) => Ok(Err(error)),
     };
     let Ok(Ok(connection)) = connected else {
@@ -67,12 +74,9 @@ async fn attend(incoming: quinn::Incoming, pending: Pending) {
         hub.look(|core| core.counters.handshakes_failed += 1);
         return close(&connection, CloseCode::Malformed);
     };
-    let now = hub.clock.now();
-    let deadline = hub.clock.instant(now + FIRST_MESSAGE_WITHIN);
-    // WIRE-13
     let refusal = match timeout_at(deadline, first_message(&connection)).await {
         Ok(Ok((First::Hello(hello), streams))) => {
-            let acceptor = HelloAcceptor::new(now, peer);
+            let acceptor = HelloAcceptor::new(began, peer);
             return greet(&hub, &connection, (peer, hello), acceptor, streams).await;
         }
         Ok(Ok((First::Join(join), (send, ..)))) => {
@@ -133,7 +137,11 @@ async fn greet(
     let mut bytes = BytesMut::new();
     // It fits: its parts were checked when they were made. If it cannot be written the connection is over, which the session finds out.
     if wire::put(&ack.into(), &mut bytes).is_ok() {
-        drop(streams.0.write_all(&bytes).await);
+        // A peer that gives no room for the answer must not count as pending for ever.
+        let deadline = hub.clock.instant(hub.clock.now() + FIRST_MESSAGE_WITHIN);
+        if timeout_at(deadline, streams.0.write_all(&bytes)).await.is_err() {
+            close(connection, CloseCode::Goodbye(GoodbyeReason::Stalled));
+        }
     }
     session::start(hub, (peer, id), &standing, streams);
 }
@@ -189,7 +197,8 @@ async fn stored(hub: &Arc<Hub>, token: TokenId, deadline: Instant) -> IssuerEven
 
 async fn admit(connection: &quinn::Connection, accepted: JoinAccepted, mut send: quinn::SendStream) {
     let mut bytes = BytesMut::new();
-    if wire::put(&accepted.into(), &mut bytes).is_ok() && send.write_all(&bytes).await.is_ok() {
+    let is_put = wire::put(&accepted.into(), &mut bytes).is_ok();
+    if is_put && matches!(timeout(FIRST_MESSAGE_WITHIN, send.write_all(&bytes)).await, Ok(Ok(()))) {
         drop(send.finish());
         // Closing now would throw the answer away.
         drop(timeout(JOINED_CLOSES_WITHIN, connection.closed()).await);

@@ -116,7 +116,6 @@ pub(super) struct Core {
     card: Option<Bytes>,
     cards: BTreeMap<NodeId, PeerCard>,
     limiter: HandshakeLimiter,
-    pending: usize,
     limits: Limits,
     pub(super) counters: Counters,
     events: Arc<EventQueue>,
@@ -163,7 +162,6 @@ impl Core {
             card: None,
             cards: BTreeMap::new(),
             limiter: HandshakeLimiter::new(now, limits.handshakes),
-            pending: 0,
             limits,
             counters: Counters::default(),
             events: beginning.events,
@@ -199,12 +197,9 @@ impl Core {
 
     /// Judges a handshake that somebody began. An admitted one counts as pending until [`Core::handshake_ended`].
     pub(super) fn admit(&mut self, now: Moment, source: IpAddr, is_proven: bool) -> Admission {
-        let admission = self.limiter.judge(now, source, is_proven, self.pending);
+        let admission = self.limiter.judge(now, source, is_proven);
         let counter = match admission {
-            Admission::Admit => {
-                self.pending += 1;
-                &mut self.counters.handshakes
-            }
+            Admission::Admit => &mut self.counters.handshakes,
             Admission::Retry => &mut self.counters.handshakes_retried,
             Admission::Refuse => &mut self.counters.handshakes_limited,
         };
@@ -212,8 +207,8 @@ impl Core {
         admission
     }
 
-    pub(super) fn handshake_ended(&mut self) {
-        self.pending = self.pending.saturating_sub(1);
+    pub(super) fn handshake_ended(&mut self, source: IpAddr, is_proven: bool) {
+        self.limiter.ended(source, is_proven);
     }
 
     /// A datagram came over a connection. Nobody speaks for another: it counts as from the peer that the connection has authenticated.

@@ -98,8 +98,10 @@ pub(super) async fn remove(hub: Arc<Hub>, node: NodeId) -> Result<SignedRevocati
     let turn = hub.ledger_turn.lock().await;
     write(&hub, move |ledger| ledger.store_revocation(&signed)).await?;
     drop(turn);
-    if hub.act(|core, now| core.remove(now, &[signed], None)) == 0 {
-        return Err(RemoveError::Refused("as many removed nodes are remembered as can be".to_owned()));
-    }
-    Ok(signed)
+    let known = hub.act(|core, now| {
+        core.remove(now, &[signed], None).ok();
+        core.proof_of_removal(node)
+    });
+    // Another removal of the same node may have overtaken this one: it reaches further.
+    known.ok_or_else(|| RemoveError::Refused("as many removed nodes are remembered as can be".to_owned()))
 }

@@ -60,6 +60,9 @@ pub(super) struct HandshakeLimiter {
     limits: HandshakeLimits,
     total: Budget,
     sources: BTreeMap<IpAddr, Budget>,
+    pending: usize,
+    /// Of each source, those with a proven address and those without apart: who forges an address must not use up what the real one has.
+    pending_of: BTreeMap<(IpAddr, bool), usize>,
 }
 
 /// Thousandths of a handshake, so that a short time refills a part of one.
@@ -91,20 +94,45 @@ impl Budget {
 impl HandshakeLimiter {
     pub(super) fn new(now: Moment, limits: HandshakeLimits) -> Self {
         let total = Budget { thousandths: u64::from(limits.total_burst) * 1_000, at: now };
-        Self { limits, total, sources: BTreeMap::new() }
+        Self { limits, total, sources: BTreeMap::new(), pending: 0, pending_of: BTreeMap::new() }
     }
 
-    /// WIRE-20: judges a handshake from `source`, whose address is proven or not, while `pending` others have not said their first word.
-    pub(super) fn judge(
-        &mut self,
-        now: Moment,
-        source: IpAddr,
-        is_proven: bool,
-        pending: usize,
-    ) -> Admission {
+    /// WIRE-20: judges a handshake from `source`, whose address is proven or not. An admitted one is pending until [`HandshakeLimiter::ended`].
+    pub(super) fn judge(&mut self, now: Moment, source: IpAddr, is_proven: bool) -> Admission {
+        let admission = self.judge_by_budgets(now, source, is_proven);
+        if admission == Admission::Admit {
+            self.pending += 1;
+            *self.pending_of.entry((network_of(source), is_proven)).or_default() += 1;
+        }
+        admission
+    }
+
+    /// The first message of an admitted one was judged, or there is none.
+    pub(super) fn ended(&mut self, source: IpAddr, is_proven: bool) {
+        self.pending = self.pending.saturating_sub(1);
+        let key = (network_of(source), is_proven);
+        if let Some(count) = self.pending_of.get_mut(&key) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.pending_of.remove(&key);
+            }
+        }
+    }
+
+    /// As many are pending from there as may be: with a proven address an eighth of all, and as many without.
+    fn is_crowded(&self, source: IpAddr, is_proven: bool) -> bool {
+        let of_it = self.pending_of.get(&(network_of(source), is_proven)).copied().unwrap_or(0);
+        of_it >= (self.limits.pending_max / 8).max(1)
+    }
+
+    fn judge_by_budgets(&mut self, now: Moment, source: IpAddr, is_proven: bool) -> Admission {
         let limits = self.limits;
+        let pending = self.pending;
         if pending >= limits.pending_max {
             return Admission::Refuse;
+        }
+        if self.is_crowded(source, is_proven) {
+            return if is_proven { Admission::Refuse } else { Admission::Retry };
         }
         self.total.refill(now, limits.total_per_second, limits.total_burst);
         let half = u64::from(limits.total_burst) * 500;
@@ -191,6 +219,20 @@ mod tests {
         }
     }
 
+    /// Judges one while so many are pending, none of them from the same source.
+    fn judge(
+        limiter: &mut HandshakeLimiter,
+        now: Moment,
+        source: IpAddr,
+        is_proven: bool,
+        pending: usize,
+    ) -> Admission {
+        limiter.pending = pending;
+        let admission = limiter.judge(now, source, is_proven);
+        limiter.pending_of.clear();
+        admission
+    }
+
     fn address(last: u8) -> IpAddr {
         IpAddr::from([10, 0, 0, last])
     }
@@ -201,14 +243,18 @@ mod tests {
         let start = Moment::ZERO;
         let mut limiter = HandshakeLimiter::new(start, small());
         for _ in 0..4 {
-            assert_eq!(limiter.judge(start, address(1), false, 0), Admission::Admit);
+            assert_eq!(judge(&mut limiter, start, address(1), false, 0), Admission::Admit);
         }
-        assert_eq!(limiter.judge(start, address(1), false, 0), Admission::Retry);
-        assert_eq!(limiter.judge(start, address(1), true, 0), Admission::Refuse);
-        assert_eq!(limiter.judge(start, address(2), false, 0), Admission::Admit, "others are not to blame");
+        assert_eq!(judge(&mut limiter, start, address(1), false, 0), Admission::Retry);
+        assert_eq!(judge(&mut limiter, start, address(1), true, 0), Admission::Refuse);
+        assert_eq!(
+            judge(&mut limiter, start, address(2), false, 0),
+            Admission::Admit,
+            "others are not to blame"
+        );
         let later = start + Duration::from_millis(500);
-        assert_eq!(limiter.judge(later, address(1), true, 0), Admission::Admit);
-        assert_eq!(limiter.judge(later, address(1), true, 0), Admission::Refuse);
+        assert_eq!(judge(&mut limiter, later, address(1), true, 0), Admission::Admit);
+        assert_eq!(judge(&mut limiter, later, address(1), true, 0), Admission::Refuse);
     }
 
     #[test]
@@ -216,21 +262,21 @@ mod tests {
         // WIRE-20
         let start = Moment::ZERO;
         let mut limiter = HandshakeLimiter::new(start, small());
-        assert_eq!(limiter.judge(start, address(1), false, 5), Admission::Retry);
-        assert_eq!(limiter.judge(start, address(1), true, 5), Admission::Admit);
-        assert_eq!(limiter.judge(start, address(1), true, 10), Admission::Refuse);
+        assert_eq!(judge(&mut limiter, start, address(1), false, 5), Admission::Retry);
+        assert_eq!(judge(&mut limiter, start, address(1), true, 5), Admission::Admit);
+        assert_eq!(judge(&mut limiter, start, address(1), true, 10), Admission::Refuse);
         for last in 2..=8 {
-            assert_eq!(limiter.judge(start, address(last), false, 0), Admission::Admit);
+            assert_eq!(judge(&mut limiter, start, address(last), false, 0), Admission::Admit);
         }
         assert_eq!(
-            limiter.judge(start, address(20), false, 0),
+            judge(&mut limiter, start, address(20), false, 0),
             Admission::Retry,
             "half of the total is used"
         );
         for last in 20..28 {
-            assert_eq!(limiter.judge(start, address(last), true, 0), Admission::Admit);
+            assert_eq!(judge(&mut limiter, start, address(last), true, 0), Admission::Admit);
         }
-        assert_eq!(limiter.judge(start, address(40), true, 0), Admission::Refuse);
+        assert_eq!(judge(&mut limiter, start, address(40), true, 0), Admission::Refuse);
     }
 
     #[test]
@@ -238,9 +284,9 @@ mod tests {
         let mut limiter = HandshakeLimiter::new(Moment::ZERO, small());
         let host = |last: u16| IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, last]);
         for last in 0..4 {
-            assert_eq!(limiter.judge(Moment::ZERO, host(last), true, 0), Admission::Admit);
+            assert_eq!(judge(&mut limiter, Moment::ZERO, host(last), true, 0), Admission::Admit);
         }
-        assert_eq!(limiter.judge(Moment::ZERO, host(9), true, 0), Admission::Refuse);
+        assert_eq!(judge(&mut limiter, Moment::ZERO, host(9), true, 0), Admission::Refuse);
     }
 
     #[test]
@@ -248,12 +294,35 @@ mod tests {
         let limits = HandshakeLimits { total_burst: 100_000, ..small() };
         let mut limiter = HandshakeLimiter::new(Moment::ZERO, limits);
         for number in 0..5_000_u32 {
-            limiter.judge(Moment::ZERO, IpAddr::from(number.to_be_bytes()), true, 0);
+            judge(&mut limiter, Moment::ZERO, IpAddr::from(number.to_be_bytes()), true, 0);
         }
         assert_eq!(limiter.sources.len(), SOURCES_MAX);
         let later = Moment::ZERO + limiter.full_after();
         limiter.prune(later);
         assert_eq!(limiter.sources.len(), 0);
+    }
+
+    #[test]
+    fn one_address_has_a_quarter_of_the_pending_at_most() {
+        // WIRE-20
+        let limits = HandshakeLimits { pending_max: 32, pending_calm: 32, ..small() };
+        let limits = HandshakeLimits { source_burst: 100, total_burst: 1_000, ..limits };
+        let mut limiter = HandshakeLimiter::new(Moment::ZERO, limits);
+        for (is_proven, beyond) in [(false, Admission::Retry), (true, Admission::Refuse)] {
+            for _ in 0..4 {
+                assert_eq!(limiter.judge(Moment::ZERO, address(1), is_proven), Admission::Admit);
+            }
+            assert_eq!(limiter.judge(Moment::ZERO, address(1), is_proven), beyond);
+        }
+        assert_eq!(limiter.judge(Moment::ZERO, address(2), false), Admission::Admit, "others have their own");
+        limiter.ended(address(1), true);
+        assert_eq!(limiter.judge(Moment::ZERO, address(1), true), Admission::Admit);
+        for _ in 0..4 {
+            limiter.ended(address(1), true);
+            limiter.ended(address(1), false);
+        }
+        limiter.ended(address(2), false);
+        assert_eq!((limiter.pending, limiter.pending_of.len()), (0, 0));
     }
 
     proptest! {
@@ -264,7 +333,7 @@ mod tests {
             let (mut now, mut admitted) = (Moment::ZERO, [0_u64; 3]);
             for (wait_ms, source) in steps {
                 now = now + Duration::from_millis(wait_ms);
-                if limiter.judge(now, address(source), true, 0) == Admission::Admit {
+                if judge(&mut limiter, now, address(source), true, 0) == Admission::Admit {
                     admitted[usize::from(source)] += 1;
                 }
             }

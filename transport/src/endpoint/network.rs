@@ -175,7 +175,8 @@ async fn move_to(
     let failed = |source| ChangeAddressError::Socket { address: listen, source };
     let present = hub.local_addr();
     // A socket on all addresses stays where it is when the machine's address changes: its port is taken, by itself.
-    let stays = listen == present;
+    let any_port = listen.port() == 0 && listen.ip().is_unspecified();
+    let stays = listen.ip() == present.ip() && (any_port || listen.port() == present.port());
     let socket = if stays { None } else { Some(bind(listen).map_err(failed)?) };
     hub.act(|core, now| core.begin_move(now));
     sleep(FLUSH).await;

@@ -52,7 +52,7 @@ impl Core {
             }
             // The code of the close that follows says it all.
             Control::Pong(_) | Control::Goodbye(_) => {}
-            Control::Revoked(revoked) => self.learn_removals(now, &revoked.revocations, Some(node)),
+            Control::Revoked(revoked) => return self.learn_removals(now, &revoked.revocations, node),
             Control::Card(card) if card.incarnation == peer.incarnation => {
                 let card = PeerCard { node, incarnation: card.incarnation, card: Bytes::from(card.card) };
                 self.cards.insert(node, card.clone());
@@ -60,7 +60,7 @@ impl Core {
             }
             Control::Card(_) => self.counters.cards_refused += 1,
             Control::Renew(renew) => self.renew_peer(node, renew.serial),
-            Control::Renewed(renewed) => self.take_certificate(node, &renewed.certificate),
+            Control::Renewed(renewed) => return self.take_certificate(node, &renewed.certificate),
             Control::Monitor(_) | Control::Demonitor(_) | Control::Down(_) => {
                 self.effects.push(Effect::Control(Arc::clone(&peer), message));
             }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use arw_actors::moment::Moment;
 
 use super::{Core, Effect};
-use crate::certificate::{CLOCK_SKEW_ALLOWED, CertificateError, SignedCertificate, SignedRevocation};
+use crate::certificate::{
+    CLOCK_SKEW_ALLOWED, CertificateError, RevocationError, SignedCertificate, SignedRevocation,
+};
 use crate::endpoint::events::EndpointEvent;
 use crate::identity::NodeId;
 use crate::wire::{CloseCode, Control, GoodbyeReason, Renew, Renewed, Revoked};
@@ -84,10 +86,16 @@ impl Core {
 
     /// Asks one peer at once when a renewal is due: it has just come.
     pub(super) fn ask_for_renewal_of(&mut self, now: Moment, node: NodeId) {
-        if self.is_renewal_due() && self.issuer.is_none() {
-            self.renewal_asked_at = Some(now);
-            self.ask(node);
+        if !self.is_renewal_due() || self.issuer.is_some() {
+            return;
         }
+        match self.renewed_by {
+            Some(issuer) if issuer == node => self.renewal_asked_at = Some(now),
+            // It cannot help. Peers that come and go must not put off the question to the issuer.
+            Some(_) => return,
+            None => _ = self.renewal_asked_at.get_or_insert(now),
+        }
+        self.ask(node);
     }
 
     fn ask(&self, node: NodeId) {
@@ -118,37 +126,45 @@ impl Core {
         };
         let renewed = Renewed { certificate: signed.as_bytes().to_vec() };
         drop(session.connection.send_control(&renewed.into()));
-        self.take_certificate(node, signed.as_bytes());
+        // This node has just signed it.
+        self.take_certificate(node, signed.as_bytes()).ok();
         self.reserve_if_low();
     }
 
     /// A certificate came from a peer: this node's next one, or the peer's own.
-    pub(super) fn take_certificate(&mut self, node: NodeId, bytes: &[u8]) {
+    /// `Err`: it is forged.
+    pub(super) fn take_certificate(&mut self, node: NodeId, bytes: &[u8]) -> Result<(), CloseCode> {
         let Ok(signed) = SignedCertificate::from_bytes(bytes) else {
             self.counters.certificates_refused += 1;
-            return;
+            return Ok(());
         };
+        if signed == self.signed {
+            return Ok(());
+        }
         let wall = self.clock.wall();
         match signed.verify(&self.cluster_key, self.own, wall, &self.revoked) {
             Ok(_) => {
                 self.adopt(&signed);
-                return;
+                return Ok(());
             }
             Err(CertificateError::OtherNode { found }) if found == node => {}
-            Err(_) => {
+            Err(error) => {
                 self.counters.certificates_refused += 1;
-                return;
+                let is_forged =
+                    matches!(error, CertificateError::OtherCluster { .. } | CertificateError::BadSignature);
+                return if is_forged { Err(CloseCode::Malformed) } else { Ok(()) };
             }
         }
         let Ok(certificate) = signed.verify(&self.cluster_key, node, wall, &self.revoked) else {
             self.counters.certificates_refused += 1;
-            return;
+            return Ok(());
         };
         if let Some(session) = self.sessions.get_mut(&node)
             && session.peer.certificate.serial < certificate.serial
         {
             Arc::make_mut(&mut session.peer).certificate = certificate;
         }
+        Ok(())
     }
 
     /// This node's next certificate: it is shown from now on, and every peer is told, so that none ends the connection with the old one.
@@ -172,8 +188,13 @@ impl Core {
         self.events.push(EndpointEvent::CertificateRenewed(*signed));
     }
 
-    /// Takes removals in that somebody told.
-    pub(super) fn learn_removals(&mut self, now: Moment, told: &[Vec<u8>], from: Option<NodeId>) {
+    /// Takes removals in that a peer told. `Err`: it told a forged one.
+    pub(super) fn learn_removals(
+        &mut self,
+        now: Moment,
+        told: &[Vec<u8>],
+        from: NodeId,
+    ) -> Result<(), CloseCode> {
         let mut signed = Vec::new();
         for bytes in told {
             match SignedRevocation::from_bytes(bytes) {
@@ -181,18 +202,34 @@ impl Core {
                 Err(_) => self.counters.revocations_refused += 1,
             }
         }
-        self.remove(now, &signed, from);
+        // A member passes on only what it has verified. One that does not would have this node verify for ever.
+        self.remove(now, &signed, Some(from))
     }
 
     /// WIRE-21: whoever learns of a removal passes it on to all others, and ends its own connection with the removed node.
-    /// Returns how many of them said something new.
-    pub(crate) fn remove(&mut self, now: Moment, told: &[SignedRevocation], from: Option<NodeId>) -> usize {
+    /// Nothing behind a forged one is looked at. Returns whether all were good, as far as was looked.
+    pub(crate) fn remove(
+        &mut self,
+        now: Moment,
+        told: &[SignedRevocation],
+        from: Option<NodeId>,
+    ) -> Result<(), CloseCode> {
         let mut news = Vec::new();
+        let mut is_forged = false;
         for revocation in told {
             match self.revoked.add(*revocation, &self.cluster_key) {
                 Ok(true) => news.push(*revocation),
                 Ok(false) => {}
-                Err(_) => self.counters.revocations_refused += 1,
+                Err(error) => {
+                    self.counters.revocations_refused += 1;
+                    is_forged = match error {
+                        RevocationError::OtherCluster { .. } | RevocationError::BadSignature => true,
+                        RevocationError::Malformed { .. } | RevocationError::TooMany => false,
+                    };
+                    if is_forged {
+                        break;
+                    }
+                }
             }
         }
         for chunk in news.chunks(Revoked::MAX) {
@@ -202,7 +239,7 @@ impl Core {
                 drop(session.connection.send_control(&message));
             }
         }
-        let learned = news.len();
+        let told_of: Vec<NodeId> = news.iter().map(SignedRevocation::claimed_node).collect();
         for signed in news {
             self.events.push(EndpointEvent::Revoked(signed));
         }
@@ -212,12 +249,17 @@ impl Core {
             self.sessions.values().filter(removed).map(|session| session.peer.id).collect();
         for node in nodes {
             self.end_session(now, node, CloseCode::Goodbye(GoodbyeReason::Removed));
-            self.schedule.unwant(node);
+        }
+        // Without a connection nothing is known of a later certificate: one that has it dials by itself.
+        for node in told_of {
+            if !self.sessions.contains_key(&node) {
+                self.schedule.unwant(node);
+            }
         }
         if self.revoked.covers(self.own, self.certificate.serial) {
             self.note_removal();
         }
-        learned
+        if is_forged { Err(CloseCode::Malformed) } else { Ok(()) }
     }
 
     /// The word that removed a node, if one did: whoever is turned away is shown why.
@@ -227,7 +269,8 @@ impl Core {
 
     /// A peer closed with what may be the proof that this node was removed. Only the cluster's key can say that: a bare code says nothing.
     pub(crate) fn shown_removal(&mut self, now: Moment, from: NodeId, proof: Vec<u8>) {
-        self.learn_removals(now, &[proof], Some(from));
+        // The connection is over already.
+        self.learn_removals(now, &[proof], from).ok();
     }
 
     /// The cluster's key says that this node is no member any more. It is told once; dialing goes on, rarely: with another certificate it may be one again.

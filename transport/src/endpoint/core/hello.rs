@@ -128,6 +128,9 @@ impl Core {
                 if failure == HelloFailure::Refused(HelloRefusal::OldIncarnation) {
                     self.note_later_start();
                 }
+                if failure == HelloFailure::PeerRefused(HelloRefusal::Removed) {
+                    self.schedule.unwant(attempt.peer);
+                }
                 match failure {
                     HelloFailure::PeerRefused(reason) => DialStep::Close(reason),
                     HelloFailure::Unreachable | HelloFailure::Refused(_) | HelloFailure::Closed(_) => {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, Cursor, Read, Seek, SeekFrom, Write as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -168,12 +168,20 @@ async fn a_sender_stops_when_the_receiver_is_gone_and_the_rest_is_fetched_later(
 
 /// A source that hangs until it is let go.
 #[derive(Clone, Debug, Default)]
-struct Hanging(Arc<(Mutex<bool>, Condvar)>);
+struct Hanging(Arc<Hook>);
+
+#[derive(Debug, Default)]
+struct Hook {
+    hangs: AtomicBool,
+    goes_on: Mutex<bool>,
+    changed: Condvar,
+}
 
 impl Read for Hanging {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut goes_on = self.0.0.lock();
-        self.0.1.wait_while(&mut goes_on, |goes_on| !*goes_on);
+        let mut goes_on = self.0.goes_on.lock();
+        self.0.hangs.store(true, Ordering::Release);
+        self.0.changed.wait_while(&mut goes_on, |goes_on| !*goes_on);
         Ok(buffer.len())
     }
 }
@@ -198,14 +206,14 @@ async fn a_cancel_is_heard_while_the_source_hangs_and_the_hanging_read_keeps_its
     let server = serving(&two, hanging.clone());
     let fetching =
         tokio::spawn(fetch(open(&one, &two).await, wanted(BlobId::of(b"x")), tokio::io::sink(), |_| {}));
-    eventually("it is being read", || server.counters().running == 1).await;
+    eventually("it is being read", || hanging.0.hangs.load(Ordering::Acquire)).await;
     fetching.abort();
     let aborted = Instant::now();
     eventually("the cancel was heard", || server.counters().cancelled == 1).await;
     assert!(aborted.elapsed() < HEARD_WITHIN, "{:?}", aborted.elapsed());
     assert_eq!(server.counters().running, 1);
-    *hanging.0.0.lock() = true;
-    hanging.0.1.notify_all();
+    *hanging.0.goes_on.lock() = true;
+    hanging.0.changed.notify_all();
     eventually("the place is free", || server.counters().running == 0).await;
 }
 

@@ -9,7 +9,7 @@ use super::kit::*;
 use crate::certificate::{CERTIFICATE_LIFETIME, CLOCK_SKEW_ALLOWED, Revocation, RevocationSet, Role, Roles};
 use crate::endpoint::*;
 use crate::handshake::HelloFailure;
-use crate::wire::{CloseCode, GoodbyeReason, HelloRefusal};
+use crate::wire::{self, CloseCode, GoodbyeReason, HelloRefusal};
 
 #[tokio::test]
 async fn a_removed_node_is_refused_by_everybody() {
@@ -51,9 +51,9 @@ async fn a_member_that_closes_with_a_bare_removed_code_changes_nothing() {
     // Good, but about an earlier certificate of this node.
     let earlier = cluster_key(1).revoke(revocation(1, 0));
     let proofs: [&[u8]; 4] = [b"", b"the node was removed", forged.as_bytes(), earlier.as_bytes()];
-    for proof in proofs {
-        let raw = super::hostile::Raw::connect(&node, 2).await;
-        let (_send, _receive) = raw.say_hello(Wanted::member(2).certificate).await;
+    for (proof, by) in proofs.into_iter().zip(2..) {
+        let raw = super::hostile::Raw::connect(&node, by).await;
+        let (_send, _receive) = raw.say_hello(Wanted::member(by).certificate).await;
         node.event(|event| matches!(event, EndpointEvent::PeerUp { .. }).then_some(())).await;
         raw.connection.close(quinn::VarInt::from_u64(removed.code()).unwrap(), proof);
         node.event(|event| match event {
@@ -63,7 +63,7 @@ async fn a_member_that_closes_with_a_bare_removed_code_changes_nothing() {
         })
         .await;
     }
-    let two = Wanted::member(3).knowing(&[&node]).start();
+    let two = Wanted::member(9).knowing(&[&node]).start();
     node.until("still a member", |picture| connected(picture).contains(&two.id)).await;
     assert!(!node.handle.picture().is_removed);
     assert_eq!(node.handle.counters().revocations_refused, 3);
@@ -91,6 +91,58 @@ async fn a_refusal_as_removed_without_proof_changes_nothing_and_with_it_all() {
         assert_eq!(node.handle.picture().is_removed, is_believed);
         node.crash().await;
     }
+}
+
+#[tokio::test]
+async fn a_removed_node_is_not_dialed_any_more() {
+    // WIRE-21
+    let away = Known { node: node_key(3).id(), addresses: vec![loopback()] };
+    let is_dialed = |node: &Node| node.handle.peers().iter().any(|row| row.node == away.node);
+    let one = Wanted { known: vec![away.clone()], ..Wanted::issuer(1).0 }.start();
+    assert!(is_dialed(&one));
+    one.handle.remove(away.node).await.unwrap();
+    assert!(!is_dialed(&one), "it has no connection");
+    // Who knows of the removal from before finds out by dialing: it may have joined again since.
+    let three = Wanted::member(3).start();
+    let mut two = Wanted::member(2).knowing(&[&three]);
+    for signed in one.handle.picture().revocations {
+        two.revoked.add(signed, &cluster_key(1).public()).unwrap();
+    }
+    let two = two.start();
+    eventually("given up", || !is_dialed(&two)).await;
+    eventually("told", || three.handle.picture().is_removed).await;
+}
+
+#[tokio::test]
+async fn a_member_that_passes_on_what_is_forged_is_cut_off() {
+    // WIRE-21
+    let mut node = Wanted::member(1).start();
+    let wall = Clock::system().wall();
+    let kept_until = wall + CERTIFICATE_LIFETIME;
+    let revocation = |of: u8| Revocation { node: node_key(of).id(), serial_max: 50, kept_until };
+    let good = cluster_key(1).revoke(revocation(8));
+    let mut bad = cluster_key(1).revoke(revocation(9)).as_bytes().to_vec();
+    *bad.last_mut().unwrap() ^= 1;
+    let foreign = cluster_key(2).revoke(revocation(9)).as_bytes().to_vec();
+    let revocations = vec![good.as_bytes().to_vec(), bad.clone(), bad, foreign.clone()];
+    let certificate = cluster_key(2).certify(node.id, Roles::default(), 99, wall, CERTIFICATE_LIFETIME);
+    let forged: [wire::Control; 3] = [
+        wire::Revoked { revocations }.into(),
+        wire::Revoked { revocations: vec![foreign] }.into(),
+        wire::Renewed { certificate: certificate.as_bytes().to_vec() }.into(),
+    ];
+    for (message, by) in forged.into_iter().zip(2..) {
+        let raw = super::hostile::Raw::connect(&node, by).await;
+        let (mut send, _receive) = raw.say_hello(Wanted::member(by).certificate).await;
+        let mut bytes = bytes::BytesMut::new();
+        wire::put(&message, &mut bytes).unwrap();
+        send.write_all(&bytes).await.unwrap();
+        assert_eq!(raw.closed().await, CloseCode::Malformed);
+    }
+    node.until("all gone", |picture| connected(picture).is_empty()).await;
+    assert_eq!(node.handle.picture().revocations, [good]);
+    let counters = node.handle.counters();
+    assert_eq!((counters.revocations_refused, counters.certificates_refused, counters.malformed), (2, 1, 3));
 }
 
 #[tokio::test]
