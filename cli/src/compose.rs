@@ -186,7 +186,7 @@ fn link(config: &NodeConfig, running: &RunningNode, gateway: &Gateway) -> Result
 /// Joins with the token. A node that is a member already has used it, at its first start.
 async fn join(link: &Link, token: Option<String>) -> Result<(), ServeError> {
     let Some(token) = token else { return Ok(()) };
-    if link.has_joined_with(&token) == Some(true) {
+    if link.has_joined_with(&token) {
         info!("this node is in that cluster already; the token is not used");
         return Ok(());
     }

@@ -21,7 +21,7 @@ use std::time::Duration;
 use arw_actors::clock::Clock;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use quinn::{Connection, RecvStream, VarInt};
+use quinn::{Connection, RecvStream};
 use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
@@ -31,11 +31,12 @@ use assembler::{Assembler, Incoming};
 use outlet::Outlet;
 pub(crate) use outlet::{PushError, Room};
 
+use crate::endpoint::StreamPurpose;
 use crate::frame::{FrameRefusal, Header, TargetActor};
 use crate::wire::CloseCode;
 
 /// The first byte of a stream that is a message lane.
-pub const LANE_PURPOSE: u8 = 1;
+pub const LANE_PURPOSE: u8 = StreamPurpose::Lane.byte();
 
 /// How many lanes there are and how much waits in them.
 #[derive(Clone, Copy, Debug)]
@@ -167,7 +168,7 @@ impl Lanes {
             self.incoming.fetch_sub(1, Ordering::Relaxed);
             warn!("a peer opens more than {} message lanes", self.options.incoming_max);
             // An error says that the stream has ended by itself.
-            let _ = stream.stop(close_code(CloseCode::Malformed));
+            let _ = stream.stop(CloseCode::Malformed.into());
             return;
         }
         let (incoming, receiver) = (Arc::clone(&self.incoming), Arc::clone(receiver));
@@ -175,7 +176,7 @@ impl Lanes {
             if let Err(problem) = read(stream, &receiver).await {
                 debug!(%problem, "a message lane ends");
                 if matches!(problem, LaneEnd::Malformed(_)) {
-                    connection.close(close_code(CloseCode::Malformed), b"malformed frame");
+                    connection.close(CloseCode::Malformed.into(), b"malformed frame");
                 }
             }
             incoming.fetch_sub(1, Ordering::Relaxed);
@@ -225,7 +226,7 @@ impl Lanes {
             if let Err(problem) = outcome {
                 debug!(%problem, "a message lane ends");
                 // Where the peer does not want one lane any more, the actors on it could not be reached, and nobody would be told.
-                connection.close(close_code(CloseCode::Malformed), b"message lane lost");
+                connection.close(CloseCode::Malformed.into(), b"message lane lost");
             }
         });
     }
@@ -288,9 +289,4 @@ async fn write(connection: &Connection, outlet: &Outlet) -> Result<(), quinn::Wr
         outlet.written();
     }
     Ok(())
-}
-
-fn close_code(code: CloseCode) -> VarInt {
-    // All of them fit 32 bits.
-    VarInt::from_u64(code.code()).unwrap_or(VarInt::MAX)
 }

@@ -187,13 +187,13 @@ impl Link {
         self.shared.member.load().as_ref().map(|member| Arc::clone(member.links()))
     }
 
-    /// Whether this node is a member of the cluster that a token is for, whatever became of the token since. `None`: it is in no cluster.
+    /// Whether this node is a member of the cluster that a token is for, whatever became of the token since.
     #[must_use]
-    pub fn has_joined_with(&self, token: &str) -> Option<bool> {
-        let member = self.shared.member.load_full()?;
+    pub fn has_joined_with(&self, token: &str) -> bool {
+        let Some(member) = self.shared.member.load_full() else { return false };
         // The beginning of time: whether the token is still good does not matter.
         let token = JoinToken::parse(token, WallTime::default());
-        Some(token.is_ok_and(|token| token.cluster == member.certificate().cluster))
+        token.is_ok_and(|token| token.cluster == member.certificate().cluster)
     }
 
     /// The node stops: others learn it at once, and it comes back as a member when it is started again. A join that is under way is given up.

@@ -37,9 +37,17 @@ struct Started {
 
 /// Finds the node that runs, or starts one on the same state folder and waits until it is ready.
 pub(crate) async fn ensure_node(context: &Context) -> Result<EnsuredNode, Failure> {
+    match running_node(context).await? {
+        Some(node) => Ok(EnsuredNode { node, started: None }),
+        None => start(context).await,
+    }
+}
+
+/// The node that runs; `None` when none runs on the state folder. A node that `--server` names must answer.
+pub(crate) async fn running_node(context: &Context) -> Result<Option<Node>, Failure> {
     let none_runs = match context.node() {
         Ok(node) => match node.get("/readyz").await {
-            Ok(_) => return Ok(EnsuredNode { node, started: None }),
+            Ok(_) => return Ok(Some(node)),
             Err(error) => Failure::from(error),
         },
         Err(failure) => failure,
@@ -47,7 +55,7 @@ pub(crate) async fn ensure_node(context: &Context) -> Result<EnsuredNode, Failur
     if none_runs.exit() != Exit::Unreachable || context.locator.server.is_some() {
         return Err(none_runs);
     }
-    start(context).await
+    Ok(None)
 }
 
 async fn start(context: &Context) -> Result<EnsuredNode, Failure> {

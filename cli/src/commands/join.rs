@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::ensure_node::running_node;
 use super::up;
 use crate::args::Join;
-use crate::client::http::{Call, Node};
+use crate::client::http::Call;
 use crate::client::row::{list, text};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
@@ -19,7 +20,7 @@ const TOKEN_BYTES_MAX: u64 = 4096;
 
 pub(crate) async fn run(context: &Context, join: &Join) -> Result<(), Failure> {
     let token = token(&join.token)?;
-    match running(context).await? {
+    match running_node(context).await? {
         Some(node) => {
             let call = Call::post("/cluster/join", Some(json!({ "token": token }))).within(JOINED_WITHIN);
             let (_, joined) = node.answer(call).await?;
@@ -27,19 +28,6 @@ pub(crate) async fn run(context: &Context, join: &Join) -> Result<(), Failure> {
         }
         None => up::run(context, &join.up, Some(token)).await,
     }
-}
-
-/// The node that runs on the state folder, if one does.
-async fn running(context: &Context) -> Result<Option<Node>, Failure> {
-    let answer = match context.node() {
-        Ok(node) => match node.get("/readyz").await {
-            Ok(_) => return Ok(Some(node)),
-            Err(error) => Failure::from(error),
-        },
-        Err(failure) => failure,
-    };
-    let none_runs = answer.exit() == Exit::Unreachable && context.locator.server.is_none();
-    if none_runs { Ok(None) } else { Err(answer) }
 }
 
 fn token(given: &str) -> Result<String, Failure> {

@@ -124,17 +124,6 @@ impl PeerConnection {
         begin(&mut send, purpose, within).await?;
         Ok(PeerStream::new(self.node(), send, receive))
     }
-
-    /// Opens a lane: a stream of framed messages to the peer.
-    ///
-    /// # Errors
-    /// [`OpenError`].
-    pub async fn open_lane(&self, within: Duration) -> Result<quinn::SendStream, OpenError> {
-        let opened = timeout(within, self.inner.quinn.open_uni()).await.map_err(|_| OpenError::Busy)?;
-        let mut send = opened.map_err(|_| OpenError::NotConnected)?;
-        begin(&mut send, StreamPurpose::Lane, within).await?;
-        Ok(send)
-    }
 }
 
 /// WIRE-16: a stream begins with what it is for.
@@ -156,8 +145,7 @@ async fn begin(
 
 /// Closes with a verdict as code, and its words for whoever reads a packet trace.
 pub(super) fn close(connection: &quinn::Connection, code: CloseCode) {
-    let number = quinn::VarInt::from_u64(code.code()).unwrap_or(quinn::VarInt::MAX);
-    connection.close(number, code.to_string().as_bytes());
+    connection.close(code.into(), code.to_string().as_bytes());
 }
 
 /// WIRE-21: closes with `removed` in one form or another, and with the proof of it as the reason. Nobody believes the code without it.
@@ -166,8 +154,7 @@ pub(super) fn close_with_proof(
     code: CloseCode,
     proof: Option<&SignedRevocation>,
 ) {
-    let number = quinn::VarInt::from_u64(code.code()).unwrap_or(quinn::VarInt::MAX);
-    connection.close(number, proof.map_or(b"", SignedRevocation::as_bytes));
+    connection.close(code.into(), proof.map_or(b"", SignedRevocation::as_bytes));
 }
 
 /// What a peer closed with as the proof that this node was removed. It proves nothing before it is verified.

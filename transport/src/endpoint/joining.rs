@@ -49,8 +49,7 @@ pub async fn join(options: JoinOptions, token: JoinToken) -> Result<Membership, 
     let joiner = Joiner { clock, endpoint, client, context };
     let (attempt, action) = JoinAttempt::start(clock.now(), key.id(), &name, token);
     let outcome = joiner.run(attempt, action).await;
-    let code = quinn::VarInt::from_u64(CloseCode::Goodbye(GoodbyeReason::Joined).code());
-    joiner.endpoint.close(code.unwrap_or(quinn::VarInt::MAX), b"");
+    joiner.endpoint.close(CloseCode::Goodbye(GoodbyeReason::Joined).into(), b"");
     drop(timeout(CLOSED_WITHIN, joiner.endpoint.wait_idle()).await);
     outcome
 }

@@ -206,7 +206,6 @@ async fn shut_down(hub: &Arc<Hub>, reason: GoodbyeReason) {
         sleep(FLUSH).await;
     }
     hub.act(|core, now| core.stop(now, reason));
-    let code = quinn::VarInt::from_u64(CloseCode::Goodbye(reason).code()).unwrap_or(quinn::VarInt::MAX);
-    hub.quinn.close(code, reason.to_string().as_bytes());
+    hub.quinn.close(CloseCode::Goodbye(reason).into(), reason.to_string().as_bytes());
     drop(timeout(GOODBYE_WITHIN, hub.quinn.wait_idle()).await);
 }

@@ -138,7 +138,7 @@ impl Member {
         let peers = self.endpoint.peers();
         TransportStatus {
             listens_at: Some(self.endpoint.local_addr()),
-            advertised: Some(self.endpoint.picture().own.address),
+            advertised: own_address(&self.endpoint),
             connections: peers.iter().filter(|peer| peer.connection.is_some()).count(),
             refused: refused(&self.endpoint),
         }
@@ -235,9 +235,7 @@ impl Pump {
                     let card = own_card.borrow_and_update().clone();
                     self.publish(&card);
                 }
-                _ = refresh.tick() => {
-                    self.refresh().await;
-                }
+                _ = refresh.tick() => self.refresh().await,
                 _ = look.tick() => self.follow_address().await,
             }
         }
@@ -252,14 +250,7 @@ impl Pump {
                 self.tell(ClusterNews::Disconnected { node, reason: reason.to_string() });
             }
             EndpointEvent::Card(card) => self.on_card(&card),
-            EndpointEvent::CertificateRenewed(signed) => {
-                if let Ok(certificate) =
-                    signed.verify(&self.cluster_key, self.endpoint.id(), self.wall(), &self.stored.revoked())
-                {
-                    self.certificate = certificate;
-                }
-                self.refresh().await;
-            }
+            EndpointEvent::CertificateRenewed(_) => self.refresh().await,
             EndpointEvent::Revoked(signed) => self.on_revoked(signed).await,
             EndpointEvent::Removed => self.on_removed(),
             EndpointEvent::Outdated => error!(
@@ -396,13 +387,13 @@ impl Pump {
         if !shared.reach.is_found() {
             return;
         }
-        let picture = self.endpoint.picture();
-        let told = picture.own.address;
+        let Some(told) = own_address(&self.endpoint) else { return };
         // Between two addresses a machine may have none: then it is looked again.
         if address::is_own(told.ip()) || address::own_addresses().is_empty() {
             return;
         }
-        let toward = known_of(&picture).first().and_then(|(_, addresses)| addresses.first().copied());
+        let toward =
+            known_of(&self.endpoint.picture()).first().and_then(|(_, addresses)| addresses.first().copied());
         let mut found = shared.reach.advertised(toward);
         found.set_port(told.port());
         if found == told {
@@ -453,6 +444,11 @@ impl Pump {
             Err(error) => warn!(%error, what, "it could not be stored"),
         }
     }
+}
+
+/// What others are told, without a copy of the whole picture.
+fn own_address(endpoint: &EndpointHandle) -> Option<SocketAddr> {
+    endpoint.node(endpoint.id()).map(|entry| entry.identity.address)
 }
 
 /// The members that are up, and where.

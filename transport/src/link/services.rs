@@ -78,8 +78,7 @@ impl ControlOut for ControlStream {
     }
 
     fn give_up(&self) {
-        let code = CloseCode::Goodbye(GoodbyeReason::Stalled).code();
-        let code = quinn::VarInt::from_u64(code).unwrap_or(quinn::VarInt::MAX);
-        self.0.quinn().close(code, b"the control stream takes nothing more");
+        let code = CloseCode::Goodbye(GoodbyeReason::Stalled);
+        self.0.quinn().close(code.into(), b"the control stream takes nothing more");
     }
 }

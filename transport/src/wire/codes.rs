@@ -336,6 +336,13 @@ const HELLO: u64 = 0x2_0000;
 const JOIN: u64 = 0x3_0000;
 const MALFORMED: u64 = 0x4_0000;
 
+impl From<CloseCode> for quinn::VarInt {
+    fn from(code: CloseCode) -> Self {
+        // All but the unlisted fit 32 bits, and those came out of such a number.
+        Self::from_u64(code.code()).unwrap_or(Self::MAX)
+    }
+}
+
 impl CloseCode {
     /// The code to close with. It fits QUIC's 62 bits, and 32.
     #[must_use]

@@ -115,7 +115,9 @@ async fn a_stream_is_opened_or_told_why_not() {
 #[tokio::test]
 async fn a_lane_reaches_the_services_of_the_peer() {
     let (one, mut two) = two().await;
-    let lane = one.handle.connection(two.id).unwrap().open_lane(PATIENCE).await.unwrap();
+    let connection = one.handle.connection(two.id).unwrap();
+    let mut lane = connection.quinn().open_uni().await.unwrap();
+    lane.write_all(&[StreamPurpose::Lane.byte()]).await.unwrap();
     two.until_called("stream node-1 Lane").await;
     drop(lane);
     two.until("still connected", |picture| !connected(picture).is_empty()).await;
