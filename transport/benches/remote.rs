@@ -54,18 +54,34 @@ fn main() {
         progress(&format!("round {} of {}", round + 1, options.rounds));
         let (trips, tells, asks) = (options.scaled(ROUND_TRIPS), options.scaled(TELLS), options.scaled(ASKS));
         if options.wants("round_trip") {
-            latency(&mut figures, RAW, runtime.block_on(raw.round_trips(trips)));
-            latency(&mut figures, ARW, runtime.block_on(ours.round_trips(trips)));
+            if options.invites(RAW) {
+                latency(&mut figures, RAW, runtime.block_on(raw.round_trips(trips)));
+            }
+            if options.invites(ARW) {
+                latency(&mut figures, ARW, runtime.block_on(ours.round_trips(trips)));
+            }
         }
         if options.wants("one_way") {
-            rate(&mut figures, "one_way", RAW, runtime.block_on(raw.one_way(tells)));
-            rate(&mut figures, "one_way", WIDE, runtime.block_on(wide.one_way(tells)));
-            rate(&mut figures, "one_way", ARW, runtime.block_on(ours.one_way(tells)));
+            if options.invites(RAW) {
+                rate(&mut figures, "one_way", RAW, runtime.block_on(raw.one_way(tells)));
+            }
+            if options.invites(WIDE) {
+                rate(&mut figures, "one_way", WIDE, runtime.block_on(wide.one_way(tells)));
+            }
+            if options.invites(ARW) {
+                rate(&mut figures, "one_way", ARW, runtime.block_on(ours.one_way(tells)));
+            }
         }
         if options.wants("asks_in_flight") {
-            in_flight(&mut figures, RAW, runtime.block_on(raw.asks(asks)));
-            in_flight(&mut figures, WIDE, runtime.block_on(wide.asks(asks)));
-            in_flight(&mut figures, ARW, runtime.block_on(ours.asks(asks)));
+            if options.invites(RAW) {
+                in_flight(&mut figures, RAW, runtime.block_on(raw.asks(asks)));
+            }
+            if options.invites(WIDE) {
+                in_flight(&mut figures, WIDE, runtime.block_on(wide.asks(asks)));
+            }
+            if options.invites(ARW) {
+                in_flight(&mut figures, ARW, runtime.block_on(ours.asks(asks)));
+            }
         }
     }
     report("remote", &figures, TARGETS, &[], &options, pinned);

@@ -6,8 +6,9 @@ use std::hint::black_box;
 use std::num::NonZeroU32;
 use std::time::Instant;
 
-use arw_transport::frame::{CallId, FrameWriter, Header, Kind, MessageType, Taken, TargetActor, Trace, take};
-use bytes::BytesMut;
+use arw_transport::frame::{
+    Address, CallId, FrameReader, FrameWriter, Header, MessageType, Parsed, TargetActor, Trace,
+};
 
 const FRAMES: u32 = 2_000_000;
 /// What a lane's writer sends at once.
@@ -27,31 +28,26 @@ fn main() {
 fn measure(body: usize, has_trace: bool) -> (f64, f64, f64) {
     let body = vec![7_u8; body];
     let value = (42_u64, "a short text".to_owned(), Some(7_u32));
-    let mut header = Header {
-        kind: Kind::Ask,
-        target: TargetActor(7),
-        incarnation: 3,
-        call: None,
-        message: MessageType(11),
-        deadline_ms: Some(1500),
-        trace: has_trace.then_some(Trace { trace_id: [1; 16], span_id: [2; 8], flags: 1 }),
-    };
+    let to = Address { actor: TargetActor(7), message: MessageType(11) };
+    let trace = has_trace.then_some(Trace { trace_id: [1; 16], span_id: [2; 8], flags: 1 });
     let mut writer = FrameWriter::with_capacity(64 * 1024);
-    let mut incoming = BytesMut::with_capacity(64 * 1024);
+    let mut reader = FrameReader::default();
     let frames = if body.len() > 4096 { FRAMES / 10 } else { FRAMES };
     let (mut writing, mut reading, mut encoding) = (0, 0, 0);
     for batch in 0..frames / BATCH {
-        header.call = Some(CallId { slot: batch, generation: NonZeroU32::MIN });
+        let call = CallId { slot: batch, generation: NonZeroU32::MIN };
+        let header = Header::Ask { to, trace, call, deadline_ms: 1500 };
         let start = Instant::now();
         for _ in 0..BATCH {
             writer.write(black_box(&header), black_box(&body)).unwrap_or_default();
         }
         let sent = writer.take();
         writing += start.elapsed().as_nanos();
-        incoming.extend_from_slice(&sent);
+        let mut rest = &sent[..];
         let start = Instant::now();
-        while let Ok(Taken::Frame { header, body }) = take(&mut incoming, |_| true) {
-            black_box((header, body));
+        while let Ok(Parsed::Frame { header, body }) = reader.read(rest) {
+            black_box((header, &rest[body.clone()]));
+            rest = &rest[body.end..];
         }
         reading += start.elapsed().as_nanos();
         let start = Instant::now();

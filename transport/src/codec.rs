@@ -81,6 +81,7 @@ mod sealed {
 }
 
 impl Buffer for Vec<u8> {
+    #[inline]
     fn put(&mut self, bytes: &[u8]) {
         self.extend_from_slice(bytes);
     }
@@ -181,6 +182,7 @@ struct Bounded<'out, B> {
 }
 
 impl<B: Buffer> Writer for Bounded<'_, B> {
+    #[inline]
     fn write(&mut self, bytes: &[u8]) -> Result<(), BincodeEncodeError> {
         let Some(left) = self.left.checked_sub(bytes.len()) else {
             self.is_full = true;

@@ -3,75 +3,44 @@
 //! Owns the header and where each field stands. Refuses to know what a body means, who the actors are, and how bytes travel.
 //!
 //! ```text
-//!  0  magic 0xA7       1
-//!  1  version          1   major in the high half, minor in the low half
-//!  2  kind             1   the highest bit: the sender waits for an answer
-//!  3  flags            1   1: a trace follows the fixed header
-//!  4  length           4   of everything after this field; all numbers are little-endian
-//!  8  target actor     8
-//! 16  incarnation      8   of the node that the frame goes to
-//! 24  call slot        4
-//! 28  call generation  4   0: no call
-//! 32  message type     4
-//! 36  deadline left    4   in ms; 0xFFFF_FFFF: none
-//! 40  trace           25   trace id, span id, trace flags; only with flag 1
-//!     body                 up to 64 KiB
+//! mark        1   0xA in the high half, the minor version in the low half
+//! kind        1   bit 7: the sender waits for an answer; bit 6: a call follows; bit 5: a trace follows;
+//!                 bit 4: actor and message type are those of the frame before; bits 3..0 with 7 and 6: what it is for
+//! length      3   of everything after this field; all numbers are little-endian
+//! call        8   place 4, use 4; only with bit 6
+//! address    12   actor 8, message type 4; of a tell or an ask, without bit 4
+//! deadline    4   of an ask: what is left of it, in ms
+//! trace      25   trace id, span id, trace flags; only with bit 5
+//! body            up to 64 KiB
 //! ```
+//!
+//! A header takes 5 to 54 bytes. What all frames of a lane have in common, the start of the node that they go to, stands at the lane's beginning and not here: each byte
+//! of a frame costs both ends some two nanoseconds (docs/adr/0007).
 
 mod parse;
 mod write;
 
 use std::num::NonZeroU32;
 
-pub use parse::{FrameError, FrameRefusal, Malformed, Parsed, RefusalReason, Taken, parse, take};
-pub use write::{FrameWriter, WriteError};
+pub use parse::{FrameError, FrameReader, FrameRefusal, Malformed, Parsed, RefusalReason};
+pub use write::FrameWriter;
 
 use crate::codec::BODY_BYTES_MAX;
 
-/// The first byte of every frame. It is no letter, no zero and no valid start of UTF-8, so text and padding are noticed at once.
-pub const MAGIC: u8 = 0xA7;
+/// The high half of every frame's first byte. It begins no letter and no zero, so text and padding are noticed at once.
+pub const MARK: u8 = 0xA0;
 
-/// Peers with another major version cannot talk at all: everything in this file may differ.
-pub const MAJOR: u8 = 1;
-
-/// A newer minor version may add kinds, flags and message types, but moves no field of the fixed header.
+/// A newer minor version may add kinds and message types, but moves neither length nor call.
 pub const MINOR: u8 = 0;
 
 /// Bytes before the rest that `length` counts.
-pub const PREFIX_BYTES: usize = 8;
+pub const PREFIX_BYTES: usize = 5;
 
-/// Bytes of a header without a trace.
-pub const HEADER_BYTES: usize = 40;
-
-/// Bytes of a trace.
-pub const TRACE_BYTES: usize = 25;
+/// Bytes of the longest header.
+pub const HEADER_BYTES_MAX: usize = PREFIX_BYTES + CALL_BYTES + ADDRESS_BYTES + DEADLINE_BYTES + TRACE_BYTES;
 
 /// Bytes of the longest frame.
-pub const FRAME_BYTES_MAX: usize = HEADER_BYTES + TRACE_BYTES + BODY_BYTES_MAX;
-
-const FLAG_TRACE: u8 = 1;
-const WANTS_ANSWER: u8 = 0x80;
-const NO_DEADLINE: u32 = u32::MAX;
-
-/// What a frame is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Kind {
-    /// A message without an answer.
-    Tell = 0x01,
-    /// The answer to an ask.
-    Reply = 0x02,
-    /// An ask that is not answered, and why.
-    Refusal = 0x03,
-    /// A message that wants an answer.
-    Ask = 0x80 | 0x01,
-}
-
-impl Kind {
-    fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Tell, Self::Reply, Self::Refusal, Self::Ask].into_iter().find(|kind| *kind as u8 == byte)
-    }
-}
+pub const FRAME_BYTES_MAX: usize = HEADER_BYTES_MAX + BODY_BYTES_MAX;
 
 /// An actor, by the number under which its node offers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,6 +49,15 @@ pub struct TargetActor(pub u64);
 /// What a body is, by the number that both sides agreed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageType(pub u32);
+
+/// Who gets a message, and what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Address {
+    /// The actor.
+    pub actor: TargetActor,
+    /// What the body is.
+    pub message: MessageType,
+}
 
 /// A call that waits for its answer: a place in the caller's table, and how often the place was used before. A late answer to an earlier
 /// call in the same place is told apart by the generation.
@@ -102,56 +80,57 @@ pub struct Trace {
     pub flags: u8,
 }
 
-/// Everything in front of a frame's body.
+/// Everything in front of a frame's body. WIRE-7: a tell has no call, everything else has one, and an ask has a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
-    /// What the frame is for.
-    pub kind: Kind,
-    /// Who gets it. Of an answer: who gave it.
-    pub target: TargetActor,
-    /// Which start of the receiving node it is for. Another start never gets it.
-    pub incarnation: u64,
-    /// The call; of the sender in an ask, of the receiver in an answer. A tell has none, everything else has one.
-    pub call: Option<CallId>,
-    /// What the body is.
-    pub message: MessageType,
-    /// How long the sender still waits, in milliseconds. An ask has one.
-    pub deadline_ms: Option<u32>,
-    /// The trace that it belongs to.
-    pub trace: Option<Trace>,
+pub enum Header {
+    /// A message without an answer.
+    Tell {
+        /// Who gets it.
+        to: Address,
+        /// The trace that it belongs to.
+        trace: Option<Trace>,
+    },
+    /// A message that wants an answer.
+    Ask {
+        /// Who gets it.
+        to: Address,
+        /// The trace that it belongs to.
+        trace: Option<Trace>,
+        /// Which call of the sender the answer is for.
+        call: CallId,
+        /// How long the sender still waits, in milliseconds.
+        deadline_ms: u32,
+    },
+    /// The answer to an ask.
+    Reply {
+        /// The call of the receiver that it answers.
+        call: CallId,
+    },
+    /// An ask that is not answered, and why.
+    Refusal {
+        /// The call of the receiver that it ends.
+        call: CallId,
+    },
 }
 
-impl Header {
-    /// Bytes of this header.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        HEADER_BYTES + if self.trace.is_some() { TRACE_BYTES } else { 0 }
-    }
+const CALL_BYTES: usize = 8;
+const ADDRESS_BYTES: usize = 12;
+const DEADLINE_BYTES: usize = 4;
+const TRACE_BYTES: usize = 25;
 
-    /// What is wrong with it, if anything: the rule is the same for who writes and who reads.
-    fn fault(&self) -> Option<(usize, Malformed)> {
-        // WIRE-7: a tell has no call, everything else has one, and an ask has a deadline.
-        match (self.kind, self.call, self.deadline_ms) {
-            (Kind::Tell, Some(_), _) => Some((AT_GENERATION, Malformed::CallInTell)),
-            (Kind::Ask | Kind::Reply | Kind::Refusal, None, _) => Some((AT_GENERATION, Malformed::NoCall)),
-            (Kind::Ask, Some(_), None) => Some((AT_DEADLINE, Malformed::NoDeadline)),
-            (Kind::Tell, None, _)
-            | (Kind::Ask, Some(_), Some(_))
-            | (Kind::Reply | Kind::Refusal, Some(_), _) => None,
-        }
-    }
-}
+const WANTS_ANSWER: u8 = 0x80;
+const HAS_CALL: u8 = 0x40;
+const HAS_TRACE: u8 = 0x20;
+const SAME_ADDRESS: u8 = 0x10;
 
-const AT_VERSION: usize = 1;
-const AT_KIND: usize = 2;
-const AT_FLAGS: usize = 3;
-const AT_LENGTH: usize = 4;
-const AT_TARGET: usize = 8;
-const AT_INCARNATION: usize = 16;
-const AT_SLOT: usize = 24;
-const AT_GENERATION: usize = 28;
-const AT_MESSAGE: usize = 32;
-const AT_DEADLINE: usize = 36;
+const TELL: u8 = 0x01;
+const REPLY: u8 = HAS_CALL | 0x02;
+const REFUSAL: u8 = HAS_CALL | 0x03;
+const ASK: u8 = WANTS_ANSWER | HAS_CALL | 0x01;
+
+const AT_KIND: usize = 1;
+const AT_LENGTH: usize = 2;
+const AT_CALL: usize = PREFIX_BYTES;
 
 #[cfg(test)]
 mod tests;

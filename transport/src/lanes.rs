@@ -8,7 +8,8 @@
 //! QUIC stream ──► reader task ──► Assembler (frames in place) ──► Receive
 //! ```
 //!
-//! Each side opens its own lanes, at the first message that takes them. LANE-1: a lane is a unidirectional stream that begins with the byte [`LANE_PURPOSE`].
+//! Each side opens its own lanes, at the first message that takes them. LANE-1: a lane is a unidirectional stream that begins with the byte [`LANE_PURPOSE`] and the
+//! start of the node that its frames go to (8 bytes, little-endian).
 
 mod assembler;
 mod outlet;
@@ -21,7 +22,7 @@ use std::time::Duration;
 use arw_actors::clock::Clock;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use quinn::{Connection, RecvStream};
+use quinn::{Connection, ReadExactError, RecvStream};
 use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
@@ -57,10 +58,16 @@ impl Default for LaneOptions {
 
 /// What the frames of a lane are told to, one after the other, in the order in which they were sent. It must not block.
 pub(crate) trait Receive: Send + Sync + 'static {
+    /// What it remembers from one frame of a lane to the next.
+    type Lane: Send;
+    /// A lane begins, whose frames are for this start of the node.
+    fn lane(&self, incarnation: u64) -> Self::Lane;
     /// Whether anything is told still. It is read-locked while frames are told, so that closing it waits for those.
     fn gate(&self) -> &RwLock<Gate>;
-    fn frame(self: &Arc<Self>, header: &Header, body: &[u8]);
-    fn refused(self: &Arc<Self>, refusal: FrameRefusal);
+    /// Frames follow that have come together.
+    fn begin(&self, lane: &mut Self::Lane);
+    fn frame(&self, lane: &mut Self::Lane, header: &Header, body: &[u8]);
+    fn refused(&self, refusal: FrameRefusal);
 }
 
 /// Whether a connection's frames are let through.
@@ -79,6 +86,8 @@ pub(crate) struct Lanes {
     /// Tasks that hold the connection, too.
     tasks: Mutex<Vec<AbortHandle>>,
     incoming: Arc<AtomicUsize>,
+    /// Which start of the peer this is a connection to.
+    incarnation: u64,
     clock: Clock,
     options: LaneOptions,
 }
@@ -90,9 +99,9 @@ impl fmt::Debug for Lanes {
 }
 
 impl Lanes {
-    /// Lanes of `connection`, whose tasks run in `runtime`.
+    /// Lanes of `connection` to the start `incarnation` of a node, whose tasks run in `runtime`.
     pub(crate) fn new(
-        connection: Connection,
+        (connection, incarnation): (Connection, u64),
         runtime: Handle,
         clock: Clock,
         options: LaneOptions,
@@ -104,19 +113,22 @@ impl Lanes {
             runtime,
             tasks: Mutex::default(),
             incoming: Arc::default(),
+            incarnation,
             clock,
             options,
         })
     }
 
-    /// Puts a frame with `value` as its body into the lane of the header's actor.
+    /// Puts a frame with `value` as its body into the lane of `actor`.
+    #[inline]
     pub(crate) fn push<T: Serialize + ?Sized>(
         &self,
+        actor: TargetActor,
         header: &Header,
         value: &T,
         room: Room,
     ) -> Result<(), PushError> {
-        let outlet = self.outlet(header.target);
+        let outlet = self.outlet(actor);
         let is_first = outlet.push(header, value, room)?;
         if is_first {
             self.open(outlet);
@@ -127,20 +139,20 @@ impl Lanes {
     /// [`Lanes::push`], waiting for room for at most `patience`. `header` gets the time that is left.
     pub(crate) async fn push_within<T: Serialize + ?Sized>(
         &self,
+        actor: TargetActor,
         header: impl Fn(Duration) -> Header,
         value: &T,
         patience: Duration,
     ) -> Result<(), PushError> {
         let deadline = self.clock.now() + patience;
-        let first = header(patience);
-        let outlet = self.outlet(first.target);
+        let outlet = self.outlet(actor);
         let waiter = outlet.waiter();
         loop {
             // Registered before the push, or a write that ends in between would not be noticed.
             let mut room = std::pin::pin!(waiter.notified());
             room.as_mut().enable();
             let left = deadline.since(self.clock.now());
-            match self.push(&header(left), value, Room::Message) {
+            match self.push(actor, &header(left), value, Room::Message) {
                 Err(PushError::Full) => {}
                 done => return done,
             }
@@ -219,9 +231,9 @@ impl Lanes {
             outlet.close();
             return;
         };
-        let outlet = Arc::clone(outlet);
+        let (outlet, incarnation) = (Arc::clone(outlet), self.incarnation);
         self.spawn(async move {
-            let outcome = write(&connection, &outlet).await;
+            let outcome = write(&connection, incarnation, &outlet).await;
             outlet.close();
             if let Err(problem) = outcome {
                 debug!(%problem, "a message lane ends");
@@ -245,10 +257,18 @@ enum LaneEnd {
 const PIECES: usize = 32;
 
 async fn read<R: Receive>(mut stream: RecvStream, receiver: &Arc<R>) -> Result<(), LaneEnd> {
+    let mut incarnation = [0; 8];
+    match stream.read_exact(&mut incarnation).await {
+        Ok(()) => {}
+        // A lane that ends before it begins is none.
+        Err(ReadExactError::FinishedEarly(_)) => return Ok(()),
+        Err(ReadExactError::ReadError(problem)) => return Err(problem.into()),
+    }
+    let mut lane = receiver.lane(u64::from_le_bytes(incarnation));
     let mut assembler = Assembler::default();
     let mut pieces = [const { Bytes::new() }; PIECES];
     while let Some(count) = stream.read_chunks(&mut pieces).await? {
-        if tell(&mut assembler, &mut pieces[..count], receiver)? == Gate::Closed {
+        if tell(&mut assembler, &mut pieces[..count], (receiver.as_ref(), &mut lane))? == Gate::Closed {
             return Ok(());
         }
         if count == PIECES {
@@ -263,27 +283,35 @@ async fn read<R: Receive>(mut stream: RecvStream, receiver: &Arc<R>) -> Result<(
 fn tell<R: Receive>(
     assembler: &mut Assembler,
     pieces: &mut [Bytes],
-    receiver: &Arc<R>,
+    (receiver, lane): (&R, &mut R::Lane),
 ) -> Result<Gate, LaneEnd> {
     let gate = receiver.gate().read();
     // LANE-14: what a connection that was given up still brings would come after what its successor brought.
     if *gate == Gate::Closed {
         return Ok(Gate::Closed);
     }
+    receiver.begin(lane);
     for piece in pieces {
         let piece = std::mem::take(piece);
         assembler.feed(&piece, &mut |incoming| match incoming {
-            Incoming::Frame { header, body } => receiver.frame(&header, body),
+            Incoming::Frame { header, body } => receiver.frame(lane, &header, body),
             Incoming::Refused(refusal) => receiver.refused(refusal),
         })?;
     }
     Ok(Gate::Open)
 }
 
-async fn write(connection: &Connection, outlet: &Outlet) -> Result<(), quinn::WriteError> {
+/// The first bytes of a lane to this start of a node.
+pub(crate) fn lane_start(incarnation: u64) -> [u8; 9] {
+    let mut start = [LANE_PURPOSE; 9];
+    start[1..].copy_from_slice(&incarnation.to_le_bytes());
+    start
+}
+
+async fn write(connection: &Connection, incarnation: u64, outlet: &Outlet) -> Result<(), quinn::WriteError> {
     let mut stream = connection.open_uni().await?;
     // LANE-1
-    stream.write_all(&[LANE_PURPOSE]).await?;
+    stream.write_all(&lane_start(incarnation)).await?;
     while let Some(frames) = outlet.take().await {
         stream.write_chunk(frames).await?;
         outlet.written();

@@ -2,33 +2,35 @@
 //!
 //! Owns a hashed timer wheel with ticks of 5 ms: setting and clearing a deadline is a lock and a few writes, where tokio's
 //! timer costs four times as much per ask. A deadline fires up to one tick late, never early. Refuses to be a general
-//! timer: [`super::Context::after`] uses tokio's. Asks of actors on other nodes use one, too.
+//! timer: [`super::Context::after`] uses tokio's.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// The wheel of one actor system.
 #[derive(Debug)]
-pub struct Deadlines {
+pub(crate) struct Deadlines {
     origin: Instant,
     /// Where the driver runs: a deadline may be set from a runtime that ends before the system does.
     runtime: Option<Handle>,
     wheel: Mutex<Wheel>,
     /// The tick up to which everything has fired. Behind real time while nothing is due, never ahead of it.
     fired_up_to: AtomicU64,
+    /// Of each slot: the last tick for which the wheel must turn although nobody is woken then; 0 for none. Set without the lock.
+    turns: Box<[AtomicU64]>,
     earlier: Notify,
 }
 
 /// A deadline that has been set; dropping it clears it.
 #[derive(Debug)]
-pub struct DeadlineEntry {
+pub(crate) struct DeadlineEntry {
     deadlines: Arc<Deadlines>,
     index: u32,
 }
@@ -62,8 +64,7 @@ const NONE: u32 = u32::MAX;
 
 impl Deadlines {
     /// An empty wheel. Its driver task starts with the first deadline and ends with the wheel; it runs in the runtime in which this is called.
-    #[must_use]
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             origin: Instant::now(),
             runtime: Handle::try_current().ok(),
@@ -76,14 +77,19 @@ impl Deadlines {
                 driver_runs: false,
             }),
             fired_up_to: AtomicU64::new(0),
+            turns: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
             earlier: Notify::new(),
         })
     }
 
     /// The tick at which a deadline `after` from now is due: the first that lies wholly behind it.
-    #[must_use]
-    pub fn tick_after(&self, after: Duration) -> u64 {
-        let due = Instant::now().duration_since(self.origin).saturating_add(after);
+    pub(crate) fn tick_after(&self, after: Duration) -> u64 {
+        self.tick_of(Instant::now(), after)
+    }
+
+    /// The same, `after` a time that is known.
+    pub(crate) fn tick_of(&self, since: Instant, after: Duration) -> u64 {
+        let due = since.duration_since(self.origin).saturating_add(after);
         // 64 bits of nanoseconds are 584 years; divisions of 128 bits show in the cost of an ask.
         u64::try_from(due.as_nanos()).map_or(u64::MAX - 1, |nanos| nanos / TICK_NANOS + 1)
     }
@@ -94,10 +100,25 @@ impl Deadlines {
     }
 
     /// Sets a deadline: `waker` is woken at `due`. Where the wheel was not made inside a tokio runtime, this must be called in one.
-    #[must_use]
-    pub fn set(self: &Arc<Self>, due: u64, waker: Waker) -> DeadlineEntry {
+    pub(crate) fn set(self: &Arc<Self>, due: u64, waker: Waker) -> DeadlineEntry {
         let mut wheel = self.wheel.lock();
         let index = wheel.insert(due, waker);
+        self.wake_driver_by(due, wheel);
+        DeadlineEntry { deadlines: Arc::clone(self), index }
+    }
+
+    /// Makes [`Deadlines::has_fired`] true at `due`, for which nobody is woken. Where the same tick has been asked for before, this is one read.
+    #[inline]
+    pub(crate) fn turn_at(self: &Arc<Self>, due: u64) {
+        let slot = &self.turns[slot_of(due)];
+        // A tick is cleared only after it has fired, and an earlier one is behind a later one.
+        if slot.load(Ordering::Acquire) < due {
+            slot.fetch_max(due, Ordering::AcqRel);
+            self.wake_driver_by(due, self.wheel.lock());
+        }
+    }
+
+    fn wake_driver_by(self: &Arc<Self>, due: u64, mut wheel: MutexGuard<'_, Wheel>) {
         let is_earlier = due < wheel.driver_wakes_at;
         if is_earlier {
             wheel.driver_wakes_at = due;
@@ -113,7 +134,6 @@ impl Deadlines {
         } else if is_earlier {
             self.earlier.notify_one();
         }
-        DeadlineEntry { deadlines: Arc::clone(self), index }
     }
 
     /// Fires what is due and returns the tick to sleep for.
@@ -125,11 +145,23 @@ impl Deadlines {
         let mut wheel = self.wheel.lock();
         wheel.fire(from, now, &mut due);
         self.fired_up_to.store(now, Ordering::Relaxed);
-        let next = wheel.next_due(now);
+        let next = self.next_turn(&wheel, now);
         wheel.driver_wakes_at = next.unwrap_or(u64::MAX);
         drop(wheel);
         due.into_iter().for_each(Waker::wake);
         next
+    }
+
+    /// The next tick at which something may be due, within one turn.
+    fn next_turn(&self, wheel: &Wheel, now: u64) -> Option<u64> {
+        (1..=SLOTS as u64).map(|ahead| now + ahead).find(|&tick| {
+            let turn = &self.turns[slot_of(tick)];
+            let asked = turn.load(Ordering::Acquire);
+            // Where a later tick is asked for meanwhile, it stays.
+            let is_over =
+                asked <= now && turn.compare_exchange(asked, 0, Ordering::AcqRel, Ordering::Acquire).is_ok();
+            !is_over || wheel.slots[slot_of(tick)] != NONE
+        })
     }
 }
 
@@ -148,7 +180,7 @@ async fn drive(deadlines: Weak<Deadlines>) {
             }
             None => {
                 let mut wheel = live.wheel.lock();
-                if wheel.armed == 0 {
+                if wheel.armed == 0 && live.turns.iter().all(|turn| turn.load(Ordering::Acquire) == 0) {
                     // Nothing is set: the next `set` starts a new driver.
                     wheel.driver_runs = false;
                     wheel.driver_wakes_at = u64::MAX;
@@ -161,8 +193,7 @@ async fn drive(deadlines: Weak<Deadlines>) {
 
 impl DeadlineEntry {
     /// The deadline has passed. Otherwise `waker` is the one to wake.
-    #[must_use]
-    pub fn poll_fired(&self, waker: &Waker) -> bool {
+    pub(crate) fn poll_fired(&self, waker: &Waker) -> bool {
         let mut wheel = self.deadlines.wheel.lock();
         let Some(entry) = wheel.entries.get_mut(self.index as usize) else { return true };
         if !entry.fired && !entry.waker.as_ref().is_some_and(|w| w.will_wake(waker)) {
@@ -242,14 +273,6 @@ impl Wheel {
             }
         }
     }
-
-    /// The next tick at which a slot is occupied, within one turn.
-    fn next_due(&self, now: u64) -> Option<u64> {
-        if self.armed == 0 {
-            return None;
-        }
-        (1..=SLOTS as u64).map(|ahead| now + ahead).find(|&tick| self.slots[slot_of(tick)] != NONE)
-    }
 }
 
 fn slot_of(tick: u64) -> usize {
@@ -279,6 +302,29 @@ mod tests {
             .await;
             let took = began.elapsed();
             assert!(took >= after && took <= after + TICK * 2, "{millis} ms took {took:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_wheel_turns_as_far_as_asked_and_rests_then() {
+        let deadlines = Deadlines::new();
+        for round in 0..3 {
+            let dues: Vec<_> = [700, 3, 0, 9_000, 2_560, 3]
+                .map(|millis| deadlines.tick_after(Duration::from_millis(millis)))
+                .into_iter()
+                .inspect(|due| deadlines.turn_at(*due))
+                .collect();
+            assert!(dues.iter().all(|due| !deadlines.has_fired(*due)), "round {round}");
+            for due in dues {
+                let at = deadlines.origin + TICK * u32::try_from(due).unwrap() + TICK;
+                if at > Instant::now() {
+                    tokio::time::sleep_until(at).await;
+                }
+                assert!(deadlines.has_fired(due), "round {round}");
+            }
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            assert!(!deadlines.wheel.lock().driver_runs, "round {round}");
+            assert!(deadlines.turns.iter().all(|turn| turn.load(Ordering::Relaxed) == 0));
         }
     }
 

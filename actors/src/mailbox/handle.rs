@@ -10,6 +10,7 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::dead_letters::DeadLetterReason;
 use super::deadline::DeadlineEntry;
@@ -214,14 +215,14 @@ impl<M: Message> Handle<M> {
 
     /// Sends a message that carries a [`Reply`] on behalf of somebody who does not wait here, such as an asker on another node. `answer` is called
     /// once, whatever becomes of the message: with the answer, or why there is none; a full mailbox is told at once. It runs in the actor that answers: it must not
-    /// block. A message that is not begun within `patience` is skipped; an answer may still come later.
+    /// block. A message that is not begun within `patience` of when it was `asked` is skipped; an answer may still come later.
     pub fn pass_on<T: 'static>(
         &self,
         message: impl FnOnce(Reply<T>) -> M,
-        patience: Duration,
+        (asked, patience): (Instant, Duration),
         answer: impl FnOnce(Result<T, AskError>) + Send + 'static,
     ) {
-        let due = self.core.system.deadlines.tick_after(patience);
+        let due = self.core.system.deadlines.tick_of(asked, patience);
         let passed_on = Arc::new(PassedOn::new(&self.core, (due, patience), answer));
         let message = message(Reply::passed_on(Arc::clone(&passed_on) as _));
         if let Err((message, reason)) = self.core.push(message, due) {
@@ -261,7 +262,7 @@ impl<M: Message> Handle<M> {
 
     #[cold]
     async fn tell_waiting(&self, message: M, due: u64, patience: Duration) -> Result<(), Refused<M>> {
-        let deadline = tokio::time::Instant::now() + patience;
+        let deadline = Instant::now() + patience;
         let waiter = self.core.space();
         let mut message = message;
         loop {

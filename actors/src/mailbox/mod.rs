@@ -22,9 +22,9 @@ mod deadline;
 pub use actor::{Actor, Fault};
 pub use context::{Context, TaskHandle};
 pub use dead_letters::{DeadLetter, DeadLetterCounts, DeadLetterReason, DeadLetters};
-pub use deadline::{DeadlineEntry, Deadlines};
 pub use handle::{AskError, Down, Handle, MonitorGuard, Refused, RefusedReason};
 pub use message::{Message, Reply};
 
+pub(crate) use deadline::Deadlines;
 pub(crate) use driver::{Resident, ResidentArgs};
 pub(crate) use inbox::{Control, Core, CoreOptions, Probe};

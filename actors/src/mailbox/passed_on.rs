@@ -3,12 +3,10 @@
 //! Owns that its answer is told exactly once, and the reason where there is none. Refuses to know where the answer goes.
 
 use std::sync::{Arc, Weak};
-use std::task::Waker;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::deadline::DeadlineEntry;
 use super::handle::{AskError, RefusedReason};
 use super::inbox::{Control, Core};
 use super::message::{Answer, Message, Settle};
@@ -19,21 +17,14 @@ pub(super) struct PassedOn<M, F> {
     core: Weak<Core<M>>,
     due: u64,
     patience: Duration,
-    /// Nobody is woken by it: it keeps the wheel turning, by which the driver knows what it need not begin any more.
-    _deadline: DeadlineEntry,
     answer: Mutex<Option<F>>,
 }
 
 impl<M, F> PassedOn<M, F> {
     pub(super) fn new(core: &Arc<Core<M>>, (due, patience): (u64, Duration), answer: F) -> Self {
-        let deadline = core.system.deadlines.set(due, Waker::noop().clone());
-        Self {
-            core: Arc::downgrade(core),
-            due,
-            patience,
-            _deadline: deadline,
-            answer: Mutex::new(Some(answer)),
-        }
+        // By which the driver knows what it need not begin any more.
+        core.system.deadlines.turn_at(due);
+        Self { core: Arc::downgrade(core), due, patience, answer: Mutex::new(Some(answer)) }
     }
 
     /// Tells the asker that the mailbox did not take its message.
@@ -84,6 +75,7 @@ mod tests {
     use std::time::Duration;
 
     use tokio::sync::oneshot;
+    use tokio::time::Instant;
 
     use super::super::{Actor, Context, Fault, Handle, Reply};
     use super::*;
@@ -140,7 +132,7 @@ mod tests {
         patience: Duration,
     ) -> oneshot::Receiver<Result<u32, AskError>> {
         let (told, hears) = oneshot::channel();
-        clerk.pass_on(message, patience, move |answer| told.send(answer).unwrap());
+        clerk.pass_on(message, (Instant::now(), patience), move |answer| told.send(answer).unwrap());
         hears
     }
 

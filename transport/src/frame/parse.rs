@@ -1,18 +1,22 @@
 //! Reading frames.
 //!
-//! Owns what is let through, refused for itself, or ends the connection. Copies no body.
+//! Owns what is let through, refused for itself, or ends the connection, and what the last frame was addressed to. Copies no body.
 
 use std::fmt;
 use std::num::NonZeroU32;
 use std::ops::Range;
 
-use bytes::{Bytes, BytesMut};
-
 use super::{
-    AT_DEADLINE, AT_FLAGS, AT_GENERATION, AT_INCARNATION, AT_KIND, AT_LENGTH, AT_MESSAGE, AT_SLOT, AT_TARGET,
-    AT_VERSION, CallId, FLAG_TRACE, FRAME_BYTES_MAX, HEADER_BYTES, Header, Kind, MAGIC, MAJOR, MINOR,
-    MessageType, NO_DEADLINE, PREFIX_BYTES, TRACE_BYTES, TargetActor, Trace, WANTS_ANSWER,
+    ADDRESS_BYTES, ASK, AT_CALL, AT_KIND, AT_LENGTH, Address, CALL_BYTES, CallId, DEADLINE_BYTES,
+    FRAME_BYTES_MAX, HAS_CALL, HAS_TRACE, Header, MARK, MINOR, MessageType, PREFIX_BYTES, REFUSAL, REPLY,
+    SAME_ADDRESS, TELL, TRACE_BYTES, TargetActor, Trace, WANTS_ANSWER,
 };
+
+/// Reads the frames of one lane, one after the other.
+#[derive(Debug, Default)]
+pub struct FrameReader {
+    last: Option<Address>,
+}
 
 /// What stands at the beginning of some bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,22 +39,6 @@ pub enum Parsed {
     },
 }
 
-/// [`Parsed`] for [`take`], which cuts what it returns off its buffer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Taken {
-    /// Not a whole frame yet: at least so many bytes are missing.
-    Need(usize),
-    /// A frame.
-    Frame {
-        /// Its header.
-        header: Header,
-        /// Its body, not copied.
-        body: Bytes,
-    },
-    /// A frame that this node does not understand.
-    Refused(FrameRefusal),
-}
-
 /// A frame is not understood, but the connection goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
@@ -65,7 +53,7 @@ pub struct FrameRefusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum RefusalReason {
     /// It was written by a newer version.
-    #[error("a frame of version {MAJOR}.{minor}, this node speaks up to {MAJOR}.{MINOR}: upgrade it")]
+    #[error("a frame of minor version {minor}, this node speaks up to {MINOR}: upgrade it")]
     NewerMinor {
         /// Its minor version.
         minor: u8,
@@ -75,12 +63,6 @@ pub enum RefusalReason {
     UnknownKind {
         /// The kind.
         kind: u8,
-    },
-    /// Its body's type is unknown.
-    #[error("a message of the unknown type {message}")]
-    UnknownMessage {
-        /// The type.
-        message: u32,
     },
 }
 
@@ -98,12 +80,7 @@ pub struct FrameError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Malformed {
     /// Another first byte.
-    Magic {
-        /// What stood there.
-        found: u8,
-    },
-    /// Another major version.
-    Major {
+    Mark {
         /// What stood there.
         found: u8,
     },
@@ -117,158 +94,149 @@ pub enum Malformed {
         /// The length as given.
         length: u32,
     },
-    /// Flags that this version does not have.
+    /// Flags that its kind does not have.
     Flags {
         /// What stood there.
         found: u8,
     },
-    /// An ask or answer without a call.
+    /// A call that was never used.
     NoCall,
-    /// A tell with a call.
-    CallInTell,
-    /// No call, but a place for one.
-    SlotWithoutCall,
-    /// An ask that would wait for ever.
-    NoDeadline,
+    /// It is addressed like the frame before, and there was none.
+    NoFrameBefore,
 }
 
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Magic { found } => write!(f, "it begins with {found:#04x}, not {MAGIC:#04x}"),
-            Self::Major { found } => write!(f, "major version {found}, this node speaks {MAJOR}"),
+            Self::Mark { found } => write!(f, "it begins with {found:#04x}, not {MARK:#04x}"),
             Self::TooLong { length } => {
                 write!(f, "length {length}, at most {} are allowed", FRAME_BYTES_MAX - PREFIX_BYTES)
             }
             Self::TooShort { length } => write!(f, "length {length} is less than its header's"),
-            Self::Flags { found } => write!(f, "unknown flags {found:#04x}"),
-            Self::NoCall => f.write_str("an ask or an answer without a call"),
-            Self::CallInTell => f.write_str("a tell with a call"),
-            Self::SlotWithoutCall => f.write_str("a place in the table of calls, but no call"),
-            Self::NoDeadline => f.write_str("an ask without a deadline"),
+            Self::Flags { found } => write!(f, "flags that its kind does not have: {found:#04x}"),
+            Self::NoCall => f.write_str("a call that was never used"),
+            Self::NoFrameBefore => f.write_str("it is addressed like the frame before, and there was none"),
         }
     }
 }
 
-/// Reads the frame at the beginning of `bytes`. `knows` says which message types this node has; answers are not asked about, their callers know.
-///
-/// # Errors
-/// [`FrameError`]: what follows cannot be trusted any more.
-pub fn parse(bytes: &[u8], knows: impl FnOnce(MessageType) -> bool) -> Result<Parsed, FrameError> {
-    let Some((prefix, _)) = bytes.split_first_chunk::<PREFIX_BYTES>() else {
-        // The first bytes are judged at once: a stranger need not be waited for.
-        judge_start(bytes)?;
-        return Ok(Parsed::Need(PREFIX_BYTES - bytes.len()));
-    };
-    judge_start(prefix)?;
-    let rest = u32::from_le_bytes([prefix[4], prefix[5], prefix[6], prefix[7]]);
-    // WIRE-4: the length is judged before anything is waited for.
-    let length = usize::try_from(rest).unwrap_or(usize::MAX).saturating_add(PREFIX_BYTES);
-    if length > FRAME_BYTES_MAX {
-        return Err(FrameError { what: Malformed::TooLong { length: rest }, at: AT_LENGTH });
+impl FrameReader {
+    /// Reads the frame at the beginning of `bytes`. When it is a whole one, the next call must get what follows it.
+    ///
+    /// # Errors
+    /// [`FrameError`]: what follows cannot be trusted any more.
+    #[inline]
+    pub fn read(&mut self, bytes: &[u8]) -> Result<Parsed, FrameError> {
+        // WIRE-3: another protocol ends the connection, at its first byte: a stranger need not be waited for.
+        if let Some(&found) = bytes.first().filter(|&&first| first & 0xF0 != MARK) {
+            return Err(FrameError { what: Malformed::Mark { found }, at: 0 });
+        }
+        let Some((prefix, _)) = bytes.split_first_chunk::<PREFIX_BYTES>() else {
+            return Ok(Parsed::Need(PREFIX_BYTES - bytes.len()));
+        };
+        let rest = u32::from_le_bytes([prefix[2], prefix[3], prefix[4], 0]);
+        // WIRE-4: the length is judged before anything is waited for.
+        let length = rest as usize + PREFIX_BYTES;
+        if length > FRAME_BYTES_MAX {
+            return Err(FrameError { what: Malformed::TooLong { length: rest }, at: AT_LENGTH });
+        }
+        let (minor, kind) = (prefix[0] & 0x0F, prefix[AT_KIND]);
+        let header_bytes = header_bytes(minor, kind)?;
+        if length < header_bytes {
+            return Err(FrameError { what: Malformed::TooShort { length: rest }, at: AT_LENGTH });
+        }
+        let Some(frame) = bytes.get(..length) else { return Ok(Parsed::Need(length - bytes.len())) };
+        let mut fields = Fields(&frame[PREFIX_BYTES..]);
+        let call = if kind & HAS_CALL == 0 { None } else { Some(fields.call()?) };
+        let refused = |reason| {
+            let answer_to = call.filter(|_| kind & WANTS_ANSWER != 0);
+            Ok(Parsed::Refused { refusal: FrameRefusal { reason, answer_to }, length })
+        };
+        // WIRE-3: what a newer minor version added is refused by itself.
+        if minor > MINOR {
+            self.last = None;
+            return refused(RefusalReason::NewerMinor { minor });
+        }
+        let header = match (kind & !(HAS_TRACE | SAME_ADDRESS), call) {
+            (TELL, None) => {
+                let to = self.address(kind, &mut fields)?;
+                Header::Tell { to, trace: fields.trace(kind) }
+            }
+            (ASK, Some(call)) => {
+                let to = self.address(kind, &mut fields)?;
+                let deadline_ms = fields.number();
+                Header::Ask { to, trace: fields.trace(kind), call, deadline_ms }
+            }
+            (REPLY, Some(call)) => Header::Reply { call },
+            (REFUSAL, Some(call)) => Header::Refusal { call },
+            (_, None | Some(_)) => {
+                self.last = None;
+                return refused(RefusalReason::UnknownKind { kind });
+            }
+        };
+        Ok(Parsed::Frame { header, body: header_bytes..length })
     }
-    let minor = prefix[AT_VERSION] & 0x0F;
-    let is_newer = minor > MINOR;
-    let has_trace = prefix[AT_FLAGS] & FLAG_TRACE != 0 && !is_newer;
-    let header_bytes = HEADER_BYTES + if has_trace { TRACE_BYTES } else { 0 };
-    if length < header_bytes {
-        return Err(FrameError { what: Malformed::TooShort { length: rest }, at: AT_LENGTH });
+
+    #[inline]
+    fn address(&mut self, kind: u8, fields: &mut Fields<'_>) -> Result<Address, FrameError> {
+        if kind & SAME_ADDRESS == 0 {
+            let (low, high) = (fields.number(), fields.number());
+            let actor = TargetActor(u64::from(low) | u64::from(high) << 32);
+            self.last = Some(Address { actor, message: MessageType(fields.number()) });
+        }
+        // A frame that is refused is followed by none that refers to it, or to one before it.
+        self.last.ok_or(FrameError { what: Malformed::NoFrameBefore, at: AT_KIND })
     }
-    let Some(frame) = bytes.get(..length) else { return Ok(Parsed::Need(length - bytes.len())) };
-    // `frame` has at least as many bytes.
-    let Some(fixed) = frame.first_chunk::<HEADER_BYTES>() else { return Ok(Parsed::Need(1)) };
-    let call = call_in(fixed)?;
-    let refused = |reason| {
-        let wants_answer = fixed[AT_KIND] & WANTS_ANSWER != 0;
-        Ok(Parsed::Refused {
-            refusal: FrameRefusal { reason, answer_to: call.filter(|_| wants_answer) },
-            length,
+}
+
+/// Bytes of the header of this kind; of one that is not known, as far as it can be read.
+#[inline]
+fn header_bytes(minor: u8, kind: u8) -> Result<usize, FrameError> {
+    let flags = kind & (HAS_TRACE | SAME_ADDRESS);
+    let address = if flags & SAME_ADDRESS == 0 { ADDRESS_BYTES } else { 0 };
+    let trace = if flags & HAS_TRACE == 0 { 0 } else { TRACE_BYTES };
+    let call = if kind & HAS_CALL == 0 { 0 } else { CALL_BYTES };
+    Ok(PREFIX_BYTES
+        + match kind & !flags {
+            _ if minor > MINOR => call,
+            TELL => address + trace,
+            ASK => call + address + DEADLINE_BYTES + trace,
+            REPLY | REFUSAL if flags != 0 => {
+                return Err(FrameError { what: Malformed::Flags { found: flags }, at: AT_KIND });
+            }
+            _ => call,
         })
-    };
-    // WIRE-3: what a newer minor version added is refused by itself.
-    if is_newer {
-        return refused(RefusalReason::NewerMinor { minor });
-    }
-    let Some(kind) = Kind::from_byte(fixed[AT_KIND]) else {
-        return refused(RefusalReason::UnknownKind { kind: fixed[AT_KIND] });
-    };
-    if fixed[AT_FLAGS] & !FLAG_TRACE != 0 {
-        return Err(FrameError { what: Malformed::Flags { found: fixed[AT_FLAGS] }, at: AT_FLAGS });
-    }
-    let trace = if has_trace { trace_in(&frame[HEADER_BYTES..]) } else { None };
-    let header = header_of(fixed, kind, call, trace);
-    if let Some((at, what)) = header.fault() {
-        return Err(FrameError { what, at });
-    }
-    if matches!(kind, Kind::Tell | Kind::Ask) && !knows(header.message) {
-        return refused(RefusalReason::UnknownMessage { message: header.message.0 });
-    }
-    Ok(Parsed::Frame { header, body: header_bytes..length })
 }
 
-/// Cuts the frame at the beginning of `buffer` off it. A body shares the buffer's memory until it is dropped: decode it
-/// before it waits anywhere, or a small body keeps a large buffer.
-///
-/// # Errors
-/// [`FrameError`]: what follows cannot be trusted any more.
-pub fn take(buffer: &mut BytesMut, knows: impl FnOnce(MessageType) -> bool) -> Result<Taken, FrameError> {
-    match parse(buffer, knows)? {
-        Parsed::Need(missing) => Ok(Taken::Need(missing)),
-        Parsed::Frame { header, body } => {
-            let mut frame = buffer.split_to(body.end).freeze();
-            bytes::Buf::advance(&mut frame, body.start);
-            Ok(Taken::Frame { header, body: frame })
+/// What has not been read of a header. All of it is there.
+struct Fields<'frame>(&'frame [u8]);
+
+impl Fields<'_> {
+    #[inline]
+    fn take<const BYTES: usize>(&mut self) -> [u8; BYTES] {
+        let Some((taken, rest)) = self.0.split_first_chunk() else { return [0; BYTES] };
+        self.0 = rest;
+        *taken
+    }
+
+    #[inline]
+    fn number(&mut self) -> u32 {
+        u32::from_le_bytes(self.take())
+    }
+
+    #[inline]
+    fn call(&mut self) -> Result<CallId, FrameError> {
+        let (slot, generation) = (self.number(), NonZeroU32::new(self.number()));
+        let generation = generation.ok_or(FrameError { what: Malformed::NoCall, at: AT_CALL + 4 })?;
+        Ok(CallId { slot, generation })
+    }
+
+    #[inline]
+    fn trace(&mut self, kind: u8) -> Option<Trace> {
+        if kind & HAS_TRACE == 0 {
+            return None;
         }
-        Parsed::Refused { refusal, length } => {
-            bytes::Buf::advance(buffer, length);
-            Ok(Taken::Refused(refusal))
-        }
+        let (trace_id, span_id, [flags]) = (self.take(), self.take(), self.take());
+        Some(Trace { trace_id, span_id, flags })
     }
-}
-
-fn judge_start(bytes: &[u8]) -> Result<(), FrameError> {
-    // WIRE-3: another protocol or major version ends the connection.
-    if let Some(&found) = bytes.first().filter(|&&magic| magic != MAGIC) {
-        return Err(FrameError { what: Malformed::Magic { found }, at: 0 });
-    }
-    if let Some(&version) = bytes.get(AT_VERSION).filter(|&&version| version >> 4 != MAJOR) {
-        return Err(FrameError { what: Malformed::Major { found: version >> 4 }, at: AT_VERSION });
-    }
-    Ok(())
-}
-
-fn call_in(fixed: &[u8; HEADER_BYTES]) -> Result<Option<CallId>, FrameError> {
-    let slot = u32_at(fixed, AT_SLOT);
-    match NonZeroU32::new(u32_at(fixed, AT_GENERATION)) {
-        Some(generation) => Ok(Some(CallId { slot, generation })),
-        None if slot == 0 => Ok(None),
-        None => Err(FrameError { what: Malformed::SlotWithoutCall, at: AT_SLOT }),
-    }
-}
-
-fn header_of(fixed: &[u8; HEADER_BYTES], kind: Kind, call: Option<CallId>, trace: Option<Trace>) -> Header {
-    let deadline = u32_at(fixed, AT_DEADLINE);
-    Header {
-        kind,
-        target: TargetActor(u64_at(fixed, AT_TARGET)),
-        incarnation: u64_at(fixed, AT_INCARNATION),
-        call,
-        message: MessageType(u32_at(fixed, AT_MESSAGE)),
-        deadline_ms: (deadline != NO_DEADLINE).then_some(deadline),
-        trace,
-    }
-}
-
-fn trace_in(bytes: &[u8]) -> Option<Trace> {
-    let (trace_id, rest) = bytes.split_first_chunk::<16>()?;
-    let (span_id, rest) = rest.split_first_chunk::<8>()?;
-    Some(Trace { trace_id: *trace_id, span_id: *span_id, flags: *rest.first()? })
-}
-
-fn u32_at(fixed: &[u8; HEADER_BYTES], at: usize) -> u32 {
-    u32::from_le_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]])
-}
-
-fn u64_at(fixed: &[u8; HEADER_BYTES], at: usize) -> u64 {
-    u64::from(u32_at(fixed, at)) | u64::from(u32_at(fixed, at + 4)) << 32
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns the buffer that all senders of a lane encode into, its bound, and who is woken when. Refuses to know the stream.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::task::{Poll, Waker};
 
 use bytes::Bytes;
@@ -11,11 +11,14 @@ use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-use crate::frame::{FRAME_BYTES_MAX, FrameWriter, Header, WriteError};
+use crate::codec::EncodeError;
+use crate::frame::{FRAME_BYTES_MAX, FrameWriter, Header};
 
 /// One lane's buffer.
 pub(crate) struct Outlet {
     state: Mutex<State>,
+    /// Bytes that wait, for who asks without the lock. Changed under it.
+    waiting_bytes: AtomicUsize,
     /// Senders that wait for room.
     waiting: AtomicU32,
     room: Notify,
@@ -48,7 +51,7 @@ pub(crate) enum PushError {
     /// The lane is gone.
     Closed,
     /// The message cannot be written.
-    Write(WriteError),
+    Write(EncodeError),
 }
 
 /// A buffer's first size: a batch of some hundred messages.
@@ -64,6 +67,7 @@ impl Outlet {
                 is_open: false,
                 is_closed: false,
             }),
+            waiting_bytes: AtomicUsize::new(0),
             waiting: AtomicU32::new(0),
             room: Notify::new(),
             bytes_max,
@@ -93,6 +97,7 @@ impl Outlet {
             state.frames = FrameWriter::with_capacity(FIRST_BYTES);
         }
         state.frames.write_value(header, value).map_err(PushError::Write)?;
+        self.waiting_bytes.store(state.waiting_bytes(), Ordering::Relaxed);
         let is_first = !std::mem::replace(&mut state.is_open, true);
         let writer = state.writer.take();
         drop(state);
@@ -107,7 +112,7 @@ impl Outlet {
     }
 
     pub(super) fn waiting_bytes(&self) -> usize {
-        self.state.lock().waiting_bytes()
+        self.waiting_bytes.load(Ordering::Relaxed)
     }
 
     /// All frames so far, to be written; `None` once the lane is closed. Each must be followed by [`Outlet::written`].
@@ -129,7 +134,10 @@ impl Outlet {
 
     /// The connection has taken what [`Outlet::take`] gave.
     pub(super) fn written(&self) {
-        self.state.lock().writing = 0;
+        let mut state = self.state.lock();
+        state.writing = 0;
+        self.waiting_bytes.store(state.waiting_bytes(), Ordering::Relaxed);
+        drop(state);
         if self.waiting.load(Ordering::SeqCst) != 0 {
             self.room.notify_waiters();
         }
@@ -141,6 +149,7 @@ impl Outlet {
         state.is_closed = true;
         state.frames = FrameWriter::with_capacity(0);
         state.writing = 0;
+        self.waiting_bytes.store(0, Ordering::Relaxed);
         let writer = state.writer.take();
         drop(state);
         if let Some(writer) = writer {
@@ -188,18 +197,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::frame::{Kind, MessageType, TargetActor};
+    use crate::frame::{Address, MessageType, TargetActor};
 
     fn header() -> Header {
-        Header {
-            kind: Kind::Tell,
-            target: TargetActor(1),
-            incarnation: 1,
-            call: None,
-            message: MessageType(1),
-            deadline_ms: None,
-            trace: None,
-        }
+        Header::Tell { to: Address { actor: TargetActor(1), message: MessageType(1) }, trace: None }
     }
 
     #[derive(Clone, Copy, Debug)]

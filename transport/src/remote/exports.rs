@@ -7,20 +7,32 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arw_actors::mailbox::{Down, Handle, Message, MonitorGuard, Refused, RefusedReason, Reply};
 use parking_lot::RwLock;
+use tokio::time::Instant;
 
 use super::protocol::{Origin, RemoteCall, RemoteTell, target_of};
 use super::serve::{AnswerPath, Undelivered};
 use crate::codec;
-use crate::frame::{MessageType, TargetActor};
+use crate::frame::{Address, MessageType, TargetActor};
 
 /// What a node offers. Shared by all its connections.
 #[derive(Default)]
 pub struct Exports {
     offered: RwLock<HashMap<TargetActor, Arc<Offered>, BuildHasherDefault<TargetHasher>>>,
+    /// How often something was offered or withdrawn: what was looked up before may be otherwise now.
+    changes: AtomicU64,
+}
+
+/// Where the messages of one address go, as long as what is offered stays the same.
+pub(super) struct Route {
+    to: Address,
+    changes: u64,
+    offered: Arc<Offered>,
+    at: Option<usize>,
 }
 
 /// Takes an actor's number for its own hash, which it is: that of a name. Only names of this node are stored, so no peer can choose where they fall.
@@ -63,7 +75,8 @@ pub(super) enum Deliver {
 }
 
 type DeliverTell = Box<dyn Fn(&[u8], &Origin) -> Result<(), Undelivered> + Send + Sync>;
-type DeliverCall = Box<dyn Fn(&[u8], &Origin, Duration, AnswerPath) + Send + Sync>;
+/// With when it came, and how long the asker waits from then on.
+type DeliverCall = Box<dyn Fn(&[u8], &Origin, (Instant, Duration), AnswerPath) + Send + Sync>;
 type Watch = Box<dyn Fn(TellDown) -> MonitorGuard + Send + Sync>;
 pub(super) type TellDown = Box<dyn Fn(&Down) + Send + Sync>;
 
@@ -136,7 +149,7 @@ impl<M: Message> Offer<M> {
     ) -> Self {
         let actor = self.actor.clone();
         let into_answer = Arc::new(into_answer);
-        let deliver = move |body: &[u8], origin: &Origin, left: Duration, path: AnswerPath| {
+        let deliver = move |body: &[u8], origin: &Origin, wait: (Instant, Duration), path: AnswerPath| {
             let message = match codec::decode::<C>(body) {
                 Ok(message) => message,
                 Err(problem) => return path.refuse(&Undelivered::Decode(problem)),
@@ -144,7 +157,7 @@ impl<M: Message> Offer<M> {
             let into_answer = Arc::clone(&into_answer);
             actor.pass_on(
                 |reply| into_message(message, origin, reply),
-                left,
+                wait,
                 move |answer| match answer {
                     Ok(value) => path.answer(&into_answer(value)),
                     Err(why) => path.unanswered(&why),
@@ -191,26 +204,48 @@ impl Exports {
             return Err(OfferError::Taken { name: offer.name, taken_by: Arc::clone(&known.name) });
         }
         all.insert(target, Arc::new(Offered { name: offer.name, messages: offer.messages, watch }));
+        self.changes.fetch_add(1, Ordering::Release);
         Ok(())
     }
 
     /// Offers the actor of this name no longer. `false`: it was not offered.
     pub fn withdraw(&self, name: &str) -> bool {
-        let withdrawn = self.offered.write().remove(&target_of(name));
+        let mut all = self.offered.write();
+        let withdrawn = all.remove(&target_of(name));
+        self.changes.fetch_add(1, Ordering::Release);
+        drop(all);
         withdrawn.is_some()
     }
 
     pub(super) fn find(&self, target: TargetActor) -> Option<Arc<Offered>> {
         self.offered.read().get(&target).cloned()
     }
+
+    /// Where messages to this address go now.
+    pub(super) fn route(&self, to: Address) -> Result<Route, Undelivered> {
+        // Before the look: a change in between makes it be looked up again.
+        let changes = self.changes.load(Ordering::Acquire);
+        let offered = self.find(to.actor).ok_or(Undelivered::UnknownActor)?;
+        let at = offered.messages.binary_search_by_key(&to.message, |(number, _)| *number).ok();
+        Ok(Route { to, changes, offered, at })
+    }
+}
+
+impl Route {
+    /// It is the way to this address still.
+    #[inline]
+    pub(super) fn leads_to(&self, to: Address, exports: &Exports) -> bool {
+        self.to == to && self.changes == exports.changes.load(Ordering::Acquire)
+    }
+
+    /// How the message is delivered; `None`: the actor takes none of this type.
+    #[inline]
+    pub(super) fn deliver(&self) -> Option<&Deliver> {
+        self.offered.messages.get(self.at?).map(|(_, deliver)| deliver)
+    }
 }
 
 impl Offered {
-    pub(super) fn message(&self, number: MessageType) -> Option<&Deliver> {
-        let found = self.messages.binary_search_by_key(&number, |(number, _)| *number);
-        found.ok().and_then(|at| self.messages.get(at)).map(|(_, deliver)| deliver)
-    }
-
     pub(super) fn watch(&self, tell: TellDown) -> MonitorGuard {
         (self.watch)(tell)
     }

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use arw_actors::mailbox::DeadlineEntry;
 use tokio::sync::oneshot;
 
 use super::calls::{Answer, OpenError, Outcome};
@@ -19,7 +18,7 @@ use super::protocol::{
     NodeDown, RemoteAskError, RemoteCall, RemoteMonitorError, RemoteTell, RemoteTellError, target_of,
 };
 use crate::codec;
-use crate::frame::{CallId, Header, Kind, MessageType, TargetActor, Trace};
+use crate::frame::{Address, CallId, Header, MessageType, TargetActor, Trace};
 use crate::identity::NodeId;
 use crate::lanes::{PushError, Room};
 use crate::wire::{DownReason, Refused};
@@ -97,8 +96,10 @@ impl RemoteHandle {
     /// # Errors
     /// See [`RemoteTellError`].
     pub fn try_tell<T: RemoteTell>(&self, message: &T) -> Result<(), RemoteTellError> {
-        let link = self.peer.link(self.incarnation)?;
-        let sent = link.lanes.push(&self.header(Kind::Tell, T::TYPE), message, Room::Message);
+        let header = Header::Tell { to: self.address(T::TYPE), trace: self.trace };
+        let sent = self.peer.with_link(self.incarnation, |link| {
+            link.lanes.push(self.target, &header, message, Room::Message)
+        })?;
         sent.map_err(|error| self.tell_error(error))
     }
 
@@ -107,12 +108,13 @@ impl RemoteHandle {
     /// # Errors
     /// As [`RemoteHandle::try_tell`], after `patience` when there is no room.
     pub async fn tell<T: RemoteTell>(&self, message: &T, patience: Duration) -> Result<(), RemoteTellError> {
+        match self.try_tell(message) {
+            Err(RemoteTellError::Overloaded) => {}
+            done => return done,
+        }
         let link = self.peer.link(self.incarnation)?;
-        let header = self.header(Kind::Tell, T::TYPE);
-        let sent = match link.lanes.push(&header, message, Room::Message) {
-            Err(PushError::Full) => link.lanes.push_within(|_| header, message, patience).await,
-            done => done,
-        };
+        let header = Header::Tell { to: self.address(T::TYPE), trace: self.trace };
+        let sent = link.lanes.push_within(self.target, |_| header, message, patience).await;
         sent.map_err(|error| self.tell_error(error))
     }
 
@@ -126,17 +128,21 @@ impl RemoteHandle {
         patience: Duration,
     ) -> Result<C::Reply, RemoteAskError> {
         let link = self.peer.link(self.incarnation)?;
-        let due = link.deadlines.tick_after(patience);
-        let id = link.calls.lock().open();
+        let due = link.clock.now() + patience;
+        let id = std::future::poll_fn(|cx| Poll::Ready(link.open_call(due, cx.waker().clone()))).await;
         let id = id.map_err(|error| match error {
             OpenError::TooMany => RemoteAskError::Overloaded,
             OpenError::Down => self.peer.why_down(self.incarnation).into(),
         })?;
         // From here on the call's place is freed however this ends.
-        let call = Call { link: &link, id, due, entry: None, is_over: false };
+        let mut call = Call { link: &link, id, is_waited_for: true, is_over: false };
         let header = |left| self.ask_header(C::TYPE, id, left);
-        let sent = match link.lanes.push(&header(patience), message, Room::Message) {
-            Err(PushError::Full) => link.lanes.push_within(header, message, patience).await,
+        let sent = match link.lanes.push(self.target, &header(patience), message, Room::Message) {
+            Err(PushError::Full) => {
+                call.is_waited_for = false;
+                // Rare, and large: it would make every ask as large.
+                Box::pin(link.lanes.push_within(self.target, header, message, patience)).await
+            }
             done => done,
         };
         sent.map_err(|error| match error {
@@ -145,9 +151,9 @@ impl RemoteHandle {
             PushError::Write(problem) => RemoteAskError::Write(problem),
         })?;
         match call.await {
-            Some(Outcome::Answered(answer)) => read_answer::<C>(&answer),
-            Some(Outcome::Down) => Err(self.peer.why_down(self.incarnation).into()),
-            None => Err(RemoteAskError::Expired(patience)),
+            Outcome::Answered(answer) => read_answer::<C>(&answer),
+            Outcome::Down => Err(self.peer.why_down(self.incarnation).into()),
+            Outcome::Expired => Err(RemoteAskError::Expired(patience)),
         }
     }
 
@@ -161,23 +167,15 @@ impl RemoteHandle {
         Ok(RemoteMonitor { peer: Arc::clone(&self.peer), link, number, told })
     }
 
-    fn header(&self, kind: Kind, message: MessageType) -> Header {
-        Header {
-            kind,
-            target: self.target,
-            incarnation: self.incarnation,
-            call: None,
-            message,
-            deadline_ms: None,
-            trace: self.trace,
-        }
+    fn address(&self, message: MessageType) -> Address {
+        Address { actor: self.target, message }
     }
 
     fn ask_header(&self, message: MessageType, call: CallId, left: Duration) -> Header {
         // Rounded up: an ask that is sent has time left.
-        let deadline_ms = u32::try_from(left.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX).max(1);
-        let header = self.header(Kind::Ask, message);
-        Header { call: Some(call), deadline_ms: Some(deadline_ms), ..header }
+        let millis = left.as_secs().saturating_mul(1000) + u64::from(left.subsec_nanos().div_ceil(1_000_000));
+        let deadline_ms = u32::try_from(millis).unwrap_or(u32::MAX).max(1);
+        Header::Ask { to: self.address(message), trace: self.trace, call, deadline_ms }
     }
 
     fn tell_error(&self, error: PushError) -> RemoteTellError {
@@ -194,38 +192,34 @@ fn read_answer<C: RemoteCall>(answer: &Answer) -> Result<C::Reply, RemoteAskErro
         let Refused { reason, detail } = Refused::from_body(&answer.body).map_err(RemoteAskError::Answer)?;
         return Err(RemoteAskError::Refused { reason, detail });
     }
-    if answer.message != C::TYPE {
-        let what = format!("an answer of type {}, to an ask of type {}", answer.message.0, C::TYPE.0);
-        return Err(RemoteAskError::Answer(codec::DecodeError::Value(what)));
-    }
     codec::decode(&answer.body).map_err(RemoteAskError::Answer)
 }
 
-/// Waits for an answer; `None` once the deadline has passed. However it ends, the call's place is free then.
+/// Waits for how a call ends, which is at its deadline at the latest. However it does, the call's place is free then.
 struct Call<'link> {
     link: &'link Link,
     id: CallId,
-    due: u64,
-    entry: Option<DeadlineEntry>,
+    /// The waker of the poll that goes on is in the table.
+    is_waited_for: bool,
     /// The table has given its outcome, and the place away.
     is_over: bool,
 }
 
 impl Future for Call<'_> {
-    type Output = Option<Outcome>;
+    type Output = Outcome;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
+        if std::mem::take(&mut this.is_waited_for) {
+            return Poll::Pending;
+        }
         let waiter = |known: Option<&std::task::Waker>| match known {
             Some(known) if known.will_wake(cx.waker()) => None,
             Some(_) | None => Some(cx.waker().clone()),
         };
-        if let Poll::Ready(outcome) = this.link.calls.lock().poll(this.id, waiter) {
-            this.is_over = true;
-            return Poll::Ready(Some(outcome));
-        }
-        let entry = this.entry.get_or_insert_with(|| this.link.deadlines.set(this.due, cx.waker().clone()));
-        if entry.poll_fired(cx.waker()) { Poll::Ready(None) } else { Poll::Pending }
+        let polled = this.link.calls.lock().poll(this.id, waiter);
+        this.is_over = polled.is_ready();
+        polled
     }
 }
 

@@ -4,23 +4,26 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::Waker;
+use std::time::Duration;
 
-use arw_actors::mailbox::{Deadlines, MonitorGuard};
+use arw_actors::clock::Clock;
+use arw_actors::mailbox::MonitorGuard;
+use arw_actors::moment::Moment;
 use parking_lot::{Mutex, RwLock};
 use quinn::{Connection, RecvStream};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 
-use super::calls::CallTable;
+use super::calls::{CallTable, OpenError};
 use super::handle::RemoteDown;
 use super::links::{Own, PeerUp};
 use super::protocol::NodeDown;
-use super::serve::{ServeCounters, Server};
+use super::serve::{Ask, ServeCounters, ServedLane, Server};
 use super::watches::{WatchRefusal, Watched, Watching};
-use crate::frame::{FrameRefusal, Header, Kind, TargetActor};
+use crate::frame::{CallId, FrameRefusal, Header, TargetActor};
 use crate::identity::NodeId;
 use crate::lanes::{Gate, Lanes, Receive};
 use crate::wire::{Control, Demonitor, Down, DownReason, Monitor};
@@ -49,8 +52,11 @@ pub struct Link {
     own_incarnation: u64,
     pub(super) lanes: Arc<Lanes>,
     pub(super) calls: Mutex<CallTable<Waker>>,
-    pub(super) deadlines: Arc<Deadlines>,
-    server: Server,
+    /// Wakes who watches over the deadlines of asks.
+    sooner: Arc<Notify>,
+    is_watched_over: AtomicBool,
+    pub(super) clock: Clock,
+    server: Arc<Server>,
     watching: Mutex<Watching<oneshot::Sender<RemoteDown>>>,
     watched: Mutex<Watched<MonitorGuard>>,
     /// Taken away at the end: it may hold the connection.
@@ -89,22 +95,24 @@ impl Link {
     pub(super) fn new(up: PeerUp, own: &Own) -> Arc<Self> {
         let Own { incarnation: own_incarnation, clock, options, .. } = *own;
         let PeerUp { node, incarnation, connection, control, runtime } = up;
-        let lanes = Lanes::new(connection, runtime.clone(), clock, options.lanes);
-        let server = Server {
+        let lanes = Lanes::new((connection, incarnation), runtime.clone(), clock, options.lanes);
+        let server = Arc::new(Server {
             exports: Arc::clone(&own.exports),
             lanes: Arc::clone(&lanes),
             peer: node,
-            peer_incarnation: incarnation,
             own_incarnation,
-            counters: Arc::new(ServeCounters::default()),
-        };
+            clock,
+            counters: ServeCounters::default(),
+        });
         Arc::new(Self {
             peer: node,
             incarnation,
             own_incarnation,
             lanes,
             calls: Mutex::new(CallTable::new(options.open_calls_max)),
-            deadlines: Arc::clone(&own.deadlines),
+            sooner: Arc::default(),
+            is_watched_over: AtomicBool::new(false),
+            clock,
             server,
             watching: Mutex::new(Watching::new(options.watches_max)),
             watched: Mutex::new(Watched::new(options.watches_max)),
@@ -200,6 +208,7 @@ impl Link {
         // LANE-11
         let waiters = self.calls.lock().fail_all();
         waiters.into_iter().for_each(Waker::wake);
+        self.sooner.notify_one();
         let watchers = self.watching.lock().end_all();
         for watcher in watchers {
             // Who watched may be gone.
@@ -207,6 +216,34 @@ impl Link {
         }
         let guards = self.watched.lock().end_all();
         drop(guards);
+    }
+
+    /// A new call, which waits until `due`. `waiter` is woken when it ends.
+    #[inline]
+    pub(super) fn open_call(self: &Arc<Self>, due: Moment, waiter: Waker) -> Result<CallId, OpenError> {
+        let mut calls = self.calls.lock();
+        let due_before = calls.next_due();
+        let call = calls.open(due, waiter)?;
+        let is_sooner = calls.next_due() != due_before;
+        drop(calls);
+        if is_sooner {
+            self.watch_over_deadlines();
+        }
+        Ok(call)
+    }
+
+    /// A call is due before all others.
+    #[cold]
+    fn watch_over_deadlines(self: &Arc<Self>) {
+        if self.is_watched_over.swap(true, Ordering::AcqRel) {
+            self.sooner.notify_one();
+        } else {
+            self.runtime.spawn(watch_over_deadlines(
+                Arc::downgrade(self),
+                Arc::clone(&self.sooner),
+                self.clock,
+            ));
+        }
     }
 
     pub(super) fn is_down(&self) -> bool {
@@ -295,26 +332,67 @@ impl Link {
 }
 
 impl Receive for Link {
+    type Lane = ServedLane;
+
+    fn lane(&self, incarnation: u64) -> ServedLane {
+        ServedLane::new(incarnation)
+    }
+
+    fn begin(&self, lane: &mut ServedLane) {
+        lane.begin();
+    }
+
     fn gate(&self) -> &RwLock<Gate> {
         &self.gate
     }
 
-    fn frame(self: &Arc<Self>, header: &Header, body: &[u8]) {
-        match (header.kind, header.call) {
-            (Kind::Tell | Kind::Ask, _) => self.server.serve(header, body),
-            (Kind::Reply | Kind::Refusal, Some(call)) if header.incarnation == self.own_incarnation => {
-                let is_refusal = header.kind == Kind::Refusal;
-                let waiter = self.calls.lock().answer(call, is_refusal, header.message, body);
-                if let Some(waiter) = waiter {
-                    waiter.wake();
-                }
+    #[inline]
+    fn frame(&self, lane: &mut ServedLane, header: &Header, body: &[u8]) {
+        let (call, is_refusal) = match *header {
+            Header::Tell { to, trace } => return self.server.tell(lane, to, trace, body),
+            Header::Ask { to, trace, call, deadline_ms } => {
+                return self.server.ask(lane, &Ask { to, trace, call, deadline_ms }, body);
             }
-            // The frame's reader lets no answer without a call through; one for another start of this node meets nobody.
-            (Kind::Reply | Kind::Refusal, _) => self.calls.lock().count_late(),
+            Header::Reply { call } => (call, false),
+            Header::Refusal { call } => (call, true),
+        };
+        if lane.meant() != self.own_incarnation {
+            // WIRE-7: one for another start of this node meets nobody.
+            return self.calls.lock().count_late();
+        }
+        let waiter = self.calls.lock().answer(call, is_refusal, body);
+        if let Some(waiter) = waiter {
+            waiter.wake();
         }
     }
 
-    fn refused(self: &Arc<Self>, refusal: FrameRefusal) {
+    fn refused(&self, refusal: FrameRefusal) {
         self.server.refuse_frame(refusal);
+    }
+}
+
+/// How often all open calls are looked at for deadlines at most; an ask ends so much late at most, and never early.
+const LOOK_PERIOD: Duration = Duration::from_millis(5);
+
+/// Ends asks whose deadline has passed, for as long as there is the link.
+async fn watch_over_deadlines(link: Weak<Link>, sooner: Arc<Notify>, clock: Clock) {
+    loop {
+        let Some(live) = link.upgrade().filter(|link| !link.is_down()) else { return };
+        let expired = live.calls.lock().expire(clock.now());
+        expired.into_iter().for_each(Waker::wake);
+        let next_due = live.calls.lock().next_due();
+        drop(live);
+        tokio::time::sleep(LOOK_PERIOD).await;
+        // What became due sooner in between has left its mark.
+        match next_due {
+            Some(due) => {
+                tokio::select! {
+                    biased;
+                    () = sooner.notified() => {}
+                    () = tokio::time::sleep_until(clock.instant(due)) => {}
+                }
+            }
+            None => sooner.notified().await,
+        }
     }
 }

@@ -5,10 +5,11 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwapOption;
 use arw_actors::clock::Clock;
-use arw_actors::mailbox::Deadlines;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use quinn::Connection;
 use tokio::runtime::Handle;
 
@@ -67,19 +68,15 @@ pub(super) struct Own {
     pub(super) incarnation: u64,
     pub(super) clock: Clock,
     pub(super) exports: Arc<Exports>,
-    pub(super) deadlines: Arc<Deadlines>,
     pub(super) options: RemoteOptions,
 }
 
 /// One peer, over all its connections.
 pub(super) struct Peer {
     pub(super) id: NodeId,
-    state: RwLock<PeerState>,
-}
-
-struct PeerState {
-    link: Option<Arc<Link>>,
-    latest_incarnation: u64,
+    /// Read for each message, without a lock; changed under that of [`Links`].
+    link: ArcSwapOption<Link>,
+    latest_incarnation: AtomicU64,
 }
 
 impl fmt::Debug for Links {
@@ -89,10 +86,10 @@ impl fmt::Debug for Links {
 }
 
 impl Links {
-    /// No peers yet. Call it in the runtime that lives as long as the node: the deadlines of asks run there.
+    /// No peers yet.
     #[must_use]
     pub fn new(incarnation: u64, clock: Clock, exports: Arc<Exports>, options: RemoteOptions) -> Self {
-        let own = Own { incarnation, clock, exports, deadlines: Deadlines::new(), options };
+        let own = Own { incarnation, clock, exports, options };
         Self { own, peers: Mutex::default() }
     }
 
@@ -110,9 +107,8 @@ impl Links {
         let old = {
             let mut peers = self.peers.lock();
             let peer = peers.entry(node).or_insert_with(|| Arc::new(Peer::new(node)));
-            let mut state = peer.state.write();
-            state.latest_incarnation = state.latest_incarnation.max(incarnation);
-            state.link.replace(Arc::clone(&link))
+            peer.latest_incarnation.fetch_max(incarnation, Ordering::AcqRel);
+            peer.link.swap(Some(Arc::clone(&link)))
         };
         if let Some(old) = old {
             old.fail();
@@ -125,9 +121,10 @@ impl Links {
     pub fn peer_down(&self, node: NodeId, incarnation: u64) {
         let mut peers = self.peers.lock();
         let Some(peer) = peers.get(&node) else { return };
-        let down = peer.state.write().link.take_if(|link| link.incarnation() == incarnation);
+        let is_current = peer.link.load().as_ref().is_some_and(|link| link.incarnation() == incarnation);
+        let down = if is_current { peer.link.swap(None) } else { None };
         // A peer that somebody still has a handle of is remembered: its latest start matters to them.
-        if Arc::strong_count(peer) == 1 && peer.state.read().link.is_none() {
+        if Arc::strong_count(peer) == 1 && peer.link.load().is_none() {
             peers.remove(&node);
         }
         drop(peers);
@@ -140,7 +137,7 @@ impl Links {
     #[must_use]
     pub fn link(&self, node: NodeId) -> Option<Arc<Link>> {
         let peers = self.peers.lock();
-        peers.get(&node)?.state.read().link.clone()
+        peers.get(&node)?.link.load_full()
     }
 
     #[cfg(test)]
@@ -162,33 +159,40 @@ impl Links {
 
 impl Peer {
     fn new(id: NodeId) -> Self {
-        Self { id, state: RwLock::new(PeerState { link: None, latest_incarnation: 0 }) }
+        Self { id, link: ArcSwapOption::empty(), latest_incarnation: AtomicU64::new(0) }
     }
 
     /// The start of the node that is connected now.
     pub(super) fn incarnation(&self) -> Result<u64, NodeDown> {
-        match &self.state.read().link {
+        match &*self.link.load() {
             Some(link) if !link.is_down() => Ok(link.incarnation()),
             Some(_) | None => Err(NodeDown::NotConnected),
         }
     }
 
-    /// The link to this start of the node.
+    /// The link to this start of the node, to keep.
     pub(super) fn link(&self, bound: u64) -> Result<Arc<Link>, NodeDown> {
-        let state = self.state.read();
+        self.with_link(bound, Arc::clone)
+    }
+
+    /// What `work` makes of the link to this start of the node.
+    #[inline]
+    pub(super) fn with_link<T>(&self, bound: u64, work: impl FnOnce(&Arc<Link>) -> T) -> Result<T, NodeDown> {
+        let link = self.link.load();
         // LANE-13: a handle never reaches another start than the one it is bound to.
-        if state.latest_incarnation > bound {
-            return Err(NodeDown::Restarted { bound, now: state.latest_incarnation });
+        let now = self.latest_incarnation.load(Ordering::Acquire);
+        if now > bound {
+            return Err(NodeDown::Restarted { bound, now });
         }
-        match &state.link {
-            Some(link) if !link.is_down() && link.incarnation() == bound => Ok(Arc::clone(link)),
+        match &*link {
+            Some(link) if !link.is_down() && link.incarnation() == bound => Ok(work(link)),
             Some(_) | None => Err(NodeDown::NotConnected),
         }
     }
 
     /// Why a connection to this start ended, as far as is known now.
     pub(super) fn why_down(&self, bound: u64) -> NodeDown {
-        let now = self.state.read().latest_incarnation;
+        let now = self.latest_incarnation.load(Ordering::Acquire);
         if now > bound { NodeDown::Restarted { bound, now } } else { NodeDown::ConnectionLost }
     }
 }

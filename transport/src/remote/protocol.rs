@@ -8,8 +8,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::codec::DecodeError;
-use crate::frame::{MessageType, TargetActor, Trace, WriteError};
+use crate::codec::{DecodeError, EncodeError};
+use crate::frame::{MessageType, TargetActor, Trace};
 use crate::identity::NodeId;
 use crate::wire::ReplyRefusal;
 
@@ -75,7 +75,7 @@ pub enum RemoteTellError {
     Down(#[from] NodeDown),
     /// The message cannot be sent at all.
     #[error(transparent)]
-    Write(WriteError),
+    Write(EncodeError),
 }
 
 /// Why an ask has no answer.
@@ -100,7 +100,7 @@ pub enum RemoteAskError {
     Down(#[from] NodeDown),
     /// The message cannot be sent at all.
     #[error(transparent)]
-    Write(WriteError),
+    Write(EncodeError),
     /// The answer is not what was expected: the two nodes disagree about its type.
     #[error("the answer cannot be understood: {0}")]
     Answer(DecodeError),

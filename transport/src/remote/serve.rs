@@ -7,15 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use arw_actors::clock::Clock;
 use arw_actors::mailbox::{AskError, RefusedReason};
+use arw_actors::moment::Moment;
 use serde::Serialize;
 
-use super::exports::{Deliver, Exports};
+use super::exports::{Deliver, Exports, Route};
 use super::protocol::Origin;
 use crate::codec::DecodeError;
-use crate::frame::{CallId, FrameRefusal, Header, Kind, MessageType, TargetActor};
+use crate::frame::{Address, CallId, FrameRefusal, Header, MessageType, TargetActor, Trace};
 use crate::identity::NodeId;
-use crate::lanes::{Lanes, Room};
+use crate::lanes::{Lanes, PushError, Room};
 use crate::wire::{Refused, ReplyRefusal};
 
 /// A message did not reach its actor.
@@ -53,9 +55,26 @@ pub(super) struct Server {
     pub(super) exports: Arc<Exports>,
     pub(super) lanes: Arc<Lanes>,
     pub(super) peer: NodeId,
-    pub(super) peer_incarnation: u64,
     pub(super) own_incarnation: u64,
-    pub(super) counters: Arc<ServeCounters>,
+    pub(super) clock: Clock,
+    pub(super) counters: ServeCounters,
+}
+
+/// A lane of the peer, from one frame to the next.
+pub(crate) struct ServedLane {
+    /// The start of this node that its frames are for.
+    meant: u64,
+    /// When the frames that are served now came, once that was asked.
+    came: Option<Moment>,
+    route: Option<Route>,
+}
+
+/// An ask's header.
+pub(super) struct Ask {
+    pub(super) to: Address,
+    pub(super) trace: Option<Trace>,
+    pub(super) call: CallId,
+    pub(super) deadline_ms: u32,
 }
 
 /// What was not delivered or answered.
@@ -66,104 +85,108 @@ pub(super) struct ServeCounters {
     pub(super) dropped_answers: AtomicU64,
 }
 
+impl ServedLane {
+    pub(super) fn new(meant: u64) -> Self {
+        Self { meant, came: None, route: None }
+    }
+
+    /// The frames that follow have just come.
+    pub(super) fn begin(&mut self) {
+        self.came = None;
+    }
+
+    pub(super) fn meant(&self) -> u64 {
+        self.meant
+    }
+}
+
 impl Server {
-    /// Delivers a tell or an ask.
-    pub(super) fn serve(&self, header: &Header, body: &[u8]) {
-        match header.call {
-            Some(call) => self.serve_ask(header, call, body),
-            None => {
-                if self.deliver_tell(header, body).is_err() {
-                    self.counters.lost_tells.fetch_add(1, Ordering::Relaxed);
-                }
-            }
+    /// Delivers a tell.
+    pub(super) fn tell(&self, lane: &mut ServedLane, to: Address, trace: Option<Trace>, body: &[u8]) {
+        if self.deliver_tell(lane, to, trace, body).is_err() {
+            self.counters.lost_tells.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Delivers an ask, or answers it with a refusal.
+    pub(super) fn ask(self: &Arc<Self>, lane: &mut ServedLane, ask: &Ask, body: &[u8]) {
+        let path = self.path(ask.to.actor, ask.call);
+        // Where no answer finds room, the work for it is not begun.
+        if !self.lanes.has_room_for_answer(ask.to.actor) {
+            return path.refuse(&Undelivered::Overloaded);
+        }
+        let came = *lane.came.get_or_insert_with(|| self.clock.now());
+        let deliver = match self.judge(lane).and_then(|()| self.find(lane, ask.to)) {
+            _ if ask.deadline_ms == 0 => return path.refuse(&Undelivered::Expired),
+            Ok(Deliver::Call(deliver)) => deliver,
+            Ok(Deliver::Tell(_)) => return path.refuse(&Undelivered::UnknownMessage(ask.to.message)),
+            Err(why) => return path.refuse(&why),
+        };
+        let left = Duration::from_millis(ask.deadline_ms.into());
+        deliver(body, &self.origin(ask.trace), (self.clock.instant(came), left), path);
     }
 
     /// A frame that this version does not understand. WIRE-3: who waits for an answer is told.
-    pub(super) fn refuse_frame(&self, refusal: FrameRefusal) {
+    pub(super) fn refuse_frame(self: &Arc<Self>, refusal: FrameRefusal) {
         let Some(call) = refusal.answer_to else { return };
-        let path = self.path(call, TargetActor(0), MessageType(0), None);
+        let path = self.path(TargetActor(0), call);
         path.send_refusal(&Refused::new(refusal.reason.into(), &refusal.reason.to_string()));
     }
 
-    fn deliver_tell(&self, header: &Header, body: &[u8]) -> Result<(), Undelivered> {
-        self.judge(header)?;
-        let offered = self.exports.find(header.target).ok_or(Undelivered::UnknownActor)?;
-        // LANE-8
-        match offered.message(header.message) {
-            Some(Deliver::Tell(deliver)) => deliver(body, &self.origin(header)),
-            Some(Deliver::Call(_)) | None => Err(Undelivered::UnknownMessage(header.message)),
+    fn deliver_tell(
+        &self,
+        lane: &mut ServedLane,
+        to: Address,
+        trace: Option<Trace>,
+        body: &[u8],
+    ) -> Result<(), Undelivered> {
+        self.judge(lane)?;
+        match self.find(lane, to)? {
+            Deliver::Tell(deliver) => deliver(body, &self.origin(trace)),
+            Deliver::Call(_) => Err(Undelivered::UnknownMessage(to.message)),
         }
     }
 
-    fn serve_ask(&self, header: &Header, call: CallId, body: &[u8]) {
-        let path = self.path(call, header.target, header.message, header.trace);
-        // Where no answer finds room, the work for it is not begun.
-        if !self.lanes.has_room_for_answer(header.target) {
-            return path.refuse(&Undelivered::Overloaded);
-        }
-        if let Err(why) = self.judge(header) {
-            return path.refuse(&why);
-        }
-        let Some(offered) = self.exports.find(header.target) else {
-            return path.refuse(&Undelivered::UnknownActor);
-        };
-        let left = Duration::from_millis(header.deadline_ms.unwrap_or(0).into());
-        match offered.message(header.message) {
-            Some(Deliver::Call(deliver)) => deliver(body, &self.origin(header), left, path),
-            Some(Deliver::Tell(_)) | None => path.refuse(&Undelivered::UnknownMessage(header.message)),
-        }
-    }
-
-    fn judge(&self, header: &Header) -> Result<(), Undelivered> {
+    fn judge(&self, lane: &ServedLane) -> Result<(), Undelivered> {
         // WIRE-7: what was meant for another start of this node does nothing.
-        if header.incarnation != self.own_incarnation {
-            return Err(Undelivered::Fenced { meant: header.incarnation, own: self.own_incarnation });
-        }
-        if header.deadline_ms == Some(0) {
-            return Err(Undelivered::Expired);
+        if lane.meant != self.own_incarnation {
+            return Err(Undelivered::Fenced { meant: lane.meant, own: self.own_incarnation });
         }
         Ok(())
     }
 
-    fn origin(&self, header: &Header) -> Origin {
-        Origin { node: self.peer, trace: header.trace }
+    /// LANE-8: who gets it, and how. Looked up anew only where the address, or what is offered, has changed since the last frame.
+    #[inline]
+    fn find<'lane>(&self, lane: &'lane mut ServedLane, to: Address) -> Result<&'lane Deliver, Undelivered> {
+        if !lane.route.as_ref().is_some_and(|route| route.leads_to(to, &self.exports)) {
+            lane.route = Some(self.exports.route(to)?);
+        }
+        let found = lane.route.as_ref().and_then(Route::deliver);
+        found.ok_or(Undelivered::UnknownMessage(to.message))
     }
 
-    fn path(
-        &self,
-        call: CallId,
-        target: TargetActor,
-        message: MessageType,
-        trace: Option<crate::frame::Trace>,
-    ) -> AnswerPath {
-        AnswerPath {
-            lanes: Arc::clone(&self.lanes),
-            counters: Arc::clone(&self.counters),
-            header: Header {
-                kind: Kind::Reply,
-                target,
-                incarnation: self.peer_incarnation,
-                call: Some(call),
-                message,
-                deadline_ms: None,
-                trace,
-            },
-        }
+    fn origin(&self, trace: Option<Trace>) -> Origin {
+        Origin { node: self.peer, trace }
+    }
+
+    fn path(self: &Arc<Self>, actor: TargetActor, call: CallId) -> AnswerPath {
+        AnswerPath { server: Arc::clone(self), actor, call }
     }
 }
 
 /// The way back to who asked.
 pub(super) struct AnswerPath {
-    lanes: Arc<Lanes>,
-    counters: Arc<ServeCounters>,
-    header: Header,
+    server: Arc<Server>,
+    /// Who was asked: its answers keep their order.
+    actor: TargetActor,
+    call: CallId,
 }
 
 impl AnswerPath {
+    #[inline]
     pub(super) fn answer<T: Serialize>(&self, value: &T) {
-        use crate::lanes::PushError;
-        match self.lanes.push(&self.header, value, Room::Answer) {
+        let header = Header::Reply { call: self.call };
+        match self.server.lanes.push(self.actor, &header, value, Room::Answer) {
             Ok(()) => {}
             Err(PushError::Write(problem)) => {
                 self.send_refusal(&Refused::new(ReplyRefusal::Unanswerable, &problem.to_string()));
@@ -192,15 +215,16 @@ impl AnswerPath {
         self.send_refusal(&Refused::new(reason, detail));
     }
 
+    #[cold]
     fn send_refusal(&self, refused: &Refused) {
-        self.counters.refused_asks.fetch_add(1, Ordering::Relaxed);
-        let header = Header { kind: Kind::Refusal, ..self.header };
-        if self.lanes.push(&header, refused, Room::Answer).is_err() {
+        self.server.counters.refused_asks.fetch_add(1, Ordering::Relaxed);
+        let header = Header::Refusal { call: self.call };
+        if self.server.lanes.push(self.actor, &header, refused, Room::Answer).is_err() {
             self.dropped();
         }
     }
 
     fn dropped(&self) {
-        self.counters.dropped_answers.fetch_add(1, Ordering::Relaxed);
+        self.server.counters.dropped_answers.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -289,7 +289,6 @@ impl From<RefusalReason> for ReplyRefusal {
     fn from(reason: RefusalReason) -> Self {
         match reason {
             RefusalReason::NewerMinor { .. } | RefusalReason::UnknownKind { .. } => Self::Version,
-            RefusalReason::UnknownMessage { .. } => Self::UnknownMessage,
         }
     }
 }

@@ -219,7 +219,7 @@ fn an_exit_becomes_words_that_a_peer_takes() {
 #[test]
 fn a_refusal_in_a_frame_says_why_in_words_that_may_be_shown() {
     // WIRE-3
-    let refused = Refused::new(RefusalReason::UnknownMessage { message: 9 }.into(), "type 9\u{7}");
+    let refused = Refused::new(ReplyRefusal::UnknownMessage, "type 9\u{7}");
     let mut body = Vec::new();
     codec::encode_into(&refused, &mut body).unwrap();
     let read = Refused::from_body(&body).unwrap();

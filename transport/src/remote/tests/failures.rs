@@ -117,7 +117,7 @@ async fn a_link_that_is_given_up_holds_no_connection() {
     let counter = one.links.handle(stranger.id, "counter").unwrap();
     // Lanes in both directions, one of which waits for the other side to read.
     let mut lane = stranger.open_lane().await;
-    lane.write_all(&[crate::frame::MAGIC]).await.unwrap();
+    lane.write_all(&[crate::frame::MARK]).await.unwrap();
     while counter.try_tell(&Bump(1)).is_ok() {}
     tokio::time::sleep(SECOND).await;
     assert!(stranger.connection.close_reason().is_none());

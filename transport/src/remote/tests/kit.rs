@@ -15,7 +15,7 @@ use tokio::sync::{Notify, mpsc};
 use super::actor::{CounterMessage, counter, offer};
 use super::network::Network;
 use crate::identity::{NodeId, NodeKey};
-use crate::lanes::LANE_PURPOSE;
+use crate::lanes::{LANE_PURPOSE, lane_start};
 use crate::remote::{ControlFull, ControlOut, Exports, Link, Links, PeerUp, RemoteHandle, RemoteOptions};
 use crate::wire::Control;
 
@@ -241,9 +241,14 @@ impl Stranger {
         self.kept.notify_one();
     }
 
+    /// A lane to a node that has been started once.
     pub(super) async fn open_lane(&self) -> quinn::SendStream {
+        self.open_lane_to(1).await
+    }
+
+    pub(super) async fn open_lane_to(&self, incarnation: u64) -> quinn::SendStream {
         let mut stream = self.connection.open_uni().await.unwrap();
-        stream.write_all(&[LANE_PURPOSE]).await.unwrap();
+        stream.write_all(&lane_start(incarnation)).await.unwrap();
         stream
     }
 
@@ -260,9 +265,9 @@ impl Stranger {
     /// The first lane that the node opened.
     pub(super) async fn read_first(&self) -> ReadLane {
         let mut stream = self.connection.accept_uni().await.unwrap();
-        let mut purpose = [0];
-        stream.read_exact(&mut purpose).await.unwrap();
-        assert_eq!(purpose, [LANE_PURPOSE], "LANE-1");
+        let mut start = [0; 9];
+        stream.read_exact(&mut start).await.unwrap();
+        assert_eq!(start, lane_start(Self::INCARNATION), "LANE-1");
         ReadLane { stream, bytes: Vec::new() }
     }
 }
