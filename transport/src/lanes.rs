@@ -22,7 +22,7 @@ use std::time::Duration;
 use arw_actors::clock::Clock;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use quinn::{Connection, ReadExactError, RecvStream};
+use quinn::{Connection, ReadExactError, RecvStream, SendStream};
 use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
@@ -172,6 +172,12 @@ impl Lanes {
         self.outlets.iter().map(|outlet| outlet.waiting_bytes()).sum()
     }
 
+    /// Opens a stream in both directions. `None`: the connection is gone. It may wait for others to end.
+    pub(crate) async fn open_two_way(&self) -> Option<(SendStream, RecvStream)> {
+        let connection = self.connection.lock().clone()?;
+        connection.open_bi().await.ok()
+    }
+
     /// Reads a stream that the peer opened as a lane, after its first byte.
     pub(crate) fn accept<R: Receive>(&self, mut stream: RecvStream, receiver: &Arc<R>) {
         let Some(connection) = self.connection.lock().clone() else { return };
@@ -207,7 +213,7 @@ impl Lanes {
     }
 
     /// Runs a task that ends with the lanes.
-    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let task = self.runtime.spawn(work).abort_handle();
         let mut tasks = self.tasks.lock();
         tasks.retain(|known| !known.is_finished());
@@ -301,9 +307,9 @@ fn tell<R: Receive>(
     Ok(Gate::Open)
 }
 
-/// The first bytes of a lane to this start of a node.
-pub(crate) fn lane_start(incarnation: u64) -> [u8; 9] {
-    let mut start = [LANE_PURPOSE; 9];
+/// The first bytes of a stream of frames to this start of a node.
+pub(crate) fn stream_start(purpose: StreamPurpose, incarnation: u64) -> [u8; 9] {
+    let mut start = [purpose.byte(); 9];
     start[1..].copy_from_slice(&incarnation.to_le_bytes());
     start
 }
@@ -311,7 +317,7 @@ pub(crate) fn lane_start(incarnation: u64) -> [u8; 9] {
 async fn write(connection: &Connection, incarnation: u64, outlet: &Outlet) -> Result<(), quinn::WriteError> {
     let mut stream = connection.open_uni().await?;
     // LANE-1
-    stream.write_all(&lane_start(incarnation)).await?;
+    stream.write_all(&stream_start(StreamPurpose::Lane, incarnation)).await?;
     while let Some(frames) = outlet.take().await {
         stream.write_chunk(frames).await?;
         outlet.written();

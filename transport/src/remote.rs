@@ -1,6 +1,6 @@
 //! Actors of other nodes.
 //!
-//! Owns what crosses and how ([`RemoteTell`], [`RemoteCall`]), which actors a node offers ([`Exports`]), the handle of an actor elsewhere ([`RemoteHandle`]), and
+//! Owns what crosses and how ([`RemoteTell`], [`RemoteCall`], [`RemoteStream`]), which actors a node offers ([`Exports`]), the handle of an actor elsewhere ([`RemoteHandle`]), and
 //! which node is reached over which connection ([`Links`]). Refuses to know how connections come about: who keeps them says `peer_up` and `peer_down`.
 //!
 //! ```
@@ -45,17 +45,21 @@ mod watches;
 
 mod exports;
 mod serve;
+mod serve_answers;
 
+mod answers;
 mod handle;
 mod link;
 mod links;
 
+pub use answers::RemoteAnswers;
 pub use exports::{Exports, Offer, OfferError};
 pub use handle::{RemoteDown, RemoteHandle, RemoteMonitor};
 pub use link::{ControlFull, ControlOut, Link, LinkCounts};
 pub use links::{Links, PeerUp, RemoteOptions};
 pub use protocol::{
-    NodeDown, Origin, RemoteAskError, RemoteCall, RemoteMonitorError, RemoteTell, RemoteTellError, target_of,
+    NodeDown, Origin, RemoteAskError, RemoteCall, RemoteMonitorError, RemoteStream, RemoteTell,
+    RemoteTellError, target_of,
 };
 
 #[cfg(test)]

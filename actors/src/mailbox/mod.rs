@@ -8,6 +8,7 @@
 
 mod actor;
 mod message;
+mod replies;
 
 mod handle;
 mod inbox;
@@ -24,6 +25,7 @@ pub use context::{Context, TaskHandle};
 pub use dead_letters::{DeadLetter, DeadLetterCounts, DeadLetterReason, DeadLetters};
 pub use handle::{AskError, Down, Handle, MonitorGuard, Refused, RefusedReason};
 pub use message::{Message, Reply};
+pub use replies::{NotRead, Replies, RepliesEnd, RepliesIn};
 
 pub(crate) use deadline::Deadlines;
 pub(crate) use driver::{Resident, ResidentArgs};

@@ -19,6 +19,8 @@ pub enum StreamPurpose {
     Service = 2,
     /// A large body, which gives way to everything else.
     Blob = 3,
+    /// One message to an actor and its many answers.
+    Answers = 4,
 }
 
 impl StreamPurpose {
@@ -35,6 +37,7 @@ impl StreamPurpose {
             1 => Some(Self::Lane),
             2 => Some(Self::Service),
             3 => Some(Self::Blob),
+            4 => Some(Self::Answers),
             _ => None,
         }
     }
@@ -48,7 +51,7 @@ impl StreamPurpose {
     /// Of several streams that have something to send, the one with the highest goes first.
     pub(super) const fn priority(self) -> i32 {
         match self {
-            Self::Lane | Self::Service => 0,
+            Self::Lane | Self::Service | Self::Answers => 0,
             Self::Blob => -1,
         }
     }

@@ -24,7 +24,7 @@ pub struct PeerStream {
 }
 
 impl PeerStream {
-    pub(super) fn new(node: NodeId, send: quinn::SendStream, receive: quinn::RecvStream) -> Self {
+    pub(crate) fn new(node: NodeId, send: quinn::SendStream, receive: quinn::RecvStream) -> Self {
         Self { node, send, receive, is_shut: false, is_read: false }
     }
 

@@ -54,6 +54,10 @@ impl PeerServices for Services {
                 Some(link) => link.accept(stream),
                 None => debug!(node = %peer.id.short(), "a lane of a connection that is gone"),
             },
+            (StreamPurpose::Answers, InboundStream::TwoWay(stream)) => match self.links.link(peer.id) {
+                Some(link) => link.accept_answers(stream),
+                None => stream.refuse(StreamRefusal::NotServed),
+            },
             (_, InboundStream::TwoWay(stream)) => stream.refuse(StreamRefusal::NotServed),
             // Dropped, which tells the peer to stop.
             (_, InboundStream::OneWay(_)) => {}

@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arw_actors::mailbox::{Down, Handle, Message, MonitorGuard, Refused, RefusedReason, Reply};
+use arw_actors::mailbox::{Down, Handle, Message, MonitorGuard, Refused, RefusedReason, Replies, Reply};
 use parking_lot::RwLock;
 use tokio::time::Instant;
 
-use super::protocol::{Origin, RemoteCall, RemoteTell, target_of};
+use super::protocol::{Origin, RemoteCall, RemoteStream, RemoteTell, target_of};
 use super::serve::{AnswerPath, Undelivered};
+use super::serve_answers::{ANSWERS_WAITING_MAX, Answers, Converted};
 use crate::codec;
 use crate::frame::{Address, MessageType, TargetActor};
 
@@ -72,11 +73,13 @@ pub(super) struct Offered {
 pub(super) enum Deliver {
     Tell(DeliverTell),
     Call(DeliverCall),
+    Stream(DeliverStream),
 }
 
 type DeliverTell = Box<dyn Fn(&[u8], &Origin) -> Result<(), Undelivered> + Send + Sync>;
 /// With when it came, and how long the asker waits from then on.
 type DeliverCall = Box<dyn Fn(&[u8], &Origin, (Instant, Duration), AnswerPath) + Send + Sync>;
+type DeliverStream = Box<dyn Fn(&[u8], &Origin) -> Result<Box<dyn Answers>, Undelivered> + Send + Sync>;
 type Watch = Box<dyn Fn(TellDown) -> MonitorGuard + Send + Sync>;
 pub(super) type TellDown = Box<dyn Fn(&Down) + Send + Sync>;
 
@@ -130,10 +133,7 @@ impl<M: Message> Offer<M> {
         let actor = self.actor.clone();
         let deliver = move |body: &[u8], origin: &Origin| {
             let message = codec::decode(body).map_err(Undelivered::Decode)?;
-            actor.try_tell(into_message(message, origin)).map_err(|Refused { reason, .. }| match reason {
-                RefusedReason::Overloaded => Undelivered::Overloaded,
-                RefusedReason::Stopped | RefusedReason::Quarantined => Undelivered::Down,
-            })
+            actor.try_tell(into_message(message, origin)).map_err(|refused| undelivered(&refused))
         };
         self.messages.push((T::TYPE, Deliver::Tell(Box::new(deliver))));
         self
@@ -168,11 +168,39 @@ impl<M: Message> Offer<M> {
         self
     }
 
+    /// Lets others ask `S`, which becomes what `into_message` makes of it and is answered many times. `into_item` turns what the actor answers into what crosses; it runs
+    /// on the network's thread. Both must be quick.
+    #[must_use]
+    pub fn stream<S: RemoteStream, T: Send + 'static>(
+        mut self,
+        into_message: impl Fn(S, &Origin, Replies<T>) -> M + Send + Sync + 'static,
+        into_item: impl Fn(T) -> S::Item + Send + Sync + 'static,
+    ) -> Self {
+        let actor = self.actor.clone();
+        let into_item = Arc::new(into_item);
+        let deliver = move |body: &[u8], origin: &Origin| -> Result<Box<dyn Answers>, Undelivered> {
+            let message = codec::decode(body).map_err(Undelivered::Decode)?;
+            let (replies, from) = Replies::bounded(ANSWERS_WAITING_MAX);
+            let told = actor.try_tell(into_message(message, origin, replies));
+            told.map_err(|refused| undelivered(&refused))?;
+            Ok(Box::new(Converted { from, into_item: Arc::clone(&into_item) }))
+        };
+        self.messages.push((S::TYPE, Deliver::Stream(Box::new(deliver))));
+        self
+    }
+
     fn type_twice(&self) -> Option<MessageType> {
         let numbers = self.messages.iter().map(|(number, _)| *number);
         let mut numbers: Vec<_> = numbers.collect();
         numbers.sort_unstable();
         numbers.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
+    }
+}
+
+fn undelivered<M>(refused: &Refused<M>) -> Undelivered {
+    match refused.reason {
+        RefusedReason::Overloaded => Undelivered::Overloaded,
+        RefusedReason::Stopped | RefusedReason::Quarantined => Undelivered::Down,
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,16 +12,19 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::answers::RemoteAnswers;
 use super::calls::{Answer, OpenError, Outcome};
 use super::link::Link;
 use super::links::Peer;
 use super::protocol::{
-    NodeDown, RemoteAskError, RemoteCall, RemoteMonitorError, RemoteTell, RemoteTellError, target_of,
+    NodeDown, RemoteAskError, RemoteCall, RemoteMonitorError, RemoteStream, RemoteTell, RemoteTellError,
+    target_of,
 };
 use crate::codec;
+use crate::endpoint::{PeerStream, StreamPurpose};
 use crate::frame::{Address, CallId, Header, MessageType, TargetActor, Trace};
 use crate::identity::NodeId;
-use crate::lanes::{PushError, Room};
+use crate::lanes::{PushError, Room, stream_start};
 use crate::wire::{DownReason, Refused};
 
 /// The address of an actor on another node. It stays valid over restarts of the actor and over new connections to the same start of the node; another
@@ -155,6 +159,33 @@ impl RemoteHandle {
             Outcome::Down => Err(self.peer.why_down(self.incarnation).into()),
             Outcome::Expired => Err(RemoteAskError::Expired(patience)),
         }
+    }
+
+    /// Asks for many answers. They are read as they come; how fast they are read is how fast the actor can answer. Dropping what is returned tells the actor that
+    /// nobody reads any more. It waits at most `patience` until the message is sent; what other messages this node sends to the actor may overtake it.
+    ///
+    /// # Errors
+    /// See [`RemoteAskError`]; what the other node refuses is told by the first [`RemoteAnswers::next`].
+    pub async fn stream<S: RemoteStream>(
+        &self,
+        message: &S,
+        patience: Duration,
+    ) -> Result<RemoteAnswers<S>, RemoteAskError> {
+        let link = self.peer.link(self.incarnation)?;
+        let deadline = link.clock.instant(link.clock.now() + patience);
+        let opened = tokio::time::timeout_at(deadline, link.lanes.open_two_way()).await;
+        let stream = opened.map_err(|_| RemoteAskError::Expired(patience))?;
+        let (send, receive) = stream.ok_or_else(|| self.peer.why_down(self.incarnation))?;
+        let start = stream_start(StreamPurpose::Answers, self.incarnation);
+        // The stream is the call.
+        let call = CallId { slot: 0, generation: NonZeroU32::MIN };
+        RemoteAnswers::ask(
+            (PeerStream::new(self.peer.id, send, receive), &start),
+            (self.ask_header(S::TYPE, call, patience), message),
+            (Arc::clone(&self.peer), self.incarnation),
+            (deadline, patience),
+        )
+        .await
     }
 
     /// Watches the actor: resolves once, with how its current incarnation ends, or when the connection ends. Dropping it ends the watch.

@@ -3,7 +3,7 @@
 //! Owns what must end with the connection: asks that wait, watches of both sides, lanes. Refuses to open or keep connections.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::Waker;
 use std::time::Duration;
@@ -22,11 +22,13 @@ use super::handle::RemoteDown;
 use super::links::{Own, PeerUp};
 use super::protocol::NodeDown;
 use super::serve::{Ask, ServeCounters, ServedLane, Server};
+use super::serve_answers::{self, Place};
 use super::watches::{WatchRefusal, Watched, Watching};
+use crate::endpoint::PeerStream;
 use crate::frame::{CallId, FrameRefusal, Header, TargetActor};
 use crate::identity::NodeId;
 use crate::lanes::{Gate, Lanes, Receive};
-use crate::wire::{Control, Demonitor, Down, DownReason, Monitor};
+use crate::wire::{Control, Demonitor, Down, DownReason, Monitor, StreamRefusal};
 
 /// Where messages for the peer's control stream go. It must not block.
 pub trait ControlOut: Send + Sync + 'static {
@@ -63,6 +65,8 @@ pub struct Link {
     control: Mutex<Option<Arc<dyn ControlOut>>>,
     runtime: Handle,
     gate: RwLock<Gate>,
+    /// Streams of answers that are served.
+    answered: Arc<AtomicUsize>,
     is_down: AtomicBool,
     /// Waits for the connection's end, and holds the connection meanwhile.
     watcher: OnceLock<AbortHandle>,
@@ -119,6 +123,7 @@ impl Link {
             control: Mutex::new(Some(control)),
             runtime,
             gate: RwLock::new(Gate::Open),
+            answered: Arc::default(),
             is_down: AtomicBool::new(false),
             watcher: OnceLock::new(),
         })
@@ -152,6 +157,15 @@ impl Link {
     /// Reads a stream that the peer opened with [`LANE_PURPOSE`](crate::lanes::LANE_PURPOSE), after that byte.
     pub fn accept(self: &Arc<Self>, stream: RecvStream) {
         self.lanes.accept(stream, self);
+    }
+
+    /// Serves a stream of [`StreamPurpose::Answers`](crate::endpoint::StreamPurpose::Answers) that the peer opened, after that byte.
+    pub fn accept_answers(self: &Arc<Self>, stream: PeerStream) {
+        let Some(place) = Place::take(&self.answered) else { return stream.refuse(StreamRefusal::Busy) };
+        let link = Arc::clone(self);
+        self.lanes.spawn(async move {
+            serve_answers::serve(Arc::clone(&link.server), &link.gate, stream, place).await;
+        });
     }
 
     /// A message of the peer's control stream. `false`: it is not about watched actors.

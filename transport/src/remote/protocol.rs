@@ -27,6 +27,15 @@ pub trait RemoteCall: Serialize + DeserializeOwned + 'static {
     type Reply: Serialize + DeserializeOwned + Send + 'static;
 }
 
+/// A message with many answers, as all cross. They come on a stream of their own, which holds up nobody else where it is not read; beside that, each is as an answer
+/// to a [`RemoteCall`].
+pub trait RemoteStream: Serialize + DeserializeOwned + 'static {
+    /// Its number, unique within the actor; the answers have the same.
+    const TYPE: MessageType;
+    /// One of its answers.
+    type Item: Serialize + DeserializeOwned + Send + 'static;
+}
+
 /// Where a message came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {

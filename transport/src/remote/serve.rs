@@ -33,7 +33,7 @@ pub(super) enum Undelivered {
 }
 
 impl Undelivered {
-    fn refusal(&self) -> Refused {
+    pub(super) fn refusal(&self) -> Refused {
         match self {
             Self::Overloaded => Refused::new(ReplyRefusal::Overloaded, ""),
             Self::Expired => Refused::new(ReplyRefusal::Expired, ""),
@@ -119,7 +119,9 @@ impl Server {
         let deliver = match self.judge(lane).and_then(|()| self.find(lane, ask.to)) {
             _ if ask.deadline_ms == 0 => return path.refuse(&Undelivered::Expired),
             Ok(Deliver::Call(deliver)) => deliver,
-            Ok(Deliver::Tell(_)) => return path.refuse(&Undelivered::UnknownMessage(ask.to.message)),
+            Ok(Deliver::Tell(_) | Deliver::Stream(_)) => {
+                return path.refuse(&Undelivered::UnknownMessage(ask.to.message));
+            }
             Err(why) => return path.refuse(&why),
         };
         let left = Duration::from_millis(ask.deadline_ms.into());
@@ -143,11 +145,11 @@ impl Server {
         self.judge(lane)?;
         match self.find(lane, to)? {
             Deliver::Tell(deliver) => deliver(body, &self.origin(trace)),
-            Deliver::Call(_) => Err(Undelivered::UnknownMessage(to.message)),
+            Deliver::Call(_) | Deliver::Stream(_) => Err(Undelivered::UnknownMessage(to.message)),
         }
     }
 
-    fn judge(&self, lane: &ServedLane) -> Result<(), Undelivered> {
+    pub(super) fn judge(&self, lane: &ServedLane) -> Result<(), Undelivered> {
         // WIRE-7: what was meant for another start of this node does nothing.
         if lane.meant != self.own_incarnation {
             return Err(Undelivered::Fenced { meant: lane.meant, own: self.own_incarnation });
@@ -157,7 +159,11 @@ impl Server {
 
     /// LANE-8: who gets it, and how. Looked up anew only where the address, or what is offered, has changed since the last frame.
     #[inline]
-    fn find<'lane>(&self, lane: &'lane mut ServedLane, to: Address) -> Result<&'lane Deliver, Undelivered> {
+    pub(super) fn find<'lane>(
+        &self,
+        lane: &'lane mut ServedLane,
+        to: Address,
+    ) -> Result<&'lane Deliver, Undelivered> {
         if !lane.route.as_ref().is_some_and(|route| route.leads_to(to, &self.exports)) {
             lane.route = Some(self.exports.route(to)?);
         }
@@ -165,7 +171,7 @@ impl Server {
         found.ok_or(Undelivered::UnknownMessage(to.message))
     }
 
-    fn origin(&self, trace: Option<Trace>) -> Origin {
+    pub(super) fn origin(&self, trace: Option<Trace>) -> Origin {
         Origin { node: self.peer, trace }
     }
 

@@ -4,6 +4,7 @@ pub(super) mod actor;
 mod kit;
 mod network;
 
+mod answers;
 mod delivery;
 mod failures;
 mod pressure;

@@ -165,6 +165,10 @@ codes! {
         Failed = 5: "the node could not read on in what it sent",
         /// The other side did not take what was sent.
         Stalled = 6: "the stream was not read for too long",
+        /// As many such streams are served as may be.
+        Busy = 7: "the node serves as many such streams as it may",
+        /// What came on it is not what such a stream begins with.
+        Malformed = 8: "what was sent on the stream is not what belongs there",
     }
 }
 

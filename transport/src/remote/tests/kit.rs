@@ -14,8 +14,9 @@ use tokio::sync::{Notify, mpsc};
 
 use super::actor::{CounterMessage, counter, offer};
 use super::network::Network;
+use crate::endpoint::{PeerStream, StreamPurpose};
 use crate::identity::{NodeId, NodeKey};
-use crate::lanes::{LANE_PURPOSE, lane_start};
+use crate::lanes::{LANE_PURPOSE, stream_start};
 use crate::remote::{ControlFull, ControlOut, Exports, Link, Links, PeerUp, RemoteHandle, RemoteOptions};
 use crate::wire::Control;
 
@@ -111,7 +112,8 @@ fn transport() -> Arc<TransportConfig> {
     let mut transport = TransportConfig::default();
     transport.max_idle_timeout(Some((3 * SECOND).try_into().unwrap()));
     transport.keep_alive_interval(Some(SECOND));
-    transport.stream_receive_window((64_u32 * 1024).into());
+    // One stream that is not read could take the whole of it.
+    transport.stream_receive_window((256_u32 * 1024).into());
     transport.receive_window((256_u32 * 1024).into());
     transport.send_window(256 * 1024);
     Arc::new(transport)
@@ -200,6 +202,14 @@ fn up_until(
                         accepting.accept(stream);
                     }
                 }
+                stream = connection.accept_bi() => {
+                    let Ok((send, mut receive)) = stream else { break };
+                    let mut purpose = [0];
+                    if receive.read_exact(&mut purpose).await.is_ok() {
+                        assert_eq!(purpose, [StreamPurpose::Answers.byte()]);
+                        accepting.accept_answers(PeerStream::new(node, send, receive));
+                    }
+                }
             }
         }
         links.peer_down(node, incarnation);
@@ -248,7 +258,7 @@ impl Stranger {
 
     pub(super) async fn open_lane_to(&self, incarnation: u64) -> quinn::SendStream {
         let mut stream = self.connection.open_uni().await.unwrap();
-        stream.write_all(&lane_start(incarnation)).await.unwrap();
+        stream.write_all(&stream_start(StreamPurpose::Lane, incarnation)).await.unwrap();
         stream
     }
 
@@ -267,7 +277,7 @@ impl Stranger {
         let mut stream = self.connection.accept_uni().await.unwrap();
         let mut start = [0; 9];
         stream.read_exact(&mut start).await.unwrap();
-        assert_eq!(start, lane_start(Self::INCARNATION), "LANE-1");
+        assert_eq!(start, stream_start(StreamPurpose::Lane, Self::INCARNATION), "LANE-1");
         ReadLane { stream, bytes: Vec::new() }
     }
 }
