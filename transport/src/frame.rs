@@ -10,6 +10,7 @@
 //! call        8   place 4, use 4; only with bit 6
 //! address    12   actor 8, message type 4; of a tell or an ask, without bit 4
 //! deadline    4   of an ask: what is left of it, in ms
+//! taken      16   actor 8, tells 4, bytes of their bodies 4; of a word about tells that were taken
 //! trace      25   trace id, span id, trace flags; only with bit 5
 //! body            up to 64 KiB
 //! ```
@@ -111,12 +112,22 @@ pub enum Header {
         /// The call of the receiver that it ends.
         call: CallId,
     },
+    /// So many tells of the receiver have been taken, or lost. It has no body.
+    Taken {
+        /// By whom.
+        actor: TargetActor,
+        /// How many.
+        tells: u32,
+        /// Bytes of their bodies.
+        bytes: u32,
+    },
 }
 
 const CALL_BYTES: usize = 8;
 const ADDRESS_BYTES: usize = 12;
 const DEADLINE_BYTES: usize = 4;
 const TRACE_BYTES: usize = 25;
+const TAKEN_BYTES: usize = 16;
 
 const WANTS_ANSWER: u8 = 0x80;
 const HAS_CALL: u8 = 0x40;
@@ -126,6 +137,7 @@ const SAME_ADDRESS: u8 = 0x10;
 const TELL: u8 = 0x01;
 const REPLY: u8 = HAS_CALL | 0x02;
 const REFUSAL: u8 = HAS_CALL | 0x03;
+const TAKEN: u8 = 0x04;
 const ASK: u8 = WANTS_ANSWER | HAS_CALL | 0x01;
 
 const AT_KIND: usize = 1;

@@ -13,6 +13,7 @@
 
 mod assembler;
 mod outlet;
+mod window;
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,10 +32,13 @@ use tracing::{debug, warn};
 use assembler::{Assembler, Incoming};
 use outlet::Outlet;
 pub(crate) use outlet::{PushError, Room};
+pub(crate) use window::Tells;
+#[cfg(test)]
+pub(crate) use window::{TELL_BYTES_MAX, TELLS_MAX};
 
 use crate::endpoint::StreamPurpose;
 use crate::frame::{FrameRefusal, Header, TargetActor};
-use crate::wire::CloseCode;
+use crate::wire::{CloseCode, GoodbyeReason};
 
 /// The first byte of a stream that is a message lane.
 pub const LANE_PURPOSE: u8 = StreamPurpose::Lane.byte();
@@ -159,6 +163,23 @@ impl Lanes {
             if tokio::time::timeout_at(self.clock.instant(deadline), room).await.is_err() {
                 return Err(PushError::Full);
             }
+        }
+    }
+
+    /// The other node has taken so much of what was sent to this actor.
+    pub(crate) fn taken(&self, actor: TargetActor, taken: Tells) {
+        self.outlet(actor).taken(actor, taken);
+    }
+
+    /// Says to the other node what was taken of its tells to an actor. It must be said, or it would wait for ever: where it cannot be, the other side reads nothing at
+    /// all, and the connection ends.
+    pub(crate) fn tell_taken(&self, actor: TargetActor, taken: Tells) {
+        let bytes = u32::try_from(taken.bytes).unwrap_or(u32::MAX);
+        let header = Header::Taken { actor, tells: taken.count, bytes };
+        if self.push(actor, &header, &(), Room::Taken) == Err(PushError::Full)
+            && let Some(connection) = self.connection.lock().as_ref()
+        {
+            connection.close(CloseCode::Goodbye(GoodbyeReason::Stalled).into(), b"nothing is read");
         }
     }
 

@@ -36,7 +36,8 @@
 //! }
 //! ```
 //!
-//! A message is delivered at most once. Those that one node sends to one actor arrive in order. A tell that the other node cannot deliver is counted there and lost; who must know asks.
+//! A message is delivered at most once. Those that one node sends to one actor arrive in order. A tell for an actor whose mailbox is full waits there, and where many do, [`RemoteHandle::try_tell`] is refused and [`RemoteHandle::tell`] waits. One
+//! for an actor that is not offered, has stopped, or does not understand it is counted there and lost; who must know asks.
 
 mod protocol;
 
@@ -44,6 +45,7 @@ mod calls;
 mod watches;
 
 mod exports;
+mod parking;
 mod serve;
 mod serve_answers;
 

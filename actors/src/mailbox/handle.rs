@@ -153,6 +153,32 @@ impl<M: Message> Handle<M> {
         self.core.push(message, 0).map_err(|(message, reason)| self.refused(message, reason))
     }
 
+    /// [`Handle::try_tell`] for who keeps what is refused for want of room, and offers it again after [`Handle::room`]: it is no dead letter.
+    ///
+    /// # Errors
+    /// As [`Handle::try_tell`].
+    #[inline]
+    pub fn offer(&self, message: M) -> Result<(), Refused<M>> {
+        match self.core.push(message, 0) {
+            Err((message, reason @ RefusedReason::Overloaded)) => Err(Refused { message, reason }),
+            done => done.map_err(|(message, reason)| self.refused(message, reason)),
+        }
+    }
+
+    /// Resolves when the mailbox has room, or takes nothing any more. Others may be faster.
+    pub async fn room(&self) {
+        let waiter = self.core.space();
+        loop {
+            // Registered before the look, or a batch that ends in between would not be noticed.
+            let mut notified = std::pin::pin!(waiter.notified());
+            notified.as_mut().enable();
+            if self.core.closed().is_some() || self.core.depth() < self.core.bound() {
+                return;
+            }
+            notified.await;
+        }
+    }
+
     /// Sends, waiting for space for at most `patience`.
     ///
     /// # Errors

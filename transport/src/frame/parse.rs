@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::{
     ADDRESS_BYTES, ASK, AT_CALL, AT_KIND, AT_LENGTH, Address, CALL_BYTES, CallId, DEADLINE_BYTES,
     FRAME_BYTES_MAX, HAS_CALL, HAS_TRACE, Header, MARK, MINOR, MessageType, PREFIX_BYTES, REFUSAL, REPLY,
-    SAME_ADDRESS, TELL, TRACE_BYTES, TargetActor, Trace, WANTS_ANSWER,
+    SAME_ADDRESS, TAKEN, TAKEN_BYTES, TELL, TRACE_BYTES, TargetActor, Trace, WANTS_ANSWER,
 };
 
 /// Reads the frames of one lane, one after the other.
@@ -169,6 +169,10 @@ impl FrameReader {
             }
             (REPLY, Some(call)) => Header::Reply { call },
             (REFUSAL, Some(call)) => Header::Refusal { call },
+            (TAKEN, None) => {
+                let actor = fields.actor();
+                Header::Taken { actor, tells: fields.number(), bytes: fields.number() }
+            }
             (_, None | Some(_)) => {
                 self.last = None;
                 return refused(RefusalReason::UnknownKind { kind });
@@ -180,8 +184,7 @@ impl FrameReader {
     #[inline]
     fn address(&mut self, kind: u8, fields: &mut Fields<'_>) -> Result<Address, FrameError> {
         if kind & SAME_ADDRESS == 0 {
-            let (low, high) = (fields.number(), fields.number());
-            let actor = TargetActor(u64::from(low) | u64::from(high) << 32);
+            let actor = fields.actor();
             self.last = Some(Address { actor, message: MessageType(fields.number()) });
         }
         // A frame that is refused is followed by none that refers to it, or to one before it.
@@ -201,9 +204,10 @@ fn header_bytes(minor: u8, kind: u8) -> Result<usize, FrameError> {
             _ if minor > MINOR => call,
             TELL => address + trace,
             ASK => call + address + DEADLINE_BYTES + trace,
-            REPLY | REFUSAL if flags != 0 => {
+            REPLY | REFUSAL | TAKEN if flags != 0 => {
                 return Err(FrameError { what: Malformed::Flags { found: flags }, at: AT_KIND });
             }
+            TAKEN => TAKEN_BYTES,
             _ => call,
         })
 }
@@ -222,6 +226,11 @@ impl Fields<'_> {
     #[inline]
     fn number(&mut self) -> u32 {
         u32::from_le_bytes(self.take())
+    }
+
+    #[inline]
+    fn actor(&mut self) -> TargetActor {
+        TargetActor(u64::from_le_bytes(self.take()))
     }
 
     #[inline]

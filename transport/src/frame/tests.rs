@@ -30,6 +30,8 @@ fn headers() -> impl Strategy<Value = Header> {
             .prop_map(|(to, trace, call, deadline_ms)| Header::Ask { to, trace, call, deadline_ms }),
         1 => calls().prop_map(|call| Header::Reply { call }),
         1 => calls().prop_map(|call| Header::Refusal { call }),
+        1 => any::<(u64, u32, u32)>()
+            .prop_map(|(actor, tells, bytes)| Header::Taken { actor: TargetActor(actor), tells, bytes }),
     ]
 }
 
@@ -148,10 +150,10 @@ proptest! {
 
     #[test]
     fn what_is_read_is_written_the_same(
-        mut bytes in proptest::collection::vec(any::<u8>(), 60..120), kind in 0_usize..4, is_traced: bool,
+        mut bytes in proptest::collection::vec(any::<u8>(), 60..120), kind in 0_usize..5, is_traced: bool,
     ) {
         let length = u32::try_from(bytes.len() - PREFIX_BYTES).unwrap().to_le_bytes();
-        let kind = [TELL, REPLY, REFUSAL, ASK][kind];
+        let kind = [TELL, REPLY, REFUSAL, ASK, TAKEN][kind];
         let flags = if is_traced && (kind == TELL || kind == ASK) { HAS_TRACE } else { 0 };
         bytes[..5].copy_from_slice(&[MARK | MINOR, kind | flags, length[0], length[1], length[2]]);
         if let Ok(Parsed::Frame { header, body }) = read(&bytes) {
@@ -304,7 +306,7 @@ fn the_longest_body_fits_and_a_longer_one_leaves_the_buffer_as_it_was() {
     writer.write(&other, b"before").unwrap();
     let before = writer.len();
     assert_eq!(writer.write(&ask(), &vec![0; BODY_BYTES_MAX + 1]), too_long);
-    assert_eq!(writer.write_value(&ask(), &vec![0_u8; BODY_BYTES_MAX]), too_long);
+    assert_eq!(writer.write_value(&ask(), &vec![0_u8; BODY_BYTES_MAX]).map(|_| ()), too_long);
     assert_eq!(writer.len(), before);
     writer.write(&traced(), &vec![0; BODY_BYTES_MAX]).unwrap();
     assert_eq!(writer.len(), before + FRAME_BYTES_MAX);

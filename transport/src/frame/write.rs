@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::{
     ADDRESS_BYTES, ASK, AT_CALL, AT_LENGTH, Address, CALL_BYTES, CallId, DEADLINE_BYTES, HAS_TRACE,
-    HEADER_BYTES_MAX, Header, MARK, MINOR, PREFIX_BYTES, REFUSAL, REPLY, SAME_ADDRESS, TELL, TRACE_BYTES,
-    Trace,
+    HEADER_BYTES_MAX, Header, MARK, MINOR, PREFIX_BYTES, REFUSAL, REPLY, SAME_ADDRESS, TAKEN, TAKEN_BYTES,
+    TELL, TRACE_BYTES, Trace,
 };
 use crate::codec::{self, BODY_BYTES_MAX, EncodeError};
 
@@ -56,7 +56,7 @@ impl FrameWriter {
         Ok(())
     }
 
-    /// Adds a frame with `value`, encoded, as its body.
+    /// Adds a frame with `value`, encoded, as its body, and returns how many bytes that takes.
     ///
     /// # Errors
     /// [`EncodeError`]; nothing is added then.
@@ -65,13 +65,13 @@ impl FrameWriter {
         &mut self,
         header: &Header,
         value: &T,
-    ) -> Result<(), EncodeError> {
+    ) -> Result<usize, EncodeError> {
         let start = self.begin(header);
         let unfinished = Unfinished { buffer: &mut self.buffer, start };
-        codec::encode_into(value, &mut *unfinished.buffer)?;
+        let bytes = codec::encode_into(value, &mut *unfinished.buffer)?;
         std::mem::forget(unfinished);
         self.end(start, header);
-        Ok(())
+        Ok(bytes)
     }
 
     /// Bytes that wait to be taken.
@@ -127,6 +127,13 @@ impl FrameWriter {
             Header::Refusal { call } => {
                 at = put_call(*call, fixed);
                 (REFUSAL, None, None)
+            }
+            Header::Taken { actor, tells, bytes } => {
+                fixed[at..at + 8].copy_from_slice(&actor.0.to_le_bytes());
+                fixed[at + 8..at + 12].copy_from_slice(&tells.to_le_bytes());
+                fixed[at + 12..at + TAKEN_BYTES].copy_from_slice(&bytes.to_le_bytes());
+                at += TAKEN_BYTES;
+                (TAKEN, None, None)
             }
         };
         let mut flags = 0;

@@ -11,8 +11,9 @@ use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
+use super::window::{Tells, Windows};
 use crate::codec::EncodeError;
-use crate::frame::{FRAME_BYTES_MAX, FrameWriter, Header};
+use crate::frame::{FRAME_BYTES_MAX, FrameWriter, Header, TargetActor};
 
 /// One lane's buffer.
 pub(crate) struct Outlet {
@@ -27,6 +28,7 @@ pub(crate) struct Outlet {
 
 struct State {
     frames: FrameWriter,
+    windows: Windows,
     /// Bytes that the writer has taken and the connection has not.
     writing: usize,
     writer: Option<Waker>,
@@ -41,6 +43,8 @@ pub(crate) enum Room {
     Message,
     /// For what it was asked. Both sides of a connection may be full of messages and wait for answers: those need room of their own.
     Answer,
+    /// For what lets the other side go on: it is short, and comes once for thousands of messages.
+    Taken,
 }
 
 /// A frame was not taken.
@@ -62,6 +66,7 @@ impl Outlet {
         Self {
             state: Mutex::new(State {
                 frames: FrameWriter::with_capacity(0),
+                windows: Windows::default(),
                 writing: 0,
                 writer: None,
                 is_open: false,
@@ -85,18 +90,26 @@ impl Outlet {
         let bytes_max = match room {
             Room::Message => self.bytes_max,
             Room::Answer => self.answer_bytes_max(),
+            Room::Taken => self.answer_bytes_max() + 2 * FRAME_BYTES_MAX,
+        };
+        let told = match header {
+            Header::Tell { to, .. } => Some(to.actor),
+            Header::Ask { .. } | Header::Reply { .. } | Header::Refusal { .. } | Header::Taken { .. } => None,
         };
         let mut state = self.state.lock();
         if state.is_closed {
             return Err(PushError::Closed);
         }
-        if state.waiting_bytes() >= bytes_max {
+        if state.waiting_bytes() >= bytes_max || told.is_some_and(|actor| state.windows.is_full(actor)) {
             return Err(PushError::Full);
         }
         if !state.is_open {
             state.frames = FrameWriter::with_capacity(FIRST_BYTES);
         }
-        state.frames.write_value(header, value).map_err(PushError::Write)?;
+        let bytes = state.frames.write_value(header, value).map_err(PushError::Write)?;
+        if let Some(actor) = told {
+            state.windows.sent(actor, bytes);
+        }
         self.waiting_bytes.store(state.waiting_bytes(), Ordering::Relaxed);
         let is_first = !std::mem::replace(&mut state.is_open, true);
         let writer = state.writer.take();
@@ -138,6 +151,14 @@ impl Outlet {
         state.writing = 0;
         self.waiting_bytes.store(state.waiting_bytes(), Ordering::Relaxed);
         drop(state);
+        if self.waiting.load(Ordering::SeqCst) != 0 {
+            self.room.notify_waiters();
+        }
+    }
+
+    /// The other node has taken so much of what was sent to this actor.
+    pub(super) fn taken(&self, actor: TargetActor, taken: Tells) {
+        self.state.lock().windows.taken(actor, taken);
         if self.waiting.load(Ordering::SeqCst) != 0 {
             self.room.notify_waiters();
         }

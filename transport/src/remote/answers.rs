@@ -108,7 +108,10 @@ impl<S: RemoteStream> RemoteAnswers<S> {
                     let refused = Refused::from_body(&self.bytes[body]).map_err(RemoteAskError::Answer)?;
                     return Err(RemoteAskError::Refused { reason: refused.reason, detail: refused.detail });
                 }
-                Parsed::Frame { header, .. } => return Err(unreadable(&format!("{header:?}"))),
+                Parsed::Frame {
+                    header: header @ (Header::Tell { .. } | Header::Ask { .. } | Header::Taken { .. }),
+                    ..
+                } => return Err(unreadable(&format!("{header:?}"))),
                 Parsed::Refused { refusal, .. } => return Err(unreadable(&refusal)),
                 Parsed::Need(missing) => missing,
             };

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -68,6 +69,7 @@ pub(super) struct Offered {
     name: Arc<str>,
     messages: Vec<(MessageType, Deliver)>,
     watch: Watch,
+    room: WaitForRoom,
 }
 
 pub(super) enum Deliver {
@@ -81,6 +83,7 @@ type DeliverTell = Box<dyn Fn(&[u8], &Origin) -> Result<(), Undelivered> + Send 
 type DeliverCall = Box<dyn Fn(&[u8], &Origin, (Instant, Duration), AnswerPath) + Send + Sync>;
 type DeliverStream = Box<dyn Fn(&[u8], &Origin) -> Result<Box<dyn Answers>, Undelivered> + Send + Sync>;
 type Watch = Box<dyn Fn(TellDown) -> MonitorGuard + Send + Sync>;
+type WaitForRoom = Box<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 pub(super) type TellDown = Box<dyn Fn(&Down) + Send + Sync>;
 
 /// An actor was not offered.
@@ -133,7 +136,7 @@ impl<M: Message> Offer<M> {
         let actor = self.actor.clone();
         let deliver = move |body: &[u8], origin: &Origin| {
             let message = codec::decode(body).map_err(Undelivered::Decode)?;
-            actor.try_tell(into_message(message, origin)).map_err(|refused| undelivered(&refused))
+            actor.offer(into_message(message, origin)).map_err(|refused| undelivered(&refused))
         };
         self.messages.push((T::TYPE, Deliver::Tell(Box::new(deliver))));
         self
@@ -224,14 +227,18 @@ impl Exports {
             return Err(OfferError::TypeTwice { name: offer.name, number });
         }
         offer.messages.sort_by_key(|(number, _)| *number);
-        let actor = offer.actor;
+        let (actor, full) = (offer.actor.clone(), offer.actor);
         let watch: Watch = Box::new(move |tell| actor.monitor(tell));
+        let room: WaitForRoom = Box::new(move || {
+            let full = full.clone();
+            Box::pin(async move { full.room().await })
+        });
         let mut all = self.offered.write();
         // LANE-5: two names with one number cannot both be offered.
         if let Some(known) = all.get(&target) {
             return Err(OfferError::Taken { name: offer.name, taken_by: Arc::clone(&known.name) });
         }
-        all.insert(target, Arc::new(Offered { name: offer.name, messages: offer.messages, watch }));
+        all.insert(target, Arc::new(Offered { name: offer.name, messages: offer.messages, watch, room }));
         self.changes.fetch_add(1, Ordering::Release);
         Ok(())
     }
@@ -274,6 +281,11 @@ impl Route {
 }
 
 impl Offered {
+    /// Resolves when the actor may have room.
+    pub(super) fn room(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        (self.room)()
+    }
+
     pub(super) fn watch(&self, tell: TellDown) -> MonitorGuard {
         (self.watch)(tell)
     }

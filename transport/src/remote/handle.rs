@@ -95,7 +95,7 @@ impl RemoteHandle {
         Ok(Self { incarnation: self.peer.incarnation()?, ..self.clone() })
     }
 
-    /// Sends without waiting. That it was sent says nothing about whether it is delivered.
+    /// Sends without waiting. That it was sent does not say that the actor has handled it.
     ///
     /// # Errors
     /// See [`RemoteTellError`].
@@ -107,7 +107,7 @@ impl RemoteHandle {
         sent.map_err(|error| self.tell_error(error))
     }
 
-    /// Sends, waiting for at most `patience` while too much waits for the node to read.
+    /// Sends, waiting for at most `patience` while too much waits for the node to read or for the actor to handle.
     ///
     /// # Errors
     /// As [`RemoteHandle::try_tell`], after `patience` when there is no room.

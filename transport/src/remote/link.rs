@@ -27,7 +27,7 @@ use super::watches::{WatchRefusal, Watched, Watching};
 use crate::endpoint::PeerStream;
 use crate::frame::{CallId, FrameRefusal, Header, TargetActor};
 use crate::identity::NodeId;
-use crate::lanes::{Gate, Lanes, Receive};
+use crate::lanes::{Gate, Lanes, Receive, Tells};
 use crate::wire::{Control, Demonitor, Down, DownReason, Monitor, StreamRefusal};
 
 /// Where messages for the peer's control stream go. It must not block.
@@ -64,7 +64,6 @@ pub struct Link {
     /// Taken away at the end: it may hold the connection.
     control: Mutex<Option<Arc<dyn ControlOut>>>,
     runtime: Handle,
-    gate: RwLock<Gate>,
     /// Streams of answers that are served.
     answered: Arc<AtomicUsize>,
     is_down: AtomicBool,
@@ -107,6 +106,7 @@ impl Link {
             own_incarnation,
             clock,
             counters: ServeCounters::default(),
+            gate: RwLock::new(Gate::Open),
         });
         Arc::new(Self {
             peer: node,
@@ -122,7 +122,6 @@ impl Link {
             watched: Mutex::new(Watched::new(options.watches_max)),
             control: Mutex::new(Some(control)),
             runtime,
-            gate: RwLock::new(Gate::Open),
             answered: Arc::default(),
             is_down: AtomicBool::new(false),
             watcher: OnceLock::new(),
@@ -162,10 +161,7 @@ impl Link {
     /// Serves a stream of [`StreamPurpose::Answers`](crate::endpoint::StreamPurpose::Answers) that the peer opened, after that byte.
     pub fn accept_answers(self: &Arc<Self>, stream: PeerStream) {
         let Some(place) = Place::take(&self.answered) else { return stream.refuse(StreamRefusal::Busy) };
-        let link = Arc::clone(self);
-        self.lanes.spawn(async move {
-            serve_answers::serve(Arc::clone(&link.server), &link.gate, stream, place).await;
-        });
+        self.lanes.spawn(serve_answers::serve(Arc::clone(&self.server), stream, place));
     }
 
     /// A message of the peer's control stream. `false`: it is not about watched actors.
@@ -212,7 +208,7 @@ impl Link {
         if self.is_down.swap(true, Ordering::AcqRel) {
             return;
         }
-        *self.gate.write() = Gate::Closed;
+        *self.server.gate.write() = Gate::Closed;
         // A leaked connection would keep the endpoint's socket open.
         if let Some(watcher) = self.watcher.get() {
             watcher.abort();
@@ -357,7 +353,7 @@ impl Receive for Link {
     }
 
     fn gate(&self) -> &RwLock<Gate> {
-        &self.gate
+        &self.server.gate
     }
 
     #[inline]
@@ -369,6 +365,11 @@ impl Receive for Link {
             }
             Header::Reply { call } => (call, false),
             Header::Refusal { call } => (call, true),
+            // What another start of this node sent is none of this one's.
+            Header::Taken { .. } if lane.meant() != self.own_incarnation => return,
+            Header::Taken { actor, tells, bytes } => {
+                return self.lanes.taken(actor, Tells { count: tells, bytes: bytes as usize });
+            }
         };
         if lane.meant() != self.own_incarnation {
             // WIRE-7: one for another start of this node meets nobody.

@@ -76,8 +76,8 @@ pub enum NodeDown {
 /// A tell was not sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RemoteTellError {
-    /// As much as may already waits for the node to read.
-    #[error("too much waits to be sent to the node")]
+    /// As much as may already waits for the node to read, or for the actor to handle.
+    #[error("too much waits for the actor, or to be sent to its node")]
     Overloaded,
     /// The node cannot be reached.
     #[error(transparent)]

@@ -1,23 +1,25 @@
 //! What becomes of a message that another node sent to an actor of this one.
 //!
-//! Owns the refusals and the way back of an answer. Refuses to wait: what an actor does not take at once is refused, so that one full mailbox never
-//! holds the others of its lane up.
+//! Owns the refusals, the way back of an answer, and what is done about a full mailbox: an ask is refused, a tell is kept until there is room (`parking.rs`). Refuses to
+//! wait, so that one full mailbox never holds the others of its lane up.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arw_actors::clock::Clock;
 use arw_actors::mailbox::{AskError, RefusedReason};
 use arw_actors::moment::Moment;
+use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 
 use super::exports::{Deliver, Exports, Route};
+use super::parking::{ParkedTell, Parking, Parks};
 use super::protocol::Origin;
 use crate::codec::DecodeError;
 use crate::frame::{Address, CallId, FrameRefusal, Header, MessageType, TargetActor, Trace};
 use crate::identity::NodeId;
-use crate::lanes::{Lanes, PushError, Room};
+use crate::lanes::{Gate, Lanes, PushError, Room, Tells};
 use crate::wire::{Refused, ReplyRefusal};
 
 /// A message did not reach its actor.
@@ -58,6 +60,8 @@ pub(super) struct Server {
     pub(super) own_incarnation: u64,
     pub(super) clock: Clock,
     pub(super) counters: ServeCounters,
+    /// Whether anything that comes is still delivered.
+    pub(super) gate: RwLock<Gate>,
 }
 
 /// A lane of the peer, from one frame to the next.
@@ -67,6 +71,17 @@ pub(crate) struct ServedLane {
     /// When the frames that are served now came, once that was asked.
     came: Option<Moment>,
     route: Option<Route>,
+    /// Tells to one actor that were taken since another one was told something.
+    took: (TargetActor, Tells),
+    waiting: Arc<Waiting>,
+}
+
+/// What waits of a lane for actors without room. Shared with the tasks that see to it.
+#[derive(Default)]
+struct Waiting {
+    /// Whether anything does, for who would rather not lock.
+    any: AtomicBool,
+    parking: Mutex<Parking>,
 }
 
 /// An ask's header.
@@ -87,7 +102,8 @@ pub(super) struct ServeCounters {
 
 impl ServedLane {
     pub(super) fn new(meant: u64) -> Self {
-        Self { meant, came: None, route: None }
+        let took = (TargetActor(0), Tells::default());
+        Self { meant, came: None, route: None, took, waiting: Arc::default() }
     }
 
     /// The frames that follow have just come.
@@ -100,19 +116,140 @@ impl ServedLane {
     }
 }
 
+impl Waiting {
+    /// Something waits for this actor.
+    #[inline]
+    fn is_for(&self, actor: TargetActor) -> bool {
+        self.any.load(Ordering::Acquire) && self.parking.lock().holds(actor)
+    }
+}
+
 impl Server {
-    /// Delivers a tell.
-    pub(super) fn tell(&self, lane: &mut ServedLane, to: Address, trace: Option<Trace>, body: &[u8]) {
-        if self.deliver_tell(lane, to, trace, body).is_err() {
-            self.counters.lost_tells.fetch_add(1, Ordering::Relaxed);
+    /// Delivers a tell, or keeps it until there is room.
+    #[inline]
+    pub(super) fn tell(
+        self: &Arc<Self>,
+        lane: &mut ServedLane,
+        to: Address,
+        trace: Option<Trace>,
+        body: &[u8],
+    ) {
+        if lane.waiting.is_for(to.actor) {
+            return self.park(lane, ParkedTell { to, trace, body: body.into() });
         }
+        match self.deliver_tell(lane, to, trace, body) {
+            Ok(()) => {}
+            Err(Undelivered::Overloaded) => {
+                return self.park(lane, ParkedTell { to, trace, body: body.into() });
+            }
+            Err(why) => {
+                self.counters.lost_tells.fetch_add(1, Ordering::Relaxed);
+                if matches!(why, Undelivered::UnknownActor | Undelivered::Fenced { .. }) {
+                    // Nothing is kept of what does not exist: a peer could name without end.
+                    return self.lanes.tell_taken(to.actor, Tells { count: 1, bytes: body.len() });
+                }
+            }
+        }
+        self.took(lane, to.actor, body.len());
+    }
+
+    /// LANE-17: a tell was taken or lost, which is told now and then.
+    #[inline]
+    fn took(&self, lane: &mut ServedLane, actor: TargetActor, bytes: usize) {
+        let (last, tells) = &mut lane.took;
+        if *last != actor {
+            let (last, tells) = std::mem::replace(&mut lane.took, (actor, Tells { count: 1, bytes }));
+            return self.owe(&lane.waiting, last, tells);
+        }
+        tells.add(Tells { count: 1, bytes });
+        if tells.is_worth_telling() {
+            let tells = std::mem::take(tells);
+            self.owe(&lane.waiting, actor, tells);
+        }
+    }
+
+    fn owe(&self, waiting: &Waiting, actor: TargetActor, taken: Tells) {
+        if taken.count == 0 {
+            return;
+        }
+        let due = waiting.parking.lock().owe(actor, taken);
+        if let Some(due) = due {
+            self.lanes.tell_taken(actor, due);
+        }
+    }
+
+    /// LANE-18: the actor has no room, or others wait for it already.
+    #[cold]
+    fn park(self: &Arc<Self>, lane: &mut ServedLane, tell: ParkedTell) {
+        let (actor, bytes) = (tell.to.actor, tell.body.len());
+        let parks = {
+            let mut parking = lane.waiting.parking.lock();
+            lane.waiting.any.store(true, Ordering::Release);
+            parking.park(tell)
+        };
+        match parks {
+            Parks::Behind => {}
+            Parks::First => {
+                let (server, waiting) = (Arc::clone(self), Arc::clone(&lane.waiting));
+                self.lanes.spawn(async move { server.unpark(&waiting, actor).await });
+            }
+            Parks::TooMany => {
+                self.counters.lost_tells.fetch_add(1, Ordering::Relaxed);
+                self.took(lane, actor, bytes);
+            }
+        }
+    }
+
+    /// Delivers what waits for an actor as it gets room, until nothing does.
+    async fn unpark(self: Arc<Self>, waiting: &Waiting, actor: TargetActor) {
+        loop {
+            // What is offered no longer is found out by delivering.
+            if let Some(offered) = self.exports.find(actor) {
+                offered.room().await;
+            }
+            if self.deliver_parked(waiting, actor) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Delivers as much of it as there is room for. `true`: nothing waits any more.
+    fn deliver_parked(&self, waiting: &Waiting, actor: TargetActor) -> bool {
+        let gate = self.gate.read();
+        // LANE-14
+        if *gate == Gate::Closed {
+            return true;
+        }
+        let mut parking = waiting.parking.lock();
+        let (mut taken, mut waits) = (Tells::default(), parking.holds(actor));
+        while waits && let Some(tell) = parking.first(actor) {
+            let found = self.exports.route(tell.to);
+            let delivered = found.and_then(|route| match route.deliver() {
+                Some(Deliver::Tell(deliver)) => deliver(&tell.body, &self.origin(tell.trace)),
+                Some(Deliver::Call(_) | Deliver::Stream(_)) | None => {
+                    Err(Undelivered::UnknownMessage(tell.to.message))
+                }
+            });
+            match delivered {
+                Ok(()) => {}
+                Err(Undelivered::Overloaded) => break,
+                Err(_) => _ = self.counters.lost_tells.fetch_add(1, Ordering::Relaxed),
+            }
+            taken.add(Tells { count: 1, bytes: tell.body.len() });
+            waits = parking.take_first(actor);
+        }
+        waiting.any.store(!parking.is_empty(), Ordering::Release);
+        drop(parking);
+        self.owe(waiting, actor, taken);
+        !waits
     }
 
     /// Delivers an ask, or answers it with a refusal.
     pub(super) fn ask(self: &Arc<Self>, lane: &mut ServedLane, ask: &Ask, body: &[u8]) {
         let path = self.path(ask.to.actor, ask.call);
-        // Where no answer finds room, the work for it is not begun.
-        if !self.lanes.has_room_for_answer(ask.to.actor) {
+        // Where no answer finds room, the work for it is not begun. Nor does it overtake what waits for the actor.
+        if !self.lanes.has_room_for_answer(ask.to.actor) || lane.waiting.is_for(ask.to.actor) {
             return path.refuse(&Undelivered::Overloaded);
         }
         let came = *lane.came.get_or_insert_with(|| self.clock.now());

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use arw_actors::mailbox::{RepliesEnd, RepliesIn};
 use bytes::BytesMut;
-use parking_lot::RwLock;
 use serde::Serialize;
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 
@@ -77,7 +76,8 @@ impl<T: Send, I: Serialize, F: Fn(T) -> I + Send + Sync> Answers for Converted<T
     ) -> Poll<Result<(), AnswersEnd>> {
         self.from.poll_next(cx).map(|next| {
             let item = (self.into_item)(next.map_err(AnswersEnd::Replies)?);
-            out.write_value(&Header::Reply { call }, &item).map_err(AnswersEnd::Write)
+            out.write_value(&Header::Reply { call }, &item).map_err(AnswersEnd::Write)?;
+            Ok(())
         })
     }
 }
@@ -103,14 +103,14 @@ impl Drop for Place {
 }
 
 /// Serves one stream, after its first byte, until there is nothing more to answer or nobody reads.
-pub(super) async fn serve(server: Arc<Server>, gate: &RwLock<Gate>, mut stream: PeerStream, _place: Place) {
+pub(super) async fn serve(server: Arc<Server>, mut stream: PeerStream, _place: Place) {
     let (mut lane, ask, body) = match tokio::time::timeout(ASK_WITHIN, read_ask(&mut stream)).await {
         Ok(Ok(read)) => read,
         Ok(Err(refusal)) => return stream.refuse(refusal),
         Err(_) => return stream.refuse(StreamRefusal::TooSlow),
     };
     let delivered = {
-        let gate = gate.read();
+        let gate = server.gate.read();
         // LANE-14
         if *gate == Gate::Closed {
             return;
