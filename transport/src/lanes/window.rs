@@ -40,28 +40,53 @@ impl Tells {
 }
 
 /// What is on its way to each actor of one lane.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Windows {
-    under_way: HashMap<TargetActor, Tells>,
+    /// To the actor that was told something last, which is often told something again; and so it is looked up without a hash.
+    last: (TargetActor, Tells),
+    /// To the others, as far as there is anything.
+    others: HashMap<TargetActor, Tells>,
+}
+
+impl Default for Windows {
+    fn default() -> Self {
+        Self { last: (TargetActor(0), Tells::default()), others: HashMap::new() }
+    }
 }
 
 impl Windows {
+    #[inline]
     pub(super) fn is_full(&self, actor: TargetActor) -> bool {
-        self.under_way.get(&actor).is_some_and(Tells::is_full)
+        if self.last.0 == actor {
+            return self.last.1.is_full();
+        }
+        self.others.get(&actor).is_some_and(Tells::is_full)
     }
 
+    #[inline]
     pub(super) fn sent(&mut self, actor: TargetActor, bytes: usize) {
-        self.under_way.entry(actor).or_default().add(Tells { count: 1, bytes });
+        if self.last.0 != actor {
+            let tells = self.others.remove(&actor).unwrap_or_default();
+            let (before, under_way) = std::mem::replace(&mut self.last, (actor, tells));
+            if under_way.count > 0 {
+                self.others.insert(before, under_way);
+            }
+        }
+        self.last.1.add(Tells { count: 1, bytes });
     }
 
     /// The other node says so. It may say what it wants: nothing is ever sent before it is.
     pub(super) fn taken(&mut self, actor: TargetActor, taken: Tells) {
-        if let Some(under_way) = self.under_way.get_mut(&actor) {
-            under_way.count = under_way.count.saturating_sub(taken.count);
-            under_way.bytes = under_way.bytes.saturating_sub(taken.bytes);
-            if under_way.count == 0 {
-                self.under_way.remove(&actor);
-            }
+        let under_way = match self.others.get_mut(&actor) {
+            _ if self.last.0 == actor => &mut self.last.1,
+            Some(under_way) => under_way,
+            None => return,
+        };
+        under_way.count = under_way.count.saturating_sub(taken.count);
+        under_way.bytes = under_way.bytes.saturating_sub(taken.bytes);
+        if under_way.count == 0 {
+            *under_way = Tells::default();
+            self.others.remove(&actor);
         }
     }
 }
@@ -97,6 +122,10 @@ mod tests {
         windows.taken(ONE, Tells { count: 9, bytes: 9 });
         windows.sent(ONE, 5);
         windows.taken(ONE, Tells { count: u32::MAX, bytes: usize::MAX });
-        assert!(windows.under_way.is_empty());
+        assert!(windows.others.is_empty() && windows.last.1 == Tells::default());
+        windows.sent(ONE, 5);
+        windows.sent(TWO, 5);
+        windows.taken(ONE, Tells { count: 1, bytes: 0 });
+        assert!(windows.others.is_empty() && windows.last == (TWO, Tells { count: 1, bytes: 5 }));
     }
 }
