@@ -14,6 +14,8 @@ use aws_lc_rs::{hkdf, hmac};
 pub use arw_actors::ids::{BadNodeId, NodeId};
 pub use key_file::KeyFileError;
 pub(crate) use key_file::load_or_create as load_or_create_seed;
+#[cfg(test)]
+pub(crate) use tls::seeded::SeededCrypto;
 pub use tls::{ALPN, PeerKeyError, TlsError, peer_of_certificates, peer_of_connection, server_name};
 
 /// Whether `node` signed `message`.

@@ -118,13 +118,16 @@ impl NodeKey {
     /// # Errors
     /// [`TlsError`] when rustls refuses the key.
     pub fn tls_server(&self) -> Result<ServerConfig, TlsError> {
+        self.tls_server_by(&Arc::new(provider()))
+    }
+
+    fn tls_server_by(&self, provider: &Arc<CryptoProvider>) -> Result<ServerConfig, TlsError> {
         // WIRE-1: TLS 1.3, raw public keys on both sides, nothing resumed, nothing sent early.
-        let provider = Arc::new(provider());
         let verifier = Arc::new(RawKeyVerifier { algorithms: provider.signature_verification_algorithms });
-        let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(provider))
             .with_protocol_versions(&[&version::TLS13])?
             .with_client_cert_verifier(verifier)
-            .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(self.certified(&provider)?)));
+            .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(self.certified(provider)?)));
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -137,14 +140,17 @@ impl NodeKey {
     /// # Errors
     /// [`TlsError`] when rustls refuses the key.
     pub fn tls_client(&self) -> Result<ClientConfig, TlsError> {
-        let provider = Arc::new(provider());
+        self.tls_client_by(&Arc::new(provider()))
+    }
+
+    fn tls_client_by(&self, provider: &Arc<CryptoProvider>) -> Result<ClientConfig, TlsError> {
         let verifier = Arc::new(RawKeyVerifier { algorithms: provider.signature_verification_algorithms });
-        let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        let mut config = ClientConfig::builder_with_provider(Arc::clone(provider))
             .with_protocol_versions(&[&version::TLS13])?
             .dangerous()
             .with_custom_certificate_verifier(verifier)
             .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(
-                self.certified(&provider)?,
+                self.certified(provider)?,
             )));
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.resumption = Resumption::disabled();
@@ -288,5 +294,7 @@ impl fmt::Debug for RawKeyVerifier {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod seeded;
 #[cfg(test)]
 mod tests;

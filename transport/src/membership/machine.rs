@@ -19,7 +19,7 @@ use rand::rngs::StdRng;
 
 use self::contact::Contacts;
 use super::config::{
-    GOSSIP_PERIOD, MembershipConfig, PROBE_PERIOD, STALL, SUSPECT_TO_DOWN, protocol, transmissions,
+    GOSSIP_PERIOD, MembershipConfig, RENEWAL_PERIOD, STALL, SUSPECT_TO_DOWN, protocol, transmissions,
 };
 use super::event::{DownReason, MembershipCounters, MembershipEvent, MembershipOutput};
 use super::identity::MemberIdentity;
@@ -129,10 +129,10 @@ impl Membership {
         outcome.map_err(|error| DatagramError::Protocol { detail: error.to_string() })
     }
 
-    /// MEMBER-9: a node renews itself at most once per probe period. A node whose start counter went back is told that it is down by
+    /// MEMBER-9: a node renews itself at most once per 500 ms. A node whose start counter went back is told that it is down by
     /// everybody whom it tells of its renewal; unpaced, that would go round at the speed of the network.
     fn has_just_renewed(&self, now: Moment) -> bool {
-        self.renewed_at.is_some_and(|then| now.since(then) < PROBE_PERIOD)
+        self.renewed_at.is_some_and(|then| now.since(then) < RENEWAL_PERIOD)
     }
 
     /// MEMBER-10: no peer can make this node know more members than the limit.

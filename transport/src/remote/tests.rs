@@ -1,6 +1,7 @@
 //! Actors of other nodes, over real QUIC connections in an in-memory network on paused time.
 
 pub(super) mod actor;
+mod journal;
 mod kit;
 mod network;
 

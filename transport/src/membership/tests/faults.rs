@@ -89,8 +89,8 @@ fn a_good_bye_is_known_to_all_as_one_within_a_second() {
 #[test]
 fn a_stall_of_one_second_kills_nobody() {
     // MEMBER-6
-    for seed in seeds(400, 100) {
-        let mut simulation = Simulation::formed(seed, 5, network(1));
+    for (nodes, seed) in seeds(400, 150).map(|seed| (if seed % 3 == 0 { 24 } else { 5 }, seed)) {
+        let mut simulation = Simulation::formed(seed, nodes, network(1));
         let pause = simulation.random(0..2_000);
         simulation.run_for(Duration::from_millis(pause));
         simulation.stall(4);
@@ -189,7 +189,8 @@ fn a_start_counter_that_went_back_is_told_and_does_not_storm() {
             simulation.nodes[2].events.iter().any(|event| matches!(event, MembershipEvent::Outdated { .. }));
         assert!(outdated, "seed {seed}: the operator must hear of it");
         let sent = simulation.datagrams_sent() - before;
-        assert!(sent < 1_000, "seed {seed}: {sent} datagrams in 10 s");
+        // At rest there would be 400.
+        assert!(sent < 1_500, "seed {seed}: {sent} datagrams in 10 s");
         assert!(incarnations_seen(&simulation, 2).iter().all(|&seen| seen == 4), "seed {seed}");
     }
 }

@@ -299,10 +299,10 @@ fn a_lost_connection_makes_a_suspect_and_silence_a_death() {
     one.node.on_peer_disconnected(one.now, id(2));
     one.drain();
     assert_eq!(one.told(), [format!("suspect {}", short(1)), format!("suspect {}", short(2))]);
-    one.run_for(MILLI * 600);
+    one.run_for(MILLI * 1_150);
     one.hear_life(2, 1, Message::Gossip, &[]);
     assert_eq!(one.told(), [format!("cleared {}", short(2))]);
-    one.run_for(MILLI * 650);
+    one.run_for(MILLI * 100);
     assert_eq!(one.told(), ["down Unreachable"]);
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, mpsc};
 use super::actor::{CounterMessage, counter, offer};
 use super::network::Network;
 use crate::endpoint::{PeerStream, StreamPurpose};
-use crate::identity::{NodeId, NodeKey};
+use crate::identity::{NodeId, NodeKey, SeededCrypto};
 use crate::lanes::{LANE_PURPOSE, stream_start};
 use crate::remote::{ControlFull, ControlOut, Exports, Link, Links, PeerUp, RemoteHandle, RemoteOptions};
 use crate::wire::Control;
@@ -53,15 +53,18 @@ impl Node {
             SocketAddr::from(([10, 0, 0, spec.number], 7000 + u16::try_from(spec.incarnation).unwrap()));
         let socket = network.socket(address);
         let key = NodeKey::from_seed(&[spec.number; 32]).unwrap();
-        let mut server = ServerConfig::with_crypto(Arc::new(
-            QuicServerConfig::try_from(key.tls_server().unwrap()).unwrap(),
-        ));
+        let crypto = crypto_of(network.seed(), &spec);
+        let keys = key.endpoint_keys();
+        let tls = QuicServerConfig::try_from(crypto.tls_server(&key).unwrap()).unwrap();
+        let mut server = ServerConfig::new(Arc::new(tls), Arc::new(keys.retry));
         server.transport_config(transport());
-        let mut config = EndpointConfig::default();
-        config.rng_seed(Some([spec.number; 32]));
+        let mut config = EndpointConfig::new(Arc::new(keys.reset));
+        config.rng_seed(Some(crypto.bytes())).cid_generator(move || crypto.connection_ids());
         let mut endpoint =
             Endpoint::new_with_abstract_socket(config, Some(server), socket, Arc::new(TokioRuntime)).unwrap();
-        endpoint.set_default_client_config(client_config(&key));
+        let mut client = client_config(crypto.tls_client(&key).unwrap());
+        client.initial_dst_cid_provider(Arc::new(move || crypto.first_destination()));
+        endpoint.set_default_client_config(client);
         Self::with(endpoint, address, key, spec).await
     }
 
@@ -73,7 +76,7 @@ impl Node {
         ));
         server.transport_config(transport());
         let mut endpoint = Endpoint::server(server, SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        endpoint.set_default_client_config(client_config(&key));
+        endpoint.set_default_client_config(client_config(key.tls_client().unwrap()));
         let address = endpoint.local_addr().unwrap();
         Self::with(endpoint, address, key, spec).await
     }
@@ -101,9 +104,16 @@ impl Node {
     }
 }
 
-fn client_config(key: &NodeKey) -> ClientConfig {
-    let mut config =
-        ClientConfig::new(Arc::new(QuicClientConfig::try_from(key.tls_client().unwrap()).unwrap()));
+/// The chance of one start of a node in one network.
+fn crypto_of(network: u64, spec: &NodeSpec) -> SeededCrypto {
+    let mut seed = [spec.number; 32];
+    seed[..8].copy_from_slice(&network.to_be_bytes());
+    seed[8..16].copy_from_slice(&spec.incarnation.to_be_bytes());
+    SeededCrypto::new(seed)
+}
+
+fn client_config(tls: rustls::ClientConfig) -> ClientConfig {
+    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
     config.transport_config(transport());
     config
 }

@@ -1,4 +1,4 @@
-//! A network in memory, from a seed: datagrams are delayed, reordered and lost as the seed says.
+//! A network in memory, from a seed: datagrams are delayed, reordered and lost as the seed says, and all are written down.
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future as _;
@@ -15,6 +15,8 @@ use quinn::{AsyncUdpSocket, UdpPoller};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::journal::{Entry, Journal};
 
 /// What happens to a datagram.
 #[derive(Clone, Copy, Debug)]
@@ -34,10 +36,13 @@ pub(super) struct Network(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
+    seed: u64,
+    began: Instant,
     chance: StdRng,
     weather: Weather,
     inboxes: HashMap<SocketAddr, Inbox>,
     sent: u64,
+    journal: Journal,
 }
 
 #[derive(Debug, Default)]
@@ -49,8 +54,24 @@ struct Inbox {
 
 impl Network {
     pub(super) fn new(seed: u64, weather: Weather) -> Self {
-        let chance = StdRng::seed_from_u64(seed);
-        Self(Arc::new(Mutex::new(State { chance, weather, inboxes: HashMap::new(), sent: 0 })))
+        Self(Arc::new(Mutex::new(State {
+            seed,
+            began: Instant::now(),
+            chance: StdRng::seed_from_u64(seed),
+            weather,
+            inboxes: HashMap::new(),
+            sent: 0,
+            journal: Journal::default(),
+        })))
+    }
+
+    pub(super) fn seed(&self) -> u64 {
+        self.0.lock().seed
+    }
+
+    /// What was sent so far; from now on another one is written.
+    pub(super) fn take_journal(&self) -> Journal {
+        std::mem::take(&mut self.0.lock().journal)
     }
 
     /// The socket at this address.
@@ -75,6 +96,7 @@ impl State {
         let is_lost = self.chance.random_bool(self.weather.loss);
         let jitter = self.weather.jitter.mul_f64(self.chance.random_range(0.0..1.0));
         let arrival = Instant::now() + self.weather.delay + jitter;
+        self.journal.note(Entry { at: self.began.elapsed(), from, to, is_lost }, datagram);
         self.sent += 1;
         let sent = self.sent;
         let Some(inbox) = self.inboxes.get_mut(&to).filter(|_| !is_lost) else { return };

@@ -1,6 +1,9 @@
-//! Five nodes in bad weather, seed by seed.
+//! Five nodes in bad weather, seed by seed, each twice: the second time the same bytes cross at the same times.
+//!
+//! `ARW_SEED=7` runs one seed again, and prints what it sent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -8,6 +11,7 @@ use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::actor::{Bump, CounterMessage, Echo};
+use super::journal::Journal;
 use super::kit::{Node, NodeSpec, SECOND, connect};
 use super::network::{Network, Weather};
 use crate::remote::RemoteHandle;
@@ -38,21 +42,52 @@ parts! {
 }
 
 fn try_all(seeds: std::ops::Range<u64>) {
-    // One seed again: ARW_SEED=7.
-    let only: Option<u64> = std::env::var("ARW_SEED").ok().and_then(|seed| seed.parse().ok());
+    let only = wanted_seed();
     for seed in seeds.filter(|seed| only.is_none_or(|only| only == *seed)) {
-        let told = std::panic::catch_unwind(|| run(seed));
-        assert!(told.is_ok(), "seed {seed}");
+        let told = std::panic::catch_unwind(|| (run(seed), run(seed)));
+        let Ok((first, second)) = told else { panic!("seed {seed}") };
+        if only.is_some() {
+            println!("seed {seed}: {first}");
+        }
+        let difference = first.first_difference(&second);
+        assert!(difference.is_none(), "seed {seed} does not replay: {}", difference.unwrap_or_default());
+        assert!(first.count() > 500, "seed {seed}: {first}");
     }
 }
 
-fn run(seed: u64) {
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    let runtime = runtime.enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(storm(seed));
+/// One seed alone.
+fn wanted_seed() -> Option<u64> {
+    std::env::var("ARW_SEED").ok()?.parse().ok()
 }
 
-async fn storm(seed: u64) {
+#[test]
+fn a_seed_replays_to_the_byte_in_another_process() {
+    const NAME: &str = "a_seed_replays_to_the_byte_in_another_process";
+    if let Some(seed) = wanted_seed() {
+        // This is the other process.
+        println!("seed {seed}: {}", run(seed));
+        return;
+    }
+    let (_, module) = module_path!().split_once("::").unwrap();
+    let mut digests = BTreeSet::new();
+    for seed in [7, 77, 177] {
+        let mut other = Command::new(std::env::current_exe().unwrap());
+        other.args([&format!("{module}::{NAME}"), "--exact", "--nocapture"]);
+        let other = other.env("ARW_SEED", seed.to_string()).output().unwrap();
+        let (said, here) = (String::from_utf8_lossy(&other.stdout), run(seed));
+        assert!(other.status.success() && said.contains(&format!("seed {seed}: {here}\n")), "{here}\n{said}");
+        digests.insert(here.digest());
+    }
+    assert_eq!(digests.len(), 3, "other seeds, other bytes");
+}
+
+fn run(seed: u64) -> Journal {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(storm(seed))
+}
+
+async fn storm(seed: u64) -> Journal {
     let mut chance = StdRng::seed_from_u64(seed);
     let loss = chance.random_range(0.0..0.2);
     let weather = Weather {
@@ -104,6 +139,7 @@ async fn storm(seed: u64) {
             }
         }
     }
+    network.take_journal()
 }
 
 /// Numbers that only grow, as tells and asks.
