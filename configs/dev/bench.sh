@@ -20,7 +20,19 @@ fi
 
 target=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 mkdir -p "$target/bench"
+
+# Names the contender ractor_cluster to the benchmark `remote`, which goes on without one. Its package is apart from the workspace: see its Cargo.toml.
+build_ractor_cluster() {
+    local folder=transport/benches/remote/ractor_cluster
+    if cargo build --release --locked --manifest-path "$folder/Cargo.toml" --target-dir "$target/bench-peers"; then
+        export ARW_RACTOR_CLUSTER=$target/bench-peers/release/arw-bench-ractor-cluster
+    else
+        printf 'dev: ractor_cluster could not be built; the benchmark goes on without it\n' >&2
+    fi
+}
+
 for name in "${names[@]}"; do
+    [ "$name" != remote ] || build_ractor_cluster
     # The gateway's benchmark starts `arw` and the fake engine, which lie beside it.
     [ "$name" != gateway ] || cargo build --release -p arw-cli
     cargo bench -p "${package[$name]}" --bench "$name" -- --json "$target/bench/$name.json" "$@"

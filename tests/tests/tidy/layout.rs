@@ -11,6 +11,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("actors", &[]),
     ("transport", &["arw-actors"]),
     ("transport/fuzz", &["arw-actors", "arw-transport"]),
+    ("transport/benches/remote/ractor_cluster", &[]),
     ("gateway", &["arw-actors"]),
     ("cli", &["arw-actors", "arw-gateway", "arw-transport"]),
     ("tests", &["arw-actors", "arw-gateway", "arw-transport", "arw-cli"]),
