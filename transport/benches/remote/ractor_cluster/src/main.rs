@@ -27,7 +27,6 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::BufReader;
 use tokio::sync::oneshot;
 
-const GROUP: &str = "counter";
 const SERVER_NAME: &str = "server.invalid";
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Casts before a call, as ours: nothing else would hold the sender back.
@@ -155,8 +154,8 @@ async fn node(name: &str) -> ActorRef<NodeServerMessage> {
 }
 
 async fn serve(connection: Connection) {
-    let (counter, _) = Actor::spawn(None, Counter, ()).await.unwrap();
-    ractor::pg::join(GROUP.to_owned(), vec![counter.get_cell()]);
+    // It lives as long as the process, and is the only actor here that a node shows to others.
+    let _counter = Actor::spawn(None, Counter, ()).await.unwrap();
     let node = node("server").await;
     let (send, recv) = connection.accept_bi().await.unwrap();
     let stream = Box::new(Stream(send, recv));
@@ -164,7 +163,7 @@ async fn serve(connection: Connection) {
     let _ = connection.closed().await;
 }
 
-/// Tells who waits for it that the nodes know each other's actors and groups.
+/// Tells who waits for it that the nodes know each other's actors.
 struct Ready(std::sync::Mutex<Option<oneshot::Sender<NodeServerSessionInformation>>>);
 
 impl NodeEventSubscription for Ready {
@@ -195,12 +194,9 @@ impl Client {
         node.cast(subscribe).unwrap();
         let (send, recv) = connection.open_bi().await.unwrap();
         ractor_cluster::client_connect_external(&node, Box::new(Stream(send, recv))).await.unwrap();
-        let session = ready.await.unwrap().actor.get_id();
-        // Groups are of the process, so the counter is there as itself and as each of both nodes sees the other's.
-        let counter = ractor::pg::get_members(&GROUP.to_owned()).into_iter().find(|member| {
-            !member.get_id().is_local()
-                && member.try_get_supervisor().is_some_and(|supervisor| supervisor.get_id() == session)
-        });
+        // Actors belong to the process, and the ids that both nodes have for the other's counter are the same: only the session tells them apart.
+        let seen = ready.await.unwrap().actor.get_children();
+        let counter = seen.into_iter().find(|child| !child.get_id().is_local());
         Self { counter: counter.unwrap().into(), _node: node, _connection: connection }
     }
 
