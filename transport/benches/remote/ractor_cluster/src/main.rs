@@ -174,7 +174,10 @@ impl NodeEventSubscription for Ready {
     fn node_session_authenticated(&self, _: NodeServerSessionInformation) {}
     fn node_session_ready(&self, session: NodeServerSessionInformation) {
         let waiting = self.0.lock().unwrap().take();
-        waiting.map(|waiting| waiting.send(session).map_err(drop).unwrap());
+        if let Some(waiting) = waiting {
+            // Who waits may have given up.
+            let _ = waiting.send(session);
+        }
     }
 }
 
