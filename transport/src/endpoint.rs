@@ -19,12 +19,14 @@ mod core;
 mod counters;
 mod dial;
 mod dial_schedule;
+mod doubts;
 mod events;
 mod handle;
 mod hub;
 mod issuer;
 mod issuing;
 mod joining;
+mod life_signs;
 mod limiter;
 mod network;
 mod options;
@@ -108,8 +110,8 @@ impl Endpoint {
             events: Arc::clone(&events),
             clock,
         };
-        let server = quic::server(&key, &limits)?;
-        let client = quic::client(&key, limits.segmentation_offload)?;
+        let server = quic::server(&key)?;
+        let client = quic::client(&key)?;
         let launch = Launch { key, listen, advertised, server, client, beginning, services, ledger };
         launch_thread(launch, events)
     }

@@ -62,7 +62,7 @@ async fn attend(incoming: quinn::Incoming, pending: Pending) {
     // WIRE-13: for the handshake and the first message together.
     let began = hub.clock.now();
     let deadline = hub.clock.instant(began + FIRST_MESSAGE_WITHIN);
-    let connected = match incoming.accept() {
+    let connected = match incoming.accept_with(hub.server()) {
         Ok(connecting) => timeout_at(deadline, connecting).await,
         Err(error) => Ok(Err(error)),
     };

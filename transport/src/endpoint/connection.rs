@@ -105,6 +105,11 @@ impl PeerConnection {
         canonical(self.inner.quinn.remote_address())
     }
 
+    /// How often the peer has confirmed that something arrived, by packets that nobody else can make.
+    pub(super) fn answered(&self) -> u64 {
+        self.inner.quinn.stats().frame_rx.acks
+    }
+
     /// The round-trip time, smoothed.
     #[must_use]
     pub fn rtt(&self) -> Duration {

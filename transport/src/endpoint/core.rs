@@ -5,6 +5,7 @@
 
 mod control;
 mod credentials;
+mod doubting;
 mod hello;
 mod picture;
 
@@ -23,9 +24,11 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::connection::PeerConnection;
 use super::counters::Counters;
-use super::dial_schedule::{Attempt, DialSchedule};
+use super::dial_schedule::{Attempt, DialSchedule, News};
+use super::doubts::Doubts;
 use super::events::{EndpointEvent, EventQueue, PeerCard};
 use super::issuer::IssuerState;
+use super::life_signs::LifeSigns;
 use super::limiter::{Admission, HandshakeLimiter};
 use super::options::{Known, Limits};
 use super::services::PeerDownReason;
@@ -44,9 +47,6 @@ pub(super) const DATAGRAM_MEMBERSHIP: u8 = 1;
 
 /// How often what ends by the calendar is looked at: certificates, removals, tokens.
 const HOUSEKEEPING_PERIOD: Duration = Duration::from_secs(1);
-
-/// How long a node leaves the first word to one with a lower id: some round trips over any distance.
-const OTHER_DIALS_FIRST: Duration = Duration::from_millis(300);
 
 /// A connection that stands.
 #[derive(Debug)]
@@ -113,6 +113,8 @@ pub(super) struct Core {
     schedule: DialSchedule,
     sessions: BTreeMap<NodeId, Session>,
     sessions_begun: u64,
+    doubts: Doubts,
+    doubted: u64,
     card: Option<Bytes>,
     cards: BTreeMap<NodeId, PeerCard>,
     limiter: HandshakeLimiter,
@@ -139,7 +141,7 @@ impl Core {
         for known in beginning.known.iter().filter(|known| known.node != identity.id) {
             // The best one last: the newest is tried first.
             for address in known.addresses.iter().rev() {
-                schedule.want(now, known.node, *address, None);
+                schedule.want(now, known.node, *address, News::None);
             }
         }
         Self {
@@ -159,6 +161,8 @@ impl Core {
             schedule,
             sessions: BTreeMap::new(),
             sessions_begun: 0,
+            doubts: Doubts::default(),
+            doubted: 0,
             card: None,
             cards: BTreeMap::new(),
             limiter: HandshakeLimiter::new(now, limits.handshakes),
@@ -245,8 +249,8 @@ impl Core {
         let session =
             Session { id, peer: Arc::clone(&peer), connection: connection.clone(), dialed_by, since: now };
         self.sessions.insert(node, session);
-        self.schedule.want(now, node, address, None);
-        self.schedule.connected(node);
+        self.schedule.want(now, node, address, News::None);
+        self.schedule.connected(now, node);
         self.counters.connections += 1;
         self.events.push(EndpointEvent::PeerUp { peer: Peer::clone(&peer), address });
         self.effects.push(Effect::Up(peer, connection.clone()));
@@ -283,6 +287,7 @@ impl Core {
         let Some(session) = self.sessions.remove(&node) else { return };
         session.connection.queue().close();
         self.cards.remove(&node);
+        self.doubts.end(node);
         let chance = self.chance.random();
         let peer_dials = reason == PeerDownReason::Goodbye(GoodbyeReason::Moving);
         self.schedule.lost(now, node, peer_dials, chance);
@@ -311,6 +316,7 @@ impl Core {
             let changes = self.view.on_timer(now);
             self.follow(now, changes);
         }
+        self.settle_doubts(now);
         if self.housekeeping_at <= now {
             self.housekeeping_at = now + HOUSEKEEPING_PERIOD;
             self.housekeepings += 1;
@@ -320,8 +326,12 @@ impl Core {
 
     /// When [`Core::on_timer`] wants to be called next.
     pub(super) fn next_deadline(&self) -> Moment {
-        let others =
-            [self.membership.next_deadline(), self.view.next_deadline(), self.schedule.next_deadline()];
+        let others = [
+            self.membership.next_deadline(),
+            self.view.next_deadline(),
+            self.schedule.next_deadline(),
+            self.doubts.next_deadline(),
+        ];
         others.into_iter().flatten().fold(self.housekeeping_at, Moment::min)
     }
 
@@ -385,14 +395,18 @@ impl Core {
                 ViewChange::Forgotten { member, .. } if !self.sessions.contains_key(&member.id) => {
                     self.schedule.unwant(member.id);
                 }
-                ViewChange::WentDown { .. }
-                | ViewChange::Forgotten { .. }
-                | ViewChange::Suspected { .. }
-                | ViewChange::Cleared { .. }
-                | ViewChange::Refused { .. } => {}
+                ViewChange::Suspected { member } | ViewChange::WentDown { member, .. } => {
+                    self.doubt(now, member.id);
+                }
+                ViewChange::Forgotten { .. } | ViewChange::Cleared { .. } | ViewChange::Refused { .. } => {}
             }
             self.events.push(EndpointEvent::Membership(change));
         }
+    }
+
+    /// WIRE-22: what a connection gets that begins now.
+    pub(super) fn life_signs(&self) -> LifeSigns {
+        LifeSigns::for_peers(self.schedule.routes().count())
     }
 
     fn want_member(&mut self, now: Moment, member: &MemberIdentity) {
@@ -400,10 +414,10 @@ impl Core {
             return;
         }
         // It hears of this node too, and of two who dial each other the one with the lower id prevails: the other need not try first.
-        let wait = if self.own < member.id { Duration::ZERO } else { OTHER_DIALS_FIRST };
-        self.schedule.want(now, member.id, member.address, Some(wait));
+        let news = if self.own < member.id { News::Here } else { News::HereAndDials };
+        self.schedule.want(now, member.id, member.address, news);
         if self.sessions.contains_key(&member.id) {
-            self.schedule.connected(member.id);
+            self.schedule.connected(now, member.id);
         }
     }
 

@@ -89,7 +89,7 @@ fn over(
 
 async fn connect(hub: &Hub, attempt: Attempt) -> Result<quinn::Connection, DialerEvent> {
     let name = crate::identity::server_name(&attempt.peer);
-    let connecting = hub.quinn.connect_with(hub.client.clone(), attempt.address, &name);
+    let connecting = hub.quinn.connect_with(hub.client(), attempt.address, &name);
     let connecting = connecting.map_err(|_| DialerEvent::ConnectionFailed)?;
     // WIRE-8: what comes before the peer has shown its key is nobody's verdict.
     connecting.await.map_err(|_| DialerEvent::ConnectionFailed)

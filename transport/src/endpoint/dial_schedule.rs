@@ -31,10 +31,20 @@ const WAIT_AFTER_VERDICT: Duration = Duration::from_secs(30);
 /// How long a peer may take whose own connection is said to come.
 const WAIT_FOR_INCOMING: Duration = Duration::from_secs(2);
 
-/// Peers that are dialed at the same time at first, and at least. Each success allows one more, each silence half as many: where computing the handshakes of
+/// WIRE-17: how long a node leaves the first word to one with a lower id, of two that hear of each other: some round trips over any distance.
+const OTHER_DIALS_FIRST: Duration = Duration::from_millis(300);
+
+/// For so long at most a node leaves the first word while others dial it. Where many come at once the one that it waits for is busy with others: if both dial
+/// each other all the same, half of all handshakes are for nothing.
+const OTHER_DIALS_WITHIN: Duration = Duration::from_secs(10);
+
+/// A success that took longer shows that somebody is busy with handshakes: more at the same time would only make each take longer.
+const SLOW: Duration = Duration::from_millis(500);
+
+/// Peers that are dialed at the same time at first, and at least. Each quick success allows one more, each slow one one less, each silence half as many: where computing the handshakes of
 /// all at once takes longer than an attempt may, all of them fail, again and again.
-const DIALING_FIRST: usize = 8;
-const DIALING_LEAST: usize = 4;
+const DIALING_FIRST: usize = 4;
+const DIALING_LEAST: usize = 2;
 
 /// After so long without an answer an attempt's first packet was lost, most likely because the peer was not up yet.
 const UNHEARD: Duration = Duration::from_millis(300);
@@ -50,7 +60,20 @@ pub(super) struct Route {
     pub(super) last_failure: Option<HelloFailure>,
     /// Which address comes next.
     turn: usize,
+    /// Until then the first word is the peer's, as long as others dial.
+    yields_until: Option<Moment>,
     state: State,
+}
+
+/// What ends a peer's wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum News {
+    /// Nothing new.
+    None,
+    /// The peer is there: dial it at once.
+    Here,
+    /// It is there, and hears of this node too: the first word is its own.
+    HereAndDials,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +100,17 @@ impl Route {
             State::Dialing(_) | State::Connected => None,
         }
     }
+
+    /// WIRE-17: it waits on for the peer's own dial, until it has been `quiet` for a while.
+    fn yield_until(&mut self, now: Moment, quiet_at: Option<Moment>) {
+        if let (State::Waiting { until }, Some(quiet), Some(last)) =
+            (&mut self.state, quiet_at, self.yields_until)
+            && *until <= now
+            && now < last
+        {
+            *until = quiet.min(last);
+        }
+    }
 }
 
 /// Every peer that this node wants a connection with.
@@ -87,6 +121,8 @@ pub(super) struct DialSchedule {
     dialing_allowed: usize,
     dialing_max: usize,
     attempts: u64,
+    /// When a peer has last dialed this node.
+    came_at: Option<Moment>,
     /// The earliest of all waits, so that nobody has to look through them in vain.
     next: Option<Moment>,
 }
@@ -95,28 +131,41 @@ impl DialSchedule {
     /// At most `dialing_max` peers are dialed at the same time.
     pub(super) fn new(dialing_max: usize) -> Self {
         let dialing_allowed = DIALING_FIRST.min(dialing_max);
-        Self { routes: BTreeMap::new(), dialing: 0, dialing_allowed, dialing_max, attempts: 0, next: None }
+        Self {
+            routes: BTreeMap::new(),
+            dialing: 0,
+            dialing_allowed,
+            dialing_max,
+            attempts: 0,
+            came_at: None,
+            next: None,
+        }
     }
 
-    /// WIRE-17: a connection with `peer` is wanted. The newest address is tried first. `news` of the peer end its wait, or shorten it to so long.
-    pub(super) fn want(&mut self, now: Moment, peer: NodeId, address: SocketAddr, news: Option<Duration>) {
+    /// WIRE-17: a connection with `peer` is wanted. The newest address is tried first. News of the peer shorten its wait.
+    pub(super) fn want(&mut self, now: Moment, peer: NodeId, address: SocketAddr, news: News) {
+        let wait = if news == News::HereAndDials { OTHER_DIALS_FIRST } else { Duration::ZERO };
         let route = self.routes.entry(peer).or_insert(Route {
             addresses: Vec::new(),
             failures: 0,
             last_failure: None,
             turn: 0,
-            state: State::Waiting { until: now + news.unwrap_or_default() },
+            yields_until: None,
+            state: State::Waiting { until: now + wait },
         });
-        if news.is_some() || route.addresses.first() != Some(&address) {
+        if news != News::None || route.addresses.first() != Some(&address) {
             route.turn = 0;
         }
         route.addresses.retain(|known| *known != address);
         route.addresses.insert(0, address);
         route.addresses.truncate(ADDRESSES_MAX);
-        if let Some(wait) = news {
+        if news != News::None {
             route.failures = 0;
             if let State::Waiting { until } = &mut route.state {
                 *until = (now + wait).min(*until);
+                if news == News::HereAndDials {
+                    route.yields_until.get_or_insert(now + OTHER_DIALS_WITHIN);
+                }
             }
         }
         self.refresh();
@@ -144,8 +193,10 @@ impl DialSchedule {
         if self.next.is_none_or(|next| next > now) {
             return due;
         }
+        let quiet_at = self.came_at.map(|came| came + OTHER_DIALS_FIRST).filter(|quiet| *quiet > now);
         let mut waiting: Vec<(Moment, NodeId)> = Vec::new();
-        for (peer, route) in &self.routes {
+        for (peer, route) in &mut self.routes {
+            route.yield_until(now, quiet_at);
             waiting.extend(route.next_at().filter(|until| *until <= now).map(|until| (until, *peer)));
         }
         // Who has waited for longest comes first, so that silent ones cannot keep the others waiting for ever.
@@ -157,6 +208,7 @@ impl DialSchedule {
                 continue;
             };
             route.turn += 1;
+            route.yields_until = None;
             self.attempts += 1;
             let attempt = Attempt { number: self.attempts, peer, address, since: now };
             route.state = State::Dialing(attempt);
@@ -210,12 +262,22 @@ impl DialSchedule {
     }
 
     /// There is a connection, whoever dialed it.
-    pub(super) fn connected(&mut self, peer: NodeId) {
+    pub(super) fn connected(&mut self, now: Moment, peer: NodeId) {
         let Some(route) = self.routes.get_mut(&peer) else { return };
-        if matches!(route.state, State::Dialing(_)) {
-            self.dialing -= 1;
-            self.dialing_allowed = (self.dialing_allowed + 1).min(self.dialing_max);
+        match route.state {
+            State::Dialing(attempt) => {
+                self.dialing -= 1;
+                let least = DIALING_LEAST.min(self.dialing_max);
+                self.dialing_allowed = if now.since(attempt.since) > SLOW {
+                    self.dialing_allowed.saturating_sub(1).max(least)
+                } else {
+                    (self.dialing_allowed + 1).min(self.dialing_max)
+                };
+            }
+            State::Waiting { .. } => self.came_at = Some(now),
+            State::Connected => {}
         }
+        route.yields_until = None;
         route.state = State::Connected;
         route.failures = 0;
         route.turn = 0;
@@ -283,7 +345,7 @@ mod tests {
         // WIRE-17
         let mut schedule = DialSchedule::new(8);
         let mut now = ms(0);
-        schedule.want(now, node(1), at(1), None);
+        schedule.want(now, node(1), at(1), News::None);
         let mut waits = Vec::new();
         for _ in 0..100 {
             let due = schedule.due(now);
@@ -302,21 +364,40 @@ mod tests {
     fn news_that_both_sides_get_leave_the_first_word_to_one_of_them() {
         // WIRE-17
         let mut schedule = DialSchedule::new(8);
-        let wait = Duration::from_millis(300);
-        schedule.want(ms(0), node(1), at(1), Some(wait));
+        schedule.want(ms(0), node(1), at(1), News::HereAndDials);
         assert_eq!(schedule.next_deadline(), Some(ms(300)));
-        schedule.want(ms(100), node(1), at(1), Some(wait));
+        schedule.want(ms(100), node(1), at(1), News::HereAndDials);
         assert_eq!(schedule.next_deadline(), Some(ms(300)), "more news put nothing off");
-        schedule.connected(node(1));
+        schedule.connected(ms(100), node(1));
         assert_eq!(schedule.next_deadline(), None);
     }
 
     #[test]
-    fn silence_halves_how_many_are_dialed_and_success_allows_more() {
+    fn the_first_word_is_left_for_longer_while_others_dial() {
+        // WIRE-17
+        let mut schedule = DialSchedule::new(8);
+        schedule.want(ms(0), node(1), at(1), News::HereAndDials);
+        for step in 1..100 {
+            let other = node(100 + u8::try_from(step).unwrap());
+            let now = ms(100 * step);
+            schedule.want(now, other, at(9), News::None);
+            schedule.connected(now, other);
+            assert_eq!(schedule.due(now), [], "others come: {step}");
+        }
+        assert_eq!(schedule.next_deadline(), Some(ms(10_000)), "not for ever");
+        assert_eq!(dialed(&schedule.due(ms(10_000))), [(node(1), 1)]);
+        schedule.want(ms(10_000), node(2), at(2), News::HereAndDials);
+        assert_eq!(dialed(&schedule.due(ms(10_300))), [(node(2), 2)], "nobody comes any more");
+        schedule.want(ms(10_300), node(3), at(3), News::None);
+        assert_eq!(schedule.due(ms(10_300)).len(), 1, "who is known from before is dialed at once");
+    }
+
+    #[test]
+    fn silence_halves_how_many_are_dialed_and_quick_success_allows_more() {
         // WIRE-17
         let mut schedule = DialSchedule::new(64);
         for peer in 1..=60 {
-            schedule.want(ms(0), node(peer), at(u16::from(peer)), None);
+            schedule.want(ms(0), node(peer), at(u16::from(peer)), News::None);
         }
         let first = schedule.due(ms(0));
         assert_eq!(first.len(), DIALING_FIRST);
@@ -331,9 +412,14 @@ mod tests {
             "who waits for longer comes first"
         );
         for attempt in second {
-            schedule.connected(attempt.peer);
+            schedule.connected(ms(2_200), attempt.peer);
         }
-        assert_eq!(schedule.due(ms(2_100)).len(), 2 * DIALING_LEAST);
+        let third = schedule.due(ms(2_200));
+        assert_eq!(third.len(), 2 * DIALING_LEAST);
+        for attempt in third {
+            schedule.connected(ms(2_800), attempt.peer);
+        }
+        assert_eq!(schedule.due(ms(2_800)).len(), DIALING_LEAST, "whoever is slow has enough to do");
     }
 
     #[test]
@@ -346,11 +432,11 @@ mod tests {
     fn a_verdict_is_asked_for_again_only_after_half_a_minute() {
         // WIRE-17
         let mut schedule = DialSchedule::new(8);
-        schedule.want(ms(0), node(1), at(1), None);
+        schedule.want(ms(0), node(1), at(1), News::None);
         let due = schedule.due(ms(0));
         schedule.failed(ms(0), due[0], HelloFailure::Refused(HelloRefusal::Removed), 255);
         assert_eq!(schedule.next_deadline(), Some(ms(30_000)));
-        schedule.want(ms(5), node(1), at(2), Some(Duration::ZERO));
+        schedule.want(ms(5), node(1), at(2), News::Here);
         assert_eq!(
             dialed(&schedule.due(ms(5))),
             [(node(1), 2)],
@@ -361,8 +447,8 @@ mod tests {
     #[test]
     fn each_attempt_takes_the_next_address_and_the_newest_comes_first() {
         let mut schedule = DialSchedule::new(8);
-        schedule.want(ms(0), node(1), at(1), None);
-        schedule.want(ms(0), node(1), at(2), None);
+        schedule.want(ms(0), node(1), at(1), News::None);
+        schedule.want(ms(0), node(1), at(2), News::None);
         let mut tried = Vec::new();
         for step in 0..3 {
             let now = ms(10_000 * step);
@@ -372,7 +458,7 @@ mod tests {
         }
         assert_eq!(tried, [2, 1, 2]);
         for port in 0..100 {
-            schedule.want(ms(0), node(1), at(port), None);
+            schedule.want(ms(0), node(1), at(port), News::None);
         }
         assert_eq!(schedule.routes().next().unwrap().1.addresses.len(), ADDRESSES_MAX);
     }
@@ -380,10 +466,10 @@ mod tests {
     #[test]
     fn a_lost_connection_is_dialed_again_and_a_held_one_is_not() {
         let mut schedule = DialSchedule::new(8);
-        schedule.want(ms(0), node(1), at(1), None);
+        schedule.want(ms(0), node(1), at(1), News::None);
         let due = schedule.due(ms(0));
-        schedule.connected(node(1));
-        schedule.want(ms(1), node(1), at(1), Some(Duration::ZERO));
+        schedule.connected(ms(0), node(1));
+        schedule.want(ms(1), node(1), at(1), News::Here);
         assert_eq!(schedule.next_deadline(), None);
         schedule.failed(ms(2), due[0], HelloFailure::Unreachable, 0);
         assert_eq!(
@@ -394,7 +480,7 @@ mod tests {
         schedule.lost(ms(10), node(1), false, 255);
         assert_eq!(schedule.due(ms(59)), []);
         assert_eq!(dialed(&schedule.due(ms(60))), [(node(1), 1)]);
-        schedule.connected(node(1));
+        schedule.connected(ms(0), node(1));
         schedule.lost(ms(60), node(1), true, 255);
         assert_eq!(schedule.next_deadline(), Some(ms(2_060)), "it said that it comes");
     }
@@ -403,7 +489,7 @@ mod tests {
     fn a_peer_that_dials_shows_that_an_attempt_goes_astray() {
         // WIRE-17
         let mut schedule = DialSchedule::new(8);
-        schedule.want(ms(0), node(1), at(1), None);
+        schedule.want(ms(0), node(1), at(1), News::None);
         let first = schedule.due(ms(0))[0];
         assert_eq!(schedule.heard_from(ms(100), node(1), at(1)), None, "both dialed at once: ours arrives");
         let second = schedule.heard_from(ms(100), node(1), at(2)).unwrap();
@@ -421,12 +507,12 @@ mod tests {
     fn no_more_are_dialed_at_once_than_allowed_and_the_rest_follows() {
         let mut schedule = DialSchedule::new(2);
         for peer in 1..=5 {
-            schedule.want(ms(0), node(peer), at(u16::from(peer)), None);
+            schedule.want(ms(0), node(peer), at(u16::from(peer)), News::None);
         }
         assert_eq!(schedule.due(ms(0)).len(), 2);
         assert_eq!(schedule.due(ms(0)), []);
         assert_eq!(schedule.next_deadline(), None);
-        schedule.connected(node(1));
+        schedule.connected(ms(0), node(1));
         let third = schedule.due(ms(0));
         assert_eq!(dialed(&third), [(node(3), 3)]);
         schedule.unwant(node(2));

@@ -14,9 +14,10 @@ use tokio::sync::Notify;
 use super::core::{Core, Effect};
 use super::events::EventQueue;
 use super::issuer::IssuerLedger;
+use super::options::Limits;
 use super::services::PeerServices;
 use super::socket::ReleasableSocket;
-use super::{dial, issuing};
+use super::{dial, issuing, quic};
 use crate::wire::GoodbyeReason;
 
 /// What all tasks of one endpoint share.
@@ -26,7 +27,9 @@ pub(super) struct Hub {
     pub(super) services: Arc<dyn PeerServices>,
     pub(super) events: Arc<EventQueue>,
     pub(super) quinn: quinn::Endpoint,
-    pub(super) client: quinn::ClientConfig,
+    server: quinn::ServerConfig,
+    client: quinn::ClientConfig,
+    segmentation_offload: bool,
     pub(super) ledger: Option<Arc<dyn IssuerLedger>>,
     /// One write at a time, in the order in which they were decided.
     pub(super) ledger_turn: tokio::sync::Mutex<()>,
@@ -49,9 +52,10 @@ pub(super) struct Parts {
     pub(super) services: Arc<dyn PeerServices>,
     pub(super) events: Arc<EventQueue>,
     pub(super) quinn: quinn::Endpoint,
+    pub(super) server: quinn::ServerConfig,
     pub(super) client: quinn::ClientConfig,
     pub(super) ledger: Option<Arc<dyn IssuerLedger>>,
-    pub(super) streams_max: u32,
+    pub(super) limits: Limits,
     pub(super) socket: Arc<ReleasableSocket>,
 }
 
@@ -64,10 +68,12 @@ impl Hub {
             services: parts.services,
             events: parts.events,
             quinn: parts.quinn,
+            server: parts.server,
             client: parts.client,
+            segmentation_offload: parts.limits.segmentation_offload,
             ledger: parts.ledger,
             ledger_turn: tokio::sync::Mutex::new(()),
-            streams_max: parts.streams_max,
+            streams_max: parts.limits.streams_max,
             woken: Notify::new(),
             sockets: Mutex::new(vec![parts.socket]),
         }
@@ -113,6 +119,22 @@ impl Hub {
                 drop(tokio::spawn(issuing::forget_tokens(Arc::clone(self), tokens)));
             }
         }
+    }
+
+    /// How a connection begins that this node opens now.
+    pub(super) fn client(&self) -> quinn::ClientConfig {
+        let signs = self.look(|core| core.life_signs());
+        let mut config = self.client.clone();
+        config.transport_config(quic::transport(quinn::Side::Client, signs, self.segmentation_offload));
+        config
+    }
+
+    /// How a connection begins that another opens now.
+    pub(super) fn server(&self) -> Arc<quinn::ServerConfig> {
+        let signs = self.look(|core| core.life_signs());
+        let mut config = self.server.clone();
+        config.transport_config(quic::transport(quinn::Side::Server, signs, self.segmentation_offload));
+        Arc::new(config)
     }
 
     /// Where the endpoint listens now.

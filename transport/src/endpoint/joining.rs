@@ -12,6 +12,7 @@ use quinn::TokioRuntime;
 use tokio::time::{timeout, timeout_at};
 
 use super::connection::close;
+use super::life_signs::LifeSigns;
 use super::quic;
 use crate::identity::{NodeId, NodeKey, peer_of_connection};
 use crate::join::{JoinAction, JoinAttempt, JoinEvent, JoinFailure, Membership};
@@ -41,7 +42,8 @@ pub struct JoinOptions {
 pub async fn join(options: JoinOptions, token: JoinToken) -> Result<Membership, JoinFailure> {
     let failed = |problem: String| JoinFailure::Local { problem };
     let JoinOptions { key, name, listen, clock } = options;
-    let client = quic::client(&key, true).map_err(|error| failed(error.to_string()))?;
+    let mut client = quic::client(&key).map_err(|error| failed(error.to_string()))?;
+    client.transport_config(quic::transport(quinn::Side::Client, LifeSigns::for_peers(1), true));
     let socket = quic::socket(listen).map_err(|error| failed(format!("the UDP socket {listen}: {error}")))?;
     let endpoint = quinn::Endpoint::new(quic::endpoint(&key), None, socket, Arc::new(TokioRuntime))
         .map_err(|error| failed(error.to_string()))?;

@@ -96,7 +96,7 @@ fn open(launch: Launch) -> Result<Arc<Hub>, StartError> {
     let socket = bind(listen).map_err(failed)?;
     let quinn = quinn::Endpoint::new_with_abstract_socket(
         quic::endpoint(&key),
-        Some(server),
+        Some(server.clone()),
         socket.clone(),
         Arc::new(TokioRuntime),
     )
@@ -104,9 +104,9 @@ fn open(launch: Launch) -> Result<Arc<Hub>, StartError> {
     let address = told(advertised, socket.address());
     beginning.identity = MemberIdentity::new(key.id(), address, beginning.identity.incarnation);
     let (clock, events) = (beginning.clock, Arc::clone(&beginning.events));
-    let streams_max = beginning.limits.streams_max;
+    let limits = beginning.limits;
     let core = Core::new(clock.now(), beginning);
-    let parts = Parts { core, clock, services, events, quinn, client, ledger, streams_max, socket };
+    let parts = Parts { core, clock, services, events, quinn, server, client, ledger, limits, socket };
     Ok(Arc::new(Hub::new(parts)))
 }
 

@@ -8,15 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{ClientConfig, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use quinn::{
+    ClientConfig, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig, Side, TransportConfig,
+    VarInt,
+};
 use quinn_proto::HashedConnectionIdGenerator;
 
-use super::options::{Limits, StartError};
+use super::life_signs::LifeSigns;
+use super::options::StartError;
 use crate::identity::NodeKey;
-
-/// Silence after which a connection is over. With a keep-alive per second that takes three lost in a row; a crash is known after 3.5 s.
-const IDLE_MAX: Duration = Duration::from_secs(3);
-const KEEP_ALIVE: Duration = Duration::from_secs(1);
 
 /// WIRE-16: what a stranger may have in flight on all streams together, and how many streams.
 pub(super) const STRANGER_BYTES: u32 = 16 * 1024;
@@ -29,6 +29,9 @@ const MEMBER_BYTES: u32 = 16 * 1024 * 1024;
 
 /// Datagrams that wait to be read. Twenty-eight of the largest: more are read late anyway, and before the hello a stranger fills it.
 const DATAGRAM_BYTES: usize = 32 * 1024;
+
+/// A connection's packets grow from 1,200 bytes to 1,452 in two steps instead of four: where many nodes meet, every packet of a beginning counts.
+const MTU_STEP: u16 = 126;
 
 /// The kernel's buffers. The usual 208 KiB lose datagrams when a few streams send at once.
 const SOCKET_BYTES: usize = 4 * 1024 * 1024;
@@ -58,12 +61,11 @@ pub(super) fn endpoint(key: &NodeKey) -> EndpointConfig {
     config
 }
 
-/// For connections that others open.
-pub(super) fn server(key: &NodeKey, limits: &Limits) -> Result<ServerConfig, StartError> {
+/// For connections that others open. Each gets its [`transport`] besides.
+pub(super) fn server(key: &NodeKey) -> Result<ServerConfig, StartError> {
     let tls = QuicServerConfig::try_from(key.tls_server()?).map_err(|e| StartError::Quic(e.to_string()))?;
     let mut config = ServerConfig::new(Arc::new(tls), Arc::new(key.endpoint_keys().retry));
     config
-        .transport_config(Arc::new(transport(limits.segmentation_offload)))
         .max_incoming(INCOMING_MAX)
         .incoming_buffer_size(STRANGER_BYTES.into())
         .incoming_buffer_size_total(INCOMING_BYTES_TOTAL)
@@ -71,20 +73,25 @@ pub(super) fn server(key: &NodeKey, limits: &Limits) -> Result<ServerConfig, Sta
     Ok(config)
 }
 
-/// For connections that this node opens.
-pub(super) fn client(key: &NodeKey, segmentation_offload: bool) -> Result<ClientConfig, StartError> {
+/// For connections that this node opens. Each gets its [`transport`] besides.
+pub(super) fn client(key: &NodeKey) -> Result<ClientConfig, StartError> {
     let tls = QuicClientConfig::try_from(key.tls_client()?).map_err(|e| StartError::Quic(e.to_string()))?;
-    let mut config = ClientConfig::new(Arc::new(tls));
-    config.transport_config(Arc::new(transport(segmentation_offload)));
-    Ok(config)
+    Ok(ClientConfig::new(Arc::new(tls)))
 }
 
-/// The same for both sides. It begins with what a stranger may have; [`welcome`] raises that.
-fn transport(segmentation_offload: bool) -> TransportConfig {
+/// The same for both sides, but for who gives signs of life first. It begins with what a stranger may have; [`welcome`] raises that.
+pub(super) fn transport(side: Side, signs: LifeSigns, segmentation_offload: bool) -> Arc<TransportConfig> {
+    let every = match side {
+        Side::Client => signs.every,
+        Side::Server => signs.every_when_dialed(),
+    };
+    let mut mtu = MtuDiscoveryConfig::default();
+    mtu.minimum_change(MTU_STEP);
     let mut config = TransportConfig::default();
     config
-        .max_idle_timeout(IdleTimeout::try_from(IDLE_MAX).ok())
-        .keep_alive_interval(Some(KEEP_ALIVE))
+        .mtu_discovery_config(Some(mtu))
+        .max_idle_timeout(IdleTimeout::try_from(signs.silence_max).ok())
+        .keep_alive_interval(Some(every))
         .max_concurrent_bidi_streams(VarInt::from_u32(STRANGER_STREAMS))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .receive_window(VarInt::from_u32(STRANGER_BYTES))
@@ -92,7 +99,7 @@ fn transport(segmentation_offload: bool) -> TransportConfig {
         .send_window(u64::from(MEMBER_BYTES))
         .datagram_receive_buffer_size(Some(DATAGRAM_BYTES))
         .enable_segmentation_offload(segmentation_offload);
-    config
+    Arc::new(config)
 }
 
 /// WIRE-16: the peer at the other end is a member: it may have more streams, and more in flight.
@@ -100,6 +107,6 @@ pub(super) fn welcome(connection: &quinn::Connection, streams_max: u32) {
     connection.set_receive_window(VarInt::from_u32(MEMBER_BYTES));
     connection.set_max_concurrent_uni_streams(VarInt::from_u32(streams_max));
     // Whoever dialed has opened the control stream besides.
-    let control = u32::from(connection.side() == quinn::Side::Server);
+    let control = u32::from(connection.side() == Side::Server);
     connection.set_max_concurrent_bi_streams(VarInt::from_u32(streams_max.saturating_add(control)));
 }

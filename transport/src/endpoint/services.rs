@@ -122,7 +122,7 @@ pub enum PeerDownReason {
     /// One of the two got bytes that are not the protocol.
     #[error("the connection was ended because of bytes that are not the protocol")]
     Malformed,
-    /// Nothing came from the peer for three seconds.
+    /// Nothing came from the peer for as long as a connection may be silent, or since it was asked for a sign of life.
     #[error("the peer does not answer")]
     TimedOut,
     /// The peer has forgotten the connection: it was started anew.

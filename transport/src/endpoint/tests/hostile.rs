@@ -25,7 +25,7 @@ impl Raw {
 
     pub(super) async fn try_connect(node: &Node, byte: u8) -> Result<Self, quinn::ConnectionError> {
         let key = node_key(byte);
-        let mut config = quic::client(&key, true).unwrap();
+        let mut config = quic::client(&key).unwrap();
         let mut transport = quinn::TransportConfig::default();
         transport.stream_receive_window(quinn::VarInt::from_u32(16 * 1024));
         transport.keep_alive_interval(Some(Duration::from_secs(1)));

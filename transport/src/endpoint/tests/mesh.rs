@@ -1,5 +1,6 @@
 //! Members among themselves: who is there, who goes, who comes back, what each says of itself.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use arw_actors::clock::Clock;
@@ -8,6 +9,7 @@ use bytes::Bytes;
 use super::kit::*;
 use crate::endpoint::*;
 use crate::handshake::DialSide;
+use crate::identity::NodeId;
 use crate::membership::NodeState;
 use crate::wire::{CARD_BYTES_MAX, GoodbyeReason, HelloRefusal, Monitor};
 
@@ -47,6 +49,41 @@ async fn a_crashed_node_is_down_within_4_s_and_the_others_stay() {
     assert!(took < Duration::from_secs(4), "{took:?}");
     one.until_with(&[two.id]).await;
     two.until_with(&[one.id]).await;
+}
+
+#[tokio::test]
+async fn where_a_connection_may_be_silent_for_long_it_ends_soon_after_a_death_all_the_same() {
+    // WIRE-22, WIRE-23: with so many peers wanted a connection may say nothing for 18 s.
+    let absent = (0..200_u8).map(|number| {
+        let mut id = [0xff; 32];
+        id[31] = number;
+        Known { node: NodeId::from_bytes(id), addresses: vec![SocketAddr::from(([127, 0, 0, 1], 9))] }
+    });
+    let absent: Vec<Known> = absent.collect();
+    let one = Wanted { known: absent.clone(), ..Wanted::member(1) }.start();
+    let known = |nodes: &[&Node]| nodes.iter().map(|node| node.as_known()).chain(absent.clone()).collect();
+    let two = Wanted { known: known(&[&one]), ..Wanted::member(2) }.start();
+    let three = Wanted { known: known(&[&one, &two]), ..Wanted::member(3) }.start();
+    let (mut one, mut two, mut three) = (one, two, three);
+    one.until_with(&[two.id, three.id]).await;
+    two.until_with(&[one.id, three.id]).await;
+    three.until_with(&[one.id, two.id]).await;
+    let (lost, clock) = (three.id, Clock::system());
+    three.crash().await;
+    let crashed = clock.now();
+    for node in [&mut one, &mut two] {
+        let reason = node
+            .event(|event| match event {
+                EndpointEvent::PeerDown { node, reason, .. } if node == lost => Some(reason),
+                _ => None,
+            })
+            .await;
+        assert_eq!(reason, PeerDownReason::TimedOut);
+        let took = clock.now().since(crashed);
+        assert!(took > Duration::from_secs(3) && took < Duration::from_secs(8), "{took:?}");
+        node.until("down", |picture| state_of(picture, lost) == Some(NodeState::Down)).await;
+    }
+    one.until_with(&[two.id]).await;
 }
 
 #[tokio::test]

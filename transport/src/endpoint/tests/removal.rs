@@ -72,7 +72,7 @@ async fn a_member_that_closes_with_a_bare_removed_code_changes_nothing() {
 #[tokio::test]
 async fn a_refusal_as_removed_without_proof_changes_nothing_and_with_it_all() {
     // WIRE-8, WIRE-21
-    let server = quic::server(&node_key(2), &Limits::default()).unwrap();
+    let server = quic::server(&node_key(2)).unwrap();
     let server = quinn::Endpoint::server(server, loopback()).unwrap();
     let known = Known { node: node_key(2).id(), addresses: vec![server.local_addr().unwrap()] };
     let kept_until = Clock::system().wall() + CERTIFICATE_LIFETIME;
