@@ -1,6 +1,7 @@
 //! Many members in one process, each with its link, its stored membership and its picture of the cluster, over real sockets on loopback.
 //!
 //! 24 by default. `ARW_MANY_NODES=200 cargo test --release -p arw-transport --test many_nodes -- --nocapture` runs as many as you like and prints the figures.
+
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
@@ -150,10 +151,7 @@ mod tests {
     async fn live(count: usize, patience: Duration, prints: bool) {
         let say = |text: String| {
             if prints {
-                #[expect(clippy::print_stdout, reason = "whoever asks for so many wants the figures")]
-                {
-                    println!("{text}");
-                }
+                println!("{text}");
             }
         };
         let folders: Vec<TempDir> = (0..count).map(|_| tempfile::tempdir().unwrap()).collect();
