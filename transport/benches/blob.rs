@@ -12,8 +12,11 @@
 #[expect(dead_code, reason = "the kit serves other benchmarks too")]
 mod kit;
 
+#[path = "remote/bare.rs"]
+#[expect(dead_code, reason = "it serves other benchmarks too")]
+mod bare;
 #[path = "remote/ends.rs"]
-#[expect(dead_code, reason = "the ends serve another benchmark too")]
+#[expect(unused_imports, reason = "the ends serve another benchmark too")]
 mod ends;
 
 #[path = "blob/digests.rs"]
