@@ -2,6 +2,8 @@
 //!
 //! 24 by default. `ARW_MANY_NODES=200 cargo test --release -p arw-transport --test many_nodes -- --nocapture` runs as many as you like and prints the figures.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "all of it is a test")]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
