@@ -190,7 +190,9 @@ impl DialSchedule {
     /// Who is to be dialed now, and where. Each of them is dialing from here on.
     pub(super) fn due(&mut self, now: Moment) -> Vec<Attempt> {
         let mut due = Vec::new();
-        if self.next.is_none_or(|next| next > now) {
+        // It is asked after every step, thousands of times per second where many meet: nobody looks through all routes in vain.
+        let room = self.dialing_allowed.saturating_sub(self.dialing);
+        if room == 0 || self.next.is_none_or(|next| next > now) {
             return due;
         }
         let quiet_at = self.came_at.map(|came| came + OTHER_DIALS_FIRST).filter(|quiet| *quiet > now);
@@ -201,7 +203,6 @@ impl DialSchedule {
         }
         // Who has waited for longest comes first, so that silent ones cannot keep the others waiting for ever.
         waiting.sort_unstable();
-        let room = self.dialing_allowed.saturating_sub(self.dialing);
         for (_, peer) in waiting.into_iter().take(room) {
             let Some(route) = self.routes.get_mut(&peer) else { continue };
             let Some(&address) = route.addresses.get(route.turn % route.addresses.len().max(1)) else {

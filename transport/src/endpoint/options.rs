@@ -87,7 +87,7 @@ impl From<&wire::PeerAddresses> for Known {
 /// How much of anything an endpoint takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections with members. An idle one takes some 34 KiB at each end.
+    /// Connections with members. An idle one takes some 34 KiB at each end, besides quinn's receive buffer of up to 3 MB per node.
     pub connections_max: usize,
     /// Peers that are dialed at the same time, at most: each attempt keeps a handshake's memory for up to 2 s.
     pub dials_max: usize,
