@@ -92,7 +92,7 @@ impl Down {
     }
 }
 
-/// The body of a frame of the kind [`Refusal`](crate::frame::Kind::Refusal).
+/// The body of a [`Refusal`](crate::frame::Header::Refusal).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
     /// Why the ask is not answered.
