@@ -115,6 +115,8 @@ pub(super) struct Core {
     sessions_begun: u64,
     doubts: Doubts,
     doubted: u64,
+    /// This node has got another certificate since it was started.
+    has_renewed: bool,
     card: Option<Bytes>,
     cards: BTreeMap<NodeId, PeerCard>,
     limiter: HandshakeLimiter,
@@ -163,6 +165,7 @@ impl Core {
             sessions_begun: 0,
             doubts: Doubts::default(),
             doubted: 0,
+            has_renewed: false,
             card: None,
             cards: BTreeMap::new(),
             limiter: HandshakeLimiter::new(now, limits.handshakes),

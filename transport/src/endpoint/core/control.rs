@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::{Core, Effect};
 use crate::endpoint::events::{EndpointEvent, PeerCard};
+use crate::handshake::DialSide;
 use crate::identity::NodeId;
 use crate::wire::{Card, CloseCode, Control, Pong, Revoked};
 
@@ -17,6 +18,10 @@ impl Core {
     pub(super) fn greet(&mut self, now: Moment, node: NodeId) {
         let Some(session) = self.sessions.get(&node) else { return };
         let connection = session.connection.clone();
+        if self.has_renewed && session.dialed_by == DialSide::Own {
+            // WIRE-21: the hello may have been on its way with the certificate before.
+            drop(connection.send_control(&self.renewed()));
+        }
         // WIRE-21: at hello everybody passes on who was removed.
         let revocations: Vec<Vec<u8>> =
             self.revoked.iter().map(|signed| signed.as_bytes().to_vec()).collect();

@@ -181,11 +181,17 @@ impl Core {
         self.signed = *signed;
         self.certificate = certificate;
         self.renewal_asked_at = None;
-        let renewed: Control = Renewed { certificate: signed.as_bytes().to_vec() }.into();
+        self.has_renewed = true;
+        let renewed = self.renewed();
         for session in self.sessions.values() {
             drop(session.connection.send_control(&renewed));
         }
         self.events.push(EndpointEvent::CertificateRenewed(*signed));
+    }
+
+    /// What tells a peer of this node's certificate.
+    pub(super) fn renewed(&self) -> Control {
+        Renewed { certificate: self.signed.as_bytes().to_vec() }.into()
     }
 
     /// Takes removals in that a peer told. `Err`: it told a forged one.
