@@ -5,7 +5,7 @@
 //! ```text
 //! mark        1   0xA in the high half, the minor version in the low half
 //! kind        1   bit 7: the sender waits for an answer; bit 6: a call follows; bit 5: a trace follows;
-//!                 bit 4: actor and message type are those of the frame before; bits 3..0 with 7 and 6: what it is for
+//!                 bit 4: actor and message type are those of the tell or ask before; bits 3..0 with 7 and 6: what it is for
 //! length      3   of everything after this field; all numbers are little-endian
 //! call        8   place 4, use 4; only with bit 6
 //! address    12   actor 8, message type 4; of a tell or an ask, without bit 4

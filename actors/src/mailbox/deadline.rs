@@ -114,7 +114,11 @@ impl Deadlines {
         // A tick is cleared only after it has fired, and an earlier one is behind a later one.
         if slot.load(Ordering::Acquire) < due {
             slot.fetch_max(due, Ordering::AcqRel);
-            self.wake_driver_by(due, self.wheel.lock());
+            let wheel = self.wheel.lock();
+            // By the slot's next turn, not by `due`: an earlier tick of the slot that is asked for later wakes nobody.
+            let now = self.tick_of(Instant::now(), Duration::ZERO);
+            let ahead = due.saturating_sub(now) % SLOTS as u64;
+            self.wake_driver_by(now + ahead, wheel);
         }
     }
 
@@ -171,7 +175,7 @@ async fn drive(deadlines: Weak<Deadlines>) {
         let Some(live) = deadlines.upgrade() else { return };
         match live.advance() {
             Some(tick) => {
-                let at = live.origin + TICK * u32::try_from(tick).unwrap_or(u32::MAX);
+                let at = live.origin + Duration::from_nanos(TICK_NANOS.saturating_mul(tick));
                 tokio::select! {
                     biased;
                     () = live.earlier.notified() => {}
@@ -322,6 +326,15 @@ mod tests {
                 }
                 assert!(deadlines.has_fired(due), "round {round}");
             }
+            // The driver sleeps for a later tick of a slot when an earlier one is asked for.
+            let later = deadlines.tick_after(Duration::from_secs(4));
+            deadlines.turn_at(later);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let earlier = later - SLOTS as u64;
+            deadlines.turn_at(earlier);
+            let at = deadlines.origin + Duration::from_nanos(TICK_NANOS * (earlier + 1));
+            tokio::time::sleep_until(at).await;
+            assert!(deadlines.has_fired(earlier) && !deadlines.has_fired(later), "round {round}");
             tokio::time::sleep(Duration::from_secs(10)).await;
             assert!(!deadlines.wheel.lock().driver_runs, "round {round}");
             assert!(deadlines.turns.iter().all(|turn| turn.load(Ordering::Relaxed) == 0));

@@ -165,7 +165,8 @@ impl<M: Message> Handle<M> {
         }
     }
 
-    /// Resolves when the mailbox has room, or takes nothing any more. Others may be faster.
+    /// Resolves when the mailbox has room, or takes nothing any more. Others may be faster; and who has no other deadline should look again now and then, because a
+    /// mailbox with room for one message may say so once only.
     pub async fn room(&self) {
         let waiter = self.core.space();
         loop {

@@ -3,10 +3,12 @@
 //! Owns that its answer is told exactly once, and the reason where there is none. Refuses to know where the answer goes.
 
 use std::sync::{Arc, Weak};
+use std::task::Waker;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::deadline::DeadlineEntry;
 use super::handle::{AskError, RefusedReason};
 use super::inbox::{Control, Core};
 use super::message::{Answer, Message, Settle};
@@ -17,14 +19,31 @@ pub(super) struct PassedOn<M, F> {
     core: Weak<Core<M>>,
     due: u64,
     patience: Duration,
+    /// Of a long wait. Nobody is woken by it: it keeps the wheel turning until then, or until the answer.
+    _deadline: Option<DeadlineEntry>,
     answer: Mutex<Option<F>>,
 }
 
+/// The wheel turns for as long as this after the last ask, whether it was answered or not, because that costs the asks nothing. Longer ones are worth an entry each.
+const PATIENCE_USUAL: Duration = Duration::from_secs(60);
+
 impl<M, F> PassedOn<M, F> {
     pub(super) fn new(core: &Arc<Core<M>>, (due, patience): (u64, Duration), answer: F) -> Self {
+        let deadlines = &core.system.deadlines;
         // By which the driver knows what it need not begin any more.
-        core.system.deadlines.turn_at(due);
-        Self { core: Arc::downgrade(core), due, patience, answer: Mutex::new(Some(answer)) }
+        let deadline = if patience > PATIENCE_USUAL {
+            Some(deadlines.set(due, Waker::noop().clone()))
+        } else {
+            deadlines.turn_at(due);
+            None
+        };
+        Self {
+            core: Arc::downgrade(core),
+            due,
+            patience,
+            _deadline: deadline,
+            answer: Mutex::new(Some(answer)),
+        }
     }
 
     /// Tells the asker that the mailbox did not take its message.
@@ -150,6 +169,10 @@ mod tests {
         let full = Err(AskError::Refused(RefusedReason::Overloaded));
         assert_eq!(refused.try_recv(), Ok(full), "at once, before anybody waits");
         assert_eq!(late.await, Ok(Err(AskError::Expired(SECOND / 2))));
+
+        clerk.try_tell(ClerkMessage::Sleep(70 * SECOND)).unwrap();
+        let later = pass_on(&clerk, ClerkMessage::Answer, 65 * SECOND);
+        assert_eq!(later.await, Ok(Err(AskError::Expired(65 * SECOND))));
 
         clerk.try_tell(ClerkMessage::Sleep(SECOND)).unwrap();
         let queued = pass_on(&clerk, ClerkMessage::Answer, 5 * SECOND);

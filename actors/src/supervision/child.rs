@@ -92,6 +92,8 @@ impl<A: Actor> Child for ActorChild<A> {
 
     fn buried(&self) {
         self.core.record.batch_ended();
+        // The message in hand has left room, and nobody else says so.
+        self.core.notify_space();
     }
 
     fn notify_down(&self, reason: &ExitReason, is_final: bool) {

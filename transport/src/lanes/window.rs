@@ -33,9 +33,9 @@ impl Tells {
         self.count >= TELLS_MAX || self.bytes >= TELL_BYTES_MAX
     }
 
-    /// LANE-17: so much that was taken is told: while who sends may send as much again.
+    /// LANE-17: so much is counted in one place before it is passed on. There are two on the way, so half a window is told at the latest.
     pub(crate) fn is_worth_telling(&self) -> bool {
-        self.count >= TELLS_MAX / 2 || self.bytes >= TELL_BYTES_MAX / 2
+        self.count >= TELLS_MAX / 4 || self.bytes >= TELL_BYTES_MAX / 4
     }
 }
 

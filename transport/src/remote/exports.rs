@@ -127,7 +127,8 @@ impl<M: Message> Offer<M> {
         Self { name: name.into(), actor: actor.clone(), messages: Vec::new() }
     }
 
-    /// Lets others send `T`, which becomes what `into_message` makes of it. That runs while other messages of the connection wait: it must be quick.
+    /// Lets others send `T`, which becomes what `into_message` makes of it. That runs while other messages of the connection wait: it must be quick. Where the mailbox is full it
+    /// runs again later for the same message: it must have no effect of its own.
     #[must_use]
     pub fn tell<T: RemoteTell>(
         mut self,

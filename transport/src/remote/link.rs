@@ -21,7 +21,7 @@ use super::calls::{CallTable, OpenError};
 use super::handle::RemoteDown;
 use super::links::{Own, PeerUp};
 use super::protocol::NodeDown;
-use super::serve::{Ask, ServeCounters, ServedLane, Server};
+use super::serve::{Ask, ServeCounters, ServedLane, Server, Waiting};
 use super::serve_answers::{self, Place};
 use super::watches::{WatchRefusal, Watched, Watching};
 use crate::endpoint::PeerStream;
@@ -107,6 +107,7 @@ impl Link {
             clock,
             counters: ServeCounters::default(),
             gate: RwLock::new(Gate::Open),
+            waiting: Waiting::default(),
         });
         Arc::new(Self {
             peer: node,
@@ -338,6 +339,13 @@ impl Link {
         {
             control.give_up();
         }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // Who watches over deadlines waits for nothing else.
+        self.sooner.notify_one();
     }
 }
 

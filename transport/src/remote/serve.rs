@@ -62,6 +62,7 @@ pub(super) struct Server {
     pub(super) counters: ServeCounters,
     /// Whether anything that comes is still delivered.
     pub(super) gate: RwLock<Gate>,
+    pub(super) waiting: Waiting,
 }
 
 /// A lane of the peer, from one frame to the next.
@@ -73,12 +74,11 @@ pub(crate) struct ServedLane {
     route: Option<Route>,
     /// Tells to one actor that were taken since another one was told something.
     took: (TargetActor, Tells),
-    waiting: Arc<Waiting>,
 }
 
-/// What waits of a lane for actors without room. Shared with the tasks that see to it.
+/// What waits for actors without room, of all lanes of a connection.
 #[derive(Default)]
-struct Waiting {
+pub(super) struct Waiting {
     /// Whether anything does, for who would rather not lock.
     any: AtomicBool,
     parking: Mutex<Parking>,
@@ -103,7 +103,7 @@ pub(super) struct ServeCounters {
 impl ServedLane {
     pub(super) fn new(meant: u64) -> Self {
         let took = (TargetActor(0), Tells::default());
-        Self { meant, came: None, route: None, took, waiting: Arc::default() }
+        Self { meant, came: None, route: None, took }
     }
 
     /// The frames that follow have just come.
@@ -134,7 +134,7 @@ impl Server {
         trace: Option<Trace>,
         body: &[u8],
     ) {
-        if lane.waiting.is_for(to.actor) {
+        if self.waiting.is_for(to.actor) {
             return self.park(lane, ParkedTell { to, trace, body: body.into() });
         }
         match self.deliver_tell(lane, to, trace, body) {
@@ -142,13 +142,7 @@ impl Server {
             Err(Undelivered::Overloaded) => {
                 return self.park(lane, ParkedTell { to, trace, body: body.into() });
             }
-            Err(why) => {
-                self.counters.lost_tells.fetch_add(1, Ordering::Relaxed);
-                if matches!(why, Undelivered::UnknownActor | Undelivered::Fenced { .. }) {
-                    // Nothing is kept of what does not exist: a peer could name without end.
-                    return self.lanes.tell_taken(to.actor, Tells { count: 1, bytes: body.len() });
-                }
-            }
+            Err(_) => _ = self.counters.lost_tells.fetch_add(1, Ordering::Relaxed),
         }
         self.took(lane, to.actor, body.len());
     }
@@ -159,22 +153,22 @@ impl Server {
         let (last, tells) = &mut lane.took;
         if *last != actor {
             let (last, tells) = std::mem::replace(&mut lane.took, (actor, Tells { count: 1, bytes }));
-            return self.owe(&lane.waiting, last, tells);
+            return self.owe(last, tells);
         }
         tells.add(Tells { count: 1, bytes });
         if tells.is_worth_telling() {
             let tells = std::mem::take(tells);
-            self.owe(&lane.waiting, actor, tells);
+            self.owe(actor, tells);
         }
     }
 
-    fn owe(&self, waiting: &Waiting, actor: TargetActor, taken: Tells) {
+    fn owe(&self, actor: TargetActor, taken: Tells) {
         if taken.count == 0 {
             return;
         }
-        let due = waiting.parking.lock().owe(actor, taken);
-        if let Some(due) = due {
-            self.lanes.tell_taken(actor, due);
+        let due = self.waiting.parking.lock().owe(actor, taken);
+        for (actor, taken) in due {
+            self.lanes.tell_taken(actor, taken);
         }
     }
 
@@ -183,15 +177,15 @@ impl Server {
     fn park(self: &Arc<Self>, lane: &mut ServedLane, tell: ParkedTell) {
         let (actor, bytes) = (tell.to.actor, tell.body.len());
         let parks = {
-            let mut parking = lane.waiting.parking.lock();
-            lane.waiting.any.store(true, Ordering::Release);
+            let mut parking = self.waiting.parking.lock();
+            self.waiting.any.store(true, Ordering::Release);
             parking.park(tell)
         };
         match parks {
             Parks::Behind => {}
             Parks::First => {
-                let (server, waiting) = (Arc::clone(self), Arc::clone(&lane.waiting));
-                self.lanes.spawn(async move { server.unpark(&waiting, actor).await });
+                let seen_to = SeenTo { server: Arc::clone(self), actor, is_done: false };
+                self.lanes.spawn(async move { seen_to.unpark().await });
             }
             Parks::TooMany => {
                 self.counters.lost_tells.fetch_add(1, Ordering::Relaxed);
@@ -200,56 +194,11 @@ impl Server {
         }
     }
 
-    /// Delivers what waits for an actor as it gets room, until nothing does.
-    async fn unpark(self: Arc<Self>, waiting: &Waiting, actor: TargetActor) {
-        loop {
-            // What is offered no longer is found out by delivering.
-            if let Some(offered) = self.exports.find(actor) {
-                offered.room().await;
-            }
-            if self.deliver_parked(waiting, actor) {
-                return;
-            }
-            tokio::task::yield_now().await;
-        }
-    }
-
-    /// Delivers as much of it as there is room for. `true`: nothing waits any more.
-    fn deliver_parked(&self, waiting: &Waiting, actor: TargetActor) -> bool {
-        let gate = self.gate.read();
-        // LANE-14
-        if *gate == Gate::Closed {
-            return true;
-        }
-        let mut parking = waiting.parking.lock();
-        let (mut taken, mut waits) = (Tells::default(), parking.holds(actor));
-        while waits && let Some(tell) = parking.first(actor) {
-            let found = self.exports.route(tell.to);
-            let delivered = found.and_then(|route| match route.deliver() {
-                Some(Deliver::Tell(deliver)) => deliver(&tell.body, &self.origin(tell.trace)),
-                Some(Deliver::Call(_) | Deliver::Stream(_)) | None => {
-                    Err(Undelivered::UnknownMessage(tell.to.message))
-                }
-            });
-            match delivered {
-                Ok(()) => {}
-                Err(Undelivered::Overloaded) => break,
-                Err(_) => _ = self.counters.lost_tells.fetch_add(1, Ordering::Relaxed),
-            }
-            taken.add(Tells { count: 1, bytes: tell.body.len() });
-            waits = parking.take_first(actor);
-        }
-        waiting.any.store(!parking.is_empty(), Ordering::Release);
-        drop(parking);
-        self.owe(waiting, actor, taken);
-        !waits
-    }
-
     /// Delivers an ask, or answers it with a refusal.
     pub(super) fn ask(self: &Arc<Self>, lane: &mut ServedLane, ask: &Ask, body: &[u8]) {
         let path = self.path(ask.to.actor, ask.call);
         // Where no answer finds room, the work for it is not begun. Nor does it overtake what waits for the actor.
-        if !self.lanes.has_room_for_answer(ask.to.actor) || lane.waiting.is_for(ask.to.actor) {
+        if !self.lanes.has_room_for_answer(ask.to.actor) || self.waiting.is_for(ask.to.actor) {
             return path.refuse(&Undelivered::Overloaded);
         }
         let came = *lane.came.get_or_insert_with(|| self.clock.now());
@@ -286,6 +235,15 @@ impl Server {
         }
     }
 
+    fn deliver_parked(&self, tell: &ParkedTell) -> Result<(), Undelivered> {
+        match self.exports.route(tell.to)?.deliver() {
+            Some(Deliver::Tell(deliver)) => deliver(&tell.body, &self.origin(tell.trace)),
+            Some(Deliver::Call(_) | Deliver::Stream(_)) | None => {
+                Err(Undelivered::UnknownMessage(tell.to.message))
+            }
+        }
+    }
+
     pub(super) fn judge(&self, lane: &ServedLane) -> Result<(), Undelivered> {
         // WIRE-7: what was meant for another start of this node does nothing.
         if lane.meant != self.own_incarnation {
@@ -314,6 +272,80 @@ impl Server {
 
     fn path(self: &Arc<Self>, actor: TargetActor, call: CallId) -> AnswerPath {
         AnswerPath { server: Arc::clone(self), actor, call }
+    }
+}
+
+/// Sees to what waits for one actor. However that ends, nothing waits there any more that nobody sees to.
+struct SeenTo {
+    server: Arc<Server>,
+    actor: TargetActor,
+    is_done: bool,
+}
+
+/// How often what is offered under the actor's name is looked up again while it has no room: it may be another actor now.
+const LOOK_PERIOD: Duration = Duration::from_secs(1);
+
+/// Tells that are delivered before others of the connection may come.
+const BATCH: usize = 64;
+
+impl SeenTo {
+    /// Delivers what waits as there is room, until nothing does.
+    async fn unpark(mut self) {
+        loop {
+            if let Some(offered) = self.server.exports.find(self.actor) {
+                // Where there is no room in that time, it shows when it is tried.
+                let _ = tokio::time::timeout(LOOK_PERIOD, offered.room()).await;
+            }
+            self.is_done = self.deliver();
+            if self.is_done {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Delivers as much of it as there is room for. `true`: nothing waits any more.
+    fn deliver(&self) -> bool {
+        let Self { server, actor, .. } = self;
+        let gate = server.gate.read();
+        // LANE-14
+        if *gate == Gate::Closed {
+            return true;
+        }
+        let mut taken = Tells::default();
+        let mut parking = server.waiting.parking.lock();
+        for _ in 0..BATCH {
+            let Some(tell) = parking.take_first(*actor) else { break };
+            match server.deliver_parked(&tell) {
+                Ok(()) => {}
+                Err(Undelivered::Overloaded) => {
+                    parking.put_back(tell);
+                    break;
+                }
+                Err(_) => _ = server.counters.lost_tells.fetch_add(1, Ordering::Relaxed),
+            }
+            taken.add(Tells { count: 1, bytes: tell.body.len() });
+        }
+        let is_done = parking.is_done(*actor);
+        server.waiting.any.store(!parking.is_empty(), Ordering::Release);
+        drop(parking);
+        server.owe(*actor, taken);
+        is_done
+    }
+}
+
+impl Drop for SeenTo {
+    fn drop(&mut self) {
+        if self.is_done {
+            return;
+        }
+        let mut parking = self.server.waiting.parking.lock();
+        let lost = parking.forget(self.actor);
+        self.server.waiting.any.store(!parking.is_empty(), Ordering::Release);
+        drop(parking);
+        // What converts a message may have panicked; or the connection is over, and nobody counts any more.
+        self.server.counters.lost_tells.fetch_add(lost.count.into(), Ordering::Relaxed);
+        self.server.owe(self.actor, lost);
     }
 }
 

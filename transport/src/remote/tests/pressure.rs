@@ -160,9 +160,56 @@ async fn lane_17_a_node_that_sends_more_than_it_may_is_not_listened_to() {
     let lost = stranger.link.counts().lost_tells;
     // Those in the mailbox, and as many as may be under way, are kept.
     assert!((900..=904).contains(&lost), "{lost}");
+    // Nor does it help to begin again on another lane.
+    lane.finish().unwrap();
+    for _ in 0..3 {
+        let mut lane = stranger.open_lane().await;
+        for number in 0..100 {
+            frames.write_value(&tell(Bump::TYPE), &Bump(number)).unwrap();
+        }
+        // An address that was written on another lane is not known on this one.
+        let mut first = FrameWriter::with_capacity(0);
+        first.write_value(&tell(Bump::TYPE), &Bump(0)).unwrap();
+        lane.write_all(&[first.take(), frames.take()].concat()).await.unwrap();
+        lane.finish().unwrap();
+        tokio::time::sleep(SECOND / 10).await;
+    }
+    assert_eq!(stranger.link.counts().lost_tells, lost + 303);
     tokio::time::sleep(10 * SECOND).await;
     let noted = one.counter.ask(super::actor::CounterMessage::Sum, SECOND).await.unwrap();
     assert_eq!(noted.len() as u64, 5_000 - lost);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_an_actor_follows_its_name_and_survives_a_conversion_that_panics() {
+    // LANE-18
+    let network = Network::new(1, Weather::FAIR);
+    let start = |number| Node::start(&network, NodeSpec { mailbox: 2, ..NodeSpec::new(number) });
+    let (one, two) = (start(1).await, start(2).await);
+    let (_, far) = connect(&one, &two).await;
+    let busy = one.counter_of(&two);
+    busy.try_tell(&Doze(3_600_000)).unwrap();
+    tokio::time::sleep(SECOND / 10).await;
+    for number in 0..10 {
+        busy.try_tell(&Bump(number)).unwrap();
+    }
+    tokio::time::sleep(SECOND / 10).await;
+    // Another actor takes the name of the one that hangs.
+    let (_system, next) = super::actor::counter(100).await;
+    assert!(two.links.exports().withdraw("counter"));
+    let offer = Offer::new("counter", &next)
+        .tell(|Bump(number), _| {
+            assert!(number != 5, "boom");
+            super::actor::CounterMessage::Note(1, number)
+        })
+        .call(|Sum, _, reply| super::actor::CounterMessage::Sum(reply), |sum| sum);
+    two.links.exports().offer(offer).unwrap();
+    tokio::time::sleep(2 * SECOND).await;
+    // One is in hand of the actor that hangs, and one in its mailbox; the rest went to the next, up to the panic.
+    assert_eq!(busy.ask(&Sum, SECOND).await, Ok(vec![(1, 1), (1, 2), (1, 3), (1, 4)]));
+    assert_eq!(far.counts().lost_tells, 4);
+    busy.try_tell(&Bump(11)).unwrap();
+    assert_eq!(busy.ask(&Sum, SECOND).await.map(|all| all.len()), Ok(5));
 }
 
 #[tokio::test(start_paused = true)]
