@@ -122,6 +122,12 @@ pub(crate) async fn exit_of(engine: &mut Box<dyn Engine>) -> EngineExit {
     tokio::time::timeout(PATIENCE, engine.exited()).await.expect("the engine does not end")
 }
 
+/// Waits until something listens at `socket`. Its file is there before, from when it was bound.
+pub(crate) async fn listens(socket: &Path) {
+    let connects = || std::os::unix::net::UnixStream::connect(socket).is_ok();
+    until("it listens", PATIENCE, connects).await;
+}
+
 /// Status and body; `key`: sent as bearer token.
 pub(crate) async fn ask(
     engine: &dyn Engine,

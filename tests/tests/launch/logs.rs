@@ -23,7 +23,7 @@ async fn a_program_that_prints_without_end_neither_hangs_nor_fills_anything() {
     let mut engine = node.launch(&["--spam-logs", "--host={socket}"]).await;
     // Its own lines are lost in the flood.
     let socket = node.scratch().join("engine.sock");
-    crate::kit::until("it listens", crate::kit::PATIENCE, || socket.exists()).await;
+    crate::kit::listens(&socket).await;
     crate::kit::until("there was a flood", crate::kit::PATIENCE, || node.log.newest() > 100_000).await;
     assert!(node.log.lines(10_000).len() <= 500);
     assert_eq!(crate::kit::ask(&*engine, "GET", "/health", None, "").await.0, 200);

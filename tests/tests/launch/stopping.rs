@@ -74,7 +74,7 @@ async fn an_engine_may_close_its_output_and_lives_on() {
     let node = Node::new();
     let mut engine = node.launch(&["--close-output", "--host={socket}"]).await;
     let socket = node.scratch().join("engine.sock");
-    crate::kit::until("it listens", crate::kit::PATIENCE, || socket.exists()).await;
+    crate::kit::listens(&socket).await;
     assert_eq!(crate::kit::ask(&*engine, "GET", "/health", None, "").await.0, 200);
     engine.terminate(Duration::from_secs(10));
     assert_eq!(exit_of(&mut engine).await.status, ExitStatus::Code(0));
