@@ -49,7 +49,7 @@ async fn an_engine_killed_by_someone_else_comes_back_and_everything_tells_why() 
     assert!(exited[0]["detail"].as_str().unwrap().contains("SIGKILL"), "{}", exited[0]);
     let recovered = stage.events("runtime_recovered").await;
     assert_eq!(recovered.len(), 1);
-    let engine = engine(&stage, "one");
+    let engine = ended_engine(&stage, "one").await;
     assert_eq!(engine["path"], "node/runtimes/one/engine");
     assert_eq!(row.last_exit.unwrap().reason, "process_signal", "it is shown while the next one serves");
     assert_eq!(engine["last_exit"]["reason"], "process_signal");
@@ -57,14 +57,22 @@ async fn an_engine_killed_by_someone_else_comes_back_and_everything_tells_why() 
     stage.end().await;
 }
 
-/// The engine's row in the tree.
-fn engine(stage: &Stage, id: &str) -> Value {
-    let actors: Value =
-        serde_json::from_slice(&stage.running.node.state("actors").unwrap().current().body).unwrap();
+/// The engine's row in the tree, once it is published with an end: what is published follows what happens.
+async fn ended_engine(stage: &Stage, id: &str) -> Value {
+    let view = stage.running.node.state("actors").unwrap();
     let children = |row: &Value| row["children"].as_array().unwrap().clone();
-    let runtimes = children(&children(&actors["root"])[0]);
-    let runtime = runtimes.iter().find(|row| row["path"] == format!("node/runtimes/{id}")).unwrap();
-    children(runtime)[0].clone()
+    loop {
+        let snapshot = view.current();
+        let actors: Value = serde_json::from_slice(&snapshot.body).unwrap();
+        let runtimes = children(&children(&actors["root"])[0]);
+        let runtime = runtimes.iter().find(|row| row["path"] == format!("node/runtimes/{id}")).unwrap();
+        let engine = children(runtime)[0].clone();
+        if !engine["last_exit"].is_null() {
+            return engine;
+        }
+        let newer = view.wait_newer(Some(snapshot.id()), crate::kit::PATIENCE).await;
+        assert!(newer.is_some(), "{id} is not shown as ended: {engine}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -90,7 +98,7 @@ async fn the_tree_the_journal_and_the_row_say_in_one_word_how_an_engine_ended() 
         let told = stage.events("actor_restarted").await;
         let told: Vec<_> = told.iter().filter(|event| event["path"] == path).collect();
         assert!(!told.is_empty() && told.iter().all(|event| event["reason"] == word), "{id}: {told:?}");
-        let in_tree = engine(&stage, id)["last_exit"].clone();
+        let in_tree = ended_engine(&stage, id).await["last_exit"].clone();
         assert_eq!((&in_tree["reason"], &in_tree["detail"]), (&json!(word), &json!(shown.detail)), "{id}");
     }
     stage.end().await;
