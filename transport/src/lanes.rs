@@ -8,7 +8,7 @@
 //! QUIC stream ──► reader task ──► Assembler (frames in place) ──► Receive
 //! ```
 //!
-//! Each side opens its own lanes, at the first message that takes them. LANE-1: a lane is a unidirectional stream that begins with the byte [`LANE_PURPOSE`] and the
+//! Each side opens its own lanes, at the first message that takes them. LANE-1: a lane is a unidirectional stream that begins with the byte of [`StreamPurpose::Lane`] and the
 //! start of the node that its frames go to (8 bytes, little-endian).
 
 mod assembler;
@@ -39,9 +39,6 @@ pub(crate) use window::{TELL_BYTES_MAX, TELLS_MAX};
 use crate::endpoint::StreamPurpose;
 use crate::frame::{FrameRefusal, Header, TargetActor};
 use crate::wire::{CloseCode, GoodbyeReason};
-
-/// The first byte of a stream that is a message lane.
-pub const LANE_PURPOSE: u8 = StreamPurpose::Lane.byte();
 
 /// How many lanes there are and how much waits in them.
 #[derive(Clone, Copy, Debug)]

@@ -161,9 +161,10 @@ impl Deadlines {
         (1..=SLOTS as u64).map(|ahead| now + ahead).find(|&tick| {
             let turn = &self.turns[slot_of(tick)];
             let asked = turn.load(Ordering::Acquire);
-            // Where a later tick is asked for meanwhile, it stays.
-            let is_over =
-                asked <= now && turn.compare_exchange(asked, 0, Ordering::AcqRel, Ordering::Acquire).is_ok();
+            // Where a later tick is asked for meanwhile, it stays. Most slots have none, and are only read: every ask waits for this lock.
+            let is_over = asked == 0
+                || asked <= now
+                    && turn.compare_exchange(asked, 0, Ordering::AcqRel, Ordering::Acquire).is_ok();
             !is_over || wheel.slots[slot_of(tick)] != NONE
         })
     }

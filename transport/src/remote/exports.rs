@@ -274,10 +274,11 @@ impl Route {
         self.to == to && self.changes == exports.changes.load(Ordering::Acquire)
     }
 
-    /// How the message is delivered; `None`: the actor takes none of this type.
+    /// How the message is delivered, if the actor takes one of this type.
     #[inline]
-    pub(super) fn deliver(&self) -> Option<&Deliver> {
-        self.offered.messages.get(self.at?).map(|(_, deliver)| deliver)
+    pub(super) fn deliver(&self) -> Result<&Deliver, Undelivered> {
+        let found = self.at.and_then(|at| self.offered.messages.get(at));
+        found.map(|(_, deliver)| deliver).ok_or(Undelivered::UnknownMessage(self.to.message))
     }
 }
 

@@ -154,7 +154,7 @@ impl Link {
         self.incarnation
     }
 
-    /// Reads a stream that the peer opened with [`LANE_PURPOSE`](crate::lanes::LANE_PURPOSE), after that byte.
+    /// Reads a stream of [`StreamPurpose::Lane`](crate::endpoint::StreamPurpose::Lane) that the peer opened, after that byte.
     pub fn accept(self: &Arc<Self>, stream: RecvStream) {
         self.lanes.accept(stream, self);
     }

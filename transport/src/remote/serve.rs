@@ -134,7 +134,8 @@ impl Server {
         trace: Option<Trace>,
         body: &[u8],
     ) {
-        if self.waiting.is_for(to.actor) {
+        // What is not for this start of the node is not kept for it either.
+        if self.waiting.is_for(to.actor) && self.judge(lane).is_ok() {
             return self.park(lane, ParkedTell { to, trace, body: body.into() });
         }
         match self.deliver_tell(lane, to, trace, body) {
@@ -229,18 +230,25 @@ impl Server {
         body: &[u8],
     ) -> Result<(), Undelivered> {
         self.judge(lane)?;
-        match self.find(lane, to)? {
-            Deliver::Tell(deliver) => deliver(body, &self.origin(trace)),
-            Deliver::Call(_) | Deliver::Stream(_) => Err(Undelivered::UnknownMessage(to.message)),
-        }
+        self.hand_over(self.find(lane, to)?, to, trace, body)
     }
 
     fn deliver_parked(&self, tell: &ParkedTell) -> Result<(), Undelivered> {
-        match self.exports.route(tell.to)?.deliver() {
-            Some(Deliver::Tell(deliver)) => deliver(&tell.body, &self.origin(tell.trace)),
-            Some(Deliver::Call(_) | Deliver::Stream(_)) | None => {
-                Err(Undelivered::UnknownMessage(tell.to.message))
-            }
+        let route = self.exports.route(tell.to)?;
+        self.hand_over(route.deliver()?, tell.to, tell.trace, &tell.body)
+    }
+
+    #[inline]
+    fn hand_over(
+        &self,
+        found: &Deliver,
+        to: Address,
+        trace: Option<Trace>,
+        body: &[u8],
+    ) -> Result<(), Undelivered> {
+        match found {
+            Deliver::Tell(deliver) => deliver(body, &self.origin(trace)),
+            Deliver::Call(_) | Deliver::Stream(_) => Err(Undelivered::UnknownMessage(to.message)),
         }
     }
 
@@ -262,8 +270,7 @@ impl Server {
         if !lane.route.as_ref().is_some_and(|route| route.leads_to(to, &self.exports)) {
             lane.route = Some(self.exports.route(to)?);
         }
-        let found = lane.route.as_ref().and_then(Route::deliver);
-        found.ok_or(Undelivered::UnknownMessage(to.message))
+        lane.route.as_ref().ok_or(Undelivered::UnknownActor)?.deliver()
     }
 
     pub(super) fn origin(&self, trace: Option<Trace>) -> Origin {

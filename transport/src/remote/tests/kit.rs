@@ -16,7 +16,7 @@ use super::actor::{CounterMessage, counter, offer};
 use super::network::Network;
 use crate::endpoint::{PeerStream, StreamPurpose};
 use crate::identity::{NodeId, NodeKey, SeededCrypto};
-use crate::lanes::{LANE_PURPOSE, stream_start};
+use crate::lanes::stream_start;
 use crate::remote::{ControlFull, ControlOut, Exports, Link, Links, PeerUp, RemoteHandle, RemoteOptions};
 use crate::wire::Control;
 
@@ -208,7 +208,7 @@ fn up_until(
                     let mut purpose = [0];
                     // A stream that ends before its first byte is none.
                     if stream.read_exact(&mut purpose).await.is_ok() {
-                        assert_eq!(purpose, [LANE_PURPOSE]);
+                        assert_eq!(purpose, [StreamPurpose::Lane.byte()]);
                         accepting.accept(stream);
                     }
                 }

@@ -213,6 +213,29 @@ async fn what_waits_for_an_actor_follows_its_name_and_survives_a_conversion_that
 }
 
 #[tokio::test(start_paused = true)]
+async fn wire_7_what_is_for_another_start_is_not_kept_for_an_actor_without_room() {
+    // WIRE-7
+    let network = Network::new(1, Weather::FAIR);
+    let one = node(&network, 1, 3).await;
+    let stranger = Stranger::start(&network, &one).await;
+    let to = |message| Address { actor: target_of("counter"), message };
+    let mut frames = FrameWriter::with_capacity(0);
+    frames.write_value(&Header::Tell { to: to(Doze::TYPE), trace: None }, &Doze(10_000)).unwrap();
+    for number in 0..10 {
+        frames.write_value(&Header::Tell { to: to(Bump::TYPE), trace: None }, &Bump(number)).unwrap();
+    }
+    stranger.open_lane().await.write_all(&frames.take()).await.unwrap();
+    tokio::time::sleep(SECOND / 10).await;
+    let mut other = FrameWriter::with_capacity(0);
+    other.write_value(&Header::Tell { to: to(Bump::TYPE), trace: None }, &Bump(77)).unwrap();
+    stranger.open_lane_to(9).await.write_all(&other.take()).await.unwrap();
+    tokio::time::sleep(20 * SECOND).await;
+    let noted = one.counter.ask(super::actor::CounterMessage::Sum, SECOND).await.unwrap();
+    assert_eq!(noted.iter().map(|(_, number)| *number).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+    assert_eq!(stranger.link.counts().lost_tells, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn lane_6_asks_that_wait_are_bounded() {
     // LANE-6
     let network = Network::new(1, Weather::FAIR);
