@@ -39,7 +39,7 @@ fn main() -> Outcome<()> {
         }
     }
     let at_start = resident_bytes();
-    wait_until(|| nodes.iter().all(|node| node.has(others)));
+    wait_until_met(&nodes, others);
     println!("{count} nodes know each other after {:?}, {:.1} s of CPU", started.elapsed(), cpu_seconds());
     let counted: Vec<_> = nodes.iter().map(|node| node.handle.counters()).collect();
     let sum = |of: fn(&Counters) -> u64| counted.iter().map(of).sum::<u64>();
@@ -156,6 +156,30 @@ fn bytes_sent(node: &EndpointHandle) -> u64 {
 fn wait_until(is_so: impl Fn() -> bool) {
     while !is_so() {
         std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Waits until every node knows all others, and says on the way how far they are.
+#[expect(clippy::print_stderr, clippy::disallowed_methods, reason = "it measures, and is there to be read")]
+fn wait_until_met(nodes: &[Node], others: usize) {
+    let (started, mut said) = (Instant::now(), Instant::now());
+    while !nodes.iter().all(|node| node.has(others)) {
+        std::thread::sleep(Duration::from_millis(20));
+        if said.elapsed() >= Duration::from_secs(2) {
+            said = Instant::now();
+            let sum = |of: fn(&Node) -> &AtomicUsize| {
+                nodes.iter().map(|node| of(node).load(Ordering::Relaxed)).sum::<usize>()
+            };
+            let datagrams: u64 = nodes.iter().map(|node| node.handle.counters().membership.received).sum();
+            eprintln!(
+                "{:>4.0} s: of {} ends {} are connected and {} shown as up; {datagrams} datagrams, {:.0} s of CPU",
+                started.elapsed().as_secs_f64(),
+                nodes.len() * others,
+                sum(|it| &it.connected),
+                sum(|it| &it.up),
+                cpu_seconds(),
+            );
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod event;
 mod identity;
 mod machine;
 mod outbox;
+mod pace;
 mod packet;
 mod suspicion;
 mod timers;

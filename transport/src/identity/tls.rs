@@ -170,7 +170,14 @@ impl NodeKey {
 
 /// One key exchange, so that a handshake is one flight each way and fits the first packet.
 fn provider() -> CryptoProvider {
-    CryptoProvider { kx_groups: vec![aws_lc_rs::kx_group::X25519], ..aws_lc_rs::default_provider() }
+    CryptoProvider {
+        cipher_suites: vec![
+            aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,
+            aws_lc_rs::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+        ],
+        kx_groups: vec![aws_lc_rs::kx_group::X25519],
+        ..aws_lc_rs::default_provider()
+    }
 }
 
 /// Judges the other end's raw public key, on both sides.

@@ -36,6 +36,13 @@ const INDIRECT_PROBES: usize = 3;
 /// after some seven rounds; faster rounds would only spend a piece of news before a short outage is over.
 pub(super) const GOSSIP_PERIOD: Duration = Duration::from_millis(60);
 
+/// So many rounds of gossip may follow each other that quickly: a piece of news is spent after seven.
+pub(super) const GOSSIP_ROUNDS_QUICK: u32 = 16;
+
+/// When news does not end, because hundreds of nodes come together or somebody is suspected again and again, this is the period: its datagrams are full then,
+/// and 50 of them per node and second only keep everybody busy.
+pub(super) const GOSSIP_PERIOD_LASTING: Duration = Duration::from_millis(250);
+
 /// After a change each node asks one other for members, which repairs what gossip missed: the first time after a second, when gossip is
 /// over, then after twice as long each time. At rest one answer of up to 1,150 bytes per 30 s costs 40 bytes/s.
 pub(super) const REPAIR_FIRST: Duration = Duration::from_secs(1);

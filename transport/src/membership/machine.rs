@@ -18,9 +18,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use self::contact::Contacts;
-use super::config::{
-    GOSSIP_PERIOD, MembershipConfig, RENEWAL_PERIOD, STALL, SUSPECT_TO_DOWN, protocol, transmissions,
-};
+use super::config::{MembershipConfig, RENEWAL_PERIOD, STALL, SUSPECT_TO_DOWN, protocol, transmissions};
 use super::event::{DownReason, MembershipCounters, MembershipEvent, MembershipOutput};
 use super::identity::MemberIdentity;
 use super::outbox::Outbox;
@@ -153,6 +151,9 @@ impl Membership {
     pub fn on_timer(&mut self, now: Moment) {
         while let Some((deadline, due)) = self.outbox.timers.pop(now) {
             self.outbox.begin(now, DownReason::Unreachable);
+            if matches!(due, Due::Protocol(Timer::ProbeRandomMember(_))) {
+                self.outbox.pace.note_probe(now.since(deadline));
+            }
             match due {
                 Due::Protocol(timer) => self.run_protocol(now, deadline, timer),
                 Due::Announce(peer, attempt) => self.repeat_announcement(now, peer, attempt),
@@ -181,7 +182,8 @@ impl Membership {
                 return;
             }
             if self.postpones(now, deadline) {
-                self.outbox.timers.set(now + SUSPECT_TO_DOWN, Due::Protocol(timer));
+                let span = self.outbox.pace.stretch(SUSPECT_TO_DOWN);
+                self.outbox.timers.set(now + span, Due::Protocol(timer));
                 return;
             }
         }
@@ -216,7 +218,8 @@ impl Membership {
         }
         if !self.is_gossiping && self.foca.updates_backlog() > 0 && self.foca.num_members() > 0 {
             self.is_gossiping = true;
-            self.outbox.timers.set(now + GOSSIP_PERIOD, Due::Gossip);
+            let period = self.outbox.pace.next_gossip(now);
+            self.outbox.timers.set(now + period, Due::Gossip);
         }
         let wanted = transmissions(self.foca.num_members() + 1);
         if wanted != self.transmissions {
@@ -361,8 +364,10 @@ impl Membership {
         }
         self.check_room(members.iter().map(|member| member.id().id))?;
         self.outbox.begin(now, DownReason::Reported);
-        let suspects = members.iter().filter(|member| member.state() == State::Suspect);
-        self.outbox.in_question.extend(suspects.map(|member| member.id().id));
+        let about_suspects = |member: &&Member<MemberIdentity>| {
+            member.state() == State::Suspect || self.suspicions.holds(&member.id().id)
+        };
+        self.outbox.in_question.extend(members.iter().filter(about_suspects).map(|member| member.id().id));
         self.outbox.has_lost = members.iter().any(|member| member.state() == State::Down);
         if self.foca.apply_many(members.into_iter(), false, &mut self.outbox).is_err() {
             self.outbox.counters.faults += 1;

@@ -12,6 +12,7 @@ use foca::{Notification, Runtime, Timer};
 use super::config::DATAGRAMS_WAITING_MAX;
 use super::event::{DownReason, MembershipCounters, MembershipEvent, MembershipOutput};
 use super::identity::MemberIdentity;
+use super::pace::Pace;
 use super::packet::read_header;
 use super::timers::{Due, Timers};
 use crate::identity::NodeId;
@@ -21,6 +22,7 @@ use crate::identity::NodeId;
 pub(super) struct Outbox {
     pub(super) timers: Timers,
     pub(super) counters: MembershipCounters,
+    pub(super) pace: Pace,
     waiting: VecDeque<MembershipOutput>,
     datagrams_waiting: usize,
     own: NodeId,
@@ -48,6 +50,7 @@ impl Outbox {
         Self {
             timers: Timers::default(),
             counters: MembershipCounters::default(),
+            pace: Pace::default(),
             waiting: VecDeque::new(),
             datagrams_waiting: 0,
             own,
@@ -162,6 +165,8 @@ impl Runtime<MemberIdentity> for Outbox {
             self.in_question.push(member_id.id);
             self.accused.push(member_id.id);
         }
+        // How long a node that is down is kept has nothing to do with how late this one runs.
+        let after = if matches!(timer, Timer::RemoveDown(_)) { after } else { self.pace.stretch(after) };
         self.timers.set(self.now + after, Due::Protocol(timer));
     }
 }

@@ -50,7 +50,8 @@ impl Membership {
             return;
         };
         if self.postpones(now, deadline) {
-            self.outbox.timers.set(now + SUSPECT_TO_DOWN, Due::Judge(peer, version, life));
+            let span = self.outbox.pace.stretch(SUSPECT_TO_DOWN);
+            self.outbox.timers.set(now + span, Due::Judge(peer, version, life));
             return;
         }
         self.say(Member::new(suspect, life, State::Down));
@@ -85,7 +86,8 @@ impl Membership {
             Some(bytes) => self.outbox.send(suspect, &bytes),
             None => self.outbox.counters.faults += 1,
         }
-        self.outbox.timers.set(now + ACCUSE_PERIOD, Due::Accuse(suspect));
+        let period = self.outbox.pace.stretch(ACCUSE_PERIOD);
+        self.outbox.timers.set(now + period, Due::Accuse(suspect));
     }
 
     /// A probe that carries the suspicion. Its number is no matter: an answer to it proves life, whichever probe it is taken for.

@@ -284,7 +284,24 @@ fn a_node_that_was_stalled_gives_suspects_their_time_again() {
     assert!(one.node.counters().verdicts_postponed >= 1);
     one.run_for(MILLI * 1_150);
     assert_eq!(one.told(), Vec::<String>::new());
-    one.run_for(MILLI * 100);
+    // MEMBER-20: up to twice of it, because the stall made a probe late.
+    one.run_for(MILLI * 1_300);
+    assert_eq!(one.told(), ["down Unreachable"]);
+}
+
+#[test]
+fn a_node_that_runs_late_gives_a_suspect_more_time() {
+    // MEMBER-20: a node that is in time would say so 1,200 ms later.
+    let mut one = one();
+    one.hear(1, Message::Gossip, &[]);
+    one.told();
+    for _ in 0..3 {
+        one.stall_for(MILLI * 330);
+    }
+    assert_eq!(one.told(), [format!("suspect {}", short(1))]);
+    one.run_for(MILLI * 3_000);
+    assert_eq!(one.told(), Vec::<String>::new());
+    one.run_for(MILLI * 1_800);
     assert_eq!(one.told(), ["down Unreachable"]);
 }
 
@@ -442,6 +459,18 @@ fn a_snapshot_tells_a_new_node_everything_at_once() {
     new.node.merge_snapshot(new.now, &again).unwrap();
     new.drain();
     assert_eq!(new.told(), Vec::<String>::new(), "what it knows is no news");
+}
+
+#[test]
+fn a_snapshot_clears_who_has_spoken_up_elsewhere() {
+    // MEMBER-19
+    let mut other = one();
+    other.node = Membership::new(identity(2), MembershipConfig::default(), [9; 32]);
+    other.hear_life(1, 1, Message::Gossip, &[]);
+    let mut one = suspicious();
+    one.node.merge_snapshot(one.now, &other.node.snapshot()).unwrap();
+    one.drain();
+    assert_eq!(one.told(), [format!("up {}", short(2)), format!("cleared {}", short(1))]);
 }
 
 #[test]
