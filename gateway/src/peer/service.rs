@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arw_actors::cluster::{PeerStream, StreamService};
 use arw_actors::ids::NodeId;
@@ -17,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
@@ -46,6 +48,9 @@ impl PeerLimits {
 const STREAMS_MAX: u32 = 1 << 20;
 /// Four times what a runtime lets wait.
 const STREAMS_PER_NODE_MAX: u32 = 256;
+
+/// HTTP-6, as for clients: a node that reads nothing for so long is cut, because what answers it holds a place, and maybe an engine.
+const STALL: Duration = Duration::from_secs(60);
 
 /// Serves streams of other nodes. Cheap to clone.
 #[derive(Clone)]
@@ -130,7 +135,10 @@ async fn serve(
         request.extensions_mut().insert(PeerNode(from));
         request.map(Body::new)
     }));
-    let served = server::builder(&shared.gate.settings).serve_connection(TokioIo::new(stream), service);
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(STALL));
+    let stream = TokioIo::new(Box::pin(stream));
+    let served = server::builder(&shared.gate.settings).serve_connection(stream, service);
     let mut served = pin!(served);
     let mut cut = shared.cut.subscribe();
     let to_the_end = async {

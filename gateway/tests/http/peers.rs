@@ -299,6 +299,22 @@ async fn a_client_that_does_not_read_slows_the_engine_on_the_other_node() {
     until(|| pair.far.node.fixed.in_flight("r1") == 0).await;
 }
 
+/// HTTP-6: whoever answers a node that reads nothing stops after a minute: its engine has others to serve.
+#[tokio::test]
+async fn a_node_that_reads_nothing_is_cut_after_a_minute() {
+    let pair = Pair::start().await;
+    let feed = pair.engine.then_streams();
+    feed.send(Ok(token("a", "x"))).await.unwrap();
+    let _unread = pair.near.ask(json!({"stream": true})).await;
+    let chunk = token(&"x".repeat(64 * 1024), "smol");
+    while tokio::time::timeout(Duration::from_millis(500), feed.send(Ok(chunk.clone()))).await.is_ok() {}
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(50)).await;
+    assert_eq!(pair.far.node.fixed.in_flight("r1"), 1);
+    tokio::time::advance(Duration::from_secs(20)).await;
+    until(|| pair.far.node.fixed.in_flight("r1") == 0).await;
+}
+
 /// HTTP-18: a refusal goes on as it is.
 #[tokio::test]
 async fn the_other_nodes_refusals_pass_through() {

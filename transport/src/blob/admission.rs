@@ -13,7 +13,7 @@ use crate::identity::NodeId;
 pub struct ServeLimits {
     /// Blobs that it sends at once. Each takes up to 768 KiB of memory, what QUIC keeps until it is acknowledged not counted, and a thread now and then.
     pub transfers_max: usize,
-    /// Blobs that it sends to one peer at once. Each stream may have 1 MiB in flight, the connection 16 MiB: so most of that is left for others, whatever blobs do.
+    /// Blobs that it sends to one peer at once. Each takes one of the streams that the peer may open, so most of those are left for others, whatever blobs do.
     pub transfers_per_peer_max: usize,
     /// How long it waits for the peer to take the next 256 KiB, and for the source to give them.
     pub stall_within: Duration,

@@ -22,10 +22,14 @@ use crate::identity::NodeKey;
 pub(super) const STRANGER_BYTES: u32 = 16 * 1024;
 const STRANGER_STREAMS: u32 = 1;
 
-/// What a stream may have in flight: 1 MiB is a gigabit per second at 8 ms.
-const STREAM_BYTES: u32 = 1024 * 1024;
-/// What a member may have in flight on all streams together. The default is no limit.
-const MEMBER_BYTES: u32 = 16 * 1024 * 1024;
+/// What a stream may have in flight: half a gigabit per second at 8 ms.
+const STREAM_BYTES: u32 = 512 * 1024;
+
+/// Streams that may be full beside those that a member may open both ways: the control stream, and lanes.
+const OTHER_STREAMS: u32 = 32;
+
+/// What this node may have in flight on all streams together. The default is no limit.
+const SENT_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Datagrams that wait to be read. Twenty-eight of the largest: more are read late anyway, and before the hello a stranger fills it.
 const DATAGRAM_BYTES: usize = 32 * 1024;
@@ -96,15 +100,17 @@ pub(super) fn transport(side: Side, signs: LifeSigns, segmentation_offload: bool
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .receive_window(VarInt::from_u32(STRANGER_BYTES))
         .stream_receive_window(VarInt::from_u32(STREAM_BYTES))
-        .send_window(u64::from(MEMBER_BYTES))
+        .send_window(SENT_BYTES)
         .datagram_receive_buffer_size(Some(DATAGRAM_BYTES))
         .enable_segmentation_offload(segmentation_offload);
     Arc::new(config)
 }
 
-/// WIRE-16: the peer at the other end is a member: it may have more streams, and more in flight.
+/// WIRE-16: the peer at the other end is a member: it may have more streams, and more in flight. What lies unread on some streams takes from what all may have in
+/// flight, and a client that does not read is enough for that: so there is enough for all of them.
 pub(super) fn welcome(connection: &quinn::Connection, streams_max: u32) {
-    connection.set_receive_window(VarInt::from_u32(MEMBER_BYTES));
+    let streams = streams_max.saturating_add(OTHER_STREAMS);
+    connection.set_receive_window(VarInt::from_u32(STREAM_BYTES.saturating_mul(streams)));
     connection.set_max_concurrent_uni_streams(VarInt::from_u32(streams_max));
     // Whoever dialed has opened the control stream besides.
     let control = u32::from(connection.side() == Side::Server);

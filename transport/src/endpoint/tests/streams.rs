@@ -113,6 +113,25 @@ async fn a_stream_is_opened_or_told_why_not() {
 }
 
 #[tokio::test]
+async fn streams_that_nobody_reads_leave_the_others_their_share() {
+    // WIRE-16
+    /// More than both ends keep of one stream.
+    const BYTES: usize = 3 * 1024 * 1024;
+    let (one, two) = two().await;
+    let mut unread = Vec::new();
+    for _ in 1..Limits::default().streams_max {
+        unread.push(one.handle.open(two.id, StreamPurpose::Service, PATIENCE).await.unwrap());
+    }
+    let full = unread.iter_mut().map(|stream| async {
+        // Its echo is not read, so the writing stops at some time.
+        timeout(Duration::from_secs(1), stream.write_all(&vec![7; BYTES])).await.unwrap_err()
+    });
+    futures_util::future::join_all(full).await;
+    let mut read = one.handle.open(two.id, StreamPurpose::Service, PATIENCE).await.unwrap();
+    echo(&mut read, b"it has a share of its own").await;
+}
+
+#[tokio::test]
 async fn a_lane_reaches_the_services_of_the_peer() {
     let (one, mut two) = two().await;
     let connection = one.handle.connection(two.id).unwrap();
