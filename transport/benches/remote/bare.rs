@@ -35,8 +35,8 @@ pub(crate) fn endpoint(server: rustls::ServerConfig, client: rustls::ClientConfi
 
 fn transport() -> Arc<TransportConfig> {
     let mut transport = TransportConfig::default();
-    transport.stream_receive_window((1_u32 << 20).into());
-    transport.receive_window((16_u32 << 20).into());
+    transport.stream_receive_window((512_u32 << 10).into());
+    transport.receive_window((32_u32 << 20).into());
     transport.send_window(16 << 20);
     // A client's runtime stands still while others are measured, for longer than a connection would bear.
     transport.max_idle_timeout(None);

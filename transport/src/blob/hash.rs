@@ -6,6 +6,7 @@ use std::fmt;
 use std::io::{self, Read};
 
 use aws_lc_rs::digest::{Context, SHA256};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::CHUNK_BYTES;
@@ -121,16 +122,28 @@ impl fmt::Debug for KeptPart {
 /// Waking another thread takes as long as hashing so many bytes.
 const INLINE_BYTES: usize = 16 * 1024;
 
-/// Hashes one buffer on another thread while the next one is filled. At most one is on its way, so that two buffers are all that a blob needs.
+/// Buffers of one blob: one is filled, and as many wait to be hashed as bridge the moments in which the other thread gets no core.
+const BUFFERS_MAX: usize = 4;
+
+/// Hashes what arrives on another thread, while more is read. It is begun with the first large buffer.
 pub(super) struct Hasher {
     state: State,
 }
 
 enum State {
     Idle(BlobHash),
-    Busy(JoinHandle<(BlobHash, Vec<u8>)>),
-    /// A job was lost with its thread.
+    Busy(Worker),
+    /// The thread was lost.
     Lost,
+}
+
+/// A thread that hashes full buffers, and gives them back.
+struct Worker {
+    full: mpsc::Sender<(Vec<u8>, usize)>,
+    free: mpsc::Receiver<Vec<u8>>,
+    /// Buffers that were made.
+    buffers: usize,
+    job: JoinHandle<BlobHash>,
 }
 
 /// The thread on which the hash was computed is gone: the runtime ends.
@@ -144,34 +157,60 @@ impl Hasher {
 
     /// Hashes the first `filled` bytes of `buffer`, and gives back a buffer of the same length for the next ones.
     pub(super) async fn hash(&mut self, buffer: Vec<u8>, filled: usize) -> Result<Vec<u8>, HashLost> {
-        let (mut hash, free) = self.idle().await?;
-        if filled <= INLINE_BYTES {
-            hash.update(&buffer[..filled]);
-            self.state = State::Idle(hash);
-            return Ok(buffer);
-        }
-        let free = free.unwrap_or_else(|| vec![0; buffer.len()]);
-        self.state = State::Busy(tokio::task::spawn_blocking(move || {
-            hash.update(&buffer[..filled]);
-            (hash, buffer)
-        }));
-        Ok(free)
-    }
-
-    pub(super) async fn finish(mut self) -> Result<BlobId, HashLost> {
-        Ok(self.idle().await?.0.finish())
-    }
-
-    /// Waits for what is on its way.
-    async fn idle(&mut self) -> Result<(BlobHash, Option<Vec<u8>>), HashLost> {
-        match std::mem::replace(&mut self.state, State::Lost) {
-            State::Idle(hash) => Ok((hash, None)),
-            State::Busy(job) => {
-                let (hash, buffer) = job.await.map_err(|_| HashLost)?;
-                Ok((hash, Some(buffer)))
+        let mut worker = match std::mem::replace(&mut self.state, State::Lost) {
+            State::Idle(mut hash) if filled <= INLINE_BYTES => {
+                hash.update(&buffer[..filled]);
+                self.state = State::Idle(hash);
+                return Ok(buffer);
             }
-            State::Lost => Err(HashLost),
+            State::Idle(hash) => Worker::start(hash),
+            State::Busy(worker) => worker,
+            State::Lost => return Err(HashLost),
+        };
+        let next = worker.swap(buffer, filled).await?;
+        self.state = State::Busy(worker);
+        Ok(next)
+    }
+
+    pub(super) async fn finish(self) -> Result<BlobId, HashLost> {
+        let hash = match self.state {
+            State::Idle(hash) => hash,
+            State::Busy(Worker { full, job, .. }) => {
+                drop(full);
+                job.await.map_err(|_| HashLost)?
+            }
+            State::Lost => return Err(HashLost),
+        };
+        Ok(hash.finish())
+    }
+}
+
+impl Worker {
+    fn start(mut hash: BlobHash) -> Self {
+        let (full, mut to_hash) = mpsc::channel::<(Vec<u8>, usize)>(BUFFERS_MAX);
+        let (freed, free) = mpsc::channel(BUFFERS_MAX);
+        let job = tokio::task::spawn_blocking(move || {
+            while let Some((buffer, filled)) = to_hash.blocking_recv() {
+                hash.update(&buffer[..filled]);
+                // There is room for all of them, unless nobody wants them any more.
+                drop(freed.try_send(buffer));
+            }
+            hash
+        });
+        Self { full, free, buffers: 1, job }
+    }
+
+    async fn swap(&mut self, buffer: Vec<u8>, filled: usize) -> Result<Vec<u8>, HashLost> {
+        let length = buffer.len();
+        self.full.send((buffer, filled)).await.map_err(|_| HashLost)?;
+        if let Ok(free) = self.free.try_recv() {
+            return Ok(free);
         }
+        if self.buffers < BUFFERS_MAX {
+            self.buffers += 1;
+            return Ok(vec![0; length]);
+        }
+        self.free.recv().await.ok_or(HashLost)
     }
 }
 
