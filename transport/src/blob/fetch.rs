@@ -163,10 +163,13 @@ where
                 return Err(error);
             }
         };
-        buffer = hasher.hash(buffer, filled).await?;
+        if filled > 0 {
+            hasher.hash(buffer, filled).await?;
+        }
         if is_end {
             break;
         }
+        buffer = hasher.buffer(buffer_bytes(reception.remaining())).await?;
     }
     sink.flush().await.map_err(FetchError::Sink)?;
     reception.judge(hasher.finish().await?)

@@ -6,7 +6,6 @@ use std::fmt;
 use std::io::{self, Read};
 
 use aws_lc_rs::digest::{Context, SHA256};
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::CHUNK_BYTES;
@@ -125,25 +124,19 @@ const INLINE_BYTES: usize = 16 * 1024;
 /// Buffers of one blob: one is filled, and as many wait to be hashed as bridge the moments in which the other thread gets no core.
 const BUFFERS_MAX: usize = 4;
 
-/// Hashes what arrives on another thread, while more is read. It is begun with the first large buffer.
+/// A buffer, and how much of it is filled.
+type Filled = (Vec<u8>, usize);
+
+/// Hashes buffers on another thread while the next one is filled. A job ends with what there is for it: it waits for nobody, and so keeps no thread from others.
 pub(super) struct Hasher {
-    state: State,
-}
-
-enum State {
-    Idle(BlobHash),
-    Busy(Worker),
-    /// The thread was lost.
-    Lost,
-}
-
-/// A thread that hashes full buffers, and gives them back.
-struct Worker {
-    full: mpsc::Sender<(Vec<u8>, usize)>,
-    free: mpsc::Receiver<Vec<u8>>,
-    /// Buffers that were made.
+    /// `None` while a job has it, and after one was lost.
+    hash: Option<BlobHash>,
+    job: Option<JoinHandle<(BlobHash, Vec<Filled>)>>,
+    /// Wait for the next job.
+    waiting: Vec<Filled>,
+    free: Vec<Vec<u8>>,
+    /// Buffers that there are, the one that is filled included.
     buffers: usize,
-    job: JoinHandle<BlobHash>,
 }
 
 /// The thread on which the hash was computed is gone: the runtime ends.
@@ -152,65 +145,62 @@ pub(super) struct HashLost;
 
 impl Hasher {
     pub(super) fn new(kept: KeptPart) -> Self {
-        Self { state: State::Idle(kept.hash) }
+        Self { hash: Some(kept.hash), job: None, waiting: Vec::new(), free: Vec::new(), buffers: 1 }
     }
 
-    /// Hashes the first `filled` bytes of `buffer`, and gives back a buffer of the same length for the next ones.
-    pub(super) async fn hash(&mut self, buffer: Vec<u8>, filled: usize) -> Result<Vec<u8>, HashLost> {
-        let mut worker = match std::mem::replace(&mut self.state, State::Lost) {
-            State::Idle(mut hash) if filled <= INLINE_BYTES => {
-                hash.update(&buffer[..filled]);
-                self.state = State::Idle(hash);
-                return Ok(buffer);
-            }
-            State::Idle(hash) => Worker::start(hash),
-            State::Busy(worker) => worker,
-            State::Lost => return Err(HashLost),
-        };
-        let next = worker.swap(buffer, filled).await?;
-        self.state = State::Busy(worker);
-        Ok(next)
+    /// Hashes the first `filled` bytes of `buffer`, which is this one's from then on.
+    pub(super) async fn hash(&mut self, buffer: Vec<u8>, filled: usize) -> Result<(), HashLost> {
+        if let Some(hash) = &mut self.hash
+            && filled <= INLINE_BYTES
+        {
+            hash.update(&buffer[..filled]);
+            self.free.push(buffer);
+            return Ok(());
+        }
+        self.waiting.push((buffer, filled));
+        if self.job.as_ref().is_none_or(JoinHandle::is_finished) {
+            self.next_job().await?;
+        }
+        Ok(())
     }
 
-    pub(super) async fn finish(self) -> Result<BlobId, HashLost> {
-        let hash = match self.state {
-            State::Idle(hash) => hash,
-            State::Busy(Worker { full, job, .. }) => {
-                drop(full);
-                job.await.map_err(|_| HashLost)?
-            }
-            State::Lost => return Err(HashLost),
-        };
-        Ok(hash.finish())
-    }
-}
-
-impl Worker {
-    fn start(mut hash: BlobHash) -> Self {
-        let (full, mut to_hash) = mpsc::channel::<(Vec<u8>, usize)>(BUFFERS_MAX);
-        let (freed, free) = mpsc::channel(BUFFERS_MAX);
-        let job = tokio::task::spawn_blocking(move || {
-            while let Some((buffer, filled)) = to_hash.blocking_recv() {
-                hash.update(&buffer[..filled]);
-                // There is room for all of them, unless nobody wants them any more.
-                drop(freed.try_send(buffer));
-            }
-            hash
-        });
-        Self { full, free, buffers: 1, job }
-    }
-
-    async fn swap(&mut self, buffer: Vec<u8>, filled: usize) -> Result<Vec<u8>, HashLost> {
-        let length = buffer.len();
-        self.full.send((buffer, filled)).await.map_err(|_| HashLost)?;
-        if let Ok(free) = self.free.try_recv() {
+    /// A buffer to be filled next: of `length` bytes, which never grows, or longer where one is used again.
+    pub(super) async fn buffer(&mut self, length: usize) -> Result<Vec<u8>, HashLost> {
+        if self.free.is_empty() && self.buffers >= BUFFERS_MAX {
+            self.next_job().await?;
+        }
+        if let Some(free) = self.free.pop() {
             return Ok(free);
         }
-        if self.buffers < BUFFERS_MAX {
-            self.buffers += 1;
-            return Ok(vec![0; length]);
+        self.buffers += 1;
+        Ok(vec![0; length])
+    }
+
+    pub(super) async fn finish(mut self) -> Result<BlobId, HashLost> {
+        while self.job.is_some() || !self.waiting.is_empty() {
+            self.next_job().await?;
         }
-        self.free.recv().await.ok_or(HashLost)
+        Ok(self.hash.ok_or(HashLost)?.finish())
+    }
+
+    /// Waits for the job that runs, and begins one with all that waits.
+    async fn next_job(&mut self) -> Result<(), HashLost> {
+        if let Some(job) = self.job.take() {
+            let (hash, done) = job.await.map_err(|_| HashLost)?;
+            self.hash = Some(hash);
+            self.free.extend(done.into_iter().map(|(buffer, _)| buffer));
+        }
+        if !self.waiting.is_empty() {
+            let mut hash = self.hash.take().ok_or(HashLost)?;
+            let filled = std::mem::take(&mut self.waiting);
+            self.job = Some(tokio::task::spawn_blocking(move || {
+                for (buffer, filled) in &filled {
+                    hash.update(&buffer[..*filled]);
+                }
+                (hash, filled)
+            }));
+        }
+        Ok(())
     }
 }
 
@@ -235,8 +225,10 @@ mod tests {
         let mut buffer = vec![0; 100_000];
         for part in body[123_456..].chunks(100_000) {
             buffer[..part.len()].copy_from_slice(part);
-            buffer = hasher.hash(buffer, part.len()).await.unwrap();
+            hasher.hash(buffer, part.len()).await.unwrap();
+            buffer = hasher.buffer(100_000).await.unwrap();
             assert_eq!(buffer.len(), 100_000);
+            assert!(hasher.buffers <= BUFFERS_MAX);
         }
         assert_eq!(hasher.finish().await.unwrap(), BlobId::of(&body));
     }

@@ -237,10 +237,8 @@ impl Reader {
     /// The next bytes: none only at the end.
     fn read(mut self) -> io::Result<(Self, Bytes)> {
         let count = usize::try_from(self.remaining).map_or(CHUNK_BYTES, |rest| rest.min(CHUNK_BYTES));
-        let mut chunk = Vec::with_capacity(count);
-        if self.content.by_ref().take(count as u64).read_to_end(&mut chunk)? < count {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
+        let mut chunk = vec![0; count];
+        self.content.read_exact(&mut chunk)?;
         self.remaining -= count as u64;
         Ok((self, chunk.into()))
     }

@@ -25,8 +25,8 @@ const STRANGER_STREAMS: u32 = 1;
 /// What a stream may have in flight: half a gigabit per second at 8 ms.
 const STREAM_BYTES: u32 = 512 * 1024;
 
-/// Streams that may be full beside those that a member may open both ways: the control stream, and lanes.
-const OTHER_STREAMS: u32 = 32;
+/// Streams that are always read beside those whose answers may be left unread: the control stream, lanes, requests.
+const READ_STREAMS: u32 = 32;
 
 /// What this node may have in flight on all streams together. The default is no limit.
 const SENT_BYTES: u64 = 16 * 1024 * 1024;
@@ -106,13 +106,34 @@ pub(super) fn transport(side: Side, signs: LifeSigns, segmentation_offload: bool
     Arc::new(config)
 }
 
-/// WIRE-16: the peer at the other end is a member: it may have more streams, and more in flight. What lies unread on some streams takes from what all may have in
-/// flight, and a client that does not read is enough for that: so there is enough for all of them.
+/// WIRE-16: the peer at the other end is a member: it may have more streams, and more in flight.
 pub(super) fn welcome(connection: &quinn::Connection, streams_max: u32) {
-    let streams = streams_max.saturating_add(OTHER_STREAMS);
-    connection.set_receive_window(VarInt::from_u32(STREAM_BYTES.saturating_mul(streams)));
+    connection.set_receive_window(VarInt::from_u32(member_bytes(streams_max)));
     connection.set_max_concurrent_uni_streams(VarInt::from_u32(streams_max));
     // Whoever dialed has opened the control stream besides.
     let control = u32::from(connection.side() == Side::Server);
     connection.set_max_concurrent_bi_streams(VarInt::from_u32(streams_max.saturating_add(control)));
+}
+
+/// What a member may have in flight on all streams together. Answers that this node's clients do not read take from it: so there is enough for all of them, and for
+/// those that are read. An eighth comes on top, because quinn gives room back in steps of that size.
+fn member_bytes(streams_max: u32) -> u32 {
+    let streams = streams_max.saturating_add(READ_STREAMS);
+    STREAM_BYTES.saturating_mul(streams).saturating_add(STREAM_BYTES.saturating_mul(streams) / 7)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_all_streams_but_one_are_unread_the_last_one_gets_its_room_back() {
+        // WIRE-16: quinn announces room once an eighth of the window has been read.
+        for streams_max in [1, 32, 256, 1_024] {
+            let window = member_bytes(streams_max);
+            let left = window - STREAM_BYTES * (streams_max - 1);
+            assert!(left > window / 8 + STREAM_BYTES, "{streams_max} streams");
+        }
+        assert!(member_bytes(256) < 165 << 20, "it bounds what a member can make this node keep");
+    }
 }

@@ -182,7 +182,7 @@ impl Membership {
                 return;
             }
             if self.postpones(now, deadline) {
-                let span = self.outbox.pace.stretch(SUSPECT_TO_DOWN);
+                let span = self.outbox.pace.stretch_verdict(SUSPECT_TO_DOWN);
                 self.outbox.timers.set(now + span, Due::Protocol(timer));
                 return;
             }

@@ -149,7 +149,8 @@ impl Runtime<MemberIdentity> for Outbox {
                 self.tell(MembershipEvent::Rejoined { own: *own });
             }
             // Whether anybody else is there follows from the events above.
-            Notification::Active | Notification::Idle | Notification::Defunct => {}
+            Notification::Active | Notification::Defunct => {}
+            Notification::Idle => self.pace.alone(),
         }
     }
 
@@ -165,8 +166,12 @@ impl Runtime<MemberIdentity> for Outbox {
             self.in_question.push(member_id.id);
             self.accused.push(member_id.id);
         }
-        // How long a node that is down is kept has nothing to do with how late this one runs.
-        let after = if matches!(timer, Timer::RemoveDown(_)) { after } else { self.pace.stretch(after) };
+        let after = match &timer {
+            Timer::ChangeSuspectToDown { .. } => self.pace.stretch_verdict(after),
+            // How long a node that is down is kept has nothing to do with how late this one runs.
+            Timer::RemoveDown(_) => after,
+            _ => self.pace.stretch(after),
+        };
         self.timers.set(self.now + after, Due::Protocol(timer));
     }
 }

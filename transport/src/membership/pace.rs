@@ -13,8 +13,11 @@ use super::config::{GOSSIP_PERIOD, GOSSIP_PERIOD_LASTING, GOSSIP_ROUNDS_QUICK};
 /// A timer that runs later than this was held up: 20 times what a machine with idle cores takes.
 const LATE: Duration = Duration::from_millis(50);
 
-/// The slowest pace: a period of 2 s. Others, who are not late, find out before.
+/// The slowest pace: a period of 2 s. Where others are not late they find out before; where all are, a death may take half a minute.
 const FACTOR_MAX: u32 = 8;
+
+/// Suspects get at most so much more time: 4.8 s, in which they are told 24 times.
+const VERDICT_FACTOR_MAX: u32 = 4;
 
 /// The pace of one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,9 +44,20 @@ impl Pace {
         span * self.factor
     }
 
+    /// MEMBER-20: the time of a suspect, as this node gives it now.
+    pub(super) fn stretch_verdict(self, span: Duration) -> Duration {
+        span * self.factor.min(VERDICT_FACTOR_MAX)
+    }
+
+    /// Nobody is left to be probed, so nothing says any more that this node is late.
+    pub(super) fn alone(&mut self) {
+        self.factor = 1;
+    }
+
     /// MEMBER-21: when the next round of gossip is, of which one is taken.
     pub(super) fn next_gossip(&mut self, now: Moment) -> Duration {
-        let earned = now.since(self.refilled_at).as_millis() / GOSSIP_PERIOD_LASTING.as_millis();
+        let earned =
+            now.since(self.refilled_at).as_millis() / self.stretch(GOSSIP_PERIOD_LASTING).as_millis();
         if earned > 0 {
             let earned = u32::try_from(earned).unwrap_or(u32::MAX);
             self.rounds = self.rounds.saturating_add(earned).min(GOSSIP_ROUNDS_QUICK);

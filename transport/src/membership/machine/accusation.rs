@@ -50,8 +50,7 @@ impl Membership {
             return;
         };
         if self.postpones(now, deadline) {
-            let span = self.outbox.pace.stretch(SUSPECT_TO_DOWN);
-            self.outbox.timers.set(now + span, Due::Judge(peer, version, life));
+            self.outbox.timers.set(now + SUSPECT_TO_DOWN, Due::Judge(peer, version, life));
             return;
         }
         self.say(Member::new(suspect, life, State::Down));
@@ -75,19 +74,26 @@ impl Membership {
     }
 
     /// MEMBER-16: until its suspicion has ended, the one who will judge a suspect tells it so, and asks for an answer. The answer
-    /// refutes the suspicion where it counts.
+    /// refutes the suspicion where it counts. However late this node runs, the suspect hears it as often.
     pub(super) fn accuse(&mut self, now: Moment, suspect: NodeId) {
+        if self.tell_suspect(suspect) {
+            self.outbox.timers.set(now + ACCUSE_PERIOD, Due::Accuse(suspect));
+        } else {
+            self.accusing.remove(&suspect);
+        }
+    }
+
+    /// Tells `suspect` that this node will judge it; `false` when it is none.
+    pub(super) fn tell_suspect(&mut self, suspect: NodeId) -> bool {
         let found = self.foca.iter_membership_state().find(|member| member.id().id == suspect);
         let Some(suspicion) = found.filter(|member| member.state() == State::Suspect).cloned() else {
-            self.accusing.remove(&suspect);
-            return;
+            return false;
         };
         match self.accusation(&suspicion) {
             Some(bytes) => self.outbox.send(suspect, &bytes),
             None => self.outbox.counters.faults += 1,
         }
-        let period = self.outbox.pace.stretch(ACCUSE_PERIOD);
-        self.outbox.timers.set(now + period, Due::Accuse(suspect));
+        true
     }
 
     /// A probe that carries the suspicion. Its number is no matter: an answer to it proves life, whichever probe it is taken for.

@@ -98,10 +98,13 @@ impl Repetition {
 }
 
 impl Membership {
-    /// A connection with `peer` is up and it has accepted this node. Unless it is known as a member, this node announces itself.
+    /// A connection with `peer` is up and it has accepted this node. Unless it is known as a member, this node announces itself. A suspect is told at once: what it
+    /// was told before may have gone nowhere.
     pub fn on_peer_connected(&mut self, now: Moment, peer: NodeId) {
         if !self.knows_as_up(peer) {
             self.announce_to(now, peer);
+        } else if self.accusing.contains(&peer) {
+            self.tell_suspect(peer);
         }
     }
 

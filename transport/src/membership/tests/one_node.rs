@@ -299,9 +299,9 @@ fn a_node_that_runs_late_gives_a_suspect_more_time() {
         one.stall_for(MILLI * 330);
     }
     assert_eq!(one.told(), [format!("suspect {}", short(1))]);
-    one.run_for(MILLI * 3_000);
+    one.run_for(MILLI * 2_300);
     assert_eq!(one.told(), Vec::<String>::new());
-    one.run_for(MILLI * 1_800);
+    one.run_for(MILLI * 1_400);
     assert_eq!(one.told(), ["down Unreachable"]);
 }
 
@@ -321,6 +321,31 @@ fn a_lost_connection_makes_a_suspect_and_silence_a_death() {
     assert_eq!(one.told(), [format!("cleared {}", short(2))]);
     one.run_for(MILLI * 100);
     assert_eq!(one.told(), ["down Unreachable"]);
+}
+
+#[test]
+fn a_suspect_that_is_connected_again_is_told_at_once_even_by_a_late_node() {
+    // MEMBER-16
+    let mut one = one();
+    one.hear(1, Message::Gossip, &[]);
+    one.hear(2, Message::Gossip, &[]);
+    for _ in 0..4 {
+        one.stall_for(MILLI * 330);
+    }
+    one.node.on_peer_disconnected(one.now, id(1));
+    one.drain();
+    one.run_for(MILLI * 50);
+    one.sent();
+    one.node.on_peer_connected(one.now, id(1));
+    one.drain();
+    let told = one.sent();
+    assert!(told.iter().any(|(_, kind, packet)| kind == "Ping" && packet.header.dst.id == id(1)));
+    let before = one.now;
+    one.run_for(MILLI * 1_100);
+    let again = |(at, kind, packet): &(Moment, String, Packet)| {
+        *at > before && kind == "Ping" && packet.header.dst.id == id(1)
+    };
+    assert!(one.sent().iter().filter(|sent| again(sent)).count() >= 5, "as often as by one in time");
 }
 
 #[test]
