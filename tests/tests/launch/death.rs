@@ -7,7 +7,9 @@ use std::time::Duration;
 use arw_actors::runtime::launcher::{Cause, ExitStatus, Launcher as _};
 use rustix::process::Signal;
 
-use crate::kit::{FAKE, Node, PATIENCE, exit_of, is_alive, marked, marker_of, parent_of, signal, until};
+use crate::kit::{
+    FAKE, Node, PATIENCE, exit_of, is_alive, is_stopped, marked, marker_of, parent_of, signal, until,
+};
 
 #[tokio::test]
 async fn an_engine_that_somebody_kills_is_seen_with_words() {
@@ -142,6 +144,7 @@ async fn with_node_and_keeper_dead_the_engine_ends_and_the_next_node_ends_the_re
         let marker = marker_of(node.engine);
         // So that it cannot clean up behind its keeper.
         signal(node.process.id(), Signal::STOP);
+        until("the node stands still", Duration::from_secs(5), || is_stopped(node.process.id())).await;
         signal(parent_of(node.engine).unwrap(), Signal::KILL);
         until("the engine is gone", Duration::from_millis(500), || !is_alive(node.engine)).await;
         node.process.kill().unwrap();

@@ -173,6 +173,13 @@ pub(crate) fn is_alive(pid: u32) -> bool {
     state_of(pid).is_some_and(|state| state != 'Z' && state != 'X')
 }
 
+/// Every thread of it stands still. The signal alone leaves them running until one of them has taken it.
+pub(crate) fn is_stopped(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let mut threads = threads.filter_map(|thread| thread.file_name().to_str()?.parse().ok());
+    threads.all(|thread| state_of(thread) == Some('T'))
+}
+
 pub(crate) fn state_of(pid: u32) -> Option<char> {
     stat(pid)?.first()?.chars().next()
 }
