@@ -3,6 +3,7 @@
 //! Owns the way from a token to a membership: which address is tried next, and whether the answer can be believed. Refuses to know sockets.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use arw_actors::moment::{Moment, WallTime};
 
@@ -13,6 +14,9 @@ use crate::certificate::{
 use crate::identity::NodeId;
 use crate::token::{JoinToken, KeyingMaterial};
 use crate::wire::{CloseCode, Join, JoinAccepted, JoinRefusal, PeerAddresses, Versions, presentable};
+
+/// WIRE-24: for so long all addresses are tried again where one said nothing: its node may be busy, or packets were lost.
+const AGAIN_WITHIN: Duration = Duration::from_secs(8);
 
 /// What happened on the joiner's side.
 #[derive(Clone, Debug)]
@@ -111,7 +115,11 @@ pub struct JoinAttempt {
     own: NodeId,
     name: String,
     token: JoinToken,
+    began: Moment,
+    /// Addresses that were dialed in this round.
     tried: usize,
+    /// One of them said nothing.
+    is_silent: bool,
     deadline: Moment,
     state: State,
 }
@@ -127,7 +135,16 @@ impl JoinAttempt {
     /// Begins to join as `own`, which calls itself `name`.
     pub fn start(now: Moment, own: NodeId, name: &str, token: JoinToken) -> (Self, JoinAction) {
         let name = presentable(name, crate::wire::NAME_CHARS_MAX);
-        let mut attempt = Self { own, name, token, tried: 0, deadline: now, state: State::Dialing };
+        let mut attempt = Self {
+            own,
+            name,
+            token,
+            began: now,
+            tried: 0,
+            is_silent: false,
+            deadline: now,
+            state: State::Dialing,
+        };
         let action = if attempt.token.issuer == own {
             attempt.fail(JoinFailure::Itself)
         } else {
@@ -166,11 +183,14 @@ impl JoinAttempt {
             (State::Asking, JoinEvent::Refused(reason) | JoinEvent::Closed(CloseCode::Join(reason))) => {
                 Some(self.fail(JoinFailure::Refused(reason)))
             }
+            (State::Dialing | State::Asking, JoinEvent::DeadlinePassed) => {
+                self.is_silent = true;
+                Some(self.dial_next(now))
+            }
             // WIRE-8: before the issuer has shown its key a verdict may be anybody's.
-            (
-                State::Dialing | State::Asking,
-                JoinEvent::ConnectionFailed | JoinEvent::DeadlinePassed | JoinEvent::Closed(_),
-            ) => Some(self.dial_next(now)),
+            (State::Dialing | State::Asking, JoinEvent::ConnectionFailed | JoinEvent::Closed(_)) => {
+                Some(self.dial_next(now))
+            }
             // Left over from the address before.
             (State::Dialing, JoinEvent::Accepted(_) | JoinEvent::Refused(_))
             | (State::Asking, JoinEvent::Connected { .. }) => None,
@@ -178,6 +198,11 @@ impl JoinAttempt {
     }
 
     fn dial_next(&mut self, now: Moment) -> JoinAction {
+        // WIRE-24: a round with a silent address takes three seconds at least, so they are few.
+        let is_over = self.tried == self.token.addresses.len();
+        if is_over && self.is_silent && now.since(self.began) < AGAIN_WITHIN {
+            (self.tried, self.is_silent) = (0, false);
+        }
         let Some(&address) = self.token.addresses.get(self.tried) else {
             return self.fail(JoinFailure::Unreachable { tried: self.token.addresses.clone() });
         };

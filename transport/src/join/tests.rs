@@ -251,10 +251,37 @@ fn the_addresses_of_a_token_are_tried_in_order_until_one_answers() {
     assert_eq!(attempt.deadline(), Some(deadline + FIRST_MESSAGE_WITHIN));
     // What is left over from the first address means nothing.
     assert_eq!(attempt.handle((deadline, wall()), JoinEvent::Refused(JoinRefusal::Used)), None);
-    let failed = failure(&mut attempt, JoinEvent::ConnectionFailed);
+}
+
+#[test]
+fn addresses_are_tried_again_for_a_while_where_one_says_nothing() {
+    // WIRE-24
+    let issuer = Issuer::new();
+    let addresses = issuer.token.addresses.clone();
+    let (mut attempt, _) = JoinAttempt::start(start(), node(1), "kitchen", issuer.token.clone());
+    let mut dialed = 1;
+    let failed = loop {
+        let now = attempt.deadline().unwrap();
+        // The first address says nothing, the second one cannot be reached.
+        let first = attempt.handle((now, wall()), JoinEvent::DeadlinePassed);
+        assert_eq!(first, Some(JoinAction::Dial { address: addresses[1], issuer: Issuer::OWN }));
+        match attempt.handle((now, wall()), JoinEvent::ConnectionFailed) {
+            Some(JoinAction::Dial { address, .. }) => assert_eq!(address, addresses[0]),
+            Some(JoinAction::Fail(failed)) => break failed,
+            other => panic!("{other:?}"),
+        }
+        dialed += 1;
+    };
+    assert_eq!(dialed, 3, "from 0, 3 and 6 s on");
     assert_eq!(failed, JoinFailure::Unreachable { tried: addresses });
     assert!(failed.to_string().contains("10.0.0.1:7700, 10.0.0.2:7700"), "{failed}");
     assert_eq!(attempt.deadline(), None);
+
+    let (mut attempt, _) = JoinAttempt::start(start(), node(1), "kitchen", issuer.token);
+    let next = attempt.handle((start(), wall()), JoinEvent::ConnectionFailed);
+    assert!(matches!(next, Some(JoinAction::Dial { .. })));
+    let failed = failure(&mut attempt, JoinEvent::ConnectionFailed);
+    assert!(matches!(failed, JoinFailure::Unreachable { .. }), "nobody was silent");
 }
 
 #[test]
