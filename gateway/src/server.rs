@@ -38,7 +38,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A client that takes nothing of what was sent to it for so long is gone, or as good as gone: it would hold an engine's slot or an event
 /// stream until the system gives up on it, which takes a quarter of an hour.
-const STALL: Duration = Duration::from_secs(60);
+pub(crate) const STALL: Duration = Duration::from_secs(60);
 /// hyper's smallest buffer.
 const BUFFER_BYTES_MIN: usize = 8 * 1024;
 

@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::fmt;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use arw_actors::cluster::{PeerStream, StreamService};
 use arw_actors::ids::NodeId;
@@ -48,9 +47,6 @@ impl PeerLimits {
 const STREAMS_MAX: u32 = 1 << 20;
 /// Four times what a runtime lets wait.
 const STREAMS_PER_NODE_MAX: u32 = 256;
-
-/// HTTP-6, as for clients: a node that reads nothing for so long is cut, because what answers it holds a place, and maybe an engine.
-const STALL: Duration = Duration::from_secs(60);
 
 /// Serves streams of other nodes. Cheap to clone.
 #[derive(Clone)]
@@ -136,7 +132,8 @@ async fn serve(
         request.map(Body::new)
     }));
     let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(STALL));
+    // HTTP-6, as for clients: what answers a node that reads nothing holds a place, and maybe an engine.
+    stream.set_write_timeout(Some(server::STALL));
     let stream = TokioIo::new(Box::pin(stream));
     let served = server::builder(&shared.gate.settings).serve_connection(stream, service);
     let mut served = pin!(served);

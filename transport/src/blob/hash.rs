@@ -121,7 +121,8 @@ impl fmt::Debug for KeptPart {
 /// Waking another thread takes as long as hashing so many bytes.
 const INLINE_BYTES: usize = 16 * 1024;
 
-/// Buffers of one blob: one is filled, and as many wait to be hashed as bridge the moments in which the other thread gets no core.
+/// Buffers of one blob: one is filled, and as many wait to be hashed as bridge the moments in which the other thread gets no core. They are up to
+/// 1 MiB.
 const BUFFERS_MAX: usize = 4;
 
 /// A buffer, and how much of it is filled.

@@ -10,7 +10,7 @@ use arw_actors::moment::Moment;
 
 use super::config::{GOSSIP_PERIOD, GOSSIP_PERIOD_LASTING, GOSSIP_ROUNDS_QUICK};
 
-/// A timer that runs later than this was held up: 20 times what a machine with idle cores takes.
+/// A probe that begins later than this was held up: it is a fifth of a period.
 const LATE: Duration = Duration::from_millis(50);
 
 /// The slowest pace: a period of 2 s. Where others are not late they find out before; where all are, a death may take half a minute.
