@@ -28,5 +28,5 @@ pub mod node;
 pub mod system;
 pub mod views;
 
-#[cfg(feature = "testkit")]
+#[cfg(any(test, feature = "testkit"))]
 pub mod testkit;

@@ -104,13 +104,19 @@ pub fn probe(sources: &HardwareSources) -> Hardware {
 /// Brings what changes all the time up to date: memory and its limit, the graphics cards' free memory and load. Takes well
 /// under a millisecond without a graphics card, so it may run every second. What cannot be read keeps no old value.
 pub fn refresh_memory(hardware: &mut Hardware, sources: &HardwareSources) {
-    // What is to be said about it was said by the probe; a note per refresh would grow without end.
-    let mut unsaid = Vec::new();
-    let cgroup = cgroup::Cgroup::of_this_process(sources, &mut unsaid);
-    hardware.memory = memory::read(sources, &cgroup, &mut unsaid);
+    hardware.memory = read_memory(sources);
     for gpu in &mut hardware.gpus {
         gpu.refresh(hardware.nvml.as_ref());
     }
+}
+
+/// Reads how much main memory there is and how much of it is free, without asking any graphics driver.
+#[must_use]
+pub fn read_memory(sources: &HardwareSources) -> Memory {
+    // What is to be said about it was said by the probe; a note per reading would grow without end.
+    let mut unsaid = Vec::new();
+    let cgroup = cgroup::Cgroup::of_this_process(sources, &mut unsaid);
+    memory::read(sources, &cgroup, &mut unsaid)
 }
 
 /// Asks the kernel for its Landlock ABI and restricts nothing.

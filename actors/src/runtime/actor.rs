@@ -9,6 +9,7 @@ mod serving;
 mod tending;
 
 pub(crate) use publishing::wall_of;
+pub(crate) use tending::Gauge;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -52,6 +53,7 @@ pub(crate) struct RuntimeArgs {
     pub(crate) log: Arc<EngineLog>,
     pub(crate) row: Arc<ArcSwap<Option<RuntimeRow>>>,
     pub(crate) meter: Arc<Meter>,
+    pub(crate) gauge: Arc<Gauge>,
     pub(crate) board: Arc<Board>,
     pub(crate) scratch: PathBuf,
     pub(crate) accelerator: &'static str,
@@ -63,6 +65,10 @@ pub(crate) struct RuntimeArgs {
 pub(crate) struct RuntimeMemory {
     pub(crate) budget: RestartBudget,
     pub(crate) is_wanted: bool,
+    /// The number of the newest launch.
+    pub(crate) attempt: u64,
+    /// An operator has stopped it. Outlives the node, too.
+    pub(crate) is_held: bool,
 }
 
 pub(crate) enum RuntimeMessage {
@@ -72,8 +78,8 @@ pub(crate) enum RuntimeMessage {
     Acquire(Reply<Result<EngineLease, AcquireError>>),
     /// Start with the node.
     Boot,
-    /// Give the memory back, if idle.
-    Evict,
+    /// Give the memory back, if idle. Answered when it is known whether it does.
+    Evict(Reply<()>),
     LaunchDone(u64, LaunchOutcome),
     Exited(u64, EngineExit),
     Probed(u64, ProbeKind, HealthAnswer, Duration),
@@ -109,8 +115,12 @@ pub(crate) struct RuntimeActor {
     engine_row: ResourceRow,
     model: Option<ModelRecord>,
     needed_bytes: Option<u64>,
+    /// The program that has just ended, for the story of its end.
+    ended_pid: Option<u32>,
     /// A task waits for the last request in flight.
     awaits_leases: bool,
+    /// An operator has started it, and it has not come up or failed since.
+    is_asked_for: bool,
 }
 
 /// The parts of [`RuntimeArgs`] that the actor uses all its life.
@@ -126,6 +136,7 @@ struct Shared {
     log: Arc<EngineLog>,
     row: Arc<ArcSwap<Option<RuntimeRow>>>,
     meter: Arc<Meter>,
+    gauge: Arc<Gauge>,
     board: Arc<Board>,
     scratch: PathBuf,
     accelerator: &'static str,
@@ -155,12 +166,13 @@ impl Actor for RuntimeActor {
     const KIND: &'static str = "runtime";
 
     async fn start(args: &RuntimeArgs, context: &mut Context<RuntimeMessage>) -> Result<Self, Fault> {
-        let (budget, is_wanted) = {
+        let (budget, is_wanted, attempt, is_held) = {
             let memory = args.memory.lock();
-            (memory.budget.clone(), memory.is_wanted)
+            (memory.budget.clone(), memory.is_wanted, memory.attempt, memory.is_held)
         };
         let seed = u64::from(std::process::id()) ^ context.now().as_nanos();
         let machine = RuntimeMachine::new(args.rules, budget.clone(), context.now(), seed);
+        let machine = machine.continuing(attempt, is_held);
         let engine_row = context.system().tree().enter_resource(context.path(), "engine", "process");
         engine_row.set_budget(budget);
         let mut actor = Self {
@@ -175,7 +187,9 @@ impl Actor for RuntimeActor {
             engine_row,
             model: args.spec.model.as_deref().and_then(|model| args.models.find(model)),
             needed_bytes: None,
+            ended_pid: None,
             awaits_leases: false,
+            is_asked_for: false,
         };
         if !args.spec.is_managed() {
             actor.engine = Some(launching::external(&args.spec)?);
@@ -200,6 +214,7 @@ impl Actor for RuntimeActor {
                 return Ok(());
             }
             RuntimeMessage::Start(reply) => {
+                self.is_asked_for = true;
                 self.feed(context, RuntimeEvent::StartWanted(By::Operator));
                 self.answer(reply);
             }
@@ -208,12 +223,15 @@ impl Actor for RuntimeActor {
                 self.answer(reply);
             }
             RuntimeMessage::Restart(reply) => {
+                self.is_asked_for = true;
                 self.end_when_idle(context, RuntimeEvent::RestartWanted);
                 self.answer(reply);
             }
             RuntimeMessage::Boot => self.feed(context, RuntimeEvent::StartWanted(By::Boot)),
-            RuntimeMessage::Evict => {
+            RuntimeMessage::Evict(reply) => {
                 self.end_when_idle(context, RuntimeEvent::StopWanted(By::Eviction));
+                // The directory may have given up.
+                let _ = reply.send(());
             }
             RuntimeMessage::LaunchDone(attempt, outcome) => self.launch_done(context, attempt, outcome),
             RuntimeMessage::Exited(attempt, exit) => self.exited(context, attempt, exit),
@@ -237,6 +255,7 @@ impl Actor for RuntimeActor {
 
     async fn stopping(&mut self, context: &mut Context<RuntimeMessage>) {
         self.refuse_waiting(context.now());
+        self.publish_leaving(context);
         if let Some(tended) = self.tended.take() {
             tended.end(self.args.rules.stop_grace).await;
         }
@@ -256,6 +275,7 @@ impl Shared {
             log: Arc::clone(&args.log),
             row: Arc::clone(&args.row),
             meter: Arc::clone(&args.meter),
+            gauge: Arc::clone(&args.gauge),
             board: Arc::clone(&args.board),
             scratch: args.scratch.clone(),
             accelerator: args.accelerator,
@@ -282,9 +302,13 @@ impl RuntimeActor {
         }
         self.reset_timer(context);
         self.publish(context);
+        if answers.is_empty() {
+            return;
+        }
         for action in answers {
             self.perform(context, action);
         }
+        self.publish_if_changed(context);
     }
 
     fn perform(&mut self, context: &mut Context<RuntimeMessage>, action: RuntimeAction) {
@@ -302,7 +326,24 @@ impl RuntimeActor {
                 }
             }
             RuntimeAction::Probe { attempt, kind } => self.probe(context, attempt, kind),
-            RuntimeAction::Changed { from, to } => self.changed(from, to),
+            RuntimeAction::Changed { from, to } => {
+                self.changed(from, to);
+                self.is_asked_for &= !matches!(
+                    to,
+                    RuntimeState::Ready
+                        | RuntimeState::Stopped
+                        | RuntimeState::Quarantined
+                        | RuntimeState::Failed
+                );
+                if to == RuntimeState::Ready && self.tended.is_some() {
+                    // What it holds now is what it will hold: shown as soon as it is read.
+                    let gauge = Arc::clone(&self.args.gauge);
+                    context.spawn(async move {
+                        gauge.fresh().await;
+                        RuntimeMessage::Refresh
+                    });
+                }
+            }
             RuntimeAction::Stuck { diagnosis } => {
                 error!(runtime = %self.spec.id, reason = diagnosis.detail, "a runtime's program does not end");
             }
@@ -350,6 +391,13 @@ impl RuntimeActor {
         let mut memory = self.args.memory.lock();
         memory.budget = self.machine.budget().clone();
         memory.is_wanted = self.machine.is_wanted();
+        memory.attempt = self.machine.attempt();
+        if memory.is_held != self.machine.is_held() {
+            memory.is_held = self.machine.is_held();
+            let held = DirectoryMessage::Held(self.spec.id.clone(), memory.is_held);
+            // A full mailbox means that it is not written down: the node may forget it when it ends.
+            let _ = self.args.directory.try_tell(held);
+        }
     }
 
     fn answer(&self, reply: Reply<RuntimeRow>) {
@@ -384,7 +432,7 @@ impl RuntimeActor {
     fn failed(&mut self, context: &Context<RuntimeMessage>, diagnosis: &super::launcher::Diagnosis) {
         let usage = self.machine.budget().usage(context.now());
         warn!(runtime = %self.spec.id, reason = diagnosis.detail, used = usage.used, max = usage.max, "runtime failed");
-        let pid = self.engine.as_ref().and_then(|engine| engine.pid);
+        let pid = self.ended_pid.take();
         let log_tail = self.args.log.lines(LOG_TAIL).into_iter().map(|line| line.text.to_string()).collect();
         let cause = serde_json::to_value(diagnosis.cause).ok();
         self.args.journal.append(Event::RuntimeExited {

@@ -6,6 +6,7 @@
 mod actor;
 mod client;
 mod memory;
+mod removal;
 mod room;
 mod saved;
 
@@ -15,4 +16,4 @@ pub(crate) use actor::{DirectoryActor, DirectoryArgs};
 #[cfg(feature = "testkit")]
 pub(crate) use client::Entry;
 pub(crate) use client::{Board, DirectoryMessage};
-pub(crate) use room::RoomAnswer;
+pub(crate) use room::{Load, RoomAnswer};

@@ -2,8 +2,11 @@
 //!
 //! Owns connections and their reuse. Refuses to know what is asked: probes and the gateway bring whole requests.
 
+use std::fmt;
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,6 +19,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::DuplexStream;
 use tokio::net::{TcpStream, UnixStream};
 
 use super::launcher::{Endpoint, Secret};
@@ -69,7 +73,17 @@ impl EngineClient {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(IDLE_PER_ENGINE_MAX)
-            .build(EngineConnector);
+            .build(EngineConnector { in_memory: None });
+        Self { client }
+    }
+
+    /// A client for engines of a test: whatever has a socket's path is reached through `connect`.
+    #[cfg(any(test, feature = "testkit"))]
+    pub(crate) fn in_memory(connect: ConnectInMemory) -> Self {
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .build(EngineConnector { in_memory: Some(connect) });
         Self { client }
     }
 
@@ -134,8 +148,20 @@ fn endpoint_uri(endpoint: &Endpoint, path: &Uri) -> Result<Uri, http::Error> {
     builder.path_and_query(path_and_query).build()
 }
 
-#[derive(Clone, Copy, Debug)]
-struct EngineConnector;
+/// Makes the connections.
+#[derive(Clone)]
+struct EngineConnector {
+    in_memory: Option<ConnectInMemory>,
+}
+
+/// The way to engines of a test, by the path of their socket.
+type ConnectInMemory = Arc<dyn Fn(&Path) -> Option<DuplexStream> + Send + Sync>;
+
+impl fmt::Debug for EngineConnector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EngineConnector")
+    }
+}
 
 impl tower_service::Service<Uri> for EngineConnector {
     type Response = EngineStream;
@@ -147,20 +173,25 @@ impl tower_service::Service<Uri> for EngineConnector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
+        let in_memory = self.in_memory.clone();
         Box::pin(async move {
-            tokio::time::timeout(CONNECT_TIMEOUT, connect(&uri))
+            tokio::time::timeout(CONNECT_TIMEOUT, connect(&uri, in_memory.as_ref()))
                 .await
                 .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
         })
     }
 }
 
-async fn connect(uri: &Uri) -> std::io::Result<EngineStream> {
+async fn connect(uri: &Uri, in_memory: Option<&ConnectInMemory>) -> std::io::Result<EngineStream> {
     use std::io::{Error, ErrorKind};
     let host = uri.host().ok_or_else(|| Error::new(ErrorKind::InvalidInput, "no host"))?;
     if uri.scheme_str() == Some(UNIX_SCHEME) {
         let bytes = base16ct::lower::decode_vec(host).map_err(Error::other)?;
         let path = String::from_utf8(bytes).map_err(Error::other)?;
+        if let Some(connect) = in_memory {
+            let stream = connect(Path::new(&path)).ok_or(ErrorKind::NotFound)?;
+            return Ok(EngineStream::Memory(TokioIo::new(stream)));
+        }
         return Ok(EngineStream::Unix(TokioIo::new(UnixStream::connect(path).await?)));
     }
     let stream = TcpStream::connect((host.trim_matches(['[', ']']), uri.port_u16().unwrap_or(80))).await?;
@@ -173,6 +204,7 @@ async fn connect(uri: &Uri) -> std::io::Result<EngineStream> {
 enum EngineStream {
     Unix(TokioIo<UnixStream>),
     Tcp(TokioIo<TcpStream>),
+    Memory(TokioIo<DuplexStream>),
 }
 
 impl Connection for EngineStream {
@@ -190,6 +222,7 @@ impl Read for EngineStream {
         match self.get_mut() {
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Memory(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -199,6 +232,7 @@ impl Write for EngineStream {
         match self.get_mut() {
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Memory(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -206,6 +240,7 @@ impl Write for EngineStream {
         match self.get_mut() {
             Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Memory(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -213,6 +248,7 @@ impl Write for EngineStream {
         match self.get_mut() {
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

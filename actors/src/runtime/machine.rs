@@ -119,6 +119,15 @@ impl RuntimeMachine {
         }
     }
 
+    /// As the actor's last incarnation left it: launches go on counting from `attempt` (RUN-3), and what an operator has
+    /// stopped stays so.
+    #[must_use]
+    pub fn continuing(mut self, attempt: u64, held: bool) -> Self {
+        self.attempt = attempt;
+        self.held = held;
+        self
+    }
+
     /// Where it is in its life, and since when.
     #[must_use]
     pub fn state(&self) -> (RuntimeState, Moment) {

@@ -24,3 +24,6 @@ pub mod log;
 pub mod launch;
 
 pub(crate) use actor::wall_of;
+
+#[cfg(test)]
+mod tests;

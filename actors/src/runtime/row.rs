@@ -40,6 +40,9 @@ pub struct RuntimeRow {
     pub context_length: Option<u64>,
     pub accelerator: &'static str,
     pub sandbox: Option<SandboxReport>,
+    /// The number of its newest launch.
+    #[serde(skip)]
+    pub attempt: u64,
     /// An operator has stopped it: no request starts it.
     #[serde(skip)]
     pub is_held: bool,

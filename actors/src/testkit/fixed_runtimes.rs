@@ -117,6 +117,7 @@ impl FixedRuntimes {
             log: Arc::clone(&log),
             meter: Arc::clone(&part.meter),
             row: Arc::clone(&part.row),
+            gauge: Arc::default(),
         };
         self.parts.lock().push(part);
         let mut entries = Vec::clone(&self.runtimes.board().entries.load());
@@ -205,7 +206,7 @@ impl Actor for FixedRuntime {
                 answer(reply);
             }
             RuntimeMessage::Boot
-            | RuntimeMessage::Evict
+            | RuntimeMessage::Evict(_)
             | RuntimeMessage::LaunchDone(..)
             | RuntimeMessage::Exited(..)
             | RuntimeMessage::Probed(..)
@@ -269,6 +270,10 @@ impl Actor for FixedDirectory {
             }
             DirectoryMessage::ProgramSought(..)
             | DirectoryMessage::MakeRoom(..)
+            | DirectoryMessage::Measured(..)
+            | DirectoryMessage::EvictionAnswered(..)
+            | DirectoryMessage::Gone(..)
+            | DirectoryMessage::Held(..)
             | DirectoryMessage::Boot
             | DirectoryMessage::LookForRoom
             | DirectoryMessage::RuntimeDown(..) => {}
@@ -309,6 +314,7 @@ fn plain_row(spec: &RuntimeSpec, state: RuntimeState, clock: Clock) -> RuntimeRo
         context_length: None,
         accelerator: "cpu",
         sandbox: None,
+        attempt: 0,
         is_held: false,
     }
 }

@@ -62,6 +62,9 @@ fn not_added(error: &AddRuntimeError) -> Problem {
         AddRuntimeError::Exists(_) => {
             Problem::new(Kind::Conflict, detail, "DELETE /runtimes/{id} removes it").at("id")
         }
+        AddRuntimeError::StillEnding(_) => {
+            Problem::new(Kind::Conflict, detail, "add it again when it has ended").at("id")
+        }
         AddRuntimeError::UnknownModel { known, .. } => Problem::field(
             "model",
             format!("field `model`: {detail}"),

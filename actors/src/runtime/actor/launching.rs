@@ -10,7 +10,7 @@ use super::{RuntimeActor, RuntimeMessage, Serving, Shared};
 use crate::mailbox::{Context, Fault};
 use crate::model::ModelRecord;
 use crate::model::fit::memory_needed;
-use crate::runtime::directory::{DirectoryMessage, RoomAnswer};
+use crate::runtime::directory::{DirectoryMessage, Load, RoomAnswer};
 use crate::runtime::launcher::{
     Cause, Diagnosis, Endpoint, Engine, EngineExit, ExitStatus, LaunchSpec, Secret,
 };
@@ -32,15 +32,22 @@ const CONTEXT_DEFAULT: u64 = 4096;
 
 impl RuntimeActor {
     pub(super) fn launch(&mut self, context: &mut Context<RuntimeMessage>, attempt: u64) {
+        // Whatever ran before is over: nobody is to be told its pid and its socket.
+        self.engine = None;
+        self.ended_pid = None;
         let (cancel, mut cancelled) = oneshot::channel();
         self.cancel_launch = Some(cancel);
         self.model = self.spec.model.as_deref().and_then(|model| self.args.models.find(model));
         self.needed_bytes = self.model.as_ref().map(|model| needed_bytes(&self.spec, model));
         let spec = Arc::clone(&self.spec);
-        let (shared, model, needed) = (self.args.clone(), self.model.clone(), self.needed_bytes);
+        let (shared, model) = (self.args.clone(), self.model.clone());
+        self.forget_who_left();
+        let is_asked_for = self.is_asked_for || !self.waiting.is_empty();
+        let id = spec.id.clone();
+        let load = self.needed_bytes.map(|needed_bytes| Load { id, attempt, needed_bytes, is_asked_for });
         context.spawn(async move {
             let outcome = tokio::select! {
-                outcome = launch(&spec, &shared, model, needed, attempt) => outcome,
+                outcome = launch(&spec, &shared, model, load, attempt) => outcome,
                 // An error means that the actor is gone, which ends this task too.
                 _ = &mut cancelled => LaunchOutcome::Failed(cancelled_diagnosis()),
             };
@@ -56,7 +63,9 @@ impl RuntimeActor {
     ) {
         self.cancel_launch = None;
         if attempt != self.machine.attempt() {
-            // An engine of an old attempt: dropping it kills it.
+            if let LaunchOutcome::Runs(engine) = outcome {
+                Tended::reap(engine, &self.args.gauge);
+            }
             return;
         }
         let event = match outcome {
@@ -67,7 +76,7 @@ impl RuntimeActor {
                     secret: Some(engine.secret().clone()),
                     sandbox: Some(engine.sandbox().clone()),
                 });
-                self.tended = Some(Tended::begin(context, engine, attempt));
+                self.tended = Some(Tended::begin(context, engine, attempt, Arc::clone(&self.args.gauge)));
                 RuntimeEvent::Launched { attempt }
             }
             LaunchOutcome::NoRoom(diagnosis) => {
@@ -83,6 +92,10 @@ impl RuntimeActor {
     }
 
     fn note_failed_start(&self, diagnosis: &Diagnosis) {
+        if diagnosis.cause == Cause::Stopped {
+            // It was called off: nothing has failed, and nothing has run.
+            return;
+        }
         let text = diagnosis.detail.clone().into();
         self.engine_row.set_last_exit(ExitReason::StartFailed { text });
     }
@@ -92,6 +105,7 @@ impl RuntimeActor {
             return;
         }
         self.tended = None;
+        self.ended_pid = self.engine.take().and_then(|engine| engine.pid);
         let detail = exit.diagnosis.detail.clone().into();
         self.engine_row.set_last_exit(match exit.status {
             ExitStatus::Code(code) => ExitReason::ProcessExit { code, detail },
@@ -100,10 +114,6 @@ impl RuntimeActor {
         });
         let (by_us, diagnosis) = (exit.by_us, exit.diagnosis);
         self.feed(context, RuntimeEvent::Exited { attempt, by_us, diagnosis });
-        if !self.machine.has_program() {
-            self.engine = None;
-            self.publish(context);
-        }
     }
 }
 
@@ -111,7 +121,7 @@ async fn launch(
     spec: &RuntimeSpec,
     shared: &Shared,
     model: Option<ModelRecord>,
-    needed: Option<u64>,
+    load: Option<Load>,
     attempt: u64,
 ) -> LaunchOutcome {
     if let Some(name) = &spec.model
@@ -124,8 +134,9 @@ async fn launch(
             permanent: true,
         });
     }
-    if let Some(needed) = needed
-        && let Some(denied) = ask_for_room(spec, shared, needed).await
+    shared.gauge.all_gone().await;
+    if let Some(load) = load
+        && let Some(denied) = ask_for_room(shared, load).await
     {
         return LaunchOutcome::NoRoom(denied);
     }
@@ -147,9 +158,8 @@ async fn launch(
 }
 
 /// `None` when there is room.
-async fn ask_for_room(spec: &RuntimeSpec, shared: &Shared, needed: u64) -> Option<Diagnosis> {
-    let id = spec.id.clone();
-    let make_room = |reply| DirectoryMessage::MakeRoom(id, needed, reply);
+async fn ask_for_room(shared: &Shared, load: Load) -> Option<Diagnosis> {
+    let make_room = |reply| DirectoryMessage::MakeRoom(load, reply);
     let why = match shared.directory.ask(make_room, ROOM_PATIENCE).await {
         Ok(RoomAnswer::Granted) => return None,
         Ok(RoomAnswer::Denied(why)) => why,

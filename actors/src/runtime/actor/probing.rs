@@ -1,5 +1,6 @@
 //! Asks an engine how it is.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,14 +29,15 @@ impl RuntimeActor {
             ProbeKind::Work => work(self.spec.model.as_deref()),
         };
         let (client, clock) = (self.args.client.clone(), context.clock());
-        let samples = self.tended.as_ref().map(super::tending::Tended::samples);
+        let gauge = self.tended.is_some().then(|| Arc::clone(&self.args.gauge));
         let timeout = match kind {
             ProbeKind::Liveness => LIVENESS_TIMEOUT,
             ProbeKind::Work => WORK_TIMEOUT,
         };
         context.spawn(async move {
             let began = clock.now();
-            let progress = || samples.as_ref().map_or(0, |samples| samples.borrow().progress);
+            let progress =
+                || gauge.as_ref().and_then(|gauge| gauge.sample()).map_or(0, |sample| sample.progress);
             let before = progress();
             let answer = match tokio::time::timeout(timeout, ask(&client, &engine, probe, kind)).await {
                 Ok(answer) => answer,

@@ -25,8 +25,22 @@ impl RuntimeActor {
         self.remember();
     }
 
+    /// This actor is ended, and its engine with it, whatever its machine was about to do.
+    pub(super) fn publish_leaving(&self, context: &Context<RuntimeMessage>) {
+        let row = RuntimeRow {
+            state: RuntimeState::Draining,
+            severity: RuntimeState::Draining.severity(),
+            reason: Some("it was removed, or its node is stopping".to_owned()),
+            hint: None,
+            ..self.row(context.clock())
+        };
+        self.args.row.store(Arc::new(Some(row)));
+        self.args.board.changed();
+    }
+
     /// For what moves without a change of state.
     pub(super) fn publish_if_changed(&mut self, context: &Context<RuntimeMessage>) {
+        self.forget_who_left();
         let resident_bytes = self.tended.as_ref().and_then(|tended| tended.sample().resident_bytes);
         let budget = budget_row(self.machine.budget(), context.clock());
         let shown = self.args.row.load();
@@ -100,6 +114,7 @@ impl RuntimeActor {
             context_length: context_length(&self.spec, self.model.as_ref()),
             accelerator: self.args.accelerator,
             sandbox: engine.and_then(|engine| engine.sandbox.clone()),
+            attempt: self.machine.attempt(),
             is_held: self.machine.is_held(),
         }
     }

@@ -26,7 +26,7 @@ impl RuntimeActor {
             self.answer_not_ready(reply, now);
             return;
         }
-        self.waiting.retain(|waiting| !waiting.reply.is_abandoned());
+        self.forget_who_left();
         if self.waiting.len() >= self.args.queue_max {
             let (runtime, waiting) = (self.spec.id.clone(), self.waiting.len());
             reply.send(Err(AcquireError::QueueFull { runtime, waiting }));
@@ -35,6 +35,11 @@ impl RuntimeActor {
         self.waiting.push_back(Waiting { reply, since: now });
         self.feed(context, RuntimeEvent::StartWanted(By::Demand));
         self.publish(context);
+    }
+
+    /// Clients that went away wait for nothing: they are not counted, and take no place from others.
+    pub(super) fn forget_who_left(&mut self) {
+        self.waiting.retain(|waiting| !waiting.reply.is_abandoned());
     }
 
     fn lease(&self, reply: Reply<Result<EngineLease, AcquireError>>, since: Moment, now: Moment) {

@@ -2,9 +2,10 @@
 //!
 //! The engine lives in a task of the runtime's actor, so that it is killed when the actor ends in whatever way.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::RuntimeMessage;
 use crate::mailbox::Context;
@@ -13,17 +14,71 @@ use crate::runtime::launcher::Engine;
 /// A running engine, as its actor holds it.
 pub(super) struct Tended {
     commands: mpsc::Sender<Duration>,
-    samples: watch::Receiver<Sample>,
+    gauge: Arc<Gauge>,
     ended: oneshot::Receiver<()>,
 }
 
 /// What was last read of the engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Sample {
-    pub(super) resident_bytes: Option<u64>,
-    pub(super) progress: u64,
+pub(crate) struct Sample {
+    /// Memory that it holds, where that can be read.
+    pub(crate) resident_bytes: Option<u64>,
+    /// Grows while it does anything.
+    pub(crate) progress: u64,
 }
 
+/// The counters of a runtime's engine, for everyone who wants to know: `None` while it has none.
+#[derive(Debug, Default)]
+pub(crate) struct Gauge {
+    sample: watch::Sender<Option<Sample>>,
+    wanted: Notify,
+    /// Programs that have not ended yet. More than one only while those of a dead incarnation of the actor are ending.
+    alive: watch::Sender<u32>,
+}
+
+/// A program counts as alive for as long as this lives.
+#[derive(Debug)]
+struct Alive(Arc<Gauge>);
+
+impl Alive {
+    fn begin(gauge: &Arc<Gauge>) -> Self {
+        gauge.alive.send_modify(|count| *count += 1);
+        Self(Arc::clone(gauge))
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.sample.send_replace(None);
+        self.0.alive.send_modify(|count| *count -= 1);
+    }
+}
+
+impl Gauge {
+    /// What was read last, up to half a second ago.
+    pub(crate) fn sample(&self) -> Option<Sample> {
+        *self.sample.borrow()
+    }
+
+    /// Resolves when no program of an earlier incarnation is left (RUN-1).
+    pub(crate) async fn all_gone(&self) {
+        // The sender is this gauge itself.
+        let _ = self.alive.subscribe().wait_for(|count| *count == 0).await;
+    }
+
+    /// Reads it now. An engine that cannot be read in time is as it was last.
+    pub(crate) async fn fresh(&self) -> Option<Sample> {
+        let mut sample = self.sample.subscribe();
+        sample.borrow_and_update().as_ref()?;
+        self.wanted.notify_one();
+        // Past this the last figure must do.
+        let _ = tokio::time::timeout(FRESH_WITHIN, sample.changed()).await;
+        *sample.borrow()
+    }
+}
+
+/// Reading takes well under a millisecond.
+const FRESH_WITHIN: Duration = Duration::from_millis(200);
 /// Deadlines follow progress, so it is read a few times a second.
 const SAMPLE_EVERY: Duration = Duration::from_millis(500);
 /// A second terminate adds nothing to a first one that is still in the queue.
@@ -36,11 +91,13 @@ impl Tended {
         context: &mut Context<RuntimeMessage>,
         mut engine: Box<dyn Engine>,
         attempt: u64,
+        gauge: Arc<Gauge>,
     ) -> Self {
         let (commands, mut inbox) = mpsc::channel::<Duration>(COMMANDS_MAX);
-        let (publish, samples) = watch::channel(Sample::default());
+        let alive = Alive::begin(&gauge);
         let (end, ended) = oneshot::channel();
-        context.spawn(async move {
+        // Not a task of the actor, with which it would be cut off: the engine's end is waited for whatever becomes of the actor.
+        let tend = tokio::spawn(async move {
             let mut ticks = tokio::time::interval(SAMPLE_EVERY);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             let exit = loop {
@@ -48,9 +105,9 @@ impl Tended {
                     biased;
                     exit = engine.exited() => break exit,
                     command = inbox.recv() => command,
-                    _ = ticks.tick() => {
+                    () = read_next(&mut ticks, &alive.0) => {
                         let resident_bytes = engine.resident_bytes();
-                        publish.send_replace(Sample { resident_bytes, progress: engine.progress() });
+                        alive.0.sample.send_replace(Some(Sample { resident_bytes, progress: engine.progress() }));
                         continue;
                     }
                 };
@@ -63,11 +120,33 @@ impl Tended {
                     }
                 }
             };
+            drop(alive);
             // The actor may be waiting for this in `stopping`, or be gone.
             let _ = end.send(());
-            RuntimeMessage::Exited(attempt, exit)
+            exit
         });
-        Self { commands, samples, ended }
+        context.spawn(async move {
+            match tend.await {
+                Ok(exit) => RuntimeMessage::Exited(attempt, exit),
+                // A defect of ours: the actor falls with it, as it would with one of its own tasks.
+                Err(error) => match error.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    // The node's runtime is ending, and the actor with it.
+                    Err(_) => std::future::pending().await,
+                },
+            }
+        });
+        Self { commands, gauge, ended }
+    }
+
+    /// Ends an engine that nobody wants any more, and counts it as alive until it has ended.
+    pub(super) fn reap(mut engine: Box<dyn Engine>, gauge: &Arc<Gauge>) {
+        let alive = Alive::begin(gauge);
+        tokio::spawn(async move {
+            engine.kill();
+            engine.exited().await;
+            drop(alive);
+        });
     }
 
     pub(super) fn terminate(&self, grace: Duration) {
@@ -76,11 +155,7 @@ impl Tended {
     }
 
     pub(super) fn sample(&self) -> Sample {
-        *self.samples.borrow()
-    }
-
-    pub(super) fn samples(&self) -> watch::Receiver<Sample> {
-        self.samples.clone()
+        self.gauge.sample().unwrap_or_default()
     }
 
     /// Ends the engine and waits for that.
@@ -88,5 +163,13 @@ impl Tended {
         self.terminate(grace);
         // Past this the engine is dropped with its task, which kills it.
         let _ = tokio::time::timeout(grace + REAP_PATIENCE, self.ended).await;
+    }
+}
+
+/// Resolves when the engine is to be read: by the clock, or because somebody wants to know.
+async fn read_next(ticks: &mut tokio::time::Interval, gauge: &Gauge) {
+    tokio::select! {
+        _ = ticks.tick() => {}
+        () = gauge.wanted.notified() => {}
     }
 }

@@ -1,6 +1,6 @@
 //! Keeps the list of runtimes and hands out memory.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +9,10 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tracing::{error, warn};
 
-use super::client::{AddRuntimeError, Board, ControlError, DirectoryMessage, Entry};
-use super::memory::Wish;
-use super::saved::SavedRuntimes;
+use super::client::{AddRuntimeError, Board, DirectoryMessage, Entry};
+use super::memory::Loads;
+use super::removal::Leaving;
+use super::saved::{Saved, SavedRuntimes};
 use crate::clock::Clock;
 use crate::config::RuntimeSettings;
 use crate::hardware::{Hardware, HardwareSources};
@@ -19,8 +20,7 @@ use crate::ids::RuntimeId;
 use crate::journal::{Event, Journal};
 use crate::mailbox::{Actor, Context, Fault, Handle, MonitorGuard, Reply};
 use crate::model::ModelLibrary;
-use crate::moment::Moment;
-use crate::runtime::actor::{RuntimeActor, RuntimeArgs, RuntimeMemory, RuntimeMessage, engine_path};
+use crate::runtime::actor::{Gauge, RuntimeActor, RuntimeArgs, RuntimeMemory, RuntimeMessage, engine_path};
 use crate::runtime::engine_client::EngineClient;
 use crate::runtime::launcher::Launcher;
 use crate::runtime::lease::Meter;
@@ -54,25 +54,28 @@ pub(crate) struct DirectoryArgs {
 pub(crate) struct DirectoryActor {
     pub(super) args: Args,
     saved: SavedRuntimes,
-    members: HashMap<RuntimeId, Member>,
-    /// Loads that wait for others to go.
-    pub(super) wishes: Vec<Wish>,
-    /// Memory promised to loads that are under way, and until when it counts.
-    pub(super) promises: HashMap<RuntimeId, (u64, Moment)>,
+    pub(super) members: HashMap<RuntimeId, Member>,
+    /// Runtimes that were removed and whose actors have not ended yet.
+    pub(super) leaving: HashMap<RuntimeId, Leaving>,
+    /// What an operator has stopped, as it stands in the file.
+    pub(super) held: BTreeSet<RuntimeId>,
+    /// Counts removals, which tells the deadline of one from that of the next of the same id.
+    pub(super) removals: u64,
+    pub(super) loads: Loads,
 }
 
-struct Member {
-    _monitor: MonitorGuard,
-    is_configured: bool,
+pub(super) struct Member {
+    pub(super) monitor: MonitorGuard,
+    pub(super) is_configured: bool,
 }
 
 /// The parts of [`DirectoryArgs`] that are used all the time.
 pub(super) struct Args {
-    supervisor: SupervisorHandle,
+    pub(super) supervisor: SupervisorHandle,
     launcher: Arc<dyn Launcher>,
     client: EngineClient,
     models: ModelLibrary,
-    journal: Journal,
+    pub(super) journal: Journal,
     pub(super) board: Arc<Board>,
     pub(super) settings: RuntimeSettings,
     configured: Vec<RuntimeSpec>,
@@ -85,7 +88,7 @@ pub(super) struct Args {
 /// More than a machine can load; keeps a runaway script from filling the tree.
 const RUNTIMES_MAX: usize = 256;
 /// Starting an actor takes microseconds; a supervisor that is busy longer is in trouble.
-const SUPERVISOR_PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const SUPERVISOR_PATIENCE: Duration = Duration::from_secs(20);
 
 impl Actor for DirectoryActor {
     type Message = DirectoryMessage;
@@ -111,8 +114,10 @@ impl Actor for DirectoryActor {
                 history: args.history.lock().clone(),
             },
             members: HashMap::new(),
-            wishes: Vec::new(),
-            promises: HashMap::new(),
+            leaving: HashMap::new(),
+            held: BTreeSet::new(),
+            removals: 0,
+            loads: Loads::new(&args.settings),
         })
     }
 
@@ -132,17 +137,21 @@ impl Actor for DirectoryActor {
                 // Whoever asked may have given up.
                 let _ = reply.send(result);
             }
-            DirectoryMessage::Remove(id, reply) => {
-                let result = self.remove(&id).await;
-                let _ = reply.send(result);
-            }
-            DirectoryMessage::MakeRoom(id, needed, reply) => {
-                self.wishes.push(Wish { id, needed, reply, since: context.now() });
-                self.look_for_room(context);
-            }
+            DirectoryMessage::Remove(id, reply) => self.remove(id, reply, context).await,
+            DirectoryMessage::MakeRoom(load, reply) => self.make_room(load, reply, context),
             DirectoryMessage::LookForRoom => self.look_for_room(context),
+            DirectoryMessage::Measured(free_bytes) => self.measured(free_bytes, context),
+            DirectoryMessage::EvictionAnswered(id) => self.eviction_answered(&id, context),
+            DirectoryMessage::Held(id, is_held) => self.note_held(id, is_held).await,
+            DirectoryMessage::Gone(id, number) => {
+                if self.leaving.get(&id).is_some_and(|leaving| leaving.number == number) {
+                    self.gone(&id);
+                }
+            }
             DirectoryMessage::RuntimeDown(id, down) => {
-                if down.is_final && self.members.remove(&id).is_some() {
+                if self.leaving.contains_key(&id) {
+                    self.gone(&id);
+                } else if down.is_final && self.members.remove(&id).is_some() {
                     error!(runtime = %id, reason = %down.reason, "a runtime's actor ended; it is started anew");
                     self.readd(&id, context).await;
                 }
@@ -160,17 +169,15 @@ impl DirectoryActor {
             let is_configured = self.args.configured.iter().any(|spec| spec.id == entry.spec.id);
             self.watch(&entry, is_configured, context);
         }
+        let saved = self.saved.read().unwrap_or_else(|error| {
+            error!(%error, "runtimes added earlier are not known");
+            Saved::default()
+        });
+        self.held = saved.held;
         for spec in self.args.configured.clone() {
             self.add_at_boot(spec, true, context).await;
         }
-        let saved = match self.saved.read() {
-            Ok(saved) => saved,
-            Err(error) => {
-                error!(%error, "runtimes added earlier are not known");
-                return;
-            }
-        };
-        for spec in saved {
+        for spec in saved.runtimes {
             self.add_at_boot(spec, false, context).await;
         }
     }
@@ -185,9 +192,12 @@ impl DirectoryActor {
         if self.members.contains_key(&id) {
             return;
         }
-        if let Err(error) = self.add(spec, is_configured, context).await {
+        let auto_start = spec.auto_start;
+        match self.add(spec, is_configured, context).await {
+            Ok(()) if auto_start => self.boot_runtime(&id),
+            Ok(()) => {}
             // What is wrong with it may be mended while the node runs; it stays in the file.
-            warn!(runtime = %id, %error, "runtime not added");
+            Err(error) => warn!(runtime = %id, %error, "runtime not added"),
         }
     }
 
@@ -215,6 +225,9 @@ impl DirectoryActor {
 
     fn check(&self, spec: &RuntimeSpec) -> Result<(), AddRuntimeError> {
         spec.check()?;
+        if self.leaving.contains_key(&spec.id) {
+            return Err(AddRuntimeError::StillEnding(spec.id.clone()));
+        }
         if self.members.contains_key(&spec.id) {
             return Err(AddRuntimeError::Exists(spec.id.clone()));
         }
@@ -238,21 +251,54 @@ impl DirectoryActor {
     ) -> Result<(), AddRuntimeError> {
         // Once more: while its program was looked for another may have taken its id, or its model may have been removed.
         self.check(&spec)?;
-        let mut saved = self.saved_specs();
-        saved.push(spec.clone());
-        self.saved.write(saved).map_err(|error| AddRuntimeError::NotSaved(error.to_string()))?;
         let event = Event::RuntimeAdded {
             id: spec.id.to_string(),
             adapter: spec.adapter.word().to_owned(),
             model: spec.model.clone(),
         };
+        let (id, auto_start) = (spec.id.clone(), spec.auto_start);
+        // Added first, started last: what could not be added is not in the file, and what could not be saved never ran.
         self.add(spec, false, context).await?;
+        if let Err(error) = self.save(self.saved_specs()).await {
+            self.take_down(&id).await;
+            self.forget(&id);
+            return Err(AddRuntimeError::NotSaved(error));
+        }
         self.args.journal.append(event);
+        if auto_start {
+            self.boot_runtime(&id);
+        }
         Ok(())
     }
 
+    /// On a thread that may block: a disk may take its time.
+    pub(super) async fn save(&self, runtimes: Vec<RuntimeSpec>) -> Result<(), String> {
+        let (file, saved) = (self.saved.clone(), Saved { runtimes, held: self.held.clone() });
+        let written = tokio::task::spawn_blocking(move || file.write(saved)).await;
+        written.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+    }
+
+    /// An operator's stop outlives the node.
+    async fn note_held(&mut self, id: RuntimeId, is_held: bool) {
+        let has_changed = if is_held { self.held.insert(id.clone()) } else { self.held.remove(&id) };
+        if !has_changed {
+            return;
+        }
+        if let Err(error) = self.save(self.saved_specs()).await {
+            warn!(runtime = %id, error, "that an operator has stopped or started it is not written down");
+        }
+    }
+
+    fn boot_runtime(&self, id: &RuntimeId) {
+        let entries = self.args.board.entries.load();
+        if let Some(entry) = entries.iter().find(|entry| entry.spec.id == *id) {
+            // A fresh mailbox has room.
+            let _ = entry.handle.try_tell(RuntimeMessage::Boot);
+        }
+    }
+
     /// What the file holds besides the configured ones.
-    fn saved_specs(&self) -> Vec<RuntimeSpec> {
+    pub(super) fn saved_specs(&self) -> Vec<RuntimeSpec> {
         let entries = self.args.board.entries.load();
         let is_saved =
             |entry: &&Entry| self.members.get(&entry.spec.id).is_some_and(|member| !member.is_configured);
@@ -269,11 +315,8 @@ impl DirectoryActor {
         let spec = Arc::new(spec);
         let parts = Parts::new(&self.args, &spec, context.clock());
         let handle = self.start_actor(&spec, &parts, context).await?;
-        if spec.auto_start {
-            // A fresh mailbox has room.
-            let _ = handle.try_tell(RuntimeMessage::Boot);
-        }
-        let entry = Entry { spec, handle, log: parts.log, meter: parts.meter, row: parts.row };
+        let Parts { log, meter, row, gauge } = parts;
+        let entry = Entry { spec, handle, log, meter, row, gauge };
         self.watch(&entry, is_configured, context);
         let mut entries = self.args.board.entries.load().as_ref().clone();
         entries.retain(|known| known.spec.id != entry.spec.id);
@@ -290,7 +333,7 @@ impl DirectoryActor {
             // A full mailbox is counted; the next exit will be told again.
             let _ = own.try_tell(DirectoryMessage::RuntimeDown(id.clone(), down.clone()));
         });
-        self.members.insert(member_id, Member { _monitor: monitor, is_configured });
+        self.members.insert(member_id, Member { monitor, is_configured });
     }
 
     async fn readd(&mut self, id: &RuntimeId, context: &mut Context<DirectoryMessage>) {
@@ -323,10 +366,16 @@ impl DirectoryActor {
             log: Arc::clone(&parts.log),
             row: Arc::clone(&parts.row),
             meter: Arc::clone(&parts.meter),
+            gauge: Arc::clone(&parts.gauge),
             board: Arc::clone(&self.args.board),
             scratch: self.args.state_dir.join("runtime").join("scratch").join(spec.id.as_str()),
             accelerator: if self.args.hardware.lock().gpus.is_empty() { "cpu" } else { "unknown" },
-            memory: Arc::new(Mutex::new(RuntimeMemory { budget, is_wanted: false })),
+            memory: Arc::new(Mutex::new(RuntimeMemory {
+                budget,
+                is_wanted: false,
+                attempt: 0,
+                is_held: self.held.contains(&spec.id),
+            })),
         };
         let stop = rules.stop_grace + STOP_MARGIN;
         let actor = ActorSpec::<RuntimeActor>::new(spec.id.as_str(), args)
@@ -336,27 +385,6 @@ impl DirectoryActor {
         let added = self.args.supervisor.add(actor, SUPERVISOR_PATIENCE).await;
         added.map_err(|error| AddRuntimeError::Unavailable(error.to_string()))
     }
-
-    async fn remove(&mut self, id: &RuntimeId) -> Result<(), ControlError> {
-        let Some(member) = self.members.get(id) else {
-            let known = self.members.keys().map(ToString::to_string).collect();
-            return Err(ControlError::Unknown { id: id.to_string(), known });
-        };
-        if member.is_configured {
-            return Err(ControlError::Configured(id.clone()));
-        }
-        let mut saved = self.saved_specs();
-        saved.retain(|spec| spec.id != *id);
-        self.saved.write(saved).map_err(|error| ControlError::NotSaved(error.to_string()))?;
-        self.members.remove(id);
-        self.args.supervisor.remove(id.as_str(), SUPERVISOR_PATIENCE).await;
-        let mut entries = self.args.board.entries.load().as_ref().clone();
-        entries.retain(|entry| entry.spec.id != *id);
-        self.args.board.entries.store(Arc::new(entries));
-        self.args.board.changed();
-        self.args.journal.append(Event::RuntimeRemoved { id: id.to_string() });
-        Ok(())
-    }
 }
 
 /// What a runtime shares with those who read it; the same over restarts of its actor.
@@ -364,6 +392,7 @@ struct Parts {
     log: Arc<EngineLog>,
     meter: Arc<Meter>,
     row: Arc<ArcSwap<Option<crate::runtime::row::RuntimeRow>>>,
+    gauge: Arc<Gauge>,
 }
 
 impl Parts {
@@ -374,6 +403,7 @@ impl Parts {
                 log: Arc::clone(&known.log),
                 meter: Arc::clone(&known.meter),
                 row: Arc::clone(&known.row),
+                gauge: Arc::clone(&known.gauge),
             };
         }
         let file = args.state_dir.join("logs").join(format!("{}.log", spec.id));
@@ -384,6 +414,7 @@ impl Parts {
             })),
             meter: Arc::new(Meter::new(clock)),
             row: Arc::new(ArcSwap::from_pointee(None)),
+            gauge: Arc::default(),
         }
     }
 }
@@ -422,4 +453,4 @@ const ACTOR_QUARANTINE: Quarantine = Quarantine {
     limits: RestartLimits { max: 3, window: Duration::from_secs(60) },
 };
 /// Beyond the engine's own grace: killing and reaping.
-const STOP_MARGIN: Duration = Duration::from_secs(6);
+pub(super) const STOP_MARGIN: Duration = Duration::from_secs(6);

@@ -7,10 +7,10 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::room::RoomAnswer;
+use super::room::{Load, RoomAnswer};
 use crate::ids::RuntimeId;
 use crate::mailbox::{AskError, Down, Handle, Reply};
-use crate::runtime::actor::RuntimeMessage;
+use crate::runtime::actor::{Gauge, RuntimeMessage};
 use crate::runtime::launcher::{Diagnosis, LaunchError};
 use crate::runtime::lease::{AcquireError, EngineLease, Meter, NotReady};
 use crate::runtime::log::EngineLog;
@@ -48,6 +48,8 @@ pub(crate) struct Entry {
     pub(crate) meter: Arc<Meter>,
     /// The newest row that its actor has written.
     pub(crate) row: Arc<ArcSwap<Option<RuntimeRow>>>,
+    /// What its engine holds now.
+    pub(crate) gauge: Arc<Gauge>,
 }
 
 impl Entry {
@@ -74,13 +76,33 @@ pub(crate) enum DirectoryMessage {
     /// Add what was saved and configured.
     Boot,
     /// A runtime is about to load.
-    MakeRoom(RuntimeId, u64, Reply<RoomAnswer>),
+    MakeRoom(Load, Reply<RoomAnswer>),
+    /// So many bytes are free for models.
+    Measured(u64),
+    /// A runtime that was asked to go has said whether it does.
+    EvictionAnswered(RuntimeId),
     /// Room is waited for: look again.
     LookForRoom,
+    /// An operator has stopped a runtime, or has started it again.
+    Held(RuntimeId, bool),
     /// A runtime's actor has ended, though nobody removed it.
     RuntimeDown(RuntimeId, Down),
+    /// A runtime that was removed has had its time to end.
+    Gone(RuntimeId, u64),
 }
-crate::message!(DirectoryMessage { Add, ProgramSought, Remove, Boot, MakeRoom, LookForRoom, RuntimeDown });
+crate::message!(DirectoryMessage {
+    Add,
+    ProgramSought,
+    Remove,
+    Boot,
+    MakeRoom,
+    Measured,
+    EvictionAnswered,
+    LookForRoom,
+    Held,
+    RuntimeDown,
+    Gone
+});
 
 /// A runtime that serves a model, for `/v1/models`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,6 +136,9 @@ pub enum AddRuntimeError {
         /// What there is.
         known: Vec<String>,
     },
+    /// It was removed, and its program has not ended yet.
+    #[error("runtime `{0}` was removed and is still ending: add it again in some seconds")]
+    StillEnding(RuntimeId),
     /// The program is not there, or cannot be executed: what a start would say.
     #[error("{}", .0.detail)]
     NoProgram(Diagnosis),
@@ -164,7 +189,7 @@ impl Runtimes {
         Self { directory, board }
     }
 
-    #[cfg(feature = "testkit")]
+    #[cfg(any(test, feature = "testkit"))]
     pub(crate) fn board(&self) -> &Arc<Board> {
         &self.board
     }
@@ -181,7 +206,8 @@ impl Runtimes {
         self.row(id.as_str()).map_err(|error| AddRuntimeError::Unavailable(error.to_string()))
     }
 
-    /// Stops a runtime and forgets it.
+    /// Stops a runtime and forgets it. Returns when its program has ended and its id is free again; requests in flight are
+    /// broken off.
     ///
     /// # Errors
     /// See [`ControlError`].

@@ -1,116 +1,143 @@
 //! Hands out memory to runtimes that load.
 //!
-//! Acts on what `room.rs` decides: grants, asks idle runtimes to go, denies.
+//! Tells the decider (`room.rs`) what is free and what every runtime is doing, and does what it says: grants, denies, asks
+//! idle runtimes to go.
 
+use std::collections::HashMap;
 use std::time::Duration;
+
+use futures_util::future::join_all;
 
 use super::actor::DirectoryActor;
 use super::client::{DirectoryMessage, Entry};
-use super::room::{Holder, Room, RoomAnswer, make_room};
-use crate::hardware::refresh_memory;
+use super::room::{Load, Phase, Room, RoomAction, RoomAnswer, Rules, Tenant};
+use crate::config::RuntimeSettings;
+use crate::hardware::read_memory;
 use crate::ids::RuntimeId;
-use crate::mailbox::{Context, Reply};
-use crate::moment::Moment;
+use crate::mailbox::{Context, Reply, TaskHandle};
 use crate::runtime::actor::RuntimeMessage;
 use crate::runtime::machine::RuntimeState;
 
-/// A load that wants memory.
-pub(super) struct Wish {
-    pub(super) id: RuntimeId,
-    pub(super) needed: u64,
-    pub(super) reply: Reply<RoomAnswer>,
-    pub(super) since: Moment,
+/// The loads that wait, and how far the directory has come with them.
+pub(super) struct Loads {
+    room: Room,
+    replies: HashMap<RuntimeId, (u64, Reply<RoomAnswer>)>,
+    /// Memory is being read: what follows from it is decided when it is there.
+    is_measuring: bool,
+    look: Option<TaskHandle>,
 }
 
-/// After eviction engines take a moment to end; memory is looked at again this often.
+/// What others free takes a moment to show; memory is looked at again this often while a load waits.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// Evicted engines have ended well before (their own grace is 10 s).
-const ROOM_WAIT: Duration = Duration::from_secs(30);
-/// By then a load has its memory, or has failed.
-const PROMISE_HOLDS: Duration = Duration::from_secs(60);
+/// Long enough for an engine to be asked to end, killed and reaped, and for most requests under way to be answered.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+/// An actor that does not say within this time whether it goes is looked at as if it stayed.
+const EVICT_PATIENCE: Duration = Duration::from_secs(5);
+
+impl Loads {
+    pub(super) fn new(settings: &RuntimeSettings) -> Self {
+        // A start that waits for memory must hear of it before it counts as failed.
+        let wait_max = WAIT_MAX.min(settings.start_timeout / 2);
+        let rules = Rules { headroom_bytes: settings.memory_headroom_bytes, wait_max };
+        Self { room: Room::new(rules), replies: HashMap::new(), is_measuring: false, look: None }
+    }
+}
 
 impl DirectoryActor {
-    /// Grants what fits, asks idle runtimes to go for what would fit then, and denies the rest.
+    pub(super) fn make_room(
+        &mut self,
+        load: Load,
+        reply: Reply<RoomAnswer>,
+        context: &mut Context<DirectoryMessage>,
+    ) {
+        // An earlier launch of the same runtime is over: its reply is dropped, and nobody waits for it.
+        self.loads.replies.insert(load.id.clone(), (load.attempt, reply));
+        self.loads.room.ask(context.now(), load);
+        self.look_for_room(context);
+    }
+
+    /// A runtime that was asked to go has said whether it does.
+    pub(super) fn eviction_answered(&mut self, id: &RuntimeId, context: &mut Context<DirectoryMessage>) {
+        self.loads.room.answered(id);
+        self.look_for_room(context);
+    }
+
+    /// Begins to look; the rest follows when memory has been read, on a thread that may block.
     pub(super) fn look_for_room(&mut self, context: &mut Context<DirectoryMessage>) {
-        let now = context.now();
-        self.wishes.retain(|wish| !wish.reply.is_abandoned());
-        let mut waiting = Vec::new();
-        for wish in std::mem::take(&mut self.wishes) {
-            match self.judge(&wish, now) {
-                Room::Fits => {
-                    self.promises.insert(wish.id, (wish.needed, now + PROMISE_HOLDS));
-                    wish.reply.send(RoomAnswer::Granted);
-                }
-                Room::Evict(victims) if now.since(wish.since) < ROOM_WAIT => {
-                    self.evict(&victims);
-                    waiting.push(wish);
-                }
-                Room::Evict(victims) => {
-                    let names: Vec<_> = victims.iter().map(ToString::to_string).collect();
-                    let why = format!("{} did not give its memory back in time", names.join(", "));
-                    wish.reply.send(RoomAnswer::Denied(why));
-                }
-                // What was asked to go may still be going.
-                Room::None(_) if self.anyone_drains() && now.since(wish.since) < ROOM_WAIT => {
-                    waiting.push(wish);
-                }
-                Room::None(why) => {
-                    wish.reply.send(RoomAnswer::Denied(why));
-                }
+        if let Some(look) = self.loads.look.take() {
+            look.cancel();
+        }
+        if !self.loads.room.is_waited_for() || std::mem::replace(&mut self.loads.is_measuring, true) {
+            return;
+        }
+        let sources = self.args.sources.clone();
+        let entries = self.args.board.entries.load_full();
+        context.spawn(async move {
+            // What engines hold and what is free are compared, so both are read at the same time.
+            join_all(entries.iter().map(|entry| entry.gauge.fresh())).await;
+            let read = tokio::task::spawn_blocking(move || read_memory(&sources).free_for_models());
+            // A panic of the reading is looked at again like a machine without memory.
+            DirectoryMessage::Measured(read.await.unwrap_or(0))
+        });
+    }
+
+    pub(super) fn measured(&mut self, free_bytes: u64, context: &mut Context<DirectoryMessage>) {
+        self.loads.is_measuring = false;
+        for (id, (attempt, reply)) in &self.loads.replies {
+            if reply.is_abandoned() {
+                self.loads.room.withdraw(id, *attempt);
             }
         }
-        self.wishes = waiting;
-        if !self.wishes.is_empty() {
-            context.after(LOOK_AGAIN, DirectoryMessage::LookForRoom);
+        self.loads.replies.retain(|_, (_, reply)| !reply.is_abandoned());
+        let tenants: Vec<_> = self.args.board.entries.load().iter().map(tenant).collect();
+        for action in self.loads.room.look(context.now(), free_bytes, &tenants) {
+            match action {
+                RoomAction::Grant(load) => self.reply(&load, RoomAnswer::Granted),
+                RoomAction::Deny(load, why) => self.reply(&load, RoomAnswer::Denied(why)),
+                RoomAction::Evict(id) => self.evict(id, context),
+            }
+        }
+        if self.loads.room.is_waited_for() {
+            self.loads.look = Some(context.after(LOOK_AGAIN, DirectoryMessage::LookForRoom));
         }
     }
 
-    fn judge(&mut self, wish: &Wish, now: Moment) -> Room {
-        let entries = self.args.board.entries.load_full();
-        let resident = |id: &RuntimeId| {
-            let entry = entries.iter().find(|entry| entry.spec.id == *id)?;
-            entry.row.load().as_ref().as_ref().and_then(|row| row.memory.resident_bytes)
-        };
-        // A promise is used up as far as the engine holds the memory by now.
-        self.promises.retain(|id, (_, until)| *until > now && *id != wish.id);
-        let reserved = self
-            .promises
-            .iter()
-            .map(|(id, (needed, _))| needed.saturating_sub(resident(id).unwrap_or(0)))
-            .sum();
-        let mut hardware = self.args.hardware.lock();
-        refresh_memory(&mut hardware, &self.args.sources);
-        let free = hardware.memory.free_for_models();
-        drop(hardware);
-        let holders: Vec<_> = entries.iter().filter_map(|entry| holder(entry, &wish.id)).collect();
-        make_room(wish.needed, free, reserved, self.args.settings.memory_headroom_bytes, &holders)
-    }
-
-    fn evict(&self, victims: &[RuntimeId]) {
-        let entries = self.args.board.entries.load();
-        for entry in entries.iter().filter(|entry| victims.contains(&entry.spec.id)) {
-            // A full mailbox means that it is not idle at all.
-            let _ = entry.handle.try_tell(RuntimeMessage::Evict);
+    fn reply(&mut self, load: &Load, answer: RoomAnswer) {
+        if let Some((_, reply)) = self.loads.replies.remove(&load.id) {
+            // Where it has just been given up, its runtime's row tells so at the next look.
+            let _ = reply.send(answer);
         }
     }
 
-    fn anyone_drains(&self) -> bool {
+    fn evict(&self, id: RuntimeId, context: &mut Context<DirectoryMessage>) {
         let entries = self.args.board.entries.load();
-        entries.iter().any(|entry| {
-            entry.row.load().as_ref().as_ref().is_some_and(|row| row.state == RuntimeState::Draining)
-        })
+        let Some(entry) = entries.iter().find(|entry| entry.spec.id == id) else { return };
+        let handle = entry.handle.clone();
+        context.spawn(async move {
+            // Whether it goes, stays or does not answer: its row says what it does now.
+            let _ = handle.ask(RuntimeMessage::Evict, EVICT_PATIENCE).await;
+            DirectoryMessage::EvictionAnswered(id)
+        });
     }
 }
 
-/// What a runtime that holds memory would free.
-fn holder(entry: &Entry, asking: &RuntimeId) -> Option<Holder> {
-    let row = entry.row.load_full();
-    let row = row.as_ref().as_ref()?;
-    let bytes = row.memory.resident_bytes?;
-    if entry.spec.id == *asking {
-        return None;
+/// What a runtime is doing with its memory.
+fn tenant(entry: &Entry) -> Tenant {
+    let row = entry.row.load();
+    let row = row.as_ref().as_ref();
+    let phase = row.map_or(Phase::Absent, |row| match row.state {
+        RuntimeState::Stopped | RuntimeState::Backoff | RuntimeState::Quarantined | RuntimeState::Failed => {
+            Phase::Absent
+        }
+        RuntimeState::Starting | RuntimeState::Warming => Phase::Loading,
+        RuntimeState::Ready if entry.meter.in_flight() == 0 => Phase::Idle(entry.meter.idle_for()),
+        RuntimeState::Ready | RuntimeState::Degraded => Phase::Busy,
+        RuntimeState::Draining => Phase::Leaving,
+    });
+    Tenant {
+        id: entry.spec.id.clone(),
+        attempt: row.map_or(0, |row| row.attempt),
+        phase,
+        held_bytes: entry.gauge.sample().and_then(|sample| sample.resident_bytes).unwrap_or(0),
     }
-    let is_idle = row.state == RuntimeState::Ready && entry.meter.in_flight() == 0;
-    let idle_for = is_idle.then(|| entry.meter.idle_for());
-    Some(Holder { id: entry.spec.id.clone(), bytes, idle_for })
 }

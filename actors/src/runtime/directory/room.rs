@@ -1,30 +1,68 @@
-//! Who gets memory: one pure function.
+//! Who gets memory: a decider that is told who asks, what is free and what every runtime is doing.
 //!
-//! Refuses to stop anything: it names who should go.
+//! Owns the loads that wait for memory, the memory that is promised to loads under way, and the choice of who is to go.
+//! Refuses to stop anything and to measure anything (`memory.rs`).
+//!
+//! * ROOM-1: a promise lasts as long as its load. It ends when its runtime is ready, has failed, was stopped or removed.
+//! * ROOM-2: nobody goes for nothing: who is chosen to go is needed for a load that waits, and whose memory is on its way
+//!   counts as free soon. A busy or loading runtime is never chosen, and for a load that nobody has asked for (a trial
+//!   after a quarantine, a start with the node) nobody goes at all.
+//! * ROOM-3: loads are served in the order in which they asked: no later one takes what an earlier one waits for.
+//! * ROOM-4: a load that would fit once others have become idle, loaded or gone waits for that, for at most
+//!   [`Rules::wait_max`]; one that would not fit even then is refused at once.
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::ids::RuntimeId;
+use crate::moment::Moment;
 
-/// A runtime that holds memory.
+/// A load that wants memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Holder {
+pub(crate) struct Load {
     pub(crate) id: RuntimeId,
-    /// What it frees when it goes.
-    pub(crate) bytes: u64,
-    /// For how long nobody has asked for anything; `None` while it is busy or loading.
-    pub(crate) idle_for: Option<Duration>,
+    /// The number of its launch, which tells it from an earlier one of the same runtime.
+    pub(crate) attempt: u64,
+    pub(crate) needed_bytes: u64,
+    /// Somebody waits for it: a request, or an operator who has started it.
+    pub(crate) is_asked_for: bool,
 }
 
-/// What is to be done for a load.
+/// What a runtime is doing, as far as memory is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Room {
-    /// Go ahead.
-    Fits,
-    /// Stop these first, all of them.
-    Evict(Vec<RuntimeId>),
-    /// Not even then; in words.
-    None(String),
+pub(crate) struct Tenant {
+    pub(crate) id: RuntimeId,
+    /// The number of its newest launch.
+    pub(crate) attempt: u64,
+    pub(crate) phase: Phase,
+    /// What its program holds, and would free by ending.
+    pub(crate) held_bytes: u64,
+}
+
+/// See [`Tenant`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// It has no program.
+    Absent,
+    /// Its program is on the way up, or is up and not measured yet.
+    Loading,
+    /// It is ready and serves requests, or cannot be ended for another reason.
+    Busy,
+    /// It is ready, and nobody has asked for anything for so long.
+    Idle(Duration),
+    /// Its program is ending.
+    Leaving,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RoomAction {
+    /// The memory is this load's own now.
+    Grant(Load),
+    /// There is none for it, in words.
+    Deny(Load, String),
+    /// Ask this runtime to go.
+    Evict(RuntimeId),
 }
 
 /// What a runtime is told that wants to load.
@@ -36,45 +74,200 @@ pub(crate) enum RoomAnswer {
     Denied(String),
 }
 
-/// Decides for a load of `needed` bytes. Memory promised to loads that are under way (`reserved`) is not free any more. Of the idle holders
-/// the longest idle goes first, and nobody goes for nothing. A busy or loading runtime is never a victim.
-pub(crate) fn make_room(needed: u64, free: u64, reserved: u64, headroom: u64, holders: &[Holder]) -> Room {
-    let available = free.saturating_sub(reserved).saturating_sub(headroom);
-    if needed <= available {
-        return Room::Fits;
-    }
-    let mut missing = needed - available;
-    let mut idle: Vec<_> = holders.iter().filter_map(|holder| Some((holder.idle_for?, holder))).collect();
-    idle.sort_by_key(|(idle_for, _)| std::cmp::Reverse(*idle_for));
-    let mut victims = Vec::new();
-    for (_, holder) in idle {
-        victims.push(holder);
-        missing = missing.saturating_sub(holder.bytes);
-        if missing == 0 {
-            return Room::Evict(keep_needed(victims, needed - available));
-        }
-    }
-    let busy: Vec<_> = holders
-        .iter()
-        .filter(|holder| holder.idle_for.is_none())
-        .map(|holder| holder.id.to_string())
-        .collect();
-    let busy = if busy.is_empty() { String::new() } else { format!("; busy: {}", busy.join(", ")) };
-    Room::None(format!("it needs {}, {} are free for models{busy}", in_words(needed), in_words(available)))
+/// The limits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    /// Memory that a load must leave free.
+    pub(crate) headroom_bytes: u64,
+    /// How long a load waits for others to go.
+    pub(crate) wait_max: Duration,
 }
 
-/// Leaves out victims that the later ones made unnecessary, the least idle first.
-fn keep_needed(victims: Vec<&Holder>, missing: u64) -> Vec<RuntimeId> {
-    let mut freed: u64 = victims.iter().map(|holder| holder.bytes).sum();
-    let mut kept = Vec::new();
-    for holder in victims {
-        if freed - holder.bytes >= missing {
-            freed -= holder.bytes;
-        } else {
-            kept.push(holder.id.clone());
+/// The decider.
+#[derive(Debug)]
+pub(crate) struct Room {
+    rules: Rules,
+    waiting: Vec<(Load, Moment)>,
+    /// By runtime: the launch that the memory was promised to, and how much.
+    promises: HashMap<RuntimeId, Load>,
+    /// Runtimes that were asked to go and have not answered yet.
+    asked: HashSet<RuntimeId>,
+}
+
+/// What is there at one look. Signed: a machine may have promised more than it has.
+#[derive(Clone, Copy, Debug)]
+struct Balance {
+    /// Free now, without what is promised and what earlier loads wait for.
+    available: i128,
+    /// What programs that are ending hold.
+    leaving: i128,
+    /// What would be free if no runtime had a program.
+    everything: i128,
+}
+
+impl Room {
+    pub(crate) fn new(rules: Rules) -> Self {
+        Self { rules, waiting: Vec::new(), promises: HashMap::new(), asked: HashSet::new() }
+    }
+
+    /// A load asks for memory. An earlier one of the same runtime is over by that.
+    pub(crate) fn ask(&mut self, now: Moment, load: Load) {
+        self.promises.remove(&load.id);
+        self.waiting.retain(|(waiting, _)| waiting.id != load.id);
+        self.waiting.push((load, now));
+    }
+
+    /// A load no longer wants any.
+    pub(crate) fn withdraw(&mut self, id: &RuntimeId, attempt: u64) {
+        self.waiting.retain(|(load, _)| load.id != *id || load.attempt != attempt);
+    }
+
+    /// A runtime that was asked to go has answered: what it does now can be seen.
+    pub(crate) fn answered(&mut self, id: &RuntimeId) {
+        self.asked.remove(id);
+    }
+
+    /// A load waits for memory.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Decides for every load that waits, with `free_bytes` free now.
+    pub(crate) fn look(&mut self, now: Moment, free_bytes: u64, tenants: &[Tenant]) -> Vec<RoomAction> {
+        let tenant = |id: &RuntimeId| tenants.iter().find(|tenant| tenant.id == *id);
+        // ROOM-1. A row that does not tell of the launch yet is about to.
+        self.promises.retain(|id, promise| {
+            tenant(id).is_some_and(|tenant| {
+                tenant.attempt < promise.attempt
+                    || (tenant.attempt == promise.attempt && tenant.phase == Phase::Loading)
+            })
+        });
+        self.asked.retain(|id| {
+            tenant(id).is_some_and(|tenant| matches!(tenant.phase, Phase::Busy | Phase::Idle(_)))
+        });
+        let promised = self.promises.iter().map(|(id, promise)| {
+            // A promise is used up as far as the program holds the memory by now.
+            let held =
+                tenant(id).filter(|tenant| tenant.attempt == promise.attempt).map_or(0, |t| t.held_bytes);
+            i128::from(promise.needed_bytes.saturating_sub(held))
+        });
+        let leaving = tenants.iter().filter(|t| t.phase == Phase::Leaving || self.asked.contains(&t.id));
+        let spare = i128::from(free_bytes) - i128::from(self.rules.headroom_bytes);
+        let mut balance = Balance {
+            available: spare - promised.sum::<i128>(),
+            leaving: leaving.map(|tenant| i128::from(tenant.held_bytes)).sum(),
+            everything: spare + tenants.iter().map(|tenant| i128::from(tenant.held_bytes)).sum::<i128>(),
+        };
+        let mut actions = Vec::new();
+        for (load, since) in std::mem::take(&mut self.waiting) {
+            let is_late = now.since(since) >= self.rules.wait_max;
+            match self.judge(&load, balance, tenants) {
+                Judgement::Fits => {
+                    balance.available -= i128::from(load.needed_bytes);
+                    self.promises.insert(load.id.clone(), load.clone());
+                    actions.push(RoomAction::Grant(load));
+                }
+                Judgement::Never => {
+                    let why = refusal(&load, balance, tenants, "");
+                    actions.push(RoomAction::Deny(load, why));
+                }
+                Judgement::Wait(_) if is_late => {
+                    let waited = format!(" after waiting {} s", self.rules.wait_max.as_secs());
+                    let why = refusal(&load, balance, tenants, &waited);
+                    actions.push(RoomAction::Deny(load, why));
+                }
+                Judgement::Wait(victims) => {
+                    for victim in victims {
+                        balance.leaving += i128::from(victim.held_bytes);
+                        self.asked.insert(victim.id.clone());
+                        actions.push(RoomAction::Evict(victim.id.clone()));
+                    }
+                    // ROOM-3.
+                    balance.available -= i128::from(load.needed_bytes);
+                    self.waiting.push((load, since));
+                }
+            }
+        }
+        actions
+    }
+
+    fn judge<'t>(&self, load: &Load, balance: Balance, tenants: &'t [Tenant]) -> Judgement<'t> {
+        let needed = i128::from(load.needed_bytes);
+        if needed <= balance.available {
+            return Judgement::Fits;
+        }
+        let missing = needed - balance.available - balance.leaving;
+        if missing <= 0 {
+            return Judgement::Wait(Vec::new());
+        }
+        if !load.is_asked_for {
+            // ROOM-2.
+            return Judgement::Never;
+        }
+        let others =
+            || tenants.iter().filter(|tenant| tenant.id != load.id && !self.asked.contains(&tenant.id));
+        let mut idle: Vec<_> = others()
+            .filter_map(|tenant| match tenant.phase {
+                Phase::Idle(idle_for) => Some((idle_for, tenant)),
+                Phase::Absent | Phase::Loading | Phase::Busy | Phase::Leaving => None,
+            })
+            .collect();
+        idle.sort_by_key(|(idle_for, _)| std::cmp::Reverse(*idle_for));
+        let mut victims = Vec::new();
+        let mut freed = 0;
+        for (_, tenant) in idle {
+            if freed >= missing {
+                break;
+            }
+            freed += i128::from(tenant.held_bytes);
+            victims.push(tenant);
+        }
+        if freed >= missing {
+            return Judgement::Wait(keep_needed(victims, missing));
+        }
+        // ROOM-4.
+        if needed <= balance.everything {
+            return Judgement::Wait(Vec::new());
+        }
+        Judgement::Never
+    }
+}
+
+enum Judgement<'t> {
+    Fits,
+    /// It will fit when these, and others that go already, have gone.
+    Wait(Vec<&'t Tenant>),
+    /// It does not fit, whatever happens that may happen for it.
+    Never,
+}
+
+/// ROOM-2: leaves out victims that the later ones made unnecessary, the least idle first.
+fn keep_needed(victims: Vec<&Tenant>, missing: i128) -> Vec<&Tenant> {
+    let mut freed: i128 = victims.iter().map(|tenant| i128::from(tenant.held_bytes)).sum();
+    victims
+        .into_iter()
+        .filter(|tenant| {
+            let is_needless = freed - i128::from(tenant.held_bytes) >= missing;
+            if is_needless {
+                freed -= i128::from(tenant.held_bytes);
+            }
+            !is_needless
+        })
+        .collect()
+}
+
+fn refusal(load: &Load, balance: Balance, tenants: &[Tenant], waited: &str) -> String {
+    let free = u64::try_from(balance.available.max(0)).unwrap_or(u64::MAX);
+    let mut words =
+        format!("it needs {}, {} are free for models{waited}", in_words(load.needed_bytes), in_words(free));
+    for (word, phase) in [("busy", Phase::Busy), ("loading", Phase::Loading), ("ending", Phase::Leaving)] {
+        let of_phase = |tenant: &&Tenant| tenant.phase == phase && tenant.id != load.id;
+        let names: Vec<_> = tenants.iter().filter(of_phase).map(|tenant| tenant.id.to_string()).collect();
+        if !names.is_empty() {
+            words = format!("{words}; {word}: {}", names.join(", "));
         }
     }
-    kept
+    words
 }
 
 /// `1.2 GB`, `98 MB`.
@@ -85,46 +278,4 @@ pub(crate) fn in_words(bytes: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn holder(id: &str, bytes: u64, idle_s: Option<u64>) -> Holder {
-        Holder { id: id.parse().unwrap(), bytes, idle_for: idle_s.map(Duration::from_secs) }
-    }
-
-    #[test]
-    fn the_longest_idle_goes_first_and_nobody_for_nothing() {
-        let holders = [holder("a", 10, Some(5)), holder("b", 10, Some(50)), holder("c", 100, Some(20))];
-        assert_eq!(make_room(10, 30, 10, 5, &holders), Room::Fits);
-        assert_eq!(make_room(10, 5, 0, 0, &holders), Room::Evict(vec!["b".parse().unwrap()]));
-        assert_eq!(make_room(100, 0, 0, 0, &holders), Room::Evict(vec!["c".parse().unwrap()]));
-        let none = make_room(2_000_000_000, 500_000_000, 0, 0, &[holder("busy", 1 << 40, None)]);
-        assert_eq!(none, Room::None("it needs 2.0 GB, 500 MB are free for models; busy: busy".to_owned()));
-    }
-
-    proptest! {
-        #[test]
-        fn evicting_makes_enough_room_and_spares_the_busy(
-            needed in 0_u64..200, free in 0_u64..100, reserved in 0_u64..50, headroom in 0_u64..20,
-            spec in proptest::collection::vec((0_u64..60, proptest::option::of(0_u64..100)), 0..8),
-        ) {
-            let holders: Vec<_> = spec.iter().enumerate().map(|(n, (b, idle))| holder(&format!("r{n}"), *b, *idle)).collect();
-            let available = free.saturating_sub(reserved).saturating_sub(headroom);
-            let idle_bytes: u64 = holders.iter().filter(|h| h.idle_for.is_some()).map(|h| h.bytes).sum();
-            match make_room(needed, free, reserved, headroom, &holders) {
-                Room::Fits => prop_assert!(needed <= available),
-                Room::None(_) => prop_assert!(needed > available + idle_bytes),
-                Room::Evict(victims) => {
-                    let chosen: Vec<_> = holders.iter().filter(|h| victims.contains(&h.id)).collect();
-                    prop_assert!(chosen.iter().all(|h| h.idle_for.is_some()));
-                    let freed: u64 = chosen.iter().map(|h| h.bytes).sum();
-                    prop_assert!(available + freed >= needed);
-                    for victim in &chosen {
-                        prop_assert!(available + freed - victim.bytes < needed, "{} goes for nothing", victim.id);
-                    }
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -1,7 +1,8 @@
-//! The runtimes that were added while the node ran, in a file of the state folder.
+//! The runtimes that were added while the node ran, and those that an operator has stopped, in a file of the state folder.
 //!
 //! Owns `runtimes.json`: read at the start, replaced as a whole at each change, so that a crash leaves the old or the new list.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::files;
+use crate::ids::RuntimeId;
 use crate::runtime::spec::RuntimeSpec;
 
 /// The file.
@@ -20,7 +22,17 @@ pub(crate) struct SavedRuntimes {
 #[derive(Serialize, Deserialize)]
 struct Contents {
     schema: u32,
-    runtimes: Vec<RuntimeSpec>,
+    #[serde(flatten)]
+    saved: Saved,
+}
+
+/// What the file says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Saved {
+    pub(crate) runtimes: Vec<RuntimeSpec>,
+    /// Of these and of the configured ones: no request starts them, nor does the node. Absent in files of older versions.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) held: BTreeSet<RuntimeId>,
 }
 
 /// The file cannot be used.
@@ -54,20 +66,20 @@ impl SavedRuntimes {
     }
 
     /// What was saved last; nothing when there is no file.
-    pub(crate) fn read(&self) -> Result<Vec<RuntimeSpec>, SavedError> {
+    pub(crate) fn read(&self) -> Result<Saved, SavedError> {
         let text = match fs::read(&self.path) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Saved::default()),
             Err(source) => return Err(self.io("read", source)),
         };
         let contents: Contents = serde_json::from_slice(&text)
             .map_err(|source| SavedError::Damaged { path: self.path.display().to_string(), source })?;
-        Ok(contents.runtimes)
+        Ok(contents.saved)
     }
 
     /// Replaces what was saved.
-    pub(crate) fn write(&self, runtimes: Vec<RuntimeSpec>) -> Result<(), SavedError> {
-        let contents = Contents { schema: SCHEMA, runtimes };
+    pub(crate) fn write(&self, saved: Saved) -> Result<(), SavedError> {
+        let contents = Contents { schema: SCHEMA, saved };
         let text = serde_json::to_vec_pretty(&contents).map_err(|error| self.io("write", error.into()))?;
         files::replace(&self.path, &text).map_err(|source| self.io("write", source))
     }
@@ -90,8 +102,9 @@ mod tests {
             "program":"/bin/true","idle_after_s":5},{"id":"b","adapter":"process","program":"/bin/true"}]}"#;
         fs::write(folder.path().join("runtimes.json"), text).unwrap();
         let read = SavedRuntimes::at(folder.path()).read().unwrap();
+        assert!(read.held.is_empty());
         assert_eq!(
-            read.iter().map(|spec| spec.idle_after_s).collect::<Vec<_>>(),
+            read.runtimes.iter().map(|spec| spec.idle_after_s).collect::<Vec<_>>(),
             [Some(IdleAfter::Seconds(5)), None]
         );
     }
@@ -100,16 +113,18 @@ mod tests {
     fn what_is_saved_is_read_again_and_a_damaged_file_says_so() {
         let folder = tempfile::tempdir().unwrap();
         let saved = SavedRuntimes::at(folder.path());
-        assert!(saved.read().unwrap().is_empty());
+        assert_eq!(saved.read().unwrap(), Saved::default());
         let spec: RuntimeSpec = serde_json::from_value(serde_json::json!({
             "id": "a", "adapter": "process", "program": "/bin/true", "args": ["x"], "env": {"A": "1"}, "idle_after_s": 5
         }))
         .unwrap();
-        saved.write(vec![spec.clone()]).unwrap();
-        assert_eq!(saved.read().unwrap(), std::slice::from_ref(&spec));
-        let never = RuntimeSpec { idle_after_s: Some(IdleAfter::Off), ..spec };
-        saved.write(vec![never.clone()]).unwrap();
-        assert_eq!(saved.read().unwrap(), [never]);
+        let never = RuntimeSpec { idle_after_s: Some(IdleAfter::Off), ..spec.clone() };
+        for (runtimes, held) in [(vec![spec], ["a"].as_slice()), (vec![never], [].as_slice())] {
+            let held = held.iter().map(|id| id.parse().unwrap()).collect();
+            let contents = Saved { runtimes, held };
+            saved.write(contents.clone()).unwrap();
+            assert_eq!(saved.read().unwrap(), contents);
+        }
         fs::write(folder.path().join("runtimes.json"), "{\"schema\":1,").unwrap();
         assert!(saved.read().unwrap_err().to_string().contains("is damaged"));
     }

@@ -1,0 +1,368 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const WAIT_MAX: Duration = Duration::from_secs(30);
+
+fn id(name: &str) -> RuntimeId {
+    name.parse().unwrap()
+}
+
+fn load(name: &str, attempt: u64, needed_bytes: u64) -> Load {
+    Load { id: id(name), attempt, needed_bytes, is_asked_for: true }
+}
+
+fn tenant(name: &str, phase: Phase, held_bytes: u64) -> Tenant {
+    Tenant { id: id(name), attempt: 1, phase, held_bytes }
+}
+
+fn idle(name: &str, held_bytes: u64, seconds: u64) -> Tenant {
+    tenant(name, Phase::Idle(Duration::from_secs(seconds)), held_bytes)
+}
+
+fn at(seconds: u64) -> Moment {
+    Moment::ZERO + Duration::from_secs(seconds)
+}
+
+fn room(headroom_bytes: u64) -> Room {
+    Room::new(Rules { headroom_bytes, wait_max: WAIT_MAX })
+}
+
+/// `grant a`, `deny a: why`, `evict b`.
+fn words(actions: Vec<RoomAction>) -> Vec<String> {
+    let word = |action| match action {
+        RoomAction::Grant(load) => format!("grant {}", load.id),
+        RoomAction::Deny(load, why) => format!("deny {}: {why}", load.id),
+        RoomAction::Evict(id) => format!("evict {id}"),
+    };
+    actions.into_iter().map(word).collect()
+}
+
+/// ROOM-2.
+#[test]
+fn the_longest_idle_goes_first_and_nobody_for_nothing() {
+    let tenants = [idle("a", 10, 5), idle("b", 10, 50), idle("c", 100, 20)];
+    for (needed, free, wanted) in
+        [(10, 15, "grant x"), (10, 5, "evict b"), (100, 5, "evict c"), (15, 5, "evict c")]
+    {
+        let mut room = room(5);
+        room.ask(at(0), load("x", 1, needed));
+        assert_eq!(words(room.look(at(0), free, &tenants)), [wanted], "{needed} with {free} free");
+    }
+}
+
+/// ROOM-2.
+#[test]
+fn while_one_is_on_its_way_out_no_second_is_asked_to_go() {
+    let mut room = room(0);
+    room.ask(at(0), load("x", 1, 10));
+    let mut tenants = vec![idle("a", 10, 50), idle("b", 10, 5)];
+    assert_eq!(words(room.look(at(0), 0, &tenants)), ["evict a"]);
+    assert!(room.look(at(0), 0, &tenants).is_empty(), "it has not answered yet");
+    room.answered(&id("a"));
+    tenants[0].phase = Phase::Leaving;
+    assert!(room.look(at(1), 0, &tenants).is_empty(), "its program is ending");
+    tenants[0] = tenant("a", Phase::Absent, 0);
+    assert_eq!(words(room.look(at(2), 10, &tenants)), ["grant x"]);
+}
+
+/// ROOM-2: somebody was quicker.
+#[test]
+fn who_stays_although_asked_to_go_is_replaced_by_another() {
+    let mut room = room(0);
+    room.ask(at(0), load("x", 1, 10));
+    let mut tenants = vec![idle("a", 10, 50), idle("b", 10, 5)];
+    assert_eq!(words(room.look(at(0), 0, &tenants)), ["evict a"]);
+    tenants[0].phase = Phase::Busy;
+    room.answered(&id("a"));
+    assert_eq!(words(room.look(at(1), 0, &tenants)), ["evict b"]);
+}
+
+/// ROOM-2.
+#[test]
+fn nobody_goes_for_a_load_that_nobody_asked_for() {
+    let trial = |needed| Load { is_asked_for: false, ..load("x", 1, needed) };
+    let mut room = room(0);
+    let mut tenants = vec![idle("a", 10, 50), tenant("b", Phase::Busy, 10)];
+    room.ask(at(0), trial(15));
+    assert_eq!(
+        words(room.look(at(0), 5, &tenants)),
+        ["deny x: it needs 0 MB, 0 MB are free for models; busy: b"]
+    );
+    tenants[0].phase = Phase::Leaving;
+    room.ask(at(0), trial(15));
+    assert!(room.look(at(0), 5, &tenants).is_empty(), "it goes anyway");
+    tenants[0] = tenant("a", Phase::Absent, 0);
+    assert_eq!(words(room.look(at(0), 15, &tenants)), ["grant x"]);
+}
+
+/// ROOM-1.
+#[test]
+fn a_promise_ends_with_its_load_whatever_became_of_it() {
+    for phase in [Phase::Absent, Phase::Busy, Phase::Idle(Duration::ZERO), Phase::Leaving] {
+        let mut room = room(0);
+        room.ask(at(0), load("a", 1, 60));
+        assert_eq!(words(room.look(at(0), 100, &[])), ["grant a"]);
+        // What the program took is not free any more; what it was promised beyond that is.
+        let tenants = [tenant("a", phase, 10)];
+        room.ask(at(1), load("b", 1, 90));
+        assert_eq!(words(room.look(at(1), 90, &tenants)), ["grant b"], "{phase:?}");
+    }
+    let mut room = room(0);
+    room.ask(at(0), load("a", 1, 60));
+    room.look(at(0), 100, &[]);
+    room.ask(at(1), load("b", 1, 90));
+    assert_eq!(words(room.look(at(1), 100, &[])), ["grant b"], "the runtime was removed");
+}
+
+/// ROOM-1.
+#[test]
+fn a_promise_is_used_up_as_the_engine_takes_the_memory() {
+    let mut room = room(0);
+    room.ask(at(0), load("a", 2, 60));
+    room.look(at(0), 100, &[]);
+    let begins = || Tenant { attempt: 0, ..tenant("b", Phase::Loading, 0) };
+    let loading = |attempt, held| [Tenant { attempt, ..tenant("a", Phase::Loading, held) }, begins()];
+    room.ask(at(0), load("b", 1, 40));
+    assert_eq!(words(room.look(at(0), 60, &loading(2, 40))), ["grant b"]);
+    room.ask(at(0), load("c", 1, 1));
+    assert!(room.look(at(0), 60, &loading(2, 40)).is_empty(), "20 are a's still, 40 are b's");
+    // Its row still tells of the launch before: the promise stands, and nothing of it is used.
+    let mut room = self::room(0);
+    room.ask(at(0), load("a", 2, 60));
+    room.look(at(0), 100, &[]);
+    room.ask(at(0), load("b", 1, 50));
+    let before = [Tenant { attempt: 1, ..tenant("a", Phase::Absent, 0) }];
+    assert!(room.look(at(0), 100, &before).is_empty());
+}
+
+/// ROOM-3.
+#[test]
+fn no_later_load_takes_what_an_earlier_one_waits_for() {
+    let mut room = room(0);
+    room.ask(at(0), load("large", 1, 50));
+    let mut tenants = vec![idle("a", 30, 5), tenant("b", Phase::Busy, 100)];
+    assert_eq!(words(room.look(at(0), 20, &tenants)), ["evict a"]);
+    room.ask(at(1), load("small", 1, 20));
+    assert!(room.look(at(1), 20, &tenants).is_empty(), "it would fit now, and `large` would not any more");
+    tenants[0] = tenant("a", Phase::Absent, 0);
+    assert_eq!(words(room.look(at(2), 50, &tenants)), ["grant large"]);
+}
+
+/// ROOM-4.
+#[test]
+fn a_load_waits_for_the_busy_but_not_for_ever_and_not_for_what_never_fits() {
+    let tenants = [tenant("a", Phase::Busy, 80), tenant("b", Phase::Loading, 10)];
+    let mut room = room(0);
+    room.ask(at(0), load("x", 1, 101));
+    let never = "deny x: it needs 0 MB, 0 MB are free for models; busy: a; loading: b";
+    assert_eq!(words(room.look(at(0), 10, &tenants)), [never]);
+    room.ask(at(0), load("x", 1, 100));
+    assert!(room.look(at(29), 10, &tenants).is_empty());
+    let late = "deny x: it needs 0 MB, 0 MB are free for models after waiting 30 s; busy: a; loading: b";
+    assert_eq!(words(room.look(at(30), 10, &tenants)), [late]);
+    assert!(!room.is_waited_for());
+}
+
+#[test]
+fn a_load_that_is_given_up_reserves_nothing() {
+    let mut room = room(0);
+    let tenants = [tenant("a", Phase::Busy, 100)];
+    room.ask(at(0), load("x", 3, 100));
+    assert!(room.look(at(0), 10, &tenants).is_empty());
+    room.withdraw(&id("x"), 2);
+    assert!(room.is_waited_for(), "that was an earlier launch");
+    room.withdraw(&id("x"), 3);
+    room.ask(at(0), load("y", 1, 10));
+    assert_eq!(words(room.look(at(0), 10, &tenants)), ["grant y"]);
+}
+
+#[test]
+fn sizes_are_shown_as_people_write_them() {
+    assert_eq!((in_words(98_362_432), in_words(2_000_000_000)), ("98 MB".to_owned(), "2.0 GB".to_owned()));
+}
+
+/// A machine that does what the decider says, one step at a time.
+#[derive(Debug)]
+struct World {
+    total: u64,
+    tenants: BTreeMap<String, (Tenant, u64)>,
+    clock: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// A runtime wants to load so much.
+    Load(u8, u64),
+    /// Its program takes a part of what it needs.
+    Grow(u8),
+    /// It has loaded.
+    Ready(u8),
+    /// A request comes, or the last one goes.
+    Toggle(u8),
+    /// It crashes, or its stop is over.
+    End(u8),
+    /// It is stopped by an operator.
+    Stop(u8),
+    /// Time passes.
+    Wait(u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (0_u8..5, 1_u64..120).prop_map(|(n, needed)| Step::Load(n, needed)),
+        2 => (0_u8..5).prop_map(Step::Grow),
+        3 => (0_u8..5).prop_map(Step::Ready),
+        2 => (0_u8..5).prop_map(Step::Toggle),
+        2 => (0_u8..5).prop_map(Step::End),
+        1 => (0_u8..5).prop_map(Step::Stop),
+        1 => (1_u8..40).prop_map(Step::Wait),
+    ]
+}
+
+impl World {
+    fn held(&self) -> u64 {
+        self.tenants.values().map(|(tenant, _)| tenant.held_bytes).sum()
+    }
+
+    /// What programs hold or were promised, whichever is more: what the machine must have.
+    fn owed(&self, room: &Room) -> u64 {
+        self.tenants.values().fold(0, |owed, (tenant, _)| {
+            let promise = room.promises.get(&tenant.id).map_or(0, |promise| promise.needed_bytes);
+            owed + tenant.held_bytes.max(promise)
+        })
+    }
+
+    fn rows(&self) -> Vec<Tenant> {
+        self.tenants.values().map(|(tenant, _)| tenant.clone()).collect()
+    }
+
+    fn apply(&mut self, step: &Step, room: &mut Room) {
+        let now = at(self.clock);
+        match step {
+            Step::Load(n, needed) => {
+                let name = format!("r{n}");
+                let entry = self
+                    .tenants
+                    .entry(name.clone())
+                    .or_insert_with(|| (Tenant { attempt: 0, ..tenant(&name, Phase::Absent, 0) }, 0));
+                if entry.0.phase == Phase::Absent {
+                    entry.0.attempt += 1;
+                    entry.0.phase = Phase::Loading;
+                    entry.1 = 0;
+                    room.ask(now, Load { attempt: entry.0.attempt, ..load(&name, 1, *needed) });
+                }
+            }
+            Step::Wait(seconds) => self.clock += u64::from(*seconds),
+            Step::Grow(n) | Step::Ready(n) | Step::Toggle(n) | Step::End(n) | Step::Stop(n) => {
+                let Some((tenant, granted)) = self.tenants.get_mut(&format!("r{n}")) else { return };
+                match (step, tenant.phase) {
+                    (Step::Grow(_), Phase::Loading) => {
+                        tenant.held_bytes = tenant.held_bytes.max(*granted / 2);
+                    }
+                    (Step::Ready(_), Phase::Loading) if *granted > 0 => {
+                        tenant.held_bytes = *granted;
+                        tenant.phase = Phase::Idle(Duration::from_secs(u64::from(*n)));
+                    }
+                    (Step::Toggle(_), Phase::Idle(_)) => tenant.phase = Phase::Busy,
+                    (Step::Toggle(_), Phase::Busy) => tenant.phase = Phase::Idle(Duration::ZERO),
+                    (Step::End(_), Phase::Leaving | Phase::Busy | Phase::Loading) => {
+                        room.withdraw(&tenant.id, tenant.attempt);
+                        tenant.phase = Phase::Absent;
+                        tenant.held_bytes = 0;
+                    }
+                    (Step::Stop(_), Phase::Loading | Phase::Busy | Phase::Idle(_)) => {
+                        room.withdraw(&tenant.id, tenant.attempt);
+                        tenant.phase = Phase::Leaving;
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn look(&mut self, room: &mut Room) -> Vec<RoomAction> {
+        let rows = self.rows();
+        let actions = room.look(at(self.clock), self.total - self.held(), &rows);
+        for action in &actions {
+            match action {
+                RoomAction::Grant(load) => {
+                    if let Some((_, granted)) = self.tenants.get_mut(load.id.as_str()) {
+                        *granted = load.needed_bytes;
+                    }
+                }
+                RoomAction::Deny(load, _) => {
+                    if let Some((tenant, _)) = self.tenants.get_mut(load.id.as_str()) {
+                        tenant.phase = Phase::Absent;
+                        tenant.held_bytes = 0;
+                    }
+                }
+                RoomAction::Evict(id) => {
+                    if let Some((tenant, _)) = self.tenants.get_mut(id.as_str()) {
+                        assert!(matches!(tenant.phase, Phase::Idle(_)), "ROOM-2: {id} is {:?}", tenant.phase);
+                        tenant.phase = Phase::Leaving;
+                    }
+                    room.answered(id);
+                }
+            }
+        }
+        actions
+    }
+}
+
+proptest! {
+    /// ROOM-1, ROOM-2, ROOM-3, ROOM-4.
+    #[test]
+    fn memory_is_never_promised_twice_and_every_load_is_answered(
+        total in 50_u64..300, headroom in 0_u64..20, steps in proptest::collection::vec(step(), 1..120),
+    ) {
+        let mut room = room(headroom);
+        let mut world = World { total, tenants: BTreeMap::new(), clock: 0 };
+        for step in &steps {
+            world.apply(step, &mut room);
+            let waiting: Vec<_> = room.waiting.iter().map(|(load, _)| load.id.clone()).collect();
+            let actions = world.look(&mut room);
+            prop_assert!(world.owed(&room) + headroom <= total.max(headroom), "more is promised than there is");
+            // ROOM-3: who is granted was the first of those that still wait.
+            if let Some(RoomAction::Grant(first)) = actions.iter().find(|a| matches!(a, RoomAction::Grant(_))) {
+                let before = waiting.iter().take_while(|id| **id != first.id);
+                let passed: Vec<_> = before.filter(|id| room.waiting.iter().any(|(l, _)| l.id == **id)).collect();
+                let needed = first.needed_bytes + room.waiting.iter().map(|(l, _)| l.needed_bytes).sum::<u64>();
+                prop_assert!(passed.is_empty() || needed + headroom <= total, "{} took what {passed:?} waits for", first.id);
+            }
+        }
+        // ROOM-1: when everything has ended, everything is free again.
+        for (tenant, _) in world.tenants.values_mut() {
+            tenant.phase = Phase::Absent;
+            tenant.held_bytes = 0;
+            room.withdraw(&tenant.id, tenant.attempt);
+        }
+        room.ask(at(world.clock), load("last", 1, total.saturating_sub(headroom).max(1)));
+        let fits = total > headroom;
+        let actions = world.look(&mut room);
+        prop_assert_eq!(matches!(actions[..], [RoomAction::Grant(_)]), fits, "{:?}", actions);
+    }
+
+    /// ROOM-4.
+    #[test]
+    fn a_load_never_waits_longer_than_it_may(
+        held in 1_u64..100, needed in 1_u64..150, phases in proptest::collection::vec(0_u8..4, 1..4),
+    ) {
+        let mut room = room(0);
+        let phase = |n: &u8| match n {
+            0 => Phase::Busy,
+            1 => Phase::Loading,
+            2 => Phase::Leaving,
+            _ => Phase::Idle(Duration::ZERO),
+        };
+        let tenants: Vec<_> =
+            phases.iter().enumerate().map(|(n, p)| tenant(&format!("r{n}"), phase(p), held)).collect();
+        room.ask(at(0), load("x", 1, needed));
+        for second in 0..=30 {
+            room.look(at(second), 0, &tenants);
+        }
+        prop_assert!(!room.is_waited_for());
+    }
+}

@@ -1,0 +1,7 @@
+//! Runtimes as a whole, on paused time: directory, actors and machines against engines by script.
+
+mod interleavings;
+mod kit;
+mod memory;
+mod removal;
+mod rows;

@@ -1,0 +1,470 @@
+//! Engines of a test: a [`Launcher`] whose programs do what a [`Script`] says, in the time that it says.
+//!
+//! Owns the fake programs, the memory that they hold on a fake machine, and the connections to them, all in memory: a test
+//! that pauses tokio's time pauses them with it. How an operating system starts programs is tested with real ones.
+//!
+//! Each engine answers `/health` with 503 while it loads and with 200 afterwards, and everything else as its script says.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio::io::DuplexStream;
+use tokio::sync::watch;
+
+use crate::hardware::HardwareSources;
+use crate::ids::RuntimeId;
+use crate::moment::WallTime;
+use crate::runtime::engine_client::EngineClient;
+use crate::runtime::launcher::{
+    Cause, Diagnosis, Endpoint, Engine, EngineExit, ExitStatus, LaunchError, LaunchSpec, Launcher,
+    SandboxReport, Secret, SweepReport,
+};
+
+/// What the engines of a runtime do.
+#[derive(Clone, Debug)]
+pub struct Script {
+    /// From the request to launch until the program runs.
+    pub launches_after: Duration,
+    /// From then until `/health` answers 200.
+    pub loads_for: Duration,
+    /// What it holds: half of it from the start, all of it once it has loaded.
+    pub memory_bytes: u64,
+    /// From TERM to its end, unless it is killed earlier; `None`: it ignores TERM.
+    pub ends_after: Option<Duration>,
+    /// From a kill to its end; `None`: the kernel cannot end it.
+    pub dies_after: Option<Duration>,
+    /// It ends by itself so long after it began to run.
+    pub crashes_after: Option<Duration>,
+    /// A launch fails with this.
+    pub refuses: Option<Diagnosis>,
+    /// What requests other than `/health` get once it has loaded.
+    pub answer: Answer,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self {
+            launches_after: Duration::from_millis(5),
+            loads_for: Duration::from_millis(200),
+            memory_bytes: 0,
+            ends_after: Some(Duration::from_millis(10)),
+            dies_after: Some(Duration::from_millis(1)),
+            crashes_after: None,
+            refuses: None,
+            answer: Answer::Ok,
+        }
+    }
+}
+
+/// How an engine answers requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// 200 with `{}`.
+    Ok,
+    /// Never.
+    Hangs,
+    /// It closes the connection instead.
+    Closes,
+    /// It dies of the request.
+    Dies,
+}
+
+/// A machine with a certain memory, and the engines that run on it. Cheap to clone.
+#[derive(Clone)]
+pub struct FakeMachine {
+    shared: Arc<Mutex<Machine>>,
+}
+
+impl fmt::Debug for FakeMachine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FakeMachine({} alive)", self.shared.lock().programs.len())
+    }
+}
+
+struct Machine {
+    proc_root: PathBuf,
+    memory_bytes: u64,
+    scripts: HashMap<RuntimeId, Script>,
+    programs: BTreeMap<u32, Arc<Program>>,
+    next_pid: u32,
+    launches: HashMap<RuntimeId, u32>,
+    /// A runtime had two programs at once: what a launcher must never be asked for.
+    doubled: Vec<RuntimeId>,
+}
+
+/// One program that runs.
+struct Program {
+    pid: u32,
+    runtime: RuntimeId,
+    socket: PathBuf,
+    script: Script,
+    held_bytes: Mutex<u64>,
+    is_loaded: watch::Sender<bool>,
+    /// How it ended; `None` while it runs.
+    exit: watch::Sender<Option<EngineExit>>,
+}
+
+impl FakeMachine {
+    /// A machine that tells of its memory in `folder`, which must live as long as it.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn in_folder(folder: &Path, memory_bytes: u64) -> std::io::Result<Self> {
+        let machine = Machine {
+            proc_root: folder.to_owned(),
+            memory_bytes,
+            scripts: HashMap::new(),
+            programs: BTreeMap::new(),
+            next_pid: 1000,
+            launches: HashMap::new(),
+            doubled: Vec::new(),
+        };
+        machine.write_meminfo()?;
+        Ok(Self { shared: Arc::new(Mutex::new(machine)) })
+    }
+
+    /// Where the node reads how much memory is free.
+    #[must_use]
+    pub fn sources(&self) -> HardwareSources {
+        let root = self.shared.lock().proc_root.clone();
+        HardwareSources {
+            sysfs_root: root.clone(),
+            proc_root: root,
+            nvml_library: Some("/nonexistent".into()),
+        }
+    }
+
+    /// Starts this machine's programs.
+    #[must_use]
+    pub fn launcher(&self) -> Arc<dyn Launcher> {
+        Arc::new(FakeLauncher { machine: self.clone() })
+    }
+
+    /// Reaches them.
+    #[must_use]
+    pub fn client(&self) -> EngineClient {
+        let machine = self.clone();
+        EngineClient::in_memory(Arc::new(move |socket: &Path| machine.connect(socket)))
+    }
+
+    /// Says what engines of this runtime do that are launched from now on.
+    pub fn script(&self, runtime: &str, script: Script) {
+        if let Ok(id) = runtime.parse() {
+            self.shared.lock().scripts.insert(id, script);
+        }
+    }
+
+    /// How often this runtime was launched.
+    #[must_use]
+    pub fn launches(&self, runtime: &str) -> u32 {
+        let shared = self.shared.lock();
+        shared.launches.iter().find(|(id, _)| id.as_str() == runtime).map_or(0, |(_, count)| *count)
+    }
+
+    /// The runtimes whose programs run, in the order of their launch.
+    #[must_use]
+    pub fn alive(&self) -> Vec<String> {
+        self.shared.lock().programs.values().map(|program| program.runtime.to_string()).collect()
+    }
+
+    /// Runtimes that had two programs at once.
+    #[must_use]
+    pub fn doubled(&self) -> Vec<RuntimeId> {
+        self.shared.lock().doubled.clone()
+    }
+
+    /// Kills the programs of a runtime from outside, as `kill -9` does.
+    pub fn kill(&self, runtime: &str) {
+        for program in self.programs_of(runtime) {
+            self.end(
+                &program,
+                ExitStatus::Signal(9),
+                false,
+                "killed by SIGKILL (by another process, not by ARW)",
+            );
+        }
+    }
+
+    /// Ends programs that a kill could not end, as a kernel does whose disk answers again.
+    pub fn release(&self, runtime: &str) {
+        for program in self.programs_of(runtime) {
+            self.end(&program, ExitStatus::Signal(9), true, "killed by ARW");
+        }
+    }
+
+    fn programs_of(&self, runtime: &str) -> Vec<Arc<Program>> {
+        let shared = self.shared.lock();
+        shared.programs.values().filter(|program| program.runtime.as_str() == runtime).cloned().collect()
+    }
+
+    fn start(&self, spec: &LaunchSpec, script: Script) -> Arc<Program> {
+        let mut shared = self.shared.lock();
+        let pid = shared.next_pid;
+        shared.next_pid += 1;
+        if shared.programs.values().any(|program| program.runtime == spec.runtime) {
+            shared.doubled.push(spec.runtime.clone());
+        }
+        let program = Arc::new(Program {
+            pid,
+            runtime: spec.runtime.clone(),
+            socket: PathBuf::from(format!("/fake/{pid}.sock")),
+            held_bytes: Mutex::new(script.memory_bytes / 2),
+            script,
+            is_loaded: watch::Sender::new(false),
+            exit: watch::Sender::new(None),
+        });
+        shared.programs.insert(pid, Arc::clone(&program));
+        // A test whose folder is gone is over.
+        let _ = shared.write_meminfo();
+        drop(shared);
+        let (machine, running) = (self.clone(), Arc::clone(&program));
+        tokio::spawn(async move { machine.run(&running).await });
+        program
+    }
+
+    async fn run(&self, program: &Arc<Program>) {
+        let loads = async {
+            tokio::time::sleep(program.script.loads_for).await;
+            *program.held_bytes.lock() = program.script.memory_bytes;
+            let _ = self.shared.lock().write_meminfo();
+            program.is_loaded.send_replace(true);
+            std::future::pending::<()>().await;
+        };
+        let crashes = async {
+            match program.script.crashes_after {
+                Some(after) => tokio::time::sleep(after).await,
+                None => std::future::pending().await,
+            }
+        };
+        let mut exit = program.exit.subscribe();
+        tokio::select! {
+            () = loads => {}
+            () = crashes => self.end(program, ExitStatus::Signal(11), false, "crashed with SIGSEGV"),
+            _ = exit.wait_for(Option::is_some) => {}
+        }
+    }
+
+    fn end(&self, program: &Arc<Program>, status: ExitStatus, by_us: bool, detail: &str) {
+        let mut shared = self.shared.lock();
+        if shared.programs.remove(&program.pid).is_none() {
+            return;
+        }
+        *program.held_bytes.lock() = 0;
+        let _ = shared.write_meminfo();
+        drop(shared);
+        let cause = if by_us { Cause::Stopped } else { Cause::Crashed };
+        let diagnosis = Diagnosis { cause, detail: detail.to_owned(), hint: None, permanent: false };
+        let at = WallTime::from_millis(0);
+        program.exit.send_replace(Some(EngineExit { status, by_us, at, diagnosis }));
+    }
+
+    fn end_later(&self, program: &Arc<Program>, after: Option<Duration>, status: ExitStatus) {
+        let Some(after) = after else { return };
+        let (machine, program) = (self.clone(), Arc::clone(program));
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            machine.end(&program, status, true, "ended by ARW");
+        });
+    }
+
+    fn connect(&self, socket: &Path) -> Option<DuplexStream> {
+        let program =
+            self.shared.lock().programs.values().find(|program| program.socket == socket).cloned()?;
+        let (near, far) = tokio::io::duplex(64 << 10);
+        let machine = self.clone();
+        tokio::spawn(async move {
+            let mut exit = program.exit.subscribe();
+            let of_connection = Arc::clone(&program);
+            let service = service_fn(move |request: Request<Incoming>| {
+                machine.clone().answer(Arc::clone(&of_connection), request)
+            });
+            let serve =
+                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(far), service);
+            tokio::select! {
+                // A client that goes away is no fault.
+                _ = serve => {}
+                _ = exit.wait_for(Option::is_some) => {}
+            }
+        });
+        Some(near)
+    }
+
+    async fn answer(
+        self,
+        program: Arc<Program>,
+        request: Request<Incoming>,
+    ) -> Result<Response<Full<Bytes>>, std::io::Error> {
+        let respond = |status: StatusCode| {
+            let mut response = Response::new(Full::new(Bytes::from_static(b"{}")));
+            *response.status_mut() = status;
+            Ok(response)
+        };
+        if !*program.is_loaded.borrow() {
+            return respond(StatusCode::SERVICE_UNAVAILABLE);
+        }
+        if request.uri().path() == "/health" {
+            return respond(StatusCode::OK);
+        }
+        match program.script.answer {
+            Answer::Ok => respond(StatusCode::OK),
+            Answer::Hangs => std::future::pending().await,
+            Answer::Closes => Err(std::io::ErrorKind::ConnectionReset.into()),
+            Answer::Dies => {
+                self.end(&program, ExitStatus::Signal(11), false, "crashed with SIGSEGV");
+                Err(std::io::ErrorKind::ConnectionReset.into())
+            }
+        }
+    }
+}
+
+impl Machine {
+    /// As Linux tells it, whole or not at all: a reader may look at any moment.
+    fn write_meminfo(&self) -> std::io::Result<()> {
+        let held: u64 = self.programs.values().map(|program| *program.held_bytes.lock()).sum();
+        let free = self.memory_bytes.saturating_sub(held);
+        let text = format!("MemTotal: {} kB\nMemAvailable: {} kB\n", self.memory_bytes >> 10, free >> 10);
+        let beside = self.proc_root.join("meminfo.new");
+        fs::write(&beside, text)?;
+        fs::rename(beside, self.proc_root.join("meminfo"))
+    }
+}
+
+#[derive(Debug)]
+struct FakeLauncher {
+    machine: FakeMachine,
+}
+
+impl Launcher for FakeLauncher {
+    fn launch(&self, spec: LaunchSpec) -> BoxFuture<'static, Result<Box<dyn Engine>, LaunchError>> {
+        let machine = self.machine.clone();
+        async move {
+            let script = {
+                let mut shared = machine.shared.lock();
+                *shared.launches.entry(spec.runtime.clone()).or_default() += 1;
+                shared.scripts.get(&spec.runtime).cloned().unwrap_or_default()
+            };
+            tokio::time::sleep(script.launches_after).await;
+            if let Some(diagnosis) = script.refuses {
+                return Err(LaunchError(diagnosis));
+            }
+            let program = machine.start(&spec, script);
+            let endpoint = Endpoint::Unix(program.socket.clone());
+            let engine: Box<dyn Engine> = Box::new(FakeEngine {
+                machine,
+                program,
+                endpoint,
+                secret: Secret::new("fake"),
+                sandbox: SandboxReport::default(),
+            });
+            Ok(engine)
+        }
+        .boxed()
+    }
+
+    fn find_program(
+        &self,
+        program: &Path,
+        _: &BTreeMap<String, String>,
+    ) -> BoxFuture<'static, Result<PathBuf, LaunchError>> {
+        std::future::ready(Ok(program.to_owned())).boxed()
+    }
+
+    fn sweep(&self) -> BoxFuture<'static, SweepReport> {
+        std::future::ready(SweepReport::default()).boxed()
+    }
+}
+
+struct FakeEngine {
+    machine: FakeMachine,
+    program: Arc<Program>,
+    endpoint: Endpoint,
+    secret: Secret,
+    sandbox: SandboxReport,
+}
+
+impl fmt::Debug for FakeEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FakeEngine({} of {})", self.program.pid, self.program.runtime)
+    }
+}
+
+impl Engine for FakeEngine {
+    fn pid(&self) -> u32 {
+        self.program.pid
+    }
+
+    fn endpoint(&self) -> Option<&Endpoint> {
+        Some(&self.endpoint)
+    }
+
+    fn secret(&self) -> &Secret {
+        &self.secret
+    }
+
+    fn sandbox(&self) -> &SandboxReport {
+        &self.sandbox
+    }
+
+    fn resident_bytes(&self) -> Option<u64> {
+        Some(*self.program.held_bytes.lock())
+    }
+
+    fn progress(&self) -> u64 {
+        *self.program.held_bytes.lock()
+    }
+
+    fn exited(&mut self) -> BoxFuture<'_, EngineExit> {
+        let mut exit = self.program.exit.subscribe();
+        async move {
+            loop {
+                if let Some(exit) = exit.borrow_and_update().clone() {
+                    return exit;
+                }
+                if exit.changed().await.is_err() {
+                    // The program holds the sender, and this engine the program.
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn terminate(&mut self, grace: Duration) {
+        let script = &self.program.script;
+        match script.ends_after {
+            Some(after) if after <= grace => {
+                self.machine.end_later(&self.program, Some(after), ExitStatus::Signal(15));
+            }
+            Some(_) | None => {
+                let dies = script.dies_after.map(|after| grace + after);
+                self.machine.end_later(&self.program, dies, ExitStatus::Signal(9));
+            }
+        }
+    }
+
+    fn kill(&mut self) {
+        self.machine.end_later(&self.program, self.program.script.dies_after, ExitStatus::Signal(9));
+    }
+}
+
+impl Drop for FakeEngine {
+    fn drop(&mut self) {
+        // A program that has ended is not ended again; where the runtime is gone, so is everything.
+        if self.program.exit.borrow().is_none() && tokio::runtime::Handle::try_current().is_ok() {
+            self.kill();
+        }
+    }
+}
