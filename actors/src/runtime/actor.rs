@@ -4,6 +4,7 @@
 
 mod launching;
 mod probing;
+mod properties;
 mod publishing;
 mod serving;
 mod tending;
@@ -84,6 +85,8 @@ pub(crate) enum RuntimeMessage {
     Exited(u64, EngineExit),
     Probed(u64, ProbeKind, HealthAnswer, Duration),
     LeaseLeft,
+    /// The engine was asked how many tokens a conversation may have.
+    ContextAsked(u64, Option<u64>),
     Timer,
     /// Show what moves without a change of state.
     Refresh,
@@ -99,6 +102,7 @@ crate::message!(RuntimeMessage {
     Exited,
     Probed,
     LeaseLeft,
+    ContextAsked,
     Timer,
     Refresh
 });
@@ -115,6 +119,8 @@ pub(crate) struct RuntimeActor {
     engine_row: ResourceRow,
     model: Option<ModelRecord>,
     needed_bytes: Option<u64>,
+    /// What an engine of this runtime said last.
+    context_tokens: Option<u64>,
     /// The program that has just ended, for the story of its end.
     ended_pid: Option<u32>,
     /// A task waits for the last request in flight.
@@ -187,6 +193,7 @@ impl Actor for RuntimeActor {
             engine_row,
             model: args.spec.model.as_deref().and_then(|model| args.models.find(model)),
             needed_bytes: None,
+            context_tokens: None,
             ended_pid: None,
             awaits_leases: false,
             is_asked_for: false,
@@ -244,6 +251,7 @@ impl Actor for RuntimeActor {
                 self.awaits_leases = false;
                 self.look_at_leases(context);
             }
+            RuntimeMessage::ContextAsked(attempt, tokens) => self.context_asked(context, attempt, tokens),
             RuntimeMessage::Timer => {
                 self.timer = None;
                 self.end_when_idle(context, RuntimeEvent::TimerFired);
@@ -336,12 +344,8 @@ impl RuntimeActor {
                         | RuntimeState::Failed
                 );
                 if to == RuntimeState::Ready && self.tended.is_some() {
-                    // What it holds now is what it will hold: shown as soon as it is read.
-                    let gauge = Arc::clone(&self.args.gauge);
-                    context.spawn(async move {
-                        gauge.fresh().await;
-                        RuntimeMessage::Refresh
-                    });
+                    self.measure(context);
+                    self.ask_properties(context);
                 }
             }
             RuntimeAction::Stuck { diagnosis } => {

@@ -50,7 +50,9 @@ pub struct Script {
     pub crashes_after: Option<Duration>,
     /// A launch fails with this.
     pub refuses: Option<Diagnosis>,
-    /// What requests other than `/health` get once it has loaded.
+    /// What `/props` says of its context; `None`: there is no such page.
+    pub context_tokens: Option<u64>,
+    /// What other requests get once it has loaded.
     pub answer: Answer,
 }
 
@@ -64,6 +66,7 @@ impl Default for Script {
             dies_after: Some(Duration::from_millis(1)),
             crashes_after: None,
             refuses: None,
+            context_tokens: None,
             answer: Answer::Ok,
         }
     }
@@ -315,8 +318,14 @@ impl FakeMachine {
         if !*program.is_loaded.borrow() {
             return respond(StatusCode::SERVICE_UNAVAILABLE);
         }
-        if request.uri().path() == "/health" {
-            return respond(StatusCode::OK);
+        match (request.uri().path(), program.script.context_tokens) {
+            ("/health", _) => return respond(StatusCode::OK),
+            ("/props", None) => return respond(StatusCode::NOT_FOUND),
+            ("/props", Some(tokens)) => {
+                let body = format!(r#"{{"default_generation_settings":{{"n_ctx":{tokens}}}}}"#);
+                return Ok(Response::new(Full::new(body.into())));
+            }
+            _ => {}
         }
         match program.script.answer {
             Answer::Ok => respond(StatusCode::OK),

@@ -211,6 +211,7 @@ impl Actor for FixedRuntime {
             | RuntimeMessage::Exited(..)
             | RuntimeMessage::Probed(..)
             | RuntimeMessage::LeaseLeft
+            | RuntimeMessage::ContextAsked(..)
             | RuntimeMessage::Timer
             | RuntimeMessage::Refresh => {}
             RuntimeMessage::Acquire(reply) => {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::properties::asked_context;
 use super::tending::Tended;
 use super::{RuntimeActor, RuntimeMessage, Serving, Shared};
 use crate::mailbox::{Context, Fault};
@@ -182,32 +183,9 @@ fn cancelled_diagnosis() -> Diagnosis {
     }
 }
 
-pub(super) fn needed_bytes(spec: &RuntimeSpec, model: &ModelRecord) -> u64 {
-    let context = context_length(spec, Some(model)).unwrap_or(CONTEXT_DEFAULT);
-    let asked = asked_context(spec);
-    memory_needed(model, asked.unwrap_or(context.min(CONTEXT_DEFAULT)), 1)
-}
-
-/// The context that the program's arguments ask for.
-fn asked_context(spec: &RuntimeSpec) -> Option<u64> {
-    let mut args = spec.args.iter();
-    while let Some(arg) = args.next() {
-        let (name, value) = match arg.split_once('=') {
-            Some((name, value)) => (name, Some(value)),
-            None => (arg.as_str(), None),
-        };
-        if matches!(name, "-c" | "--ctx-size") {
-            let value = value.or_else(|| args.next().map(String::as_str));
-            // 0 means "what the model was made for".
-            return value.and_then(|value| value.parse().ok()).filter(|&tokens| tokens > 0);
-        }
-    }
-    None
-}
-
-/// The most tokens of a conversation: what the arguments ask for, else what the model was made for.
-pub(super) fn context_length(spec: &RuntimeSpec, model: Option<&ModelRecord>) -> Option<u64> {
-    asked_context(spec).or_else(|| model.and_then(|model| model.context_length))
+fn needed_bytes(spec: &RuntimeSpec, model: &ModelRecord) -> u64 {
+    let of_model = model.context_length.unwrap_or(CONTEXT_DEFAULT).min(CONTEXT_DEFAULT);
+    memory_needed(model, asked_context(spec).unwrap_or(of_model), 1)
 }
 
 /// Where an external server is reached.

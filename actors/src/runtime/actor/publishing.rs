@@ -6,7 +6,6 @@ use super::{RuntimeActor, RuntimeMessage};
 use crate::clock::Clock;
 use crate::mailbox::Context;
 use crate::moment::{Moment, WallTime};
-use crate::runtime::actor::launching::context_length;
 use crate::runtime::launcher::Endpoint;
 use crate::runtime::machine::{Health, RuntimeState};
 use crate::runtime::row::{
@@ -111,7 +110,7 @@ impl RuntimeActor {
                 needed_bytes: self.needed_bytes,
                 resident_bytes: self.tended.as_ref().and_then(|tended| tended.sample().resident_bytes),
             },
-            context_length: context_length(&self.spec, self.model.as_ref()),
+            context_length: self.context_length(),
             accelerator: self.args.accelerator,
             sandbox: engine.and_then(|engine| engine.sandbox.clone()),
             attempt: self.machine.attempt(),

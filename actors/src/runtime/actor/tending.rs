@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use super::RuntimeMessage;
+use super::{RuntimeActor, RuntimeMessage};
 use crate::mailbox::Context;
 use crate::runtime::launcher::Engine;
 
@@ -171,5 +171,16 @@ async fn read_next(ticks: &mut tokio::time::Interval, gauge: &Gauge) {
     tokio::select! {
         _ = ticks.tick() => {}
         () = gauge.wanted.notified() => {}
+    }
+}
+
+impl RuntimeActor {
+    /// What it holds now is what it will hold: shown as soon as it is read.
+    pub(super) fn measure(&mut self, context: &mut Context<RuntimeMessage>) {
+        let gauge = Arc::clone(&self.args.gauge);
+        context.spawn(async move {
+            gauge.fresh().await;
+            RuntimeMessage::Refresh
+        });
     }
 }

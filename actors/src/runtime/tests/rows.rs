@@ -97,3 +97,19 @@ async fn what_an_operator_has_stopped_stays_so_when_the_node_starts_again() {
     drop(stage.ask("a").await.unwrap());
     stage.end().await;
 }
+
+/// Arguments say what was asked for, the engine what there is: its own default, or a part of the whole for each slot.
+#[tokio::test(start_paused = true)]
+async fn the_context_that_is_shown_is_the_one_that_the_engine_offers() {
+    let stage = Stage::with_memory(1_500 * MB).await;
+    stage.add("a", 500 * MB, Script { context_tokens: Some(512), ..Script::default() }).await;
+    let asked_for = stage.row("a").context_length;
+    drop(stage.ask("a").await.unwrap());
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(stage.row("a").context_length, Some(512));
+    assert_ne!(asked_for, Some(512));
+    stage.runtimes.stop("a").await.unwrap();
+    stage.reach("a", RuntimeState::Stopped).await;
+    assert_eq!(stage.row("a").context_length, Some(512), "the best guess for the next one");
+    stage.end().await;
+}
