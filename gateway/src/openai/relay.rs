@@ -211,7 +211,7 @@ impl Relay {
             return None;
         }
         // What is not understood goes on untouched: it is between the engine and the client.
-        let chunk: Chunk<'_> = serde_json::from_slice(data).ok()?;
+        let chunk = Chunk::read(data)?;
         self.content_chunks += u64::from(chunk.has_content());
         self.is_finished |= chunk.has_finish_reason();
         self.has_error |= chunk.is_error();
