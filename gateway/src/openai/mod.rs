@@ -5,12 +5,14 @@
 mod answer;
 mod attempt;
 mod body;
+mod event;
 mod forward;
 mod model_name;
 mod refusal;
 mod relay;
 mod route;
 mod stream;
+mod tail;
 mod ticket;
 
 pub(crate) mod models;
