@@ -84,6 +84,16 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// HTTP-5: the word under `/v1`: OpenAI's where clients know one, else this API's own.
+    fn openai_code(self) -> &'static str {
+        match self {
+            Self::TokenRefused => "invalid_api_key",
+            other => other.facts().1,
+        }
+    }
+}
+
 /// A refusal. Small to pass around; everything in it may be shown to the client.
 #[derive(Clone, Debug)]
 pub(crate) struct Problem(Box<Refusal>);
@@ -169,7 +179,7 @@ impl Problem {
         let mut error = self.0.extra.clone();
         error.insert("message".to_owned(), self.0.detail.clone().into());
         error.insert("type".to_owned(), openai_type(self.status()).into());
-        error.insert("code".to_owned(), self.word().into());
+        error.insert("code".to_owned(), self.0.kind.openai_code().into());
         error.insert("param".to_owned(), self.0.field.clone().map_or(Value::Null, Value::String));
         error.insert("help".to_owned(), self.0.help.clone().into());
         json!({ "error": error })

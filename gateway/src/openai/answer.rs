@@ -9,20 +9,24 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
 
+use super::engine_error;
 use super::model_name::{ModelName, present};
-use crate::problem::{Kind, Problem, openai_type};
+use crate::problem::{Kind, Problem};
 
 /// One chunk of a stream.
 #[derive(Debug, Deserialize)]
 pub(super) struct Chunk<'b> {
     #[serde(borrow, default, deserialize_with = "present")]
     model: Option<&'b RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    object: Option<&'b RawValue>,
     choices: Option<Choices>,
     usage: Option<Lenient<WireUsage>>,
-    error: Option<IgnoredAny>,
+    #[serde(default)]
+    error: Filled,
 }
 
 #[derive(Debug, Deserialize)]
@@ -81,7 +85,8 @@ impl<'b> Chunk<'b> {
 
     /// The engine says that it failed.
     pub(super) fn is_error(&self) -> bool {
-        self.error.is_some()
+        // vLLM's older form has no `error` around it.
+        self.error.0 || self.object.is_some_and(|object| object.get() == r#""error""#)
     }
 
     /// It carries nothing but usage.
@@ -90,7 +95,7 @@ impl<'b> Chunk<'b> {
             None => true,
             Some(choices) => choices.0.as_ref().is_some_and(Vec::is_empty),
         };
-        self.usage().is_some() && self.error.is_none() && has_no_choice
+        self.usage().is_some() && !self.is_error() && has_no_choice
     }
 
     /// What it says of usage.
@@ -264,37 +269,13 @@ pub(super) fn engine_refusal(status: StatusCode, body: &[u8], runtime: &str) -> 
     // A redirect or the like leads nowhere from here.
     let status =
         if status.is_client_error() || status.is_server_error() { status } else { StatusCode::BAD_GATEWAY };
-    let told = serde_json::from_slice::<Value>(body).ok();
-    let mut error = match told {
-        Some(Value::Object(mut object)) => match object.remove("error") {
-            Some(Value::Object(error)) => error,
-            Some(Value::String(message)) => Map::from_iter([("message".to_owned(), message.into())]),
-            _ => object,
-        },
-        _ => Map::new(),
-    };
-    if !error.get("message").is_some_and(Value::is_string) {
-        let text: String = String::from_utf8_lossy(body).trim().chars().take(MESSAGE_CHARS_MAX).collect();
-        let message = if text.is_empty() { format!("the engine answered {status}") } else { text };
-        error.insert("message".to_owned(), message.into());
-    }
-    if !error.get("type").is_some_and(Value::is_string) {
-        error.insert("type".to_owned(), openai_type(status).into());
-    }
-    // OpenAI's clients expect a word; llama.cpp repeats the status here.
-    if !error.get("code").is_some_and(Value::is_string) {
-        let code = if status.is_server_error() { "engine_error" } else { "engine_refused" };
-        error.insert("code".to_owned(), code.into());
-    }
-    error.entry("param").or_insert(Value::Null);
-    (status, json!({ "error": error }))
+    (status, engine_error::of_refusal(status, body))
 }
-
-/// A page of words is more than anyone reads in an error.
-const MESSAGE_CHARS_MAX: usize = 2_000;
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     /// HTTP-13.
@@ -342,6 +323,18 @@ mod tests {
         for usage in ["null", "3", "[]", "\"none\""] {
             assert!(usage_in(usage).is_partial, "{usage}");
         }
+    }
+
+    #[test]
+    fn an_error_that_says_nothing_is_none() {
+        let is_error = |text: &str| Chunk::read(text.as_bytes()).unwrap().is_error();
+        for error in ["\"x\"", "{\"message\":\"x\"}", "true", "500"] {
+            assert!(is_error(&format!("{{\"error\":{error}}}")), "{error}");
+        }
+        for none in ["null", "\"\"", "{}", "false"] {
+            assert!(!is_error(&format!("{{\"choices\":[],\"error\":{none}}}")), "{none}");
+        }
+        assert!(is_error(r#"{"object":"error","message":"x"}"#) && !is_error(r#"{"object":"chunk"}"#));
     }
 
     #[test]
@@ -393,28 +386,9 @@ mod tests {
         assert_eq!(status, 400);
         assert_eq!(
             envelope["error"],
-            json!({"code": "engine_refused", "message": "the request exceeds the available context size",
+            json!({"code": "context_length_exceeded", "message": "the request exceeds the available context size",
                    "type": "exceed_context_size_error", "n_ctx": 2048, "param": null})
         );
-    }
-
-    #[test]
-    fn an_error_in_other_words_gets_the_envelope() {
-        for (body, message) in [
-            (&b"<h1>oops</h1>"[..], "<h1>oops</h1>"),
-            (b"", "the engine answered 500 Internal Server Error"),
-            (br#"{"error":"model busy"}"#, "model busy"),
-            (br#"{"message":"no such thing","object":"error"}"#, "no such thing"),
-            (br#"{"detail":[1]}"#, r#"{"detail":[1]}"#),
-        ] {
-            let (status, envelope) = engine_refusal(StatusCode::INTERNAL_SERVER_ERROR, body, "r");
-            let error = &envelope["error"];
-            assert_eq!((status.as_u16(), error["message"].as_str().unwrap()), (500, message));
-            assert_eq!(
-                (error["type"].as_str(), error["code"].as_str()),
-                (Some("server_error"), Some("engine_error"))
-            );
-        }
     }
 
     /// A client must not be told that its own token is wrong when ours is.

@@ -56,6 +56,8 @@ pub(super) struct Event<'e> {
 /// What all lines of one name say.
 #[derive(Debug)]
 pub(super) struct Field<'e> {
+    /// It is what clients are told.
+    pub(super) is_data: bool,
     /// The lines' values, joined by line ends.
     pub(super) text: Cow<'e, [u8]>,
     /// From the first line's begin to the last one's end.
@@ -67,9 +69,9 @@ impl<'e> Event<'e> {
         let mut event = Self { bytes, data: None, error: None, is_named_error: false, is_silent: true };
         for (line, at) in lines(bytes) {
             if let Some(text) = value(line, b"data:") {
-                Field::add(&mut event.data, text, at);
+                Field::add(&mut event.data, text, at, true);
             } else if let Some(text) = value(line, b"error:") {
-                Field::add(&mut event.error, text, at);
+                Field::add(&mut event.error, text, at, false);
             } else {
                 event.is_named_error |= value(line, b"event:") == Some(b"error");
                 event.is_silent &= line.is_empty() || line.starts_with(b":");
@@ -95,9 +97,9 @@ impl<'e> Event<'e> {
 }
 
 impl<'e> Field<'e> {
-    fn add(field: &mut Option<Self>, text: &'e [u8], at: Range<usize>) {
+    fn add(field: &mut Option<Self>, text: &'e [u8], at: Range<usize>, is_data: bool) {
         match field {
-            None => *field = Some(Self { text: text.into(), lines: at }),
+            None => *field = Some(Self { is_data, text: text.into(), lines: at }),
             Some(field) => {
                 let joined = field.text.to_mut();
                 joined.push(b'\n');

@@ -5,6 +5,7 @@
 mod answer;
 mod attempt;
 mod body;
+mod engine_error;
 mod event;
 mod forward;
 mod model_name;

@@ -12,9 +12,11 @@ use std::ops::Range;
 
 use arw_actors::runtime::lease::Usage;
 use bytes::{Bytes, BytesMut};
+use serde_json::Value;
 
 use super::answer::Chunk;
-use super::event::{Event, Line};
+use super::engine_error;
+use super::event::{Event, Field, Line};
 use super::model_name::ModelName;
 use super::tail;
 use crate::problem::Problem;
@@ -208,18 +210,22 @@ impl Relay {
     /// What becomes of an event, and whether it says why the answer ends.
     fn judge(&mut self, event: &Event<'_>) -> (Verdict, bool) {
         let Some(data) = &event.data else {
-            // llama.cpp's own form of an error within a stream.
+            // llama.cpp's older form of an error within a stream, which clients do not hear.
             self.has_error |= event.error.is_some();
-            return (Verdict::Pass, false);
+            return (event.error.as_ref().map_or(Verdict::Pass, in_openais_words), false);
         };
         if *data.text == *b"[DONE]" {
             self.is_done = true;
             return (Verdict::Pass, false);
         }
+        let chunk = Chunk::read(&data.text);
+        if event.is_named_error || chunk.as_ref().is_some_and(Chunk::is_error) {
+            self.has_error = true;
+            return (in_openais_words(data), false);
+        }
         // What is not understood goes on untouched: it is between the engine and the client.
-        let Some(chunk) = Chunk::read(&data.text) else { return (Verdict::Pass, false) };
+        let Some(chunk) = chunk else { return (Verdict::Pass, false) };
         self.content_chunks += u64::from(chunk.has_content());
-        self.has_error |= chunk.is_error();
         if let Some(usage) = chunk.usage() {
             self.usage = Some(usage);
             if !self.wants_usage && chunk.is_usage_only() {
@@ -309,6 +315,17 @@ impl Relay {
             None => pass(bytes.slice(from..), out),
         }
     }
+}
+
+/// HTTP-12: an error as the clients of OpenAI look for it, or they take what has come for the whole answer.
+fn in_openais_words(said: &Field<'_>) -> Verdict {
+    let told = engine_error::in_stream(&said.text);
+    let is_so_already =
+        said.is_data && serde_json::from_slice::<Value>(&said.text).is_ok_and(|given| given == told);
+    if is_so_already {
+        return Verdict::Pass;
+    }
+    Verdict::Change(Edit { at: said.lines.clone(), put: format!("data: {told}").into() })
 }
 
 fn pass(bytes: Bytes, out: &mut VecDeque<Bytes>) {
@@ -548,8 +565,7 @@ mod tests {
         assert!(relay.end(End::Broken, lost, &mut out));
         let text = String::from_utf8(out.iter().flatten().copied().collect()).unwrap();
         let error = text.strip_prefix(&[ROLE, TOKEN].concat()).unwrap();
-        let error: serde_json::Value =
-            serde_json::from_str(error.strip_prefix("data: ").unwrap().trim_end()).unwrap();
+        let error: Value = serde_json::from_str(error.strip_prefix("data: ").unwrap().trim_end()).unwrap();
         assert_eq!(error["error"]["code"], "engine_lost");
         assert!(error["error"]["message"].as_str().unwrap().contains("smollm2"));
         assert!(!text.contains("[DONE]"));
@@ -578,17 +594,35 @@ mod tests {
         assert!(!relay.end(End::Broken, lost, &mut VecDeque::new()));
     }
 
+    /// HTTP-12: an engine's error ends the stream in the form that clients look for, and none of ours follows.
     #[test]
-    fn an_engines_own_error_is_not_followed_by_ours() {
-        for error in
-            ["data: {\"error\":{\"message\":\"context full\"}}\n\n", "error: {\"message\":\"x\"}\n\n"]
-        {
-            let mut relay = relay(false);
-            assert_eq!(
-                run(&mut relay, &[TOKEN.as_bytes(), error.as_bytes()]),
-                [TOKEN, error].concat().as_bytes()
-            );
-            assert!(!relay.end(End::Orderly, lost, &mut VecDeque::new()));
+    fn an_engines_own_error_is_told_so_that_clients_hear_it() {
+        let told = |code: &str, message: &str, kind: &str| {
+            format!(
+                "data: {{\"error\":{{\"code\":\"{code}\",\"message\":\"{message}\",\"param\":null,\"type\":\"{kind}\"}}}}\n\n"
+            )
+        };
+        let oops = told("engine_error", "oops", "server_error");
+        for (said, passed) in [
+            (oops.clone(), oops.clone()),
+            ("error: {\"code\":500,\"message\":\"oops\",\"type\":\"server_error\"}\n\n".to_owned(), oops.clone()),
+            ("error:oops\r\n\r\n".to_owned(), oops.replace('\n', "\r\n")),
+            ("error: {\"message\":\nerror: \"oops\"}\n\n".to_owned(), oops.clone()),
+            ("data: {\"error\":{\"message\":\"oops\"}}\n\n".to_owned(), oops.clone()),
+            ("data: {\"error\":\ndata: \"oops\"}\n\n".to_owned(), oops.clone()),
+            ("id: 1\ndata: {\"object\":\"error\",\"message\":\"oops\",\"type\":\"server_error\",\"code\":500}\n\n".to_owned(),
+             ["id: 1\n", &oops.replace("\"param\"", "\"object\":\"error\",\"param\"")].concat()),
+            ("event: error\ndata: oops\n\n".to_owned(), ["event: error\n", &oops].concat()),
+            (
+                "error: {\"code\":400,\"message\":\"oops\",\"type\":\"exceed_context_size_error\"}\n\n".to_owned(),
+                told("context_length_exceeded", "oops", "exceed_context_size_error"),
+            ),
+        ] {
+            for pieces in [vec![TOKEN, LAST, &said], vec![TOKEN, &said]] {
+                let (text, is_lost) = run_out(&mut relay(false), &pieces.iter().map(|piece| piece.as_bytes()).collect::<Vec<_>>());
+                assert_eq!(text, [&pieces[..pieces.len() - 1].concat(), &passed[..]].concat());
+                assert!(!is_lost);
+            }
         }
     }
 

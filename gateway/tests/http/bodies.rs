@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use crate::support::{FakeEngine, TestNode};
+use crate::support::{Does, FakeEngine, TestNode};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -51,4 +51,22 @@ async fn what_an_engine_says_of_a_finished_answer_reaches_who_did_not_ask_for_us
     let text = streamed(&node, &engine, body, &pieces).await;
     assert_eq!(text, pieces.concat());
     assert_eq!((node.fixed.usage("r1").requests, node.fixed.usage("r1").completion_tokens), (4, 4));
+}
+
+/// HTTP-12: clients shorten the conversation at this word, and raise an error at this form.
+#[tokio::test]
+async fn a_context_that_is_exceeded_is_told_in_openais_word() {
+    let (node, engine) = one_runtime().await;
+    let overflow = json!({"code": 400, "message": "request (2131 tokens) exceeds the available context size (2048 tokens)",
+        "type": "exceed_context_size_error", "n_prompt_tokens": 2131, "n_ctx": 2048});
+    let expected = json!({"code": "context_length_exceeded", "message": overflow["message"],
+        "type": "exceed_context_size_error", "n_prompt_tokens": 2131, "n_ctx": 2048, "param": null});
+    engine.then(Does::Answers(400, "application/json", json!({"error": overflow}).to_string().into()));
+    let answered = node.send("POST", CHAT, Some(json!({"stream": true}))).await;
+    assert_eq!((answered.status.as_u16(), &answered.json()["error"]), (400, &expected));
+    let token = event(&json!({"choices": [{"index": 0, "delta": {"content": "a"}}]}));
+    for error in [format!("error: {overflow}\n\n"), event(&json!({"error": overflow}))] {
+        let text = streamed(&node, &engine, json!({"stream": true}), &[token.clone(), error]).await;
+        assert_eq!(text, [token.clone(), event(&json!({"error": expected}))].concat());
+    }
 }
