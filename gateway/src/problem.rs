@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
 
@@ -25,6 +25,8 @@ pub(crate) enum Kind {
     BodyTooLarge,
     HeadTooLarge,
     NotJson,
+    BodyCompressed,
+    BodyNotUtf8,
     BadJson,
     BadField,
     ModelNotNamed,
@@ -62,6 +64,12 @@ impl Kind {
                 "The address and headers are too large",
             ),
             Self::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", "The body is not JSON"),
+            Self::BodyCompressed => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "body_compressed", "The body is compressed")
+            }
+            Self::BodyNotUtf8 => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "body_not_utf8", "The body is not in UTF-8")
+            }
             Self::BadJson => (StatusCode::BAD_REQUEST, "bad_json", "The body is not valid JSON"),
             Self::BadField => (StatusCode::UNPROCESSABLE_ENTITY, "bad_field", "A field is not acceptable"),
             Self::ModelNotNamed => (StatusCode::BAD_REQUEST, "model_not_named", "The request names no model"),
@@ -197,6 +205,9 @@ impl Problem {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         if self.status() == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"arw\""));
+        }
+        if self.0.kind == Kind::BodyCompressed {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         if let Some(after) = self.0.retry_after {
             headers.insert(RETRY_AFTER, seconds(after));
