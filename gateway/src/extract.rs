@@ -6,12 +6,12 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 
-use crate::limits;
 use crate::problem::{Kind, Problem};
 use crate::shared::Gate;
+use crate::{encoding, limits};
 
 /// A JSON body.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ impl<T: DeserializeOwned> FromRequest<Gate> for JsonBody<T> {
     }
 }
 
-/// HTTP-5: 415 for what does not call itself JSON.
+/// HTTP-5: 415 for what does not call itself JSON, or not in a form that is read.
 pub(crate) fn check_json(headers: &HeaderMap) -> Result<(), Problem> {
     let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = given.map(|value| value.split(';').next().unwrap_or(value).trim().to_ascii_lowercase());
@@ -36,7 +36,7 @@ pub(crate) fn check_json(headers: &HeaderMap) -> Result<(), Problem> {
             if kind == "application/json"
                 || (kind.starts_with("application/") && kind.ends_with("+json")) =>
         {
-            Ok(())
+            encoding::check(headers)
         }
         other => {
             let detail = match other {
@@ -52,7 +52,7 @@ pub(crate) fn check_json(headers: &HeaderMap) -> Result<(), Problem> {
 
 /// HTTP-5: 400 for broken JSON with the place, 422 for a wrong field with its name.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let mut json = serde_json::Deserializer::from_str(object_text(bytes)?);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
         let inner = error.into_inner();
@@ -63,6 +63,18 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     })?;
     json.end().map_err(|error| bad_json(&error))?;
     Ok(value)
+}
+
+/// The text of a body that is an object, as far as its first character tells: serde would read a list as a struct, too.
+pub(crate) fn object_text(bytes: &[u8]) -> Result<&str, Problem> {
+    let text = encoding::text(bytes)?;
+    if text.trim_start_matches([' ', '\n', '\r', '\t']).starts_with('{') {
+        return Ok(text);
+    }
+    // Broken JSON is told as such; what is left is some other value.
+    serde_json::from_str::<IgnoredAny>(text).map_err(|error| bad_json(&error))?;
+    let help = "send an object, such as {\"name\": …}; /spec/openapi.json has its fields";
+    Err(Problem::new(Kind::BadField, "the body must be one JSON object", help))
 }
 
 pub(crate) fn bad_json(error: &serde_json::Error) -> Problem {
@@ -205,8 +217,16 @@ mod tests {
             assert_eq!(problem["status"], 400, "{body}: {problem}");
             assert!(problem["detail"].as_str().unwrap().contains("line"), "{problem}");
         }
-        // Not an object is a matter of type, not of syntax.
-        assert_eq!(refusal("[]")["status"], 422);
+    }
+
+    /// HTTP-5.
+    #[test]
+    fn what_is_no_object_is_refused_as_a_whole() {
+        for body in ["[]", "null", "3", "\"a\"", "[\"a\",null]", " [{}]", "\u{feff}[]"] {
+            let problem = refusal(body);
+            assert_eq!((&problem["status"], problem.get("field")), (&422.into(), None), "{body}");
+        }
+        assert!(parse::<Outer>("\u{feff} {\"model\":\"a\"}".as_bytes()).is_ok());
     }
 
     /// HTTP-5.

@@ -11,6 +11,7 @@ mod auth;
 mod host;
 mod limits;
 
+mod encoding;
 mod extract;
 mod problem;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
 
@@ -25,6 +25,8 @@ pub(crate) enum Kind {
     BodyTooLarge,
     HeadTooLarge,
     NotJson,
+    BodyCompressed,
+    BodyNotUtf8,
     BadJson,
     BadField,
     ModelNotNamed,
@@ -62,6 +64,12 @@ impl Kind {
                 "The address and headers are too large",
             ),
             Self::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", "The body is not JSON"),
+            Self::BodyCompressed => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "body_compressed", "The body is compressed")
+            }
+            Self::BodyNotUtf8 => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "body_not_utf8", "The body is not in UTF-8")
+            }
             Self::BadJson => (StatusCode::BAD_REQUEST, "bad_json", "The body is not valid JSON"),
             Self::BadField => (StatusCode::UNPROCESSABLE_ENTITY, "bad_field", "A field is not acceptable"),
             Self::ModelNotNamed => (StatusCode::BAD_REQUEST, "model_not_named", "The request names no model"),
@@ -80,6 +88,16 @@ impl Kind {
                 (StatusCode::SERVICE_UNAVAILABLE, "node_unreachable", "The other node cannot be reached")
             }
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something in this node broke"),
+        }
+    }
+}
+
+impl Kind {
+    /// HTTP-5: the word under `/v1`: OpenAI's where clients know one, else this API's own.
+    fn openai_code(self) -> &'static str {
+        match self {
+            Self::TokenRefused => "invalid_api_key",
+            other => other.facts().1,
         }
     }
 }
@@ -169,7 +187,7 @@ impl Problem {
         let mut error = self.0.extra.clone();
         error.insert("message".to_owned(), self.0.detail.clone().into());
         error.insert("type".to_owned(), openai_type(self.status()).into());
-        error.insert("code".to_owned(), self.word().into());
+        error.insert("code".to_owned(), self.0.kind.openai_code().into());
         error.insert("param".to_owned(), self.0.field.clone().map_or(Value::Null, Value::String));
         error.insert("help".to_owned(), self.0.help.clone().into());
         json!({ "error": error })
@@ -187,6 +205,9 @@ impl Problem {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         if self.status() == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"arw\""));
+        }
+        if self.0.kind == Kind::BodyCompressed {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         if let Some(after) = self.0.retry_after {
             headers.insert(RETRY_AFTER, seconds(after));

@@ -133,9 +133,16 @@ impl Meter {
 
     fn add(&self, usage: &Usage) {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        self.prompt_tokens.fetch_add(usage.prompt_tokens, Ordering::Relaxed);
-        self.completion_tokens.fetch_add(usage.completion_tokens, Ordering::Relaxed);
-        self.cached_tokens.fetch_add(usage.cached_tokens, Ordering::Relaxed);
+        for (total, count) in [
+            (&self.prompt_tokens, usage.prompt_tokens),
+            (&self.completion_tokens, usage.completion_tokens),
+            (&self.cached_tokens, usage.cached_tokens),
+        ] {
+            // The count is what an engine says: a total that wrapped would go backwards.
+            let _ = total.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |total| {
+                Some(total.saturating_add(count))
+            });
+        }
     }
 
     /// Requests that hold a lease now.
@@ -222,4 +229,19 @@ pub struct NotReady {
 
 fn reason_after(not_ready: &NotReady) -> impl fmt::Display {
     not_ready.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_stop_at_the_largest_number_instead_of_going_backwards() {
+        let meter = Meter::new(Clock::system());
+        let absurd = Usage { prompt_tokens: u64::MAX, completion_tokens: 3, ..Usage::default() };
+        meter.add(&absurd);
+        meter.add(&absurd);
+        let totals = meter.totals();
+        assert_eq!((totals.requests, totals.prompt_tokens, totals.completion_tokens), (2, u64::MAX, 6));
+    }
 }

@@ -9,28 +9,34 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
 
+use super::engine_error;
 use super::model_name::{ModelName, present};
-use crate::problem::{Kind, Problem, openai_type};
+use crate::problem::{Kind, Problem};
 
 /// One chunk of a stream.
 #[derive(Debug, Deserialize)]
 pub(super) struct Chunk<'b> {
     #[serde(borrow, default, deserialize_with = "present")]
     model: Option<&'b RawValue>,
-    choices: Option<Vec<Choice>>,
-    usage: Option<WireUsage>,
-    error: Option<IgnoredAny>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    object: Option<&'b RawValue>,
+    choices: Option<Choices>,
+    usage: Option<Lenient<WireUsage>>,
+    #[serde(default)]
+    error: Filled,
 }
 
 #[derive(Debug, Deserialize)]
 struct Choice {
-    delta: Option<Delta>,
+    delta: Option<Lenient<Delta>>,
     #[serde(default)]
     text: Filled,
-    finish_reason: Option<IgnoredAny>,
+    // Some servers write an empty one into every chunk.
+    #[serde(default)]
+    finish_reason: Filled,
 }
 
 #[derive(Debug, Deserialize)]
@@ -46,6 +52,11 @@ struct Delta {
 }
 
 impl<'b> Chunk<'b> {
+    /// Reads an event's data; `None` where it is no object.
+    pub(super) fn read(data: &'b [u8]) -> Option<Self> {
+        object(data)
+    }
+
     /// What it calls its model, where it says so.
     pub(super) fn model(&self) -> Option<&'b RawValue> {
         self.model
@@ -54,33 +65,76 @@ impl<'b> Chunk<'b> {
     /// It carries something of the answer itself.
     pub(super) fn has_content(&self) -> bool {
         let filled = |choice: &Choice| {
-            let delta = choice.delta.as_ref();
+            let delta = choice.delta.as_ref().and_then(Lenient::as_ref);
             choice.text.0
                 || delta.is_some_and(|delta| {
                     delta.content.0 || delta.reasoning_content.0 || delta.refusal.0 || delta.tool_calls.0
                 })
         };
-        self.choices.iter().flatten().any(filled)
+        self.choices().any(filled)
+    }
+
+    fn choices(&self) -> impl Iterator<Item = &Choice> {
+        self.choices.iter().filter_map(|choices| choices.0.as_ref()).flatten().filter_map(Lenient::as_ref)
     }
 
     /// It says why the answer ends.
     pub(super) fn has_finish_reason(&self) -> bool {
-        self.choices.iter().flatten().any(|choice| choice.finish_reason.is_some())
+        self.choices().any(|choice| choice.finish_reason.0)
     }
 
     /// The engine says that it failed.
     pub(super) fn is_error(&self) -> bool {
-        self.error.is_some()
+        // vLLM's older form has no `error` around it.
+        self.error.0 || self.object.is_some_and(|object| object.get() == r#""error""#)
     }
 
     /// It carries nothing but usage.
     pub(super) fn is_usage_only(&self) -> bool {
-        self.usage.is_some() && self.error.is_none() && self.choices.as_ref().is_none_or(Vec::is_empty)
+        let has_no_choice = match &self.choices {
+            None => true,
+            Some(choices) => choices.0.as_ref().is_some_and(Vec::is_empty),
+        };
+        self.usage().is_some() && !self.is_error() && has_no_choice
     }
 
     /// What it says of usage.
     pub(super) fn usage(&self) -> Option<Usage> {
-        self.usage.map(WireUsage::into_usage)
+        self.usage.as_ref()?.as_ref().copied().map(WireUsage::into_usage)
+    }
+}
+
+/// Reads an object. Serde would read a list as a struct, too.
+fn object<'b, T: Deserialize<'b>>(json: &'b [u8]) -> Option<T> {
+    let is_object = json.trim_ascii_start().starts_with(b"{");
+    is_object.then(|| serde_json::from_slice(json).ok()).flatten()
+}
+
+/// What is there, but no object of the expected form, is as good as none, and hides nothing that stands beside it.
+#[derive(Clone, Copy, Debug)]
+struct Lenient<T>(Option<T>);
+
+impl<T> Lenient<T> {
+    fn as_ref(&self) -> Option<&T> {
+        self.0.as_ref()
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Lenient<T> {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(input)?;
+        Ok(Self(object(raw.get().as_bytes())))
+    }
+}
+
+/// The choices of a chunk; `None` where they are no list.
+#[derive(Debug)]
+struct Choices(Option<Vec<Lenient<Choice>>>);
+
+impl<'de> Deserialize<'de> for Choices {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(input)?;
+        Ok(Self(serde_json::from_str(raw.get()).ok()))
     }
 }
 
@@ -147,25 +201,42 @@ impl<'de> Visitor<'de> for FilledVisitor {
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default)]
 struct WireUsage {
-    prompt_tokens: u64,
-    completion_tokens: u64,
-    prompt_tokens_details: Option<PromptDetails>,
+    prompt_tokens: Tokens,
+    completion_tokens: Tokens,
+    prompt_tokens_details: Option<Lenient<PromptDetails>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default)]
 struct PromptDetails {
-    cached_tokens: Option<u64>,
+    cached_tokens: Tokens,
 }
 
 impl WireUsage {
     fn into_usage(self) -> Usage {
+        let details = self.prompt_tokens_details.and_then(|details| details.0).unwrap_or_default();
         Usage {
-            prompt_tokens: self.prompt_tokens,
-            completion_tokens: self.completion_tokens,
-            cached_tokens: self.prompt_tokens_details.and_then(|details| details.cached_tokens).unwrap_or(0),
+            prompt_tokens: self.prompt_tokens.0,
+            completion_tokens: self.completion_tokens.0,
+            cached_tokens: details.cached_tokens.0,
             is_partial: false,
         }
+    }
+}
+
+/// A count of tokens, which some engines write as `10.0`, and leave out as `null`: what is no number counts as none.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tokens(u64);
+
+/// No answer has as many. Counters add these up for as long as a node runs, and must not be filled by one engine's nonsense.
+const TOKENS_MAX: u64 = u32::MAX as u64;
+
+impl<'de> Deserialize<'de> for Tokens {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let text = <&RawValue>::deserialize(input)?.get();
+        // A float that is too large for an integer, or negative, becomes the nearest one.
+        let count = text.parse::<u64>().or_else(|_| text.parse::<f64>().map(|count| count as u64));
+        Ok(Self(count.unwrap_or(0).min(TOKENS_MAX)))
     }
 }
 
@@ -175,10 +246,11 @@ pub(super) fn read_whole(body: Bytes, name: &ModelName) -> (Usage, Bytes) {
     struct Answer<'b> {
         #[serde(borrow, default, deserialize_with = "present")]
         model: Option<&'b RawValue>,
-        usage: Option<WireUsage>,
+        usage: Option<Lenient<WireUsage>>,
     }
-    let answer: Answer<'_> = serde_json::from_slice(&body).unwrap_or_default();
-    let usage = answer.usage.map_or(Usage { is_partial: true, ..Usage::default() }, WireUsage::into_usage);
+    let answer: Answer<'_> = object(&body).unwrap_or_default();
+    let usage = answer.usage.and_then(|usage| usage.0);
+    let usage = usage.map_or(Usage { is_partial: true, ..Usage::default() }, WireUsage::into_usage);
     let Some(at) = name.place_for(&body, answer.model) else { return (usage, body) };
     let renamed = [&body[..at.start], name.json(), &body[at.end..]].concat();
     (usage, renamed.into())
@@ -197,37 +269,13 @@ pub(super) fn engine_refusal(status: StatusCode, body: &[u8], runtime: &str) -> 
     // A redirect or the like leads nowhere from here.
     let status =
         if status.is_client_error() || status.is_server_error() { status } else { StatusCode::BAD_GATEWAY };
-    let told = serde_json::from_slice::<Value>(body).ok();
-    let mut error = match told {
-        Some(Value::Object(mut object)) => match object.remove("error") {
-            Some(Value::Object(error)) => error,
-            Some(Value::String(message)) => Map::from_iter([("message".to_owned(), message.into())]),
-            _ => object,
-        },
-        _ => Map::new(),
-    };
-    if !error.get("message").is_some_and(Value::is_string) {
-        let text: String = String::from_utf8_lossy(body).trim().chars().take(MESSAGE_CHARS_MAX).collect();
-        let message = if text.is_empty() { format!("the engine answered {status}") } else { text };
-        error.insert("message".to_owned(), message.into());
-    }
-    if !error.get("type").is_some_and(Value::is_string) {
-        error.insert("type".to_owned(), openai_type(status).into());
-    }
-    // OpenAI's clients expect a word; llama.cpp repeats the status here.
-    if !error.get("code").is_some_and(Value::is_string) {
-        let code = if status.is_server_error() { "engine_error" } else { "engine_refused" };
-        error.insert("code".to_owned(), code.into());
-    }
-    error.entry("param").or_insert(Value::Null);
-    (status, json!({ "error": error }))
+    (status, engine_error::of_refusal(status, body))
 }
-
-/// A page of words is more than anyone reads in an error.
-const MESSAGE_CHARS_MAX: usize = 2_000;
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     /// HTTP-13.
@@ -244,6 +292,64 @@ mod tests {
         assert_eq!(usage_in(br#"{"usage":{"prompt_tokens":8,"total_tokens":8},"data":[]}"#).prompt_tokens, 8);
         assert!(usage_in(b"{}").is_partial);
         assert!(usage_in(b"not json").is_partial);
+    }
+
+    /// HTTP-13.
+    #[test]
+    fn a_count_of_another_type_counts_as_none_and_spoils_nothing() {
+        let usage_in = |usage: &str| {
+            let body = format!("{{\"usage\":{usage},\"model\":\"x\"}}");
+            let (usage, body) = read_whole(body.into(), &ModelName::new("m"));
+            assert!(body.ends_with(b"\"model\":\"m\"}"), "{body:?}");
+            usage
+        };
+        let counted = |prompt_tokens, completion_tokens, cached_tokens| Usage {
+            prompt_tokens,
+            completion_tokens,
+            cached_tokens,
+            is_partial: false,
+        };
+        for (usage, expected) in [
+            (r#"{"prompt_tokens":7.0,"completion_tokens":null}"#, counted(7, 0, 0)),
+            (r#"{"prompt_tokens":1e1,"completion_tokens":-3}"#, counted(10, 0, 0)),
+            (r#"{"prompt_tokens":"7","completion_tokens":[7]}"#, counted(0, 0, 0)),
+            (r#"{"prompt_tokens":18446744073709551616,"completion_tokens":9}"#, counted(TOKENS_MAX, 9, 0)),
+            (r#"{"completion_tokens":9,"prompt_tokens_details":"none"}"#, counted(0, 9, 0)),
+            (r#"{"completion_tokens":9,"prompt_tokens_details":{"cached_tokens":2.0}}"#, counted(0, 9, 2)),
+            (r#"{"completion_tokens":9,"prompt_tokens_details":{"cached_tokens":null}}"#, counted(0, 9, 0)),
+        ] {
+            assert_eq!(usage_in(usage), expected, "{usage}");
+        }
+        for usage in ["null", "3", "[]", "\"none\""] {
+            assert!(usage_in(usage).is_partial, "{usage}");
+        }
+    }
+
+    #[test]
+    fn an_error_that_says_nothing_is_none() {
+        let is_error = |text: &str| Chunk::read(text.as_bytes()).unwrap().is_error();
+        for error in ["\"x\"", "{\"message\":\"x\"}", "true", "500"] {
+            assert!(is_error(&format!("{{\"error\":{error}}}")), "{error}");
+        }
+        for none in ["null", "\"\"", "{}", "false"] {
+            assert!(!is_error(&format!("{{\"choices\":[],\"error\":{none}}}")), "{none}");
+        }
+        assert!(is_error(r#"{"object":"error","message":"x"}"#) && !is_error(r#"{"object":"chunk"}"#));
+    }
+
+    #[test]
+    fn a_chunk_is_read_past_what_it_has_in_another_form() {
+        let chunk = |text: &'static str| Chunk::read(text.as_bytes()).unwrap();
+        assert!(
+            chunk(r#"{"choices":[3,{"delta":"x","finish_reason":"stop"}],"usage":7}"#).has_finish_reason()
+        );
+        assert!(!chunk(r#"{"choices":[{"delta":{"content":"x"},"finish_reason":""}]}"#).has_finish_reason());
+        assert!(chunk(r#"{"choices":[],"usage":{"completion_tokens":null}}"#).is_usage_only());
+        for other in
+            [r#"{"choices":{},"usage":{}}"#, r#"{"choices":[0],"usage":{}}"#, r#"{"choices":[],"usage":0}"#]
+        {
+            assert!(!chunk(other).is_usage_only(), "{other}");
+        }
     }
 
     /// HTTP-15.
@@ -280,28 +386,9 @@ mod tests {
         assert_eq!(status, 400);
         assert_eq!(
             envelope["error"],
-            json!({"code": "engine_refused", "message": "the request exceeds the available context size",
+            json!({"code": "context_length_exceeded", "message": "the request exceeds the available context size",
                    "type": "exceed_context_size_error", "n_ctx": 2048, "param": null})
         );
-    }
-
-    #[test]
-    fn an_error_in_other_words_gets_the_envelope() {
-        for (body, message) in [
-            (&b"<h1>oops</h1>"[..], "<h1>oops</h1>"),
-            (b"", "the engine answered 500 Internal Server Error"),
-            (br#"{"error":"model busy"}"#, "model busy"),
-            (br#"{"message":"no such thing","object":"error"}"#, "no such thing"),
-            (br#"{"detail":[1]}"#, r#"{"detail":[1]}"#),
-        ] {
-            let (status, envelope) = engine_refusal(StatusCode::INTERNAL_SERVER_ERROR, body, "r");
-            let error = &envelope["error"];
-            assert_eq!((status.as_u16(), error["message"].as_str().unwrap()), (500, message));
-            assert_eq!(
-                (error["type"].as_str(), error["code"].as_str()),
-                (Some("server_error"), Some("engine_error"))
-            );
-        }
     }
 
     /// A client must not be told that its own token is wrong when ours is.
@@ -315,7 +402,7 @@ mod tests {
 
     #[test]
     fn content_is_told_from_chunks_without_any() {
-        let has = |text: &str| serde_json::from_str::<Chunk<'_>>(text).unwrap().has_content();
+        let has = |text: &str| Chunk::read(text.as_bytes()).unwrap().has_content();
         assert!(has(r#"{"choices":[{"delta":{"content":"x"}}]}"#));
         assert!(has(r#"{"choices":[{"text":"x"}]}"#));
         assert!(has(r#"{"choices":[{"delta":{"tool_calls":[{"index":0}]}}]}"#));

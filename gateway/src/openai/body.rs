@@ -12,7 +12,7 @@ use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use super::model_name::{place, present};
-use crate::extract::bad_json;
+use crate::extract::{bad_json, object_text};
 use crate::problem::Problem;
 
 /// A checked body and where its fields lie.
@@ -60,24 +60,10 @@ const INCLUDE_USAGE: &str = r#"{"include_usage":true}"#;
 impl RequestBody {
     /// Reads a body. `may_stream`: this route has streams.
     pub(super) fn read(bytes: Bytes, may_stream: bool) -> Result<Self, Problem> {
-        let text = std::str::from_utf8(&bytes).map_err(|error| {
-            let detail = format!("the body is not valid JSON: byte {} is not UTF-8", error.valid_up_to());
-            Problem::new(crate::problem::Kind::BadJson, detail, "send JSON in UTF-8")
-        })?;
-        // Serde would read an array as a struct, too.
+        let text = object_text(&bytes)?;
+        let mark = bytes.len() - text.len();
         let opening = text.len() - text.trim_start_matches([' ', '\n', '\r', '\t']).len();
-        let is_object = text[opening..].starts_with('{');
-        let fields: Fields<'_> = if is_object {
-            serde_json::from_str(text).map_err(|error| refusal(&error))?
-        } else {
-            // Broken JSON is told as such; what is left is some other value.
-            serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(|error| bad_json(&error))?;
-            return Err(Problem::field(
-                "",
-                "the body must be one JSON object",
-                "send an object such as {\"model\": …}",
-            ));
-        };
+        let fields: Fields<'_> = serde_json::from_str(text).map_err(|error| refusal(&error))?;
         let model = match fields.model {
             Some(raw) => typed::<Option<String>>("model", "a string", raw)?,
             None => None,
@@ -98,7 +84,8 @@ impl RequestBody {
             wants_usage,
             usage_edit,
             inside,
-            bytes,
+            // A byte order mark is no part of the JSON, and not every engine reads past it.
+            bytes: if mark == 0 { bytes } else { bytes.slice(mark..) },
         })
     }
 
@@ -147,9 +134,14 @@ fn refusal(error: &serde_json::Error) -> Problem {
 }
 
 fn typed<'b, T: Deserialize<'b>>(field: &str, what: &str, raw: &'b RawValue) -> Result<T, Problem> {
-    serde_json::from_str(raw.get()).map_err(|_| {
+    serde_json::from_str(raw.get()).map_err(|error| {
         let shown: String = raw.get().chars().take(40).collect();
-        let detail = format!("field `{field}` must be {what}, not `{shown}`");
+        let detail = if error.classify() == Category::Data {
+            format!("field `{field}` must be {what}, not `{shown}`")
+        } else {
+            // The form of a text is right, or the body would not be JSON; what its escapes mean may be half a character.
+            format!("field `{field}` is not valid Unicode: `{shown}` has half of a surrogate pair")
+        };
         Problem::field(field, detail, "correct it, or leave it out")
     })
 }
@@ -313,8 +305,38 @@ mod tests {
         assert_eq!(refused(r#"{"model":"a","model":"b"}"#), (422, "model".to_owned()));
         assert_eq!(refused(r#"{"model":"a","mod\u0065l":"b"}"#), (422, "model".to_owned()));
         assert_eq!(refused(r#"{"stream":true,"stream":false}"#), (422, "stream".to_owned()));
-        assert_eq!(refused(r#"["a",true,{}]"#), (422, String::new()));
-        assert_eq!(refused("3"), (422, String::new()));
+    }
+
+    #[test]
+    fn a_body_that_is_no_object_is_refused_as_a_whole() {
+        for text in [r#"["a",true,{}]"#, "3", "null", r#""a""#] {
+            let problem = RequestBody::read(Bytes::copy_from_slice(text.as_bytes()), true).unwrap_err();
+            assert_eq!(
+                (problem.status().as_u16(), &problem.to_openai()["error"]["param"]),
+                (422, &Value::Null)
+            );
+        }
+    }
+
+    #[test]
+    fn half_a_character_is_told_as_such() {
+        for text in [r#"{"model":"\ud83d"}"#, r#"{"model":"\ude00"}"#, r#"{"model":"\ud83dx"}"#] {
+            let problem = RequestBody::read(Bytes::from_static(text.as_bytes()), true).unwrap_err();
+            assert!(problem.detail().contains("not valid Unicode"), "{}", problem.detail());
+            assert_eq!(refused(text), (422, "model".to_owned()));
+        }
+        assert_eq!(read(r#"{"model":"\ud83d\ude00"}"#).model(), Some("😀"));
+    }
+
+    /// HTTP-5 and HTTP-12: it is read past, and does not go to the engine.
+    #[test]
+    fn a_byte_order_mark_is_taken_off() {
+        let body = "\u{feff} {\"model\":\"a\",\"stream\":true}";
+        assert_eq!(
+            edited(body, Some("b")),
+            r#" {"stream_options":{"include_usage":true},"model":"b","stream":true}"#
+        );
+        assert_eq!(edited("\u{feff}{}", None), "{}");
     }
 
     #[test]

@@ -5,12 +5,15 @@
 mod answer;
 mod attempt;
 mod body;
+mod engine_error;
+mod event;
 mod forward;
 mod model_name;
 mod refusal;
 mod relay;
 mod route;
 mod stream;
+mod tail;
 mod ticket;
 
 pub(crate) mod models;
@@ -38,6 +41,7 @@ macro_rules! forwarded {
                 (status = 400, body = OpenAiError, description = "not JSON, or no model named where several serve"),
                 (status = 401, body = OpenAiError),
                 (status = 404, body = OpenAiError, description = "unknown model; `known` lists what could have been named"),
+                (status = 415, body = OpenAiError, description = "not JSON, compressed, or in another charset than UTF-8"),
                 (status = 422, body = OpenAiError, description = "an ill-typed `model`, `stream` or `stream_options`"),
                 (status = 429, body = OpenAiError, description = "too many requests wait for this runtime"),
                 (status = 502, body = OpenAiError, description = "the engine or the node that answered was lost"),

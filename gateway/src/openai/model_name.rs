@@ -5,26 +5,27 @@
 
 use std::ops::Range;
 
+use bytes::Bytes;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 /// A name, as JSON writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ModelName(String);
+pub(super) struct ModelName(Bytes);
 
 impl ModelName {
     pub(super) fn new(name: &str) -> Self {
-        Self(serde_json::Value::from(name).to_string())
+        Self(serde_json::Value::from(name).to_string().into())
     }
 
     /// Quoted, to be put where [`ModelName::place_for`] says.
-    pub(super) fn json(&self) -> &[u8] {
-        self.0.as_bytes()
+    pub(super) fn json(&self) -> &Bytes {
+        &self.0
     }
 
     /// Where this name is to go instead of the `model` that was borrowed from `bytes`; `None` where it stands there already.
     pub(super) fn place_for(&self, bytes: &[u8], model: Option<&RawValue>) -> Option<Range<usize>> {
-        let model = model.filter(|model| model.get() != self.0)?;
+        let model = model.filter(|model| model.get().as_bytes() != self.0)?;
         Some(place(bytes, model))
     }
 }

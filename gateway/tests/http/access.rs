@@ -125,7 +125,7 @@ async fn a_revoked_token_is_refused_at_once_and_none_is_ever_shown_again() {
             .any(|row| row["id"] == id.as_str() && row["last_used_at"].is_string())
     );
     assert_eq!(node.send("DELETE", &format!("/tokens/{id}"), None).await.status, 204);
-    let refused = node.call(ask()).await.is_error(401, "token_refused");
+    let refused = node.call(ask()).await.is_error(401, "invalid_api_key");
     assert!(refused["message"].as_str().unwrap().contains("revoked"));
     let gone = node.send("DELETE", "/tokens/00000000", None).await.is_problem(404, "not_found");
     assert!(gone["known"].is_array());

@@ -4,6 +4,7 @@
 mod support;
 
 mod access;
+mod bodies;
 mod cluster;
 mod cluster_control;
 mod control;
