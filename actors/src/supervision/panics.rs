@@ -34,7 +34,12 @@ pub fn install_panic_hook() {
             } else if tracing::event_enabled!(Level::ERROR) {
                 let thread = std::thread::current();
                 let panic = info.payload_as_str().unwrap_or("a panic without a text");
-                error!(panic, place, thread = thread.name(), "a part of the program panicked: a defect, please report it");
+                error!(
+                    panic,
+                    place,
+                    thread = thread.name(),
+                    "a part of the program panicked: a defect, please report it"
+                );
             } else {
                 before(info);
             }
@@ -167,9 +172,10 @@ mod tests {
         let mut root = system.root();
         let fragile = root.actor(ActorSpec::<Fragile>::new("fragile", ()));
         system.start(root).await.unwrap();
-        for (message, words) in
-            [(FragileMessage::Break, "an actor broke"), (FragileMessage::BreakBeside, "an actor's task broke")]
-        {
+        for (message, words) in [
+            (FragileMessage::Break, "an actor broke"),
+            (FragileMessage::BreakBeside, "an actor's task broke"),
+        ] {
             fragile.try_tell(message).unwrap();
             let reason = loop {
                 let exit = system.tree().get("test/fragile").and_then(|record| record.last_exit());

@@ -281,6 +281,40 @@ fn an_empty_list_is_no_output_and_a_hint() {
     assert!(ended.err.contains("arw run FILE.gguf"), "{}", ended.err);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn an_output_that_cannot_be_written_is_a_failure_and_a_standard_error_that_cannot_is_none() {
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let gateway = Gateway::with(&[("GET /state/runtimes", json(200, &bodies::runtimes()))]);
+    for arguments in [
+        &["runtime", "list"][..],
+        &["runtime", "list", "-o", "json"],
+        &["config", "explain"],
+        &["completions", "bash"],
+        &["man"],
+        &["help"],
+        &["runtime", "--help"],
+        &["--version"],
+    ] {
+        let mut command = gateway.command(arguments);
+        command.stdout(full());
+        let ended = crate::gateway::run(command, "").expect(1);
+        assert!(ended.err.contains("No space left on device"), "{arguments:?}: {}", ended.err);
+        let mut command = gateway.command(arguments);
+        command.stderr(full());
+        crate::gateway::run(command, "").expect(0);
+        let mut child = gateway.command(arguments).spawn().unwrap();
+        drop((child.stdout.take(), child.stderr.take()));
+        crate::gateway::finish(&mut child).expect(0);
+    }
+    // The code says it where the words cannot be written.
+    for (arguments, code) in [(&["runtime", "show", "nobody"][..], 5), (&["nonsense"], 2), (&[], 2)] {
+        let mut command = gateway.command(arguments);
+        command.env_remove("ARW_STATE_DIR").stderr(full());
+        crate::gateway::run(command, "").expect(code);
+    }
+}
+
 #[test]
 fn a_reader_that_leaves_early_is_no_error() {
     let rows: Vec<Value> = (0..4_000).map(|place| bodies::runtime(&format!("r{place}"), "ready")).collect();
