@@ -93,6 +93,20 @@ fn models_in_every_form() {
 }
 
 #[test]
+fn a_model_with_two_names_is_shown_with_both_and_found_by_either() {
+    let body = bodies::envelope("models", &serde_json::json!([bodies::model_with_two_names()]));
+    let gateway = Gateway::with(&[("GET /state/models", json(200, &body))]);
+    let table = gateway.arw(&["model", "list"]).expect(0).out;
+    assert!(table.contains("OTHER NAMES") && table.contains("rel"), "{table}");
+    for name in ["SmolLM2-135M-Instruct.Q4_1", "rel", "abababab"] {
+        let shown = gateway.arw(&["model", "show", name]).expect(0).out;
+        assert!(shown.contains("other names:") && shown.contains("rel"), "{name}: {shown}");
+    }
+    let ended = gateway.arw(&["model", "show", "rell"]).expect(5);
+    assert!(ended.err.contains("did you mean rel?"), "{}", ended.err);
+}
+
+#[test]
 fn tokens_in_every_form() {
     let body = bodies::tokens();
     let gateway = Gateway::with(&[("GET /tokens", json(200, &body))]);
