@@ -8,6 +8,7 @@ pub mod moment;
 pub mod clock;
 pub mod config;
 pub mod files;
+pub mod log_health;
 
 pub mod mailbox;
 pub mod supervision;

@@ -19,14 +19,14 @@ mod lock;
 mod observer;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tracing::warn;
 
-use self::caretaker::{CaretakerActor, CaretakerArgs};
+use self::caretaker::{CaretakerActor, CaretakerArgs, CaretakerMessage};
 use self::identity::Identity;
 use self::lock::StateLock;
 use self::observer::JournalObserver;
@@ -36,6 +36,8 @@ use crate::config::NodeConfig;
 use crate::hardware::{HardwareSources, probe};
 use crate::ids::NodeId;
 use crate::journal::{Event, Journal, JournalOptions, Retention};
+use crate::log_health::LogHealth;
+use crate::mailbox::Handle;
 use crate::model::{ModelLibrary, ModelStore};
 use crate::node::{Node, NodeInfo, NodeStatus};
 use crate::policy::Tokens;
@@ -101,6 +103,8 @@ pub struct RunningNode {
     store: Store,
     status: watch::Sender<NodeStatus>,
     http: Arc<Mutex<String>>,
+    caretaker: Handle<CaretakerMessage>,
+    log: Arc<OnceLock<LogHealth>>,
     _lock: StateLock,
 }
 
@@ -172,8 +176,14 @@ impl RunningNode {
         root.actor(ActorSpec::<ClusterActor>::new("cluster", cluster_args(&sources, machine)));
         let views = Views::new(info.incarnation, Arc::clone(&sources));
         root.actor(ActorSpec::<ViewsActor>::new("views", ViewsArgs { views: views.clone(), sources }));
-        let care = CaretakerArgs { journal: journal.clone(), store: store.clone(), status: status.clone() };
-        root.actor(ActorSpec::<CaretakerActor>::new("caretaker", care));
+        let log = Arc::default();
+        let care = CaretakerArgs {
+            journal: journal.clone(),
+            store: store.clone(),
+            status: status.clone(),
+            log: Arc::clone(&log),
+        };
+        let caretaker = root.actor(ActorSpec::<CaretakerActor>::new("caretaker", care));
         system.start(root).await?;
 
         let node = Node {
@@ -188,7 +198,7 @@ impl RunningNode {
             views,
             status: status_seen,
         };
-        Ok(Self { node, store, status, http, _lock: lock })
+        Ok(Self { node, store, status, http, caretaker, log, _lock: lock })
     }
 
     /// The gateway listens there: from now on the node counts as ready.
@@ -201,6 +211,14 @@ impl RunningNode {
             }
             starts
         });
+    }
+
+    /// From now on the node says of this log, in its status, when it cannot be written. Only the first one counts.
+    pub fn watch_log(&self, log: LogHealth) {
+        // A caretaker whose mailbox is full looks by itself soon.
+        if self.log.set(log).is_ok() {
+            let _ = self.caretaker.try_tell(CaretakerMessage::LogChanged);
+        }
     }
 
     /// Ends everything in order: engines, actors, journal, database.

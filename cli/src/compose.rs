@@ -14,6 +14,7 @@ use arw_actors::config::NodeConfig;
 use arw_actors::files;
 use arw_actors::hardware::{HardwareSources, probe};
 use arw_actors::ids::NodeId;
+use arw_actors::log_health::LogHealth;
 use arw_actors::runtime::launch::{KeeperProgram, OsLauncher, OsLauncherOptions};
 use arw_actors::supervision::install_panic_hook;
 use arw_actors::system::{BuildError, RunningNode};
@@ -82,9 +83,11 @@ impl From<ServeError> for Failure {
 /// Runs a node until it is told to stop (Ctrl-C or SIGTERM). Calls `ready` once, when the gateway listens.
 ///
 /// With a token the node joins a cluster once it is up, and ends when it may not; a node that is in one already stays in it.
+/// The node's status tells when `log` cannot be written.
 pub(crate) async fn serve(
     config: NodeConfig,
     token: Option<String>,
+    log: LogHealth,
     ready: impl FnOnce(&Ready),
 ) -> Result<(), ServeError> {
     let clock = Clock::system();
@@ -93,6 +96,7 @@ pub(crate) async fn serve(
     // Taken before anything is started, so that no signal is lost.
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;
+    survive_large_files()?;
 
     let launcher = launcher(&config.node.state_dir).map_err(ServeError::Launcher)?;
     let running = RunningNode::build(&config, Arc::new(launcher), node_id).await?;
@@ -119,6 +123,7 @@ pub(crate) async fn serve(
             return Err(error);
         }
     };
+    running.watch_log(log);
     running.serves_at(http.clone());
     let took_ms = u64::try_from(clock.now().since(began).as_millis()).unwrap_or(u64::MAX);
     info!(http, took_ms, "node is up");
@@ -158,6 +163,17 @@ pub(crate) async fn serve(
     };
     running.shutdown(&words).await;
     reason.map(drop)
+}
+
+/// A file that reaches the limit of `ulimit -f` is an error of its write, as a full disk is: without a handler the kernel ends the process.
+fn survive_large_files() -> Result<(), ServeError> {
+    #[cfg(target_os = "linux")]
+    {
+        let signal_number = rustix::process::Signal::XFSZ.as_raw();
+        // The handler stays when the listener goes.
+        signal(SignalKind::from_raw(signal_number)).map(drop).map_err(ServeError::Signals)?;
+    }
+    Ok(())
 }
 
 /// Connects the node to its cluster, if it is in one, and gives the node the means to join one.

@@ -27,10 +27,11 @@ fn main() -> ExitCode {
     if let Some(code) = arw_actors::runtime::launch::run_hidden(std::env::args_os()) {
         return code;
     }
-    let matches = Arguments::command().get_matches();
-    let arguments = match Arguments::from_arg_matches(&matches) {
-        Ok(arguments) => arguments,
-        Err(error) => error.exit(),
+    let parsed = Arguments::command().try_get_matches();
+    let parsed = parsed.and_then(|matches| Ok((Arguments::from_arg_matches(&matches)?, matches)));
+    let (arguments, matches) = match parsed {
+        Ok(parsed) => parsed,
+        Err(words) => return answer_of_the_parser(&words),
     };
     let context = Context::new(&arguments.global, state_dir_origin(&matches));
     let format = arguments.global.output;
@@ -44,6 +45,20 @@ fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(failure) => {
             tell(&failure, format);
+            failure.exit().into()
+        }
+    }
+}
+
+/// Help and version go to standard output, which may not take them; what is wrong with the command line goes to standard error.
+fn answer_of_the_parser(words: &clap::Error) -> ExitCode {
+    let printed = words.print().and_then(|()| std::io::stdout().flush());
+    match (printed, words.use_stderr()) {
+        (_, true) => Exit::Usage.into(),
+        (Ok(()), false) => Exit::Done.into(),
+        (Err(error), false) => {
+            let failure = Failure::from_output(&error);
+            tell(&failure, Format::Table);
             failure.exit().into()
         }
     }

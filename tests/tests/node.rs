@@ -12,6 +12,9 @@ mod crashes;
 #[path = "node/kit.rs"]
 mod kit;
 #[cfg(test)]
+#[path = "node/output.rs"]
+mod output;
+#[cfg(test)]
 #[path = "node/real_engine.rs"]
 mod real_engine;
 #[cfg(test)]

@@ -3,8 +3,9 @@
 //! Owns an incarnation's timers, tasks and monitors: all of them end with it. Refuses to touch other actors' state.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use super::inbox::{Control, Core};
 use super::message::Message;
 use crate::clock::Clock;
 use crate::moment::Moment;
-use crate::supervision::{ActorSystem, ExitReason};
+use crate::supervision::{ActorSystem, ExitReason, poll_in_actor};
 use crate::tree::ActorPath;
 
 /// Passed to every handler of an actor with messages `M`.
@@ -146,7 +147,8 @@ impl<M: Message> Context<M> {
         // Finished tasks are taken out here, so that the set holds only what runs.
         while tasks.try_join_next().is_some() {}
         TaskHandle(tasks.spawn(async move {
-            if let Err(panic) = AssertUnwindSafe(work).catch_unwind().await {
+            let mut work = pin!(AssertUnwindSafe(work).catch_unwind());
+            if let Err(panic) = poll_fn(|cx| poll_in_actor(work.as_mut(), cx)).await {
                 let text = format!("task panicked: {}", panic_text(panic.as_ref()));
                 core.record.offer_exit(ExitReason::Crash { text: text.into(), while_handling: None });
                 core.set_control(Control::Stop);

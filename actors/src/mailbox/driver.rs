@@ -7,9 +7,10 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use super::actor::{Actor, Fault};
 use super::context::Context;
 use super::inbox::{Control, Core, Envelope, Took};
 use super::message::Message;
-use crate::supervision::{ExitReason, take_panic_location};
+use crate::supervision::{ExitReason, poll_in_actor, take_panic_location};
 use crate::tree::Record;
 
 /// One incarnation, as ractor sees it.
@@ -58,7 +59,10 @@ impl<A: Actor> ractor::Actor for Resident<A> {
         start: ResidentArgs<A>,
     ) -> Result<Self::State, ActorProcessingErr> {
         let mut context = Context::new(Arc::clone(&start.core));
-        let started = AssertUnwindSafe(A::start(&start.args, &mut context)).catch_unwind().await;
+        let started = {
+            let mut starting = pin!(AssertUnwindSafe(A::start(&start.args, &mut context)).catch_unwind());
+            poll_fn(|cx| poll_in_actor(starting.as_mut(), cx)).await
+        };
         let actor = match started {
             Ok(Ok(actor)) => actor,
             Ok(Err(fault)) => return Err(StartFault(fault.into_text()).into()),
@@ -104,7 +108,7 @@ impl<A: Actor> ResidentState<A> {
         let mut just_ran = false;
         loop {
             let most = self.pace.batch_max;
-            let took = std::future::poll_fn(|cx| {
+            let took = poll_fn(|cx| {
                 let took = self.core.poll_take(&mut self.batch, most, just_ran, cx);
                 // Having waited, it has let others run: what woke it is taken at once.
                 just_ran &= took.is_ready();
@@ -134,8 +138,11 @@ impl<A: Actor> ResidentState<A> {
         let record = Arc::clone(&self.core.record);
         let handled_before = record.handled();
         let pending_before = record.pending_nanos();
-        let batch = handle_all(&mut self.actor, &mut self.context, &self.core, &mut self.batch);
-        let outcome = AssertUnwindSafe(batch).catch_unwind().await;
+        let outcome = {
+            let batch = handle_all(&mut self.actor, &mut self.context, &self.core, &mut self.batch);
+            let mut batch = pin!(AssertUnwindSafe(batch).catch_unwind());
+            poll_fn(|cx| poll_in_actor(batch.as_mut(), cx)).await
+        };
         let reason = match outcome {
             Ok(Ok(())) if self.context.wants_stop() => Some(ExitReason::Normal),
             Ok(Ok(())) => None,
@@ -169,9 +176,9 @@ async fn handle_all<A: Actor>(
         core.record.begins(envelope.message.kind(), batch.batch.len() + 1);
         {
             // Pinned here and not in an async function of its own, which would keep room for it twice.
-            let mut handler = std::pin::pin!(actor.handle(envelope.message, context));
+            let mut handler = pin!(actor.handle(envelope.message, context));
             let mut waits = false;
-            std::future::poll_fn(|cx| {
+            poll_fn(|cx| {
                 let polled = handler.as_mut().poll(cx);
                 note_wait(polled.is_pending(), &mut waits, &core.record);
                 polled

@@ -65,6 +65,12 @@ impl ModelLibrary {
         }
     }
 
+    /// Whether `text` leads to this content, by whichever of its names, or by the beginning of its hash.
+    #[must_use]
+    pub fn leads_to(&self, text: &str, model: &ModelRecord) -> bool {
+        self.find(text).is_some_and(|found| found.sha256 == model.sha256)
+    }
+
     /// Where a model's file is.
     #[must_use]
     pub fn path_of(&self, model: &ModelRecord) -> PathBuf {

@@ -26,7 +26,7 @@ pub use panics::install_panic_hook;
 pub use spec::{ActorSpec, AddChildError, ChildSpec, Shutdown, SupervisorSpec};
 pub use system::{ActorSystem, RestartEvent, RestartHistory, StartSystemError, SupervisionObserver};
 
-pub(crate) use panics::take_panic_location;
+pub(crate) use panics::{poll_in_actor, take_panic_location};
 pub(crate) use system::SystemShared;
 
 #[cfg(test)]

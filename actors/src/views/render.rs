@@ -109,8 +109,7 @@ pub(super) fn models(sources: &Sources) -> Map<String, Value> {
 }
 
 fn model_row(model: &ModelRecord, sources: &Sources) -> Value {
-    let mut used_by = sources.runtimes.users_of(&model.name);
-    used_by.extend(model.aliases.iter().flat_map(|alias| sources.runtimes.users_of(alias)));
+    let used_by = sources.runtimes.users_of(|text| sources.models.leads_to(text, model));
     json!({
         "name": model.name,
         "aliases": model.aliases,

@@ -142,13 +142,13 @@ pub(crate) enum ModelCommand {
     List,
     /// Show one model
     Show {
-        /// Its name
+        /// One of its names, or at least eight digits of its hash
         name: String,
     },
-    /// Remove a model
+    /// Remove a model, or one of its names
     #[command(visible_alias = "remove")]
     Rm {
-        /// Its name
+        /// One of several names goes alone; by its last name, or by at least eight digits of its hash, the model goes
         name: String,
     },
 }

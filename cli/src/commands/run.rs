@@ -59,9 +59,10 @@ async fn prepare(
     path: &Path,
     engine: &[String],
 ) -> Result<String, Failure> {
-    let row = model::import(context, node, path, wanted.name.as_deref()).await?;
-    let model = text(&row, "/name").to_owned();
-    let id = match runtime_of(node, &model).await? {
+    let imported = model::import(context, node, path, wanted.name.as_deref()).await?;
+    imported.tell(context, wanted.name.as_deref());
+    let model = text(&imported.row, "/name").to_owned();
+    let id = match runtime_of(node, &imported.row).await? {
         Some(id) if wanted.engine.is_some() || !wanted.args.is_empty() => {
             context.screen.note(&format!("runtime {id} serves {model} already and keeps its own engine"));
             id
@@ -73,9 +74,11 @@ async fn prepare(
     Ok(id)
 }
 
-async fn runtime_of(node: &Node, model: &str) -> Result<Option<String>, ClientError> {
+/// The runtime that serves a model, by whichever of its names.
+async fn runtime_of(node: &Node, model: &Value) -> Result<Option<String>, ClientError> {
     let body = node.get("/state/runtimes").await?;
-    let row = list(&body, "/runtimes").iter().find(|row| text(row, "/model") == model);
+    let serves = |row: &&Value| model::names(model).any(|name| name == text(row, "/model"));
+    let row = list(&body, "/runtimes").iter().find(serves);
     Ok(row.map(|row| text(row, "/id").to_owned()))
 }
 

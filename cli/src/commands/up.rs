@@ -1,7 +1,9 @@
 //! `arw up`: settings, logging, then the node.
 
 use arw_actors::config::{LogFormat, LogLevel, LogSettings};
+use arw_actors::log_health::LogHealth;
 use serde_json::json;
+use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::Up;
@@ -10,6 +12,7 @@ use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::load_config::{self, Wishes};
 use crate::output::formats::Format;
+use crate::output::log::LogOutput;
 use crate::place;
 
 /// Runs a node until it is told to end; with a token it joins a cluster as soon as it is up.
@@ -27,9 +30,15 @@ pub(crate) async fn run(context: &Context, up: &Up, token: Option<String>) -> Re
         context.screen.note(warning);
     }
     let config = loaded.settings.config;
-    start_logging(config.log, context)?;
+    let log = start_logging(config.log, context)?;
     let mut shown = Ok(());
-    compose::serve(config, token, |ready| shown = show(context, ready)).await?;
+    let ready = |ready: &Ready| {
+        shown = show(context, ready);
+        if let Err(Failure::Told(told)) = &shown {
+            warn!(why = told.why, "what the node prints on standard output cannot be written; it goes on");
+        }
+    };
+    compose::serve(config, token, log, ready).await?;
     shown
 }
 
@@ -54,7 +63,7 @@ pub(crate) fn wishes<'a>(context: &'a Context, up: &'a Up) -> Wishes<'a> {
 }
 
 /// The node's log goes to standard error: standard output is for data.
-fn start_logging(log: LogSettings, context: &Context) -> Result<(), Failure> {
+fn start_logging(log: LogSettings, context: &Context) -> Result<LogHealth, Failure> {
     let level = match log.level {
         LogLevel::Error => "error",
         LogLevel::Warn => "warn",
@@ -64,13 +73,17 @@ fn start_logging(log: LogSettings, context: &Context) -> Result<(), Failure> {
     };
     // ractor tells each message at debug: that drowns our own.
     let filter = EnvFilter::new(format!("{level},ractor=warn,hyper=warn,hyper_util=warn"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let health = LogHealth::default();
+    let output = LogOutput::standard_error(health.clone());
+    // Its way of telling that a line cannot be written is to print that, which panics where printing is what fails.
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(output).log_internal_errors(false);
     let colour = context.screen.style.colour && context.screen.style.terminal_err;
     let started = match log.format {
         LogFormat::Text => builder.with_ansi(colour).try_init(),
         LogFormat::Json => builder.json().try_init(),
     };
-    started.map_err(|error| {
+    started.map(|()| health).map_err(|error| {
         Failure::new(Exit::Failed, "cannot start logging", error.to_string(), "report this as a bug")
     })
 }

@@ -7,5 +7,6 @@ pub(crate) mod style;
 pub(crate) mod table;
 
 pub(crate) mod formats;
+pub(crate) mod log;
 pub(crate) mod progress;
 pub(crate) mod screen;

@@ -59,19 +59,26 @@ impl Progress {
     }
 }
 
-/// Says when a line is due: at each quarter, so that a log or a screen reader is not flooded.
+/// Says when a line is due: at each quarter, so that a log or a screen reader is not flooded. What begins anew (first the file is compared with
+/// those that are known, then copied) is told anew.
 #[derive(Debug, Default)]
 struct ProgressLines {
+    done: u64,
     told: u64,
 }
 
 impl ProgressLines {
+    /// The share that is done, in percent, where it is worth a line.
     fn due(&mut self, done: u64, total: u64) -> Option<u64> {
-        let percent = done.saturating_mul(100).checked_div(total)?.min(100);
-        let step = percent / 25 * 25;
+        if std::mem::replace(&mut self.done, done) > done {
+            self.told = 0;
+        }
+        let share = u128::from(done) * 100 / u128::from(total).max(1);
+        let percent = if total == 0 { return None } else { u64::try_from(share.min(100)).unwrap_or(100) };
+        let step = percent / 25;
         (step > self.told).then(|| {
             self.told = step;
-            step
+            percent
         })
     }
 }
@@ -86,6 +93,23 @@ mod tests {
         let told: Vec<u64> = (0..=100).filter_map(|done| lines.due(done, 100)).collect();
         assert_eq!(told, [25, 50, 75, 100]);
         assert_eq!(ProgressLines::default().due(0, 0), None);
+        assert_eq!(ProgressLines::default().due(5, 0), None);
         assert_eq!(ProgressLines::default().due(u64::MAX, 1), Some(100));
+        assert_eq!(ProgressLines::default().due(u64::MAX / 2 + 1, u64::MAX), Some(50));
+    }
+
+    #[test]
+    fn a_line_tells_the_share_that_is_done_and_not_the_step_that_it_passed() {
+        let mut lines = ProgressLines::default();
+        let told: Vec<u64> =
+            [0, 24, 33, 49, 62, 70, 99, 100].iter().filter_map(|done| lines.due(*done, 100)).collect();
+        assert_eq!(told, [33, 62, 99, 100]);
+    }
+
+    #[test]
+    fn what_begins_anew_is_told_anew() {
+        let mut lines = ProgressLines::default();
+        let told: Vec<u64> = [50, 100, 0, 50, 100].iter().filter_map(|done| lines.due(*done, 100)).collect();
+        assert_eq!(told, [50, 100, 50, 100]);
     }
 }

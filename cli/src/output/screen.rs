@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::formats::{self, Format};
 use super::human::printable;
 use super::style::Style;
-use super::table::Table;
+use super::table::{Cell, Column, Table};
 use crate::failure::Failure;
 
 /// Where and how a command shows what it has to show.
@@ -33,6 +33,23 @@ pub(crate) struct Page {
     pub(crate) text: Option<String>,
     /// Told to people on standard error when there are no rows.
     pub(crate) empty: String,
+}
+
+impl Page {
+    /// One object, for programs: what a command did where the node itself has nothing more to show.
+    pub(crate) fn of_one(fields: &[(&'static str, Value)]) -> Self {
+        let columns: Vec<Column> = fields.iter().map(|(key, _)| Column::programs(key)).collect();
+        let mut table = Table::new(&columns);
+        let cell = |value: &Value| match value {
+            Value::Null => Cell::Missing,
+            Value::Bool(flag) => Cell::Flag(*flag),
+            Value::String(text) => Cell::Text(text.clone()),
+            other => Cell::Text(other.to_string()),
+        };
+        table.push(fields.iter().map(|(_, value)| cell(value)).collect());
+        let body: Value = fields.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+        Self { records: vec![body.clone()], body, table, text: None, empty: String::new() }
+    }
 }
 
 impl Screen {
@@ -70,6 +87,15 @@ impl Screen {
             Format::Ndjson => formats::ndjson(&page.records),
         };
         self.data(&text)
+    }
+
+    /// Tells that something was done: people in words on standard error, programs by what it led to, on standard output.
+    pub(crate) fn done(&self, words: &str, page: &Page) -> Result<(), Failure> {
+        if self.is_for_people() {
+            self.note(words);
+            return Ok(());
+        }
+        self.show(page)
     }
 
     /// Shows rows that arrive one by one: for people the lines of `text`, for programs a row each.

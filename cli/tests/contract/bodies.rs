@@ -36,9 +36,15 @@ pub(crate) fn runtimes() -> Value {
 }
 
 pub(crate) fn model() -> Value {
-    json!({"name": "SmolLM2-135M-Instruct.Q4_1", "sha256": "ab".repeat(32), "size_bytes": 98_000_000,
+    json!({"name": "SmolLM2-135M-Instruct.Q4_1", "aliases": [], "sha256": "ab".repeat(32), "size_bytes": 98_000_000,
         "architecture": "llama", "parameters": 134_515_008, "context_length": 8192, "quantisation": "Q4_1",
         "chat_template": true, "embedding": false, "imported_at": "2026-11-24T15:35:19.120Z", "used_by": ["smollm2"]})
+}
+
+pub(crate) fn model_with_two_names() -> Value {
+    let mut row = model();
+    row["aliases"] = json!(["rel"]);
+    row
 }
 
 pub(crate) fn models() -> Value {

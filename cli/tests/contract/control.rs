@@ -108,6 +108,95 @@ fn a_new_token_alone_is_on_standard_output() {
     assert!(gateway.arw(&["token", "create", "laptop", "-o", "csv"]).expect(0).out.contains("arw_t1_secret"));
 }
 
+#[test]
+fn a_removal_says_whether_a_name_goes_or_the_model() {
+    let with = |before: &serde_json::Value, after: &serde_json::Value| {
+        let mut rows = vec![after.clone(), before.clone()];
+        Gateway::start(move |asked| match asked.method.as_str() {
+            "GET" => answer(200, &bodies::envelope("models", &rows.pop().unwrap())),
+            _ => empty(204),
+        })
+    };
+    let two = json!([bodies::model_with_two_names()]);
+    let removed = |after: serde_json::Value, arguments: &[&str]| with(&two, &after).arw(arguments).expect(0);
+    let ended = removed(json!([bodies::model()]), &["model", "rm", "rel"]);
+    assert_eq!(
+        ended.err,
+        "rel is no longer a name of the model, which stays as SmolLM2-135M-Instruct.Q4_1\n"
+    );
+    let ended = removed(json!([]), &["model", "rm", "abababab"]);
+    assert!(
+        ended.err.contains("is removed with its names SmolLM2-135M-Instruct.Q4_1, rel; its 98 MB"),
+        "{}",
+        ended.err
+    );
+    let ended = removed(json!([bodies::model()]), &["model", "rm", "rel", "-o", "json"]);
+    let told = json!({"removed": "rel", "sha256": "ab".repeat(32), "stays_as": "SmolLM2-135M-Instruct.Q4_1"});
+    assert_eq!((ended.json(), ended.err.as_str()), (told, ""));
+}
+
+#[test]
+fn what_was_done_is_an_object_for_programs_in_every_form() {
+    let gateway = Gateway::with(&[("DELETE /runtimes/a", empty(204))]);
+    let form = |form: &str| gateway.arw(&["runtime", "rm", "a", "-o", form]).expect(0);
+    let done = json!({"id": "a", "removed": true});
+    assert_eq!(form("json").json(), done);
+    assert_eq!(form("ndjson").json(), done);
+    assert_eq!(serde_saphyr::from_str::<serde_json::Value>(&form("yaml").out).unwrap(), done);
+    assert_eq!(form("csv").out, "id,removed\na,true\n");
+    assert_eq!(form("json").err, "");
+}
+
+#[test]
+fn known_content_is_told_with_the_name_that_it_has() {
+    let last = json!({"model": bodies::model_with_two_names(), "known": true});
+    let gateway = Gateway::with(&[("POST /models/import", import_answer(&last))]);
+    std::fs::write(gateway.state_dir.path().join("m.gguf"), "GGUF").unwrap();
+    let ended = gateway.arw(&["model", "import", "m.gguf", "--name", "rel"]).expect(0);
+    let same =
+        "the same content as SmolLM2-135M-Instruct.Q4_1, so nothing was copied: rel is another name of it";
+    assert!(ended.err.contains(same) && ended.out.contains("rel"), "{ended:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_that_cannot_be_named_to_the_node_or_a_link_to_nothing_says_what_is_wrong_with_it() {
+    use std::os::unix::ffi::OsStrExt;
+    let gateway = Gateway::with(&[]);
+    let folder = gateway.state_dir.path();
+    let odd = folder.join(std::ffi::OsStr::from_bytes(b"bad\xff.gguf"));
+    std::fs::write(&odd, arw_actors::model::testkit::tiny_gguf("odd")).unwrap();
+    let mut command = gateway.command(&["model", "import"]);
+    let ended = run(
+        {
+            command.arg(&odd);
+            command
+        },
+        "",
+    )
+    .expect(1);
+    assert!(ended.err.contains("its path is not UTF-8") && ended.err.contains("ln -s"), "{}", ended.err);
+    std::os::unix::fs::symlink("/nowhere/blob", folder.join("link.gguf")).unwrap();
+    let ended = gateway.arw(&["model", "import", "link.gguf"]).expect(1);
+    assert!(
+        ended.err.contains("it is a symbolic link to /nowhere/blob, which does not exist"),
+        "{}",
+        ended.err
+    );
+    assert!(gateway.asked().is_empty());
+    // Without a node the path goes through no API.
+    let mut command = gateway::arw(folder, &["model", "import"]);
+    let ended = run(
+        {
+            command.arg(&odd);
+            command
+        },
+        "",
+    )
+    .expect(0);
+    assert!(ended.out.contains("bad"), "{ended:?}");
+}
+
 fn import_answer(last: &serde_json::Value) -> gateway::Answer {
     let progress = |done: u64| json!({"progress": {"done_bytes": done, "total_bytes": 98_000_000}});
     let text = format!("{}\n{}\n{last}\n", progress(49_000_000), progress(98_000_000));

@@ -93,6 +93,20 @@ fn models_in_every_form() {
 }
 
 #[test]
+fn a_model_with_two_names_is_shown_with_both_and_found_by_either() {
+    let body = bodies::envelope("models", &serde_json::json!([bodies::model_with_two_names()]));
+    let gateway = Gateway::with(&[("GET /state/models", json(200, &body))]);
+    let table = gateway.arw(&["model", "list"]).expect(0).out;
+    assert!(table.contains("OTHER NAMES") && table.contains("rel"), "{table}");
+    for name in ["SmolLM2-135M-Instruct.Q4_1", "rel", "abababab"] {
+        let shown = gateway.arw(&["model", "show", name]).expect(0).out;
+        assert!(shown.contains("other names:") && shown.contains("rel"), "{name}: {shown}");
+    }
+    let ended = gateway.arw(&["model", "show", "rell"]).expect(5);
+    assert!(ended.err.contains("did you mean rel?"), "{}", ended.err);
+}
+
+#[test]
 fn tokens_in_every_form() {
     let body = bodies::tokens();
     let gateway = Gateway::with(&[("GET /tokens", json(200, &body))]);
@@ -279,6 +293,40 @@ fn an_empty_list_is_no_output_and_a_hint() {
     let ended = gateway.arw(&["runtime", "list"]).expect(0);
     assert_eq!(ended.out, "");
     assert!(ended.err.contains("arw run FILE.gguf"), "{}", ended.err);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_output_that_cannot_be_written_is_a_failure_and_a_standard_error_that_cannot_is_none() {
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let gateway = Gateway::with(&[("GET /state/runtimes", json(200, &bodies::runtimes()))]);
+    for arguments in [
+        &["runtime", "list"][..],
+        &["runtime", "list", "-o", "json"],
+        &["config", "explain"],
+        &["completions", "bash"],
+        &["man"],
+        &["help"],
+        &["runtime", "--help"],
+        &["--version"],
+    ] {
+        let mut command = gateway.command(arguments);
+        command.stdout(full());
+        let ended = crate::gateway::run(command, "").expect(1);
+        assert!(ended.err.contains("No space left on device"), "{arguments:?}: {}", ended.err);
+        let mut command = gateway.command(arguments);
+        command.stderr(full());
+        crate::gateway::run(command, "").expect(0);
+        let mut child = gateway.command(arguments).spawn().unwrap();
+        drop((child.stdout.take(), child.stderr.take()));
+        crate::gateway::finish(&mut child).expect(0);
+    }
+    // The code says it where the words cannot be written.
+    for (arguments, code) in [(&["runtime", "show", "nobody"][..], 5), (&["nonsense"], 2), (&[], 2)] {
+        let mut command = gateway.command(arguments);
+        command.env_remove("ARW_STATE_DIR").stderr(full());
+        crate::gateway::run(command, "").expect(code);
+    }
 }
 
 #[test]

@@ -21,6 +21,8 @@ pub(crate) struct NewModel {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ModelRow {
     pub(crate) name: String,
+    /// Further names of the same content.
+    pub(crate) aliases: Vec<String>,
     pub(crate) sha256: String,
     pub(crate) size_bytes: u64,
     pub(crate) architecture: String,
@@ -38,6 +40,7 @@ impl ModelRow {
     pub(crate) fn new(model: &ModelRecord, used_by: &[RuntimeId]) -> Self {
         Self {
             name: model.name.clone(),
+            aliases: model.aliases.clone(),
             sha256: model.sha256.to_string(),
             size_bytes: model.size_bytes,
             architecture: model.architecture.clone(),
@@ -52,15 +55,21 @@ impl ModelRow {
     }
 }
 
-/// One line of an import's answer.
+/// One line of an import's answer: how far it is, what it led to, or why it failed.
 #[derive(Debug, ToSchema)]
-#[schema(rename_all = "snake_case")]
 #[expect(dead_code, reason = "a shape for OpenAPI")]
-pub(crate) enum ImportLine {
-    /// It runs.
-    Progress { done_bytes: u64, total_bytes: u64 },
-    /// It is done.
-    Model(ModelRow),
-    /// It failed.
-    Error(ProblemBody),
+pub(crate) struct ImportLine {
+    pub(crate) progress: Option<ImportProgress>,
+    pub(crate) model: Option<ModelRow>,
+    /// With `model`: the content was in the store already. It was not copied again; a `name` that was asked for is one of its names now.
+    pub(crate) known: Option<bool>,
+    pub(crate) error: Option<ProblemBody>,
+}
+
+/// How far an import is.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "a shape for OpenAPI")]
+pub(crate) struct ImportProgress {
+    pub(crate) done_bytes: u64,
+    pub(crate) total_bytes: u64,
 }

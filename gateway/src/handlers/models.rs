@@ -63,6 +63,7 @@ pub(crate) async fn import(
 
 async fn run_import(gate: Gate, path: PathBuf, name: Option<String>, lines: mpsc::Sender<Bytes>) {
     let progress = report_to(lines.clone(), gate.node.system.clock());
+    let before = gate.node.models.list();
     let imported = tokio::select! {
         imported = gate.node.models.import(path, name, progress) => imported,
         // The import itself ends at its next step: its client is gone by then.
@@ -71,7 +72,8 @@ async fn run_import(gate: Gate, path: PathBuf, name: Option<String>, lines: mpsc
     let last = match imported {
         Ok(model) => {
             let used_by = users(&gate, &model);
-            json!({ "model": ModelRow::new(&model, &used_by) })
+            let known = before.iter().any(|it| it.sha256 == model.sha256);
+            json!({ "model": ModelRow::new(&model, &used_by), "known": known })
         }
         Err(ImportError::Cancelled) => {
             info!("a model import was cancelled by its client");
@@ -109,34 +111,25 @@ fn report_to(
 }
 
 fn not_imported(error: &ImportError) -> Problem {
-    let detail = error.to_string();
+    let (detail, help) = (error.to_string(), error.help());
     match error {
-        ImportError::SourceMissing { .. } | ImportError::DanglingLink { .. } => {
-            Problem::field("path", detail, "give the path of a file on the node's machine")
-        }
-        ImportError::SourceIsFolder { .. }
+        ImportError::SourceMissing { .. }
+        | ImportError::DanglingLink { .. }
+        | ImportError::SourceIsFolder { .. }
         | ImportError::SourceIsSpecial { .. }
         | ImportError::SourceEmpty { .. }
         | ImportError::SourceUnreadable { .. }
-        | ImportError::SourceChanged { .. } => {
-            Problem::field("path", detail, "make sure that it is a whole, readable file")
-        }
-        ImportError::NotAModel { .. } => Problem::field(
-            "path",
-            detail,
-            "only GGUF files can be imported; download it again if it should be one",
-        ),
-        ImportError::BadName(_) => Problem::field("name", detail, "choose another name"),
+        | ImportError::SourceChanged { .. }
+        | ImportError::SplitPart { .. }
+        | ImportError::NotAModel { .. } => Problem::field("path", detail, help),
+        ImportError::BadName(_) => Problem::field("name", detail, help),
         ImportError::NameTaken { .. } | ImportError::TooManyNames { .. } => {
-            Problem::new(Kind::Conflict, detail, "choose another name, or remove the model that has it")
-                .at("name")
+            Problem::new(Kind::Conflict, detail, help).at("name")
         }
         ImportError::NoSpace { .. } | ImportError::DiskFull { .. } | ImportError::Write { .. } => {
-            Problem::new(Kind::NotStored, detail, "make room on the disk of the state folder, then try again")
+            Problem::new(Kind::NotStored, detail, help)
         }
-        ImportError::Cancelled => {
-            Problem::new(Kind::NotReady, detail, "nothing of it was kept; import it again")
-        }
+        ImportError::Cancelled => Problem::new(Kind::NotReady, detail, help),
         ImportError::Store(error) => store_problem(error),
     }
 }
@@ -146,13 +139,9 @@ fn store_problem(error: &StoreError) -> Problem {
     Problem::new(Kind::NotStored, error.to_string(), help)
 }
 
-/// The runtimes that use a model under any of its names.
+/// The runtimes that use a model, however they name it.
 fn users(gate: &Gate, model: &ModelRecord) -> Vec<RuntimeId> {
-    let names = std::iter::once(&model.name).chain(&model.aliases);
-    let mut users: Vec<RuntimeId> = names.flat_map(|name| gate.node.runtimes.users_of(name)).collect();
-    users.sort();
-    users.dedup();
-    users
+    gate.node.runtimes.users_of(|text| gate.node.models.leads_to(text, model))
 }
 
 /// Gives a model up, unless a runtime uses it.
@@ -166,7 +155,7 @@ pub(crate) async fn remove(State(gate): State<Gate>, Name(name): Name) -> Result
     let used_by = match gate.node.models.find(&name) {
         // One of several names goes: only who uses that name minds.
         Some(model) if model.is_named(&name) && !model.aliases.is_empty() => {
-            gate.node.runtimes.users_of(&name)
+            gate.node.runtimes.users_of(|text| text == name)
         }
         Some(model) => users(&gate, &model),
         None => Vec::new(),

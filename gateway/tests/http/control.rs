@@ -158,6 +158,7 @@ async fn a_model_is_imported_with_progress_and_removed() {
     assert_eq!(
         fields,
         [
+            "aliases",
             "architecture",
             "chat_template",
             "context_length",
@@ -189,6 +190,60 @@ async fn a_model_is_imported_with_progress_and_removed() {
         node.send("DELETE", "/models/pocket", None).await.is_problem(404, "not_found")["known"],
         json!([])
     );
+}
+
+#[tokio::test]
+async fn known_content_gets_another_name_and_the_answer_says_so() {
+    let node = TestNode::start().await;
+    let file = node.folder.path().join("tiny.gguf");
+    std::fs::write(&file, tiny_gguf("tiny")).unwrap();
+    let import = async |body: Value| {
+        let told = lines(&node.send("POST", "/models/import", Some(body)).await);
+        let last = told.last().unwrap().clone();
+        (last["known"].clone(), last["model"]["name"].clone(), last["model"]["aliases"].clone())
+    };
+    assert_eq!(import(json!({"path": file})).await, (json!(false), json!("tiny"), json!([])));
+    assert_eq!(
+        import(json!({"path": file, "name": "rel"})).await,
+        (json!(true), json!("tiny"), json!(["rel"]))
+    );
+    assert_eq!(import(json!({"path": file})).await, (json!(true), json!("tiny"), json!(["rel"])));
+}
+
+/// After a removal that the node allows, every runtime that had a model still has it.
+#[tokio::test]
+async fn no_removal_takes_a_model_from_a_runtime_however_either_names_it() {
+    let node = TestNode::start().await;
+    let file = node.folder.path().join("tiny.gguf");
+    std::fs::write(&file, tiny_gguf("tiny")).unwrap();
+    for other_names in [&[][..], &["chat"], &["chat", "rel"]] {
+        let import = async |name: &str| {
+            let told =
+                lines(&node.send("POST", "/models/import", Some(json!({"path": file, "name": name}))).await);
+            told.last().unwrap()["model"]["sha256"].as_str().unwrap().to_owned()
+        };
+        let hash = import("tiny").await;
+        let named: Vec<String> =
+            std::iter::once("tiny").chain(other_names.iter().copied()).map(str::to_owned).collect();
+        let by_hash = [8, 20, 64].map(|digits| hash[..digits].to_owned());
+        let texts: Vec<&String> = named.iter().chain(&by_hash).collect();
+        for used in &texts {
+            for removed in &texts {
+                for name in &named {
+                    import(name).await;
+                }
+                node.fixed.add(spec("r1", used), RuntimeState::Stopped).await;
+                let answer = node.send("DELETE", &format!("/models/{removed}"), None).await;
+                let is_there = node.node.models.find(used).is_some();
+                assert!(is_there, "{removed} was removed from under {used}");
+                let is_the_last = !named.contains(removed) || named.len() == 1;
+                let status = if is_the_last || used == removed { 409 } else { 204 };
+                assert_eq!(answer.status, status, "{removed} for {used}");
+                node.fixed.remove("r1").await;
+            }
+        }
+        assert_eq!(node.send("DELETE", &format!("/models/{hash}"), None).await.status, 204);
+    }
 }
 
 #[tokio::test]

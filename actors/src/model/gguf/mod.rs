@@ -152,9 +152,7 @@ pub enum GgufError {
         name: &'static str,
     },
     /// One part of several.
-    #[error(
-        "one of {count} parts of a split model: join them with `llama-gguf-split --merge FIRST-PART OUTPUT` first"
-    )]
+    #[error("one of {count} parts of a split model: join them first")]
     Split {
         /// How many parts there are.
         count: u64,

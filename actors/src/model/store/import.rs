@@ -18,6 +18,7 @@ use super::source::Source;
 use super::{ModelStore, StoreError, io_error};
 use crate::ids::{BadName, check_name};
 use crate::model::gguf::{GgufError, GgufHeader};
+use crate::model::parts;
 use crate::model::record::{ModelHash, ModelRecord};
 use crate::moment::WallTime;
 
@@ -87,6 +88,16 @@ pub enum ImportError {
         path: PathBuf,
         /// What is wrong with it.
         source: GgufError,
+    },
+    /// It is one part of a split model.
+    #[error("{} is one of {count} parts of a split model{}", path.display(), missing_parts(missing))]
+    SplitPart {
+        /// As given.
+        path: PathBuf,
+        /// How many parts there are.
+        count: u64,
+        /// The parts that do not lie beside it, as far as its name tells.
+        missing: Vec<PathBuf>,
     },
     /// The wanted name breaks the rule for names.
     #[error(transparent)]
@@ -166,7 +177,6 @@ impl ModelStore {
             check_name(name)?;
         }
         let mut source = Source::open(source)?;
-        let not_a_model = |path: &Path, source| ImportError::NotAModel { path: path.to_owned(), source };
         // Checked before the copy, so that a wrong file costs milliseconds.
         let len = source.len();
         GgufHeader::read(&mut source.file(), len).map_err(|e| not_a_model(source.path(), e))?;
@@ -241,6 +251,68 @@ impl ModelStore {
         self.write_manifest(&known)?;
         Ok(Some(known))
     }
+}
+
+fn not_a_model(path: &Path, source: GgufError) -> ImportError {
+    let path = path.to_owned();
+    match source {
+        GgufError::Split { count } => {
+            let mut missing = parts::all_of(&path).unwrap_or_default();
+            missing.retain(|part| !part.exists());
+            ImportError::SplitPart { path, count, missing }
+        }
+        source => ImportError::NotAModel { path, source },
+    }
+}
+
+fn missing_parts(missing: &[PathBuf]) -> String {
+    // Of a hundred the first few say enough.
+    const SHOWN: usize = 5;
+    let names: Vec<String> = missing.iter().take(SHOWN).map(|part| part.display().to_string()).collect();
+    match missing.len() {
+        0 => String::new(),
+        count if count > SHOWN => format!("; {count} are missing: {}, …", names.join(", ")),
+        _ => format!("; missing: {}", names.join(", ")),
+    }
+}
+
+impl ImportError {
+    /// What to do about it, where the message does not say so itself.
+    #[must_use]
+    pub fn help(&self) -> String {
+        let help = match self {
+            Self::SourceMissing { .. } => "check the path",
+            Self::DanglingLink { .. } => "download the file that the link leads to, or name another one",
+            Self::SourceIsFolder { .. } | Self::SourceIsSpecial { .. } | Self::SourceEmpty { .. } => {
+                "name a whole .gguf file"
+            }
+            Self::SourceUnreadable { .. } | Self::SourceChanged { .. } => {
+                "make sure that it is a whole file that the node's user can read"
+            }
+            Self::SplitPart { path, missing, .. } => return join_the_parts(path, missing),
+            Self::NotAModel { .. } => "only GGUF files with a model can be imported",
+            Self::BadName(_) => "choose another name",
+            Self::NameTaken { .. } | Self::TooManyNames { .. } => {
+                "choose another name, or remove the model that has it"
+            }
+            Self::NoSpace { .. } | Self::DiskFull { .. } | Self::Write { .. } => {
+                "make room on the disk of the state folder, then try again"
+            }
+            Self::Cancelled => "nothing of it was kept; import it again",
+            Self::Store(_) => "see the node's log and `arw doctor`, then try again",
+        };
+        help.to_owned()
+    }
+}
+
+fn join_the_parts(part: &Path, missing: &[PathBuf]) -> String {
+    let (first, whole) = match (parts::all_of(part), parts::joined(part)) {
+        (Some(all), Some(whole)) => (all.first().cloned().unwrap_or_default(), whole),
+        _ => ("FIRST-PART".into(), "OUTPUT".into()),
+    };
+    let fetch = if missing.is_empty() { "" } else { "download the missing parts beside it, then " };
+    let (first, whole) = (first.display(), whole.display());
+    format!("{fetch}join them, and import the result: llama-gguf-split --merge {first} {whole}")
 }
 
 fn check_free(records: &[ModelRecord], name: &str) -> Result<(), ImportError> {

@@ -240,7 +240,9 @@ impl ModelStore {
                 return Ok(Removed::Damaged(hash.clone()));
             }
         }
-        let mut known: Vec<String> = found.into_iter().filter_map(|(_, r)| r.ok().map(|r| r.name)).collect();
+        let records = found.into_iter().filter_map(|(_, found)| found.ok());
+        let mut known: Vec<String> =
+            records.flat_map(|record| std::iter::once(record.name).chain(record.aliases)).collect();
         known.sort();
         Err(RemoveError::NotFound { name: text.chars().take(80).collect(), known })
     }

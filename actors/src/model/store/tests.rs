@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use tempfile::TempDir;
 
 use super::*;
-use crate::model::testkit::{sized_gguf, tiny_gguf};
+use crate::model::testkit::{GgufBuilder, GgufValue, sized_gguf, tiny_gguf};
 use crate::moment::WallTime;
 
 const NOON: WallTime = WallTime::from_millis(1_700_000_000_000);
@@ -303,6 +303,42 @@ fn a_name_belongs_to_one_content() {
 }
 
 #[test]
+fn a_part_of_a_split_model_comes_with_the_command_that_joins_it_and_the_parts_that_are_missing() {
+    let f = fixture();
+    let part = GgufBuilder::model("tiny").key("split.count", GgufValue::U16(3)).build();
+    let named = |name: &str| f.file(name, &part);
+    let second = named("big-00002-of-00003.gguf");
+    let (first, third) =
+        (second.with_file_name("big-00001-of-00003.gguf"), second.with_file_name("big-00003-of-00003.gguf"));
+    let error = f.import(&second, None).unwrap_err();
+    let said = format!(
+        "{} is one of 3 parts of a split model; missing: {}, {}",
+        second.display(),
+        first.display(),
+        third.display()
+    );
+    assert_eq!(error.to_string(), said);
+    assert!(
+        error.help().starts_with("download the missing parts beside it, then join them"),
+        "{}",
+        error.help()
+    );
+    named("big-00001-of-00003.gguf");
+    named("big-00003-of-00003.gguf");
+    let error = f.import(&second, None).unwrap_err();
+    assert_eq!(error.to_string(), format!("{} is one of 3 parts of a split model", second.display()));
+    let command = format!(
+        "llama-gguf-split --merge {} {}",
+        first.display(),
+        second.with_file_name("big.gguf").display()
+    );
+    assert!(error.help().ends_with(&command), "{}", error.help());
+    // Whatever it is called.
+    let error = f.import(&named("odd.gguf"), None).unwrap_err();
+    assert!(error.help().contains("--merge FIRST-PART OUTPUT"), "{}", error.help());
+}
+
+#[test]
 fn a_bad_name_is_refused_before_anything_is_read() {
     let f = fixture();
     let error = f.import(Path::new("/nowhere"), Some("../x")).unwrap_err();
@@ -350,8 +386,9 @@ fn removing_an_unknown_name_lists_the_known_ones() {
     );
     f.have("one");
     f.have("two");
+    f.import(&f.folder.path().join("two.gguf"), Some("deux")).unwrap();
     let said = f.store.remove("three").unwrap_err().to_string();
-    assert_eq!(said, "no model is called `three`; there are: one, two");
+    assert_eq!(said, "no model is called `three`; there are: deux, one, two");
 }
 
 #[test]

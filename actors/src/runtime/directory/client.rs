@@ -298,11 +298,11 @@ impl Runtimes {
         Ok(Arc::clone(&self.entry(id)?.log))
     }
 
-    /// The ids of the runtimes that serve this model.
-    #[must_use]
-    pub fn users_of(&self, model: &str) -> Vec<RuntimeId> {
+    /// The ids of the runtimes whose model, as their definition has it (a name, or the beginning of a hash), is the one that is meant.
+    pub fn users_of(&self, is_meant: impl Fn(&str) -> bool) -> Vec<RuntimeId> {
         let entries = self.board.entries.load();
-        let uses = |entry: &&Entry| entry.spec.is_managed() && entry.spec.model.as_deref() == Some(model);
+        let uses =
+            |entry: &&Entry| entry.spec.is_managed() && entry.spec.model.as_deref().is_some_and(&is_meant);
         entries.iter().filter(uses).map(|entry| entry.spec.id.clone()).collect()
     }
 

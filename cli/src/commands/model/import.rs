@@ -10,13 +10,13 @@ use arw_actors::model::{ImportError, ModelStore};
 use http::header::ACCEPT;
 use serde_json::{Value, json};
 
-use super::page;
+use super::view::page;
 use crate::args::ModelImport;
 use crate::client::discovery::read_node_file;
 use crate::client::error::{ClientError, Problem};
 use crate::client::http::{Call, Node, process_runs};
 use crate::client::lines::JsonLines;
-use crate::client::row::number;
+use crate::client::row::{flag, number, text};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::progress::Progress;
@@ -29,12 +29,40 @@ const MODELS_FOLDER: &str = "models";
 
 pub(super) async fn run(context: &Context, wanted: &ModelImport) -> Result<(), Failure> {
     let path = importable(&wanted.file)?;
-    let row = if none_runs(context) {
+    let imported = if none_runs(context) {
         import_without_node(context, path, wanted.name.clone()).await?
     } else {
         import(context, &context.node()?, &path, wanted.name.as_deref()).await?
     };
-    context.screen.show(&page(row.clone(), vec![row]))
+    imported.tell(context, wanted.name.as_deref());
+    context.screen.show(&page(imported.row.clone(), vec![imported.row]))
+}
+
+/// What an import led to.
+#[derive(Debug)]
+pub(crate) struct Imported {
+    /// The model's row.
+    pub(crate) row: Value,
+    /// Its content was in the store already.
+    is_known: bool,
+}
+
+impl Imported {
+    /// Tells people that nothing was copied, and under which name they find what they wanted.
+    pub(crate) fn tell(&self, context: &Context, wanted: Option<&str>) {
+        if let Some(words) = self.words(wanted) {
+            context.screen.note(&words);
+        }
+    }
+
+    fn words(&self, wanted: Option<&str>) -> Option<String> {
+        let name = text(&self.row, "/name");
+        let same = format!("this is the same content as {name}, so nothing was copied");
+        self.is_known.then(|| match wanted {
+            Some(wanted) if wanted != name => format!("{same}: {wanted} is another name of it"),
+            Some(_) | None => same,
+        })
+    }
 }
 
 /// No node on this machine could be disturbed. One that was named with `--server` must answer, and so must one whose process lives.
@@ -51,8 +79,19 @@ fn none_runs(context: &Context) -> bool {
 pub(crate) fn importable(file: &Path) -> Result<PathBuf, Failure> {
     let what = || format!("cannot import {}", file.display());
     let facts = std::fs::metadata(file).map_err(|error| {
-        let help = "check the path; `ls -l` shows what is there and who may read it";
-        Failure::new(Exit::Failed, what(), error.to_string(), help)
+        let link = std::fs::read_link(file).ok().filter(|_| error.kind() == std::io::ErrorKind::NotFound);
+        match link {
+            Some(target) => Failure::new(
+                Exit::Failed,
+                what(),
+                format!("it is a symbolic link to {}, which does not exist", target.display()),
+                "download the file that the link leads to, or name another one",
+            ),
+            None => {
+                let help = "check the path; `ls -l` shows what is there and who may read it";
+                Failure::new(Exit::Failed, what(), error.to_string(), help)
+            }
+        }
     })?;
     if !facts.is_file() {
         return Err(Failure::new(
@@ -65,14 +104,22 @@ pub(crate) fn importable(file: &Path) -> Result<PathBuf, Failure> {
     Ok(place::absolute(file))
 }
 
-/// Lets the node import a file; gives back the model's row.
+/// Lets the node import a file.
 pub(crate) async fn import(
     context: &Context,
     node: &Node,
     path: &Path,
     name: Option<&str>,
-) -> Result<Value, Failure> {
-    let mut body = json!({"path": path.to_string_lossy()});
+) -> Result<Imported, Failure> {
+    let Some(path_text) = path.to_str() else {
+        return Err(Failure::new(
+            Exit::Failed,
+            format!("cannot import {}", path.display()),
+            "its path is not UTF-8, and the node's API takes only paths that are",
+            "rename it, or make a link to it with a plain name (`ln -s FILE model.gguf`) and import that",
+        ));
+    };
+    let mut body = json!({"path": path_text});
     if let Some(name) = name {
         body["name"] = json!(name);
     }
@@ -85,7 +132,11 @@ pub(crate) async fn import(
     outcome
 }
 
-async fn read_import(lines: &mut JsonLines, progress: &mut Progress, node: &Node) -> Result<Value, Failure> {
+async fn read_import(
+    lines: &mut JsonLines,
+    progress: &mut Progress,
+    node: &Node,
+) -> Result<Imported, Failure> {
     while let Some(mut line) = lines.next().await? {
         if let Some(at) = line.get("progress") {
             progress.at(
@@ -93,7 +144,7 @@ async fn read_import(lines: &mut JsonLines, progress: &mut Progress, node: &Node
                 number(at, "/total_bytes").unwrap_or_default(),
             );
         } else if line.get("model").is_some() {
-            return Ok(line["model"].take());
+            return Ok(Imported { is_known: flag(&line, "/known"), row: line["model"].take() });
         } else if let Some(problem) = line.get("error") {
             let problem = Problem::from_body(500, problem, "");
             return Err(ClientError::Refused(Box::new(problem)).into());
@@ -108,7 +159,7 @@ async fn import_without_node(
     context: &Context,
     path: PathBuf,
     name: Option<String>,
-) -> Result<Value, Failure> {
+) -> Result<Imported, Failure> {
     let models = context.locator.state_dir.join(MODELS_FOLDER);
     context.screen.note(&format!("no node runs: importing into {} directly", models.display()));
     let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
@@ -119,10 +170,12 @@ async fn import_without_node(
     let mut working = tokio::task::spawn_blocking(move || {
         let store = ModelStore::open(models).map_err(ImportError::from);
         let imported = store.and_then(|store| {
-            store.import(&path, name.as_deref(), imported_at, &mut |at| {
+            let before = store.list()?;
+            let imported = store.import(&path, name.as_deref(), imported_at, &mut |at| {
                 progress.at(at.done_bytes, at.total_bytes);
                 if heard.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            })
+            });
+            imported.map(|model| (before.iter().any(|it| it.sha256 == model.sha256), model))
         });
         progress.finish();
         imported
@@ -135,19 +188,36 @@ async fn import_without_node(
             working.await
         }
     };
-    let imported = outcome.map_err(|error| not_imported(&error.to_string()))?;
-    let record = imported.map_err(|error| not_imported(&error.to_string()))?;
-    let mut row = serde_json::to_value(record).map_err(|error| not_imported(&error.to_string()))?;
+    let nothing_left = "nothing was left behind: try again";
+    let imported = outcome.map_err(|error| not_imported(&error.to_string(), nothing_left))?;
+    let (is_known, model) = imported.map_err(|error| not_imported(&error.to_string(), &error.help()))?;
+    let row = serde_json::to_value(model).map_err(|error| not_imported(&error.to_string(), nothing_left));
+    let mut row = row?;
     row["used_by"] = json!([]);
-    Ok(row)
+    Ok(Imported { row, is_known })
 }
 
-/// The store's errors say what to do in the same sentence.
-fn not_imported(why: &str) -> Failure {
-    Failure::new(
-        Exit::Failed,
-        "the model was not imported",
-        why,
-        "nothing was left behind: mend what it says, then import again",
-    )
+fn not_imported(why: &str, help: &str) -> Failure {
+    Failure::new(Exit::Failed, "the model was not imported", why, help)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_that_is_known_is_told_with_the_name_under_which_it_is() {
+        let words = |is_known: bool, wanted: Option<&str>| {
+            Imported { row: json!({"name": "tiny"}), is_known }.words(wanted)
+        };
+        assert_eq!(words(false, Some("rel")), None);
+        assert!(
+            words(true, Some("rel"))
+                .unwrap()
+                .ends_with("as tiny, so nothing was copied: rel is another name of it")
+        );
+        for wanted in [None, Some("tiny")] {
+            assert!(words(true, wanted).unwrap().ends_with("as tiny, so nothing was copied"));
+        }
+    }
 }

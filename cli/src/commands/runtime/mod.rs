@@ -12,6 +12,7 @@ use crate::client::row::{encoded, list, text};
 use crate::commands::model::unknown;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
+use crate::output::screen::Page;
 use crate::place;
 pub(crate) use moves::{Move, settle};
 
@@ -20,8 +21,8 @@ pub(crate) async fn run(context: &Context, command: RuntimeCommand) -> Result<()
         RuntimeCommand::Add(wanted) => add(context, &wanted).await,
         RuntimeCommand::Remove { id } => {
             context.node()?.answer(Call::delete(&format!("/runtimes/{}", encoded(&id)))).await?;
-            context.screen.note(&format!("runtime {id} is removed"));
-            Ok(())
+            let done = Page::of_one(&[("id", json!(id)), ("removed", json!(true))]);
+            context.screen.done(&format!("runtime {id} is removed"), &done)
         }
         RuntimeCommand::List => {
             let body = context.node()?.get("/state/runtimes").await?;
