@@ -158,6 +158,7 @@ mod tests {
             cluster: "c1".to_owned(),
             roles: vec!["home".to_owned()],
             address: std::net::SocketAddr::from(([10, 0, 0, 1], 7400)),
+            address_by: "the default route".to_owned(),
             certificate_until: clock.wall(),
             is_issuer: true,
         };

@@ -166,7 +166,7 @@ impl Link {
             if let Some(cluster) = &cluster {
                 shared.renew_own(&stored, cluster)?;
             }
-            match Member::start(&shared, stored, cluster, None) {
+            match Member::start(&shared, stored, cluster) {
                 Ok(member) => shared.member.store(Some(Arc::new(member))),
                 Err(LinkError::Certificate(error @ CertificateError::NotYetValid { .. })) => {
                     warn!(%error, "this node is alone until its clock is right");
@@ -234,9 +234,8 @@ impl Shared {
                 return;
             }
             let Ok(Some(stored)) = Stored::load(&shared.options.state_dir) else { return };
-            let begun = shared
-                .cluster_key_of(&stored)
-                .and_then(|cluster| Member::start(&shared, stored, cluster, None));
+            let begun =
+                shared.cluster_key_of(&stored).and_then(|cluster| Member::start(&shared, stored, cluster));
             match begun {
                 Ok(member) => return shared.member.store(Some(Arc::new(member))),
                 Err(LinkError::Certificate(CertificateError::NotYetValid { .. })) => {}

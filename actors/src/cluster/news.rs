@@ -61,6 +61,8 @@ pub struct OwnPlace {
     pub roles: Vec<String>,
     /// Where others reach it.
     pub address: SocketAddr,
+    /// By what that was found out, for people.
+    pub address_by: String,
     /// Until when its certificate is good; it renews itself before.
     pub certificate_until: WallTime,
     /// Whether this node lets others in and removes them.

@@ -57,6 +57,10 @@ pub struct ClusterRow {
     pub id: String,
     /// This node lets others in and removes them.
     pub is_issuer: bool,
+    /// Where this node says that others reach it.
+    pub address: SocketAddr,
+    /// By what that was found out, for people.
+    pub address_by: String,
     /// Until when this node's certificate is good.
     pub certificate_until: WallTime,
 }

@@ -220,6 +220,8 @@ impl ClusterView {
             cluster: self.place.as_ref().map(|place| ClusterRow {
                 id: place.cluster.clone(),
                 is_issuer: place.is_issuer,
+                address: place.address,
+                address_by: place.address_by.clone(),
                 certificate_until: place.certificate_until,
             }),
             home: home_of(&nodes),

@@ -25,6 +25,8 @@ fn about(picture: &Picture) -> Value {
         json!({
             "id": cluster.id,
             "is_issuer": cluster.is_issuer,
+            "address": cluster.address.to_string(),
+            "address_by": cluster.address_by,
             "certificate_until": cluster.certificate_until,
         })
     })

@@ -145,7 +145,8 @@ pub(crate) fn cluster() -> Value {
     let mut body = envelope("nodes", &nodes);
     body["ttl_seconds"] = json!(30);
     body["home"] = json!("0a".repeat(32));
-    body["cluster"] = json!({"id": "c1", "is_issuer": true, "certificate_until": "2026-12-24T15:35:19.120Z"});
+    body["cluster"] = json!({"id": "c1", "is_issuer": true, "address": "10.0.0.1:7400", "address_by": "the default route",
+        "certificate_until": "2026-12-24T15:35:19.120Z"});
     body["totals"] = json!({"nodes": {"up": 2, "suspect": 0, "down": 1, "left": 0}, "draining": 0, "usable_cores": 32,
         "memory_total_bytes": 134_000_000_000_u64, "memory_available_bytes": 102_000_000_000_u64, "accelerators": 0,
         "runtimes": 2, "runtimes_serving": 2, "in_flight": 4, "waiting": 2});

@@ -32,6 +32,7 @@ fn the_status_of_a_cluster_in_every_form() {
     let shown = every_form(&gateway, &["cluster", "status"], &body, 3, CSV_HEADER).out;
     for wanted in [
         "c1, home is box1, this node lets others in\n",
+        "10.0.0.1:7400, by the default route\n",
         "2 up, 1 down\n",
         "32 cores, 102 GB of 134 GB free, 0 accelerators\n",
         "4 in flight, 2 waiting; 2 of 2 runtimes serve\n",

@@ -26,6 +26,10 @@ pub(crate) struct ClusterAbout {
     pub(crate) id: String,
     /// This node lets others in and removes them.
     pub(crate) is_issuer: bool,
+    /// Where this node says that others reach it.
+    pub(crate) address: String,
+    /// By what that was found out, in words.
+    pub(crate) address_by: String,
     /// Until when this node's certificate is good; it renews itself before.
     pub(crate) certificate_until: String,
 }

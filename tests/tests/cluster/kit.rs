@@ -34,6 +34,12 @@ impl Node {
         Self { name, process, folder, listen: "0.0.0.0:8091".to_owned() }
     }
 
+    /// Ends it as a power cut does, and leaves what it has on disk.
+    pub(crate) fn into_folder(self) -> (&'static str, tempfile::TempDir) {
+        self.signal(Signal::KILL);
+        (self.name, self.folder)
+    }
+
     /// Starts it again, on the same folder and port, after it was killed.
     pub(crate) fn restart(&mut self) {
         self.process = start(self.folder.path(), self.name, &self.listen);

@@ -171,3 +171,37 @@ fn a_machine_whose_cable_is_pulled_is_down_and_comes_back_by_itself() {
         assert_eq!((&after["id"], &after["incarnation"]), (&before["id"], &before["incarnation"]));
     });
 }
+
+#[test]
+fn machines_without_a_route_but_with_docker_meet_and_meet_again_after_a_power_cut() {
+    let test = "machines_without_a_route_but_with_docker_meet_and_meet_again_after_a_power_cut";
+    on_a_network(test, 3, async |network| {
+        network.install_docker();
+        let nodes = machines(&network).await;
+        for node in &nodes {
+            for (other, name) in (1..).zip(NAMES) {
+                let row = node.sees(name).await.unwrap();
+                assert!(is_at(&row, other), "{} sees {row:#}", node.name);
+            }
+        }
+        // Every machine is off at the same time.
+        let mut again = Vec::new();
+        for (machine, node) in nodes.into_iter().enumerate() {
+            again.push((machine, node.into_folder()));
+        }
+        let mut nodes = Vec::new();
+        for (machine, (name, folder)) in again {
+            nodes.push(network.start_on(machine, name, folder).await);
+        }
+        let began = Instant::now();
+        for node in &nodes {
+            for other in others(&nodes, nodes.iter().position(|it| it.name == node.name).unwrap()) {
+                node.until_met(other.name).await;
+            }
+        }
+        eprintln!("all three have met {:?} after the last one was started", began.elapsed());
+        nodes[1].add_fake("far", &[]).await.unwrap();
+        until_listed(&nodes[2], "far").await;
+        streams(&nodes[2], "far").await;
+    });
+}

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use arw_tests::{node, skip};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -95,17 +96,34 @@ impl Network {
         network
     }
 
+    /// Gives every machine the bridge that Docker makes, with the same address on each of them.
+    pub(crate) fn install_docker(&self) {
+        for machine in &self.machines {
+            machine.ip("link add docker0 type bridge");
+            machine.ip("link set docker0 up");
+            machine.ip("addr add 172.17.0.1/16 dev docker0");
+        }
+    }
+
     /// Starts a node on a machine, with the default for where it listens.
     pub(crate) async fn start(&self, machine: usize, name: &'static str) -> Node {
-        let folder = tempfile::Builder::new().prefix("arw").tempdir().unwrap();
+        self.start_on(machine, name, tempfile::Builder::new().prefix("arw").tempdir().unwrap()).await
+    }
+
+    /// Starts a node on a machine, on a folder that it may have had before.
+    pub(crate) async fn start_on(&self, machine: usize, name: &'static str, folder: TempDir) -> Node {
+        let process = self.run(machine, name, folder.path()).await;
+        Node::of(name, folder, process)
+    }
+
+    async fn run(&self, machine: usize, name: &str, folder: &Path) -> node::NodeProcess {
         let namespace = &self.machines[machine];
         let mut command = Command::new(&self.ip);
         command.args(["netns", "exec", &namespace.name]).arg(node::arw(FAKE));
         let mut process =
-            node::NodeProcess::start_by(command, folder.path(), &["--name", name, "--log-level", "warn"])
-                .unwrap();
+            node::NodeProcess::start_by(command, folder, &["--name", name, "--log-level", "warn"]).unwrap();
         process.address = relay(namespace.path(), process.address.clone()).await;
-        Node::of(name, folder, process)
+        process
     }
 
     /// A machine gives its address back and gets another one of the same network.
@@ -125,7 +143,7 @@ impl Network {
 
 /// Machine 0 begins with the address 1.
 pub(crate) const fn address(host: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, 91, 0, host)
+    Ipv4Addr::new(192, 168, 91, host)
 }
 
 /// A network namespace of a name of its own.

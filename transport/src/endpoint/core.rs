@@ -11,7 +11,7 @@ mod picture;
 
 pub(super) use hello::{DialEvent, DialStep};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -119,6 +119,8 @@ pub(super) struct Core {
     has_renewed: bool,
     card: Option<Bytes>,
     cards: BTreeMap<NodeId, PeerCard>,
+    /// Where this node's own socket is: nobody else can be there.
+    own_addresses: BTreeSet<SocketAddr>,
     limiter: HandshakeLimiter,
     limits: Limits,
     pub(super) counters: Counters,
@@ -168,6 +170,7 @@ impl Core {
             has_renewed: false,
             card: None,
             cards: BTreeMap::new(),
+            own_addresses: BTreeSet::new(),
             limiter: HandshakeLimiter::new(now, limits.handshakes),
             limits,
             counters: Counters::default(),
@@ -416,6 +419,11 @@ impl Core {
         if member.id == self.own || self.is_removed {
             return;
         }
+        // WIRE-17: it tells an address that is this node's own, as two machines with Docker have one of the same.
+        let is_own = member.address == self.membership.own().address;
+        if is_own || self.own_addresses.contains(&member.address) {
+            return;
+        }
         // It hears of this node too, and of two who dial each other the one with the lower id prevails: the other need not try first.
         let news = if self.own < member.id { News::Here } else { News::HereAndDials };
         self.schedule.want(now, member.id, member.address, news);
@@ -448,6 +456,10 @@ impl Core {
         for node in nodes {
             self.end_session(now, node, CloseCode::Goodbye(GoodbyeReason::Moving));
         }
+    }
+
+    pub(super) fn set_own_addresses(&mut self, addresses: BTreeSet<SocketAddr>) {
+        self.own_addresses = addresses;
     }
 
     pub(super) fn change_address(&mut self, now: Moment, advertised: SocketAddr) {

@@ -2,6 +2,7 @@
 //!
 //! Owns the way in: looking is immediate and asks nobody, everything else is a command to the network's thread. Refuses to decide.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -45,6 +46,10 @@ pub(super) enum Command {
         listen: SocketAddr,
         advertised: Option<SocketAddr>,
         reply: oneshot::Sender<Result<SocketAddr, ChangeAddressError>>,
+    },
+    Advertise {
+        address: SocketAddr,
+        reply: oneshot::Sender<()>,
     },
     Shutdown {
         reason: GoodbyeReason,
@@ -219,6 +224,16 @@ impl EndpointHandle {
     ) -> Result<SocketAddr, ChangeAddressError> {
         let answer = self.command(|reply| Command::ChangeAddress { listen, advertised, reply }).await;
         answer.unwrap_or(Err(ChangeAddressError::Ended))
+    }
+
+    /// Others are told this address from now on. The socket and every connection stay as they are.
+    pub async fn advertise(&self, address: SocketAddr) {
+        self.command(|reply| Command::Advertise { address, reply }).await;
+    }
+
+    /// Where this node's own socket is, under every address of the machine: it is not looked for another node there.
+    pub fn set_own_addresses(&self, addresses: BTreeSet<SocketAddr>) {
+        self.hub.look(|core| core.set_own_addresses(addresses));
     }
 
     /// Says good-bye and ends, within a second. With [`GoodbyeReason::Leaving`] the node leaves the cluster's membership: it is shown as left, and only a later

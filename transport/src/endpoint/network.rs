@@ -158,6 +158,11 @@ fn carry_out(hub: &Arc<Hub>, command: Command) {
             Command::ChangeAddress { listen, advertised, reply } => {
                 drop(reply.send(move_to(&hub, listen, advertised).await));
             }
+            Command::Advertise { address, reply } => {
+                hub.act(|core, now| core.change_address(now, address));
+                // Who asked may have gone.
+                reply.send(()).ok();
+            }
             // It ends the loop that calls this.
             Command::Shutdown { reply, .. } => drop(reply),
         }

@@ -2,7 +2,7 @@
 //!
 //! Owns the shapes. Refuses to know how they are shown.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use arw_actors::moment::Moment;
@@ -52,6 +52,8 @@ pub struct ConnectionRow {
     pub peer: Peer,
     /// Where it is now.
     pub address: SocketAddr,
+    /// At which address of this machine it ends, where the system says so.
+    pub local: Option<IpAddr>,
     /// Who dialed.
     pub dialed_by: DialSide,
     /// Since when it stands.

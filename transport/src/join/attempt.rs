@@ -69,6 +69,8 @@ pub struct Membership {
     pub cluster_key: ClusterPublicKey,
     /// Where other members are.
     pub peers: Vec<PeerAddresses>,
+    /// At which of its addresses the issuer answered.
+    pub answered_at: SocketAddr,
 }
 
 /// The node did not join.
@@ -236,9 +238,12 @@ impl JoinAttempt {
         if found != self.token.cluster || *found.as_bytes() != accepted.cluster {
             return Err(JoinFailure::OtherCluster { found });
         }
+        // It was dialed before it could answer.
+        let dialed = self.token.addresses.get(self.tried.saturating_sub(1)).copied();
+        let answered_at = dialed.ok_or_else(|| JoinFailure::Unreachable { tried: Vec::new() })?;
         let signed = SignedCertificate::from_bytes(&accepted.certificate)?;
         let certificate = signed.verify(&cluster_key, self.own, wall, &RevocationSet::default())?;
-        Ok(Membership { signed, certificate, cluster_key, peers: accepted.peers })
+        Ok(Membership { signed, certificate, cluster_key, peers: accepted.peers, answered_at })
     }
 
     fn fail(&mut self, failure: JoinFailure) -> JoinAction {

@@ -3,6 +3,8 @@
 //! Owns what is stored and told when the network finds something out, and that what is shown is brought in line with the network's whole picture
 //! every few seconds: news that got lost on the way do not stay lost. Refuses to decide who is a member.
 
+mod following;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -17,9 +19,10 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, error, info, warn};
 
+use super::address::Origin;
 use super::services::Services;
 use super::stored::{Stored, StoredError};
-use super::{LinkError, Shared, address, card, news};
+use super::{LinkError, Shared, card, news};
 use crate::certificate::{Certificate, ClusterKey, ClusterPublicKey, RevocationSet, SignedRevocation};
 use crate::endpoint::{
     Credentials, Endpoint, EndpointEvent, EndpointEvents, EndpointHandle, EndpointOptions, Issuer, Limits,
@@ -38,9 +41,6 @@ const STREAMS_MAX: u32 = 256;
 /// How often what is shown is compared with the network's picture; also how stale a round-trip time may be.
 const REFRESH: Duration = Duration::from_secs(5);
 
-/// How often it is looked whether this machine still has the address that others are told. Two system calls.
-const LOOK_AT_ADDRESS: Duration = Duration::from_secs(1);
-
 /// A member's network.
 pub(super) struct Member {
     endpoint: EndpointHandle,
@@ -52,20 +52,22 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// Starts the network of a member. `toward` is a node that must reach this one, where one is known.
+    /// Starts the network of a member.
     pub(super) fn start(
         shared: &Arc<Shared>,
         stored: Arc<Stored>,
         cluster: Option<ClusterKey>,
-        toward: Option<SocketAddr>,
     ) -> Result<Self, LinkError> {
         let options = &shared.options;
         let (contents, revoked) = (stored.contents(), stored.revoked());
         let wall = options.clock.wall();
         let certificate = contents.judge(options.key.id(), wall, &revoked)?;
-        let known = stored.known();
-        let toward = toward.or_else(|| known.first().and_then(|known| known.addresses.first().copied()));
-        let advertised = shared.reach.advertised(toward);
+        let mut known = stored.known();
+        known.iter_mut().for_each(|known| known.addresses.retain(|it| !shared.reach.is_itself(*it)));
+        let toward: Vec<SocketAddr> =
+            known.iter().flat_map(|known| known.addresses.iter().copied()).collect();
+        let told = shared.reach.advertised(&toward);
+        let advertised = told.address;
         // A node that left and joins again within one start of its program is a later start of itself to all others.
         let before = contents.incarnation.max(shared.incarnation.load(Ordering::Relaxed));
         let incarnation = options.incarnation.max(before.saturating_add(1));
@@ -98,7 +100,9 @@ impl Member {
             clock: options.clock,
             services: Arc::new(Services::new(Arc::clone(&options.services), Arc::clone(&links))),
         })?;
-        info!(cluster = %certificate.cluster, listens_at = %endpoint.local_addr(), %advertised, "this node is a member");
+        endpoint.set_own_addresses(following::own_addresses(&shared.reach));
+        info!(cluster = %certificate.cluster, listens_at = %endpoint.local_addr(), %advertised, by = %told.from,
+            "this node is a member");
         let pump = Pump {
             incarnation,
             shared: Arc::downgrade(shared),
@@ -107,6 +111,7 @@ impl Member {
             cluster_key: contents.cluster_key,
             certificate,
             is_issuer,
+            told_by: told.from,
             removed: BTreeSet::new(),
             connected: BTreeSet::new(),
             shown: BTreeSet::new(),
@@ -138,7 +143,7 @@ impl Member {
         let peers = self.endpoint.peers();
         TransportStatus {
             listens_at: Some(self.endpoint.local_addr()),
-            advertised: own_address(&self.endpoint),
+            advertised: following::own_address(&self.endpoint),
             connections: peers.iter().filter(|peer| peer.connection.is_some()).count(),
             refused: refused(&self.endpoint),
         }
@@ -206,6 +211,8 @@ struct Pump {
     cluster_key: ClusterPublicKey,
     certificate: Certificate,
     is_issuer: bool,
+    /// Where the address that others are told was taken from.
+    told_by: Origin,
     /// Nodes that were removed and have not come back: membership speaks of them for a while yet.
     removed: BTreeSet<NodeId>,
     /// Whom the kernel was told to be connected with, and whom it shows: what is not so any more must be told too.
@@ -219,7 +226,7 @@ impl Pump {
     async fn run(mut self, mut events: EndpointEvents, mut own_card: watch::Receiver<Arc<NodeCard>>) {
         self.publish(&own_card.borrow_and_update().clone());
         let mut refresh = tokio::time::interval(REFRESH);
-        let mut look = tokio::time::interval(LOOK_AT_ADDRESS);
+        let mut look = tokio::time::interval(following::LOOK_AT_ADDRESS);
         for interval in [&mut refresh, &mut look] {
             interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         }
@@ -332,9 +339,10 @@ impl Pump {
         ) {
             self.certificate = certificate;
         }
+        self.follow_connections(&picture).await;
         self.show(&picture);
         let (certificate, revocations) = (picture.certificate, picture.revocations.clone());
-        let (known, gone) = (known_of(&picture), self.gone(&picture));
+        let (known, gone) = (self.known_of(&picture), self.gone(&picture));
         self.store("what the network knows", move |stored| {
             stored.reconcile(certificate, &revocations)?;
             stored.remember(known, &gone)
@@ -347,7 +355,12 @@ impl Pump {
 
     fn show(&mut self, picture: &Picture) {
         let Some(shared) = self.shared.upgrade() else { return };
-        shared.tell(ClusterNews::Place(news::place(picture, &self.certificate, self.is_issuer)));
+        shared.tell(ClusterNews::Place(news::place(
+            picture,
+            &self.certificate,
+            self.is_issuer,
+            &self.told_by,
+        )));
         let others = || picture.nodes.iter().filter(|entry| entry.identity.id != self.endpoint.id());
         for entry in others().filter(|entry| !self.removed.contains(&entry.identity.id)) {
             shared.tell(ClusterNews::Member(news::of_entry(entry)));
@@ -379,32 +392,6 @@ impl Pump {
     fn gone(&self, picture: &Picture) -> BTreeSet<NodeId> {
         let left = picture.nodes.iter().filter(|entry| entry.state == NodeState::Left);
         left.map(|entry| entry.identity.id).chain(self.removed.iter().copied()).collect()
-    }
-
-    /// This machine may have got another address.
-    async fn follow_address(&self) {
-        let Some(shared) = self.shared.upgrade() else { return };
-        if !shared.reach.is_found() {
-            return;
-        }
-        let Some(told) = own_address(&self.endpoint) else { return };
-        // Between two addresses a machine may have none: then it is looked again.
-        if address::is_own(told.ip()) || address::own_addresses().is_empty() {
-            return;
-        }
-        let toward =
-            known_of(&self.endpoint.picture()).first().and_then(|(_, addresses)| addresses.first().copied());
-        let mut found = shared.reach.advertised(toward);
-        found.set_port(told.port());
-        if found == told {
-            return;
-        }
-        info!(from = %told, to = %found, "this machine has another address");
-        // The socket listens on all addresses: it stays where it is.
-        let listen = self.endpoint.local_addr();
-        if let Err(error) = self.endpoint.change_address(listen, Some(found)).await {
-            warn!(%error, "the network stays where it was");
-        }
     }
 
     fn publish(&self, card: &NodeCard) {
@@ -444,16 +431,4 @@ impl Pump {
             Err(error) => warn!(%error, what, "it could not be stored"),
         }
     }
-}
-
-/// What others are told, without a copy of the whole picture.
-fn own_address(endpoint: &EndpointHandle) -> Option<SocketAddr> {
-    endpoint.node(endpoint.id()).map(|entry| entry.identity.address)
-}
-
-/// The members that are up, and where.
-fn known_of(picture: &Picture) -> Vec<(NodeId, Vec<SocketAddr>)> {
-    let others = picture.nodes.iter().filter(|entry| entry.identity.id != picture.own.id);
-    let up = others.filter(|entry| entry.state == NodeState::Up);
-    up.map(|entry| (entry.identity.id, vec![entry.identity.address])).collect()
 }

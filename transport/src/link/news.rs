@@ -5,6 +5,7 @@
 use arw_actors::cluster::{ClusterNews, Contact, MemberNews, MemberState, OwnPlace};
 use arw_actors::moment::Moment;
 
+use super::address::Origin;
 use crate::certificate::{Certificate, Roles};
 use crate::endpoint::{ConnectionRow, Picture};
 use crate::membership::{DownReason, MemberIdentity, NodeEntry, NodeState, ViewChange};
@@ -74,11 +75,17 @@ pub(super) fn contact(connection: &ConnectionRow) -> Contact {
 }
 
 /// This node's own place.
-pub(super) fn place(picture: &Picture, certificate: &Certificate, is_issuer: bool) -> OwnPlace {
+pub(super) fn place(
+    picture: &Picture,
+    certificate: &Certificate,
+    is_issuer: bool,
+    told_by: &Origin,
+) -> OwnPlace {
     OwnPlace {
         cluster: certificate.cluster.to_string(),
         roles: role_words(certificate.roles),
         address: picture.own.address,
+        address_by: told_by.to_string(),
         certificate_until: certificate.not_after,
         is_issuer,
     }

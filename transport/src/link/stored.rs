@@ -26,6 +26,9 @@ use crate::token::{TokenId, TokenRecord};
 /// Members whose addresses are remembered for the next start: one that answers is enough.
 const KNOWN_MAX: usize = 64;
 
+/// Addresses that are remembered of each, as many as are tried.
+const ADDRESSES_MAX: usize = 8;
+
 /// The file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoredError {
@@ -68,6 +71,8 @@ pub(super) struct Contents {
     /// Who let this node in; itself where it made the cluster.
     pub(super) issuer: NodeId,
     pub(super) known: Vec<(NodeId, Vec<SocketAddr>)>,
+    /// Where the token said that the issuer is: never pushed out by what others say of it since.
+    pub(super) token_addresses: Vec<SocketAddr>,
     pub(super) revocations: Vec<SignedRevocation>,
     /// The latest start under which others may know this node.
     pub(super) incarnation: u64,
@@ -146,8 +151,22 @@ impl Stored {
 
     pub(super) fn known(&self) -> Vec<Known> {
         let state = self.state.lock();
-        let known = state.contents.known.iter();
-        known.map(|(node, addresses)| Known { node: *node, addresses: addresses.clone() }).collect()
+        let Contents { known, issuer, token_addresses, .. } = &state.contents;
+        let known = known.iter();
+        let mut known: Vec<Known> =
+            known.map(|(node, addresses)| Known { node: *node, addresses: addresses.clone() }).collect();
+        if !token_addresses.is_empty() {
+            let at = known.iter().position(|known| known.node == *issuer).unwrap_or_else(|| {
+                known.push(Known { node: *issuer, addresses: Vec::new() });
+                known.len() - 1
+            });
+            let addresses = &mut known[at].addresses;
+            let more: Vec<SocketAddr> =
+                token_addresses.iter().filter(|address| !addresses.contains(address)).copied().collect();
+            addresses.truncate(ADDRESSES_MAX.saturating_sub(more.len()));
+            addresses.extend(more);
+        }
+        known
     }
 
     /// Others are about to know this node under this start.
@@ -180,8 +199,8 @@ impl Stored {
         self.change(|contents| contents.certificate = certificate)
     }
 
-    /// Where members are now. Whoever is not among them is remembered too, behind them, as long as there is room: after a start that met nobody the way
-    /// back must still be known. `gone` have left or were removed.
+    /// Where members are now. Whoever is not among them is remembered too, behind them, as long as there is room, and of each its addresses from before:
+    /// after a start that met nobody the way back must still be known. `gone` have left or were removed.
     pub(super) fn remember(
         &self,
         now: Vec<(NodeId, Vec<SocketAddr>)>,
@@ -189,12 +208,21 @@ impl Stored {
     ) -> Result<(), StoredError> {
         let state = self.state.lock();
         let mut known = now;
-        for (node, addresses) in &state.contents.known {
-            if !known.iter().any(|(other, _)| other == node) && !gone.contains(node) {
-                known.push((*node, addresses.clone()));
+        for (node, before) in &state.contents.known {
+            match known.iter_mut().find(|(other, _)| other == node) {
+                Some((_, addresses)) => {
+                    let more: Vec<SocketAddr> =
+                        before.iter().filter(|address| !addresses.contains(address)).copied().collect();
+                    addresses.extend(more);
+                }
+                None if gone.contains(node) => {}
+                None => known.push((*node, before.clone())),
             }
         }
+        // Members ask the issuer alone for certificates, so its addresses are never crowded out.
+        known.sort_by_key(|(node, _)| *node != state.contents.issuer);
         known.truncate(KNOWN_MAX);
+        known.iter_mut().for_each(|(_, addresses)| addresses.truncate(ADDRESSES_MAX));
         let is_news = state.contents.known != known;
         drop(state);
         if is_news { self.change(|contents| contents.known = known) } else { Ok(()) }

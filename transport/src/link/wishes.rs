@@ -77,13 +77,14 @@ fn found(shared: &Arc<Shared>, wall: WallTime) -> Result<Arc<Member>, ClusterErr
         certificate: cluster.certify(own, roles, FIRST_SERIAL, wall, CERTIFICATE_LIFETIME),
         issuer: own,
         known: Vec::new(),
+        token_addresses: Vec::new(),
         revocations: Vec::new(),
         incarnation: 0,
         serial_next: FIRST_SERIAL + 1,
         tokens: Vec::new(),
     };
     info!(cluster = %cluster.id(), "this node makes a cluster");
-    begin(shared, contents, Some(cluster), None)
+    begin(shared, contents, Some(cluster))
 }
 
 /// A key of an earlier cluster is no key of a new one: what that cluster signed and revoked would be good again.
@@ -104,7 +105,6 @@ fn begin(
     shared: &Arc<Shared>,
     contents: Contents,
     cluster: Option<ClusterKey>,
-    toward: Option<SocketAddr>,
 ) -> Result<Arc<Member>, ClusterError> {
     let state_dir = &shared.options.state_dir;
     let stored = Stored::create(state_dir, contents).map_err(|error| refusals::link(&error.into()))?;
@@ -112,7 +112,7 @@ fn begin(
         stored.forget().map_err(|error| refusals::link(&error.into()))?;
         return Err(refusals::stopping());
     }
-    match Member::start(shared, Arc::clone(&stored), cluster, toward) {
+    match Member::start(shared, Arc::clone(&stored), cluster) {
         Ok(member) => {
             let member = Arc::new(member);
             shared.member.store(Some(Arc::clone(&member)));
@@ -180,12 +180,17 @@ fn row(now: WallTime, record: &TokenRecord) -> JoinTokenRow {
 pub(super) async fn join(shared: &Arc<Shared>, text: &str) -> Result<JoinedCluster, ClusterError> {
     let _changing = shared.changing.lock().await;
     let options = &shared.options;
-    let token = JoinToken::parse(text, options.clock.wall()).map_err(|error| refusals::bad_token(&error))?;
+    let mut token =
+        JoinToken::parse(text, options.clock.wall()).map_err(|error| refusals::bad_token(&error))?;
     if let Some(member) = shared.member.load_full() {
         return Err(refusals::member_already(&member.certificate().cluster.to_string()));
     }
     let issuer = token.issuer;
-    let issuer_addresses = token.addresses.clone();
+    let mut issuer_addresses = token.addresses.clone();
+    // Docker gives the same address to both machines: here it leads to this node itself. If nothing else is left it is tried all the same.
+    if token.addresses.iter().any(|address| !shared.reach.is_itself(*address)) {
+        token.addresses.retain(|address| !shared.reach.is_itself(*address));
+    }
     let joined = endpoint::join(
         JoinOptions {
             key: Arc::clone(&options.key),
@@ -200,6 +205,8 @@ pub(super) async fn join(shared: &Arc<Shared>, text: &str) -> Result<JoinedClust
         joined = joined => joined.map_err(|error| refusals::join(&error))?,
         _ = stopping.wait_for(|is_stopping| *is_stopping) => return Err(refusals::stopping()),
     };
+    // The address that answered is tried first from now on, and this node's own is measured toward it.
+    issuer_addresses.sort_by_key(|address| *address != joined.answered_at);
     let mut known = vec![(issuer, issuer_addresses.clone())];
     let others = joined.peers.iter().map(|peer| (NodeId::from_bytes(peer.node), peer.addresses.clone()));
     known.extend(others.filter(|(node, _)| *node != issuer && *node != options.key.id()));
@@ -208,12 +215,13 @@ pub(super) async fn join(shared: &Arc<Shared>, text: &str) -> Result<JoinedClust
         certificate: joined.signed,
         issuer,
         known,
+        token_addresses: issuer_addresses,
         revocations: Vec::new(),
         incarnation: 0,
         serial_next: 0,
         tokens: Vec::new(),
     };
-    let member = begin(shared, contents, None, issuer_addresses.first().copied())?;
+    let member = begin(shared, contents, None)?;
     Ok(JoinedCluster {
         cluster: joined.certificate.cluster.to_string(),
         roles: news::role_words(joined.certificate.roles),

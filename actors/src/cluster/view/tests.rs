@@ -33,6 +33,7 @@ fn place() -> ClusterNews {
         cluster: "c1".to_owned(),
         roles: vec!["worker".to_owned()],
         address: address(OWN),
+        address_by: "the default route".to_owned(),
         certificate_until: at(3_600).wall,
         is_issuer: false,
     })

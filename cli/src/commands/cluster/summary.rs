@@ -11,12 +11,10 @@ use crate::output::style::Style;
 
 pub(super) fn screenful(body: &Value, style: &Style, now: WallTime) -> String {
     let rows = list(body, "/nodes");
-    let mut out = field_lines(&[
-        ("cluster", cluster(body, rows)),
-        ("nodes", counts(body)),
-        ("machines", machines(body)),
-        ("requests", requests(body)),
-    ]);
+    let mut fields = vec![("cluster", cluster(body, rows))];
+    fields.extend(reached_at(body).map(|words| ("reached at", words)));
+    fields.extend([("nodes", counts(body)), ("machines", machines(body)), ("requests", requests(body))]);
+    let mut out = field_lines(&fields);
     out.push('\n');
     if rows.is_empty() {
         out.push_str("the node has not looked at its cluster yet\n");
@@ -41,6 +39,15 @@ fn cluster(body: &Value, rows: &[Value]) -> String {
     let home = home.map(|row| format!(", home is {}", nodes::called(row))).unwrap_or_default();
     let issuer = if flag(body, "/cluster/is_issuer") { ", this node lets others in" } else { "" };
     format!("{id}{home}{issuer}")
+}
+
+/// Where others are told that this node is, and how that was found out.
+fn reached_at(body: &Value) -> Option<String> {
+    match (text(body, "/cluster/address"), text(body, "/cluster/address_by")) {
+        ("", _) => None,
+        (address, "") => Some(address.to_owned()),
+        (address, by) => Some(format!("{address}, by {by}")),
+    }
 }
 
 fn counts(body: &Value) -> String {

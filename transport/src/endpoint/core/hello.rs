@@ -190,13 +190,16 @@ impl Core {
         let own = self.membership.own();
         let others = self.sessions.values().map(|session| {
             let node = session.peer.id;
-            let known = self.view.node(&node).map(|entry| entry.identity.address);
-            (node, known.unwrap_or_else(|| session.connection.remote_address()))
+            let told = self.view.node(&node).map(|entry| entry.identity.address);
+            let seen = session.connection.remote_address();
+            let mut addresses = vec![seen];
+            addresses.extend(told.filter(|told| *told != seen));
+            (node, addresses)
         });
-        std::iter::once((own.id, own.address))
+        std::iter::once((own.id, vec![own.address]))
             .chain(others)
             .take(PEERS_MAX)
-            .map(|(node, address)| PeerAddresses { node: *node.as_bytes(), addresses: vec![address] })
+            .map(|(node, addresses)| PeerAddresses { node: *node.as_bytes(), addresses })
             .collect()
     }
 }

@@ -57,6 +57,7 @@ fn row_of(session: &Session) -> ConnectionRow {
     ConnectionRow {
         peer: Peer::clone(&session.peer),
         address: session.connection.remote_address(),
+        local: session.connection.quinn().local_ip(),
         dialed_by: session.dialed_by,
         since: session.since,
         rtt: stats.path.rtt,

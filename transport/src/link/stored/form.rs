@@ -30,6 +30,9 @@ struct File {
     certificate: Hex,
     issuer: NodeId,
     known: Vec<KnownNode>,
+    /// Files from before this was stored lack it.
+    #[serde(default)]
+    token_addresses: Vec<SocketAddr>,
     revocations: Vec<Hex>,
     incarnation: u64,
     serial_next: u64,
@@ -104,6 +107,7 @@ pub(super) fn write(contents: &Contents) -> Vec<u8> {
             .iter()
             .map(|(node, addresses)| KnownNode { node: *node, addresses: addresses.clone() })
             .collect(),
+        token_addresses: contents.token_addresses.clone(),
         revocations: contents.revocations.iter().map(|signed| Hex(signed.as_bytes().to_vec())).collect(),
         incarnation: contents.incarnation,
         serial_next: contents.serial_next,
@@ -130,6 +134,7 @@ pub(super) fn read(text: &[u8]) -> Result<Contents, Unreadable> {
         certificate,
         issuer: file.issuer,
         known: file.known.into_iter().map(|known| (known.node, known.addresses)).collect(),
+        token_addresses: file.token_addresses,
         revocations: revocations.collect::<Result<_, _>>()?,
         incarnation: file.incarnation,
         serial_next: file.serial_next,

@@ -19,6 +19,7 @@ fn contents() -> Contents {
         certificate: cluster().certify(NODE, roles, 1, NOW, CERTIFICATE_LIFETIME),
         issuer: NODE,
         known: vec![(OTHER, vec!["192.0.2.1:8091".parse().unwrap()])],
+        token_addresses: Vec::new(),
         revocations: Vec::new(),
         incarnation: 7,
         serial_next: 2,
@@ -85,12 +86,41 @@ fn who_is_away_is_remembered_behind_who_is_there() {
     let third = NodeId::from_bytes([4; 32]);
     let there = vec![(third, vec!["192.0.2.3:1".parse().unwrap()])];
     stored.remember(there.clone(), &nobody).unwrap();
-    assert_eq!(stored.contents().known, [there, before].concat());
+    assert_eq!(stored.contents().known, [there, before.clone()].concat());
+    // It is seen elsewhere now; the way from before is kept behind.
+    let elsewhere: SocketAddr = "192.0.2.9:1".parse().unwrap();
+    stored.remember(vec![(OTHER, vec![elsewhere])], &nobody).unwrap();
+    assert_eq!(stored.contents().known[0], (OTHER, vec![elsewhere, before[0].1[0]]));
     let many = (0..200).map(|n| (NodeId::from_bytes([n; 32]), Vec::new())).collect();
     stored.remember(many, &nobody).unwrap();
     assert_eq!(stored.contents().known.len(), KNOWN_MAX);
     stored.remember(Vec::new(), &BTreeSet::from([third])).unwrap();
     assert!(!stored.contents().known.iter().any(|(node, _)| *node == third));
+}
+
+#[test]
+fn the_ways_that_a_node_was_reached_by_outlive_what_it_says_of_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let in_token: Vec<SocketAddr> =
+        ["192.0.2.1:8091", "192.0.2.2:8091"].map(|it| it.parse().unwrap()).to_vec();
+    let issuer = OTHER;
+    let stored =
+        Stored::create(folder.path(), Contents { issuer, token_addresses: in_token.clone(), ..contents() })
+            .unwrap();
+    // It tells another address again and again, and many other members come.
+    for n in 0..200 {
+        let told: SocketAddr = SocketAddr::from(([172, 17, 0, n], 8091));
+        let mut there: Vec<_> = (0..200).map(|other| (NodeId::from_bytes([other; 32]), vec![told])).collect();
+        there.retain(|(node, _)| *node != issuer);
+        there.push((issuer, vec![told]));
+        stored.remember(there, &BTreeSet::new()).unwrap();
+    }
+    let again = Stored::load(folder.path()).unwrap().unwrap();
+    let known = again.known();
+    assert_eq!((known.len(), known[0].node), (KNOWN_MAX, issuer));
+    assert_eq!(known[0].addresses[0], SocketAddr::from(([172, 17, 0, 199], 8091)), "the newest is the best");
+    assert_eq!(known[0].addresses.len(), ADDRESSES_MAX);
+    assert!(in_token.iter().all(|address| known[0].addresses.contains(address)), "{known:?}");
 }
 
 #[test]
