@@ -18,7 +18,7 @@ use ractor::{ActorProcessingErr, ActorRef};
 
 use super::actor::{Actor, Fault};
 use super::context::Context;
-use super::inbox::{Control, Core, Envelope, Took};
+use super::inbox::{Alive, Core, Envelope, Took};
 use super::message::Message;
 use crate::supervision::{ExitReason, take_panic_location};
 use crate::tree::Record;
@@ -42,8 +42,11 @@ pub(crate) struct ResidentState<A: Actor> {
     actor: A,
     context: Context<A::Message>,
     core: Arc<Core<A::Message>>,
+    incarnation: u32,
     batch: VecDeque<Envelope<A::Message>>,
     pace: Pace,
+    /// Last, so that it counts until all the rest is dropped.
+    _alive: Alive<A::Message>,
 }
 
 impl<A: Actor> ractor::Actor for Resident<A> {
@@ -57,14 +60,24 @@ impl<A: Actor> ractor::Actor for Resident<A> {
         _: ActorRef<()>,
         start: ResidentArgs<A>,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let mut context = Context::new(Arc::clone(&start.core));
+        let alive = Alive::new(&start.core);
+        let incarnation = start.core.record.incarnation();
+        let mut context = Context::new(Arc::clone(&start.core), incarnation);
         let started = AssertUnwindSafe(A::start(&start.args, &mut context)).catch_unwind().await;
         let actor = match started {
             Ok(Ok(actor)) => actor,
             Ok(Err(fault)) => return Err(StartFault(fault.into_text()).into()),
             Err(panic) => return Err(StartFault(panic_text(panic.as_ref())).into()),
         };
-        Ok(ResidentState { actor, context, core: start.core, batch: VecDeque::new(), pace: Pace::default() })
+        Ok(ResidentState {
+            actor,
+            context,
+            core: start.core,
+            incarnation,
+            batch: VecDeque::new(),
+            pace: Pace::default(),
+            _alive: alive,
+        })
     }
 
     async fn post_start(&self, myself: ActorRef<()>, _: &mut Self::State) -> Result<(), ActorProcessingErr> {
@@ -82,7 +95,7 @@ impl<A: Actor> ractor::Actor for Resident<A> {
         if !reason.is_abnormal() {
             state.actor.stopping(&mut state.context).await;
         }
-        state.core.record.offer_exit(reason);
+        state.core.record.offer_exit(state.incarnation, reason);
         myself.stop(None);
         Ok(())
     }
@@ -105,7 +118,7 @@ impl<A: Actor> ResidentState<A> {
         loop {
             let most = self.pace.batch_max;
             let took = std::future::poll_fn(|cx| {
-                let took = self.core.poll_take(&mut self.batch, most, just_ran, cx);
+                let took = self.core.poll_take(self.incarnation, &mut self.batch, most, just_ran, cx);
                 // Having waited, it has let others run: what woke it is taken at once.
                 just_ran &= took.is_ready();
                 took
@@ -119,7 +132,10 @@ impl<A: Actor> ResidentState<A> {
                     just_ran = false;
                     continue;
                 }
-                Took::Ended => return self.core.record.exit_offered().unwrap_or(ExitReason::Stop),
+                Took::Ended => {
+                    let offered = self.core.record.exit_offered(self.incarnation);
+                    return offered.unwrap_or(ExitReason::Stop);
+                }
             }
             if let Some(reason) = self.run_batch().await {
                 return reason;
@@ -134,7 +150,8 @@ impl<A: Actor> ResidentState<A> {
         let record = Arc::clone(&self.core.record);
         let handled_before = record.handled();
         let pending_before = record.pending_nanos();
-        let batch = handle_all(&mut self.actor, &mut self.context, &self.core, &mut self.batch);
+        let batch =
+            handle_all(&mut self.actor, &mut self.context, (&self.core, self.incarnation), &mut self.batch);
         let outcome = AssertUnwindSafe(batch).catch_unwind().await;
         let reason = match outcome {
             Ok(Ok(())) if self.context.wants_stop() => Some(ExitReason::Normal),
@@ -157,7 +174,7 @@ impl<A: Actor> ResidentState<A> {
 async fn handle_all<A: Actor>(
     actor: &mut A,
     context: &mut Context<A::Message>,
-    core: &Core<A::Message>,
+    (core, incarnation): (&Core<A::Message>, u32),
     batch: &mut VecDeque<Envelope<A::Message>>,
 ) -> Result<(), Fault> {
     let batch = PutBack { core, batch };
@@ -179,7 +196,7 @@ async fn handle_all<A: Actor>(
             .await?;
         }
         core.record.handled_one();
-        if context.wants_stop() || core.control() != Control::Run {
+        if context.wants_stop() || !core.may_run(incarnation) {
             break;
         }
     }

@@ -70,8 +70,8 @@ pub enum RefusedReason {
     /// The actor has stopped and will not be started again.
     #[error("the actor has stopped")]
     Stopped,
-    /// The actor used up its restart budget and waits for its next trial.
-    #[error("the actor is quarantined after too many restarts")]
+    /// The actor is set aside: it used up its restart budget and waits for its next trial, or it was killed and has not ended.
+    #[error("the actor is quarantined")]
     Quarantined,
 }
 

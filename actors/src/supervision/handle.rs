@@ -57,6 +57,7 @@ impl SupervisorPort {
         *self.current.lock() = None;
         for record in self.added.lock().drain(..) {
             self.system.tree.leave(&record);
+            self.system.lingering.forget(&record);
         }
     }
 }
