@@ -55,11 +55,20 @@ struct Inbox<M> {
 #[derive(Default)]
 struct Monitors {
     next: u64,
-    list: Vec<(u64, TellDown)>,
+    list: Vec<Monitor>,
+    /// The last end, while no incarnation follows it by itself. Who comes later is told of it at once.
+    resting: Option<Down>,
+}
+
+struct Monitor {
+    id: u64,
+    tell: TellDown,
+    /// The end that it was told of last: whose, and whether for good.
+    told: Option<(u32, bool)>,
 }
 
 /// Runs in the supervisor: must not block.
-pub(crate) type TellDown = Box<dyn Fn(&Down) + Send + Sync>;
+pub(crate) type TellDown = Arc<dyn Fn(&Down) + Send + Sync>;
 
 /// What the driver must do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -245,6 +254,7 @@ impl<M: Message> Core<M> {
         let incarnation = self.record.begin_incarnation();
         self.control.store(word(incarnation, Control::Run), Ordering::Release);
         self.inbox.lock().closed = None;
+        self.monitors.lock().resting = None;
     }
 
     /// Refuses messages from now on; what still waits becomes dead letters, so that no ask hangs until its deadline.
@@ -277,28 +287,67 @@ impl<M: Message> Core<M> {
         });
     }
 
-    pub(crate) fn add_monitor(&self, tell: TellDown) -> u64 {
+    /// Tells `tell` of each end from now on, and at once of the last one where none follows by itself.
+    pub(crate) fn add_monitor(&self, tell: impl Fn(&Down) + Send + Sync + 'static) -> u64 {
+        let tell: TellDown = Arc::new(tell);
         let mut monitors = self.monitors.lock();
         monitors.next += 1;
         let id = monitors.next;
-        monitors.list.push((id, tell));
+        // Looked at under the lock under which ends are told: each is told here or there, and never twice.
+        let resting = monitors.resting.clone();
+        let told = resting.as_ref().map(|down| (self.record.incarnation(), down.is_final));
+        monitors.list.push(Monitor { id, tell: Arc::clone(&tell), told });
+        drop(monitors);
+        if let Some(down) = resting {
+            tell(&down);
+        }
         id
     }
 
     pub(crate) fn remove_monitor(&self, id: u64) {
-        self.monitors.lock().list.retain(|(known, _)| *known != id);
+        let mut monitors = self.monitors.lock();
+        let removed: Vec<_> = monitors.list.extract_if(.., |monitor| monitor.id == id).collect();
+        drop(monitors);
+        // Without the lock: what it holds may be another guard of this list.
+        drop(removed);
     }
 
-    /// Tells the monitors that an incarnation has fully ended.
-    pub(crate) fn notify_down(&self, reason: &ExitReason, is_final: bool) {
-        let monitors = self.monitors.lock();
-        if monitors.list.is_empty() {
-            return;
-        }
+    /// Tells the monitors that an incarnation has fully ended. The next one may have begun by now.
+    pub(crate) fn notify_down(&self, incarnation: u32, reason: &ExitReason, is_final: bool) {
+        let end = (incarnation, is_final);
+        let mut monitors = self.monitors.lock();
         let down = Down { path: self.record.path().clone(), reason: reason.clone(), is_final };
-        for (_, tell) in &monitors.list {
+        if is_final {
+            monitors.resting = Some(down.clone());
+        }
+        let untold = monitors.list.iter_mut().filter(|monitor| monitor.told < Some(end));
+        let listeners: Vec<_> = untold
+            .map(|monitor| {
+                monitor.told = Some(end);
+                Arc::clone(&monitor.tell)
+            })
+            .collect();
+        drop(monitors);
+        // Without the lock: they may drop their guards.
+        for tell in listeners {
             tell(&down);
         }
+    }
+
+    /// No incarnation follows by itself: who begins to monitor it now is told so.
+    pub(crate) fn rests(&self) {
+        let reason = self.last_reason();
+        let down = Down { path: self.record.path().clone(), reason, is_final: false };
+        self.monitors.lock().resting.get_or_insert(down);
+    }
+
+    /// No incarnation will ever follow.
+    pub(crate) fn is_over(&self) {
+        self.notify_down(self.record.incarnation(), &self.last_reason(), true);
+    }
+
+    fn last_reason(&self) -> ExitReason {
+        self.record.last_exit().map_or(ExitReason::Stop, |exit| exit.reason)
     }
 }
 

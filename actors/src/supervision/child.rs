@@ -15,8 +15,7 @@ use super::machine::SupervisorRules;
 use super::spec::ChildSpec;
 use super::supervisor::{SupervisorActor, SupervisorArgs, SupervisorMessage};
 use super::system::SystemShared;
-use crate::mailbox::Control;
-use crate::mailbox::{Actor, Core, RefusedReason, Resident, ResidentArgs};
+use crate::mailbox::{Actor, Control, Core, RefusedReason, Resident, ResidentArgs};
 use crate::tree::{ActorState, Record};
 
 /// A running incarnation.
@@ -46,8 +45,10 @@ pub(crate) trait Child: Send + Sync {
     }
     /// An incarnation has fully ended; the next one has not begun.
     fn buried(&self);
-    /// Tells whoever monitors it.
-    fn notify_down(&self, _reason: &ExitReason, _is_final: bool) {}
+    /// Tells who monitors it of the end of an incarnation.
+    fn notify_down(&self, _incarnation: u32, _reason: &ExitReason, _is_final: bool) {}
+    /// No incarnation will ever follow, of this child and of all below it: tells who monitors them.
+    fn is_over(&self);
 }
 
 /// A start that finds an earlier incarnation alive waits so long for its end, and fails. It is tried again as any start that failed.
@@ -100,7 +101,10 @@ impl<A: Actor> Child for ActorChild<A> {
         self.core.record.set_state(state);
         match state {
             ActorState::Starting => self.core.open(),
-            ActorState::Stopped | ActorState::Failed => self.core.close(RefusedReason::Stopped),
+            ActorState::Stopped | ActorState::Failed => {
+                self.core.close(RefusedReason::Stopped);
+                self.core.rests();
+            }
             ActorState::Quarantined => self.core.close(RefusedReason::Quarantined),
             ActorState::Running | ActorState::Stopping | ActorState::Backoff => {}
         }
@@ -117,8 +121,13 @@ impl<A: Actor> Child for ActorChild<A> {
         self.core.notify_space();
     }
 
-    fn notify_down(&self, reason: &ExitReason, is_final: bool) {
-        self.core.notify_down(reason, is_final);
+    fn notify_down(&self, incarnation: u32, reason: &ExitReason, is_final: bool) {
+        self.core.notify_down(incarnation, reason, is_final);
+    }
+
+    fn is_over(&self) {
+        self.core.close(RefusedReason::Stopped);
+        self.core.is_over();
     }
 }
 
@@ -216,5 +225,12 @@ impl Child for SupervisorChild {
 
     fn buried(&self) {
         self.port.clear();
+    }
+
+    fn is_over(&self) {
+        self.port.clear();
+        for child in &self.children {
+            child.child.is_over();
+        }
     }
 }

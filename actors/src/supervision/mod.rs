@@ -33,4 +33,6 @@ pub(crate) use system::SystemShared;
 #[cfg(test)]
 mod lingering_tests;
 #[cfg(test)]
+mod monitor_tests;
+#[cfg(test)]
 mod tests;

@@ -237,9 +237,9 @@ impl SupervisorState {
         spec: ChildSpec,
         reply: oneshot::Sender<Result<(), AddChildError>>,
     ) {
-        let record = Arc::clone(spec.child.record());
+        let child = Arc::clone(&spec.child);
         if let Ok(key) = self.mount(spec, Some(reply)) {
-            self.port.added.lock().push(record);
+            self.port.added.lock().push(child);
             self.feed(myself, SupervisorEvent::StartWanted(key));
         }
     }
@@ -395,22 +395,21 @@ impl SupervisorState {
             timer.abort();
         }
         let child = Arc::clone(&slot.child);
+        let incarnation = child.record().incarnation();
         child.record().set_last_exit(reason.clone());
         child.buried();
         self.feed(myself, SupervisorEvent::Ended(key, reason.clone()));
-        let is_final = match self.slots.get(&key) {
-            None => true,
-            Some(slot) => matches!(slot.child.record().state(), ActorState::Stopped | ActorState::Failed),
-        };
-        child.notify_down(reason, is_final);
+        // What is forgotten is over for good, and has told so.
+        child.notify_down(incarnation, reason, !self.slots.contains_key(&key));
     }
 
     fn forget(&mut self, key: ChildKey) {
         if let Some(slot) = self.slots.remove(&key) {
+            slot.child.is_over();
             slot.child.show(ActorState::Stopped);
             self.system.tree.leave(slot.child.record());
             self.system.lingering.forget(slot.child.record());
-            self.port.added.lock().retain(|added| !Arc::ptr_eq(added, slot.child.record()));
+            self.port.added.lock().retain(|added| !Arc::ptr_eq(added.record(), slot.child.record()));
         }
     }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::child::Child;
 use super::exit::ExitReason;
 use super::handle::SupervisorHandle;
 use super::lingering::Lingering;
@@ -198,7 +199,13 @@ impl ActorSystem {
         let handle = root.handle();
         let (child, record) = root.into_supervisor_child();
         self.shared.tree.enter(&record);
-        let running = child.start_under(None).await.map_err(StartSystemError::Failed)?;
+        let running = match child.start_under(None).await {
+            Ok(running) => running,
+            Err(text) => {
+                child.is_over();
+                return Err(StartSystemError::Failed(text));
+            }
+        };
         record.set_state(ActorState::Running);
         *self.shared.root.lock() = Some(handle.clone());
         self.shared.tree.changed();
@@ -212,6 +219,7 @@ impl ActorSystem {
             record.set_last_exit(reason.clone());
             let state = if reason.is_abnormal() { ActorState::Failed } else { ActorState::Stopped };
             record.set_state(state);
+            child.is_over();
             shared.tree.changed();
             shared.ended.send_replace(Some(reason));
         });
