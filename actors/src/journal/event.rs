@@ -93,6 +93,8 @@ pub enum Event {
         window_s: u64,
         retry_at: Option<WallTime>,
     },
+    /// An actor was killed and has not ended: it blocks its thread. Nothing of it is started until it has.
+    ActorStuck { path: String },
     /// An actor came back from its quarantine.
     ActorRecovered { path: String },
     /// A supervisor used up its restarts and gave the failure to its own supervisor.
@@ -191,6 +193,7 @@ impl Event {
             Self::ActorCrashed { .. } => "actor_crashed",
             Self::ActorRestarted { .. } => ACTOR_RESTARTED,
             Self::ActorQuarantined { .. } => "actor_quarantined",
+            Self::ActorStuck { .. } => "actor_stuck",
             Self::ActorRecovered { .. } => "actor_recovered",
             Self::ActorEscalated { .. } => "actor_escalated",
             Self::DeadLetters { .. } => "dead_letters",
@@ -233,6 +236,7 @@ impl Event {
             | Self::ClusterNodeDown(_)
             | Self::OrphanEnded { .. } => Severity::Warning,
             Self::ActorQuarantined { .. }
+            | Self::ActorStuck { .. }
             | Self::ActorEscalated { .. }
             | Self::RuntimeQuarantined { .. }
             | Self::OrphanLeft { .. }
@@ -282,6 +286,7 @@ impl Event {
             Self::ActorCrashed { path, .. }
             | Self::ActorRestarted { path, .. }
             | Self::ActorQuarantined { path, .. }
+            | Self::ActorStuck { path }
             | Self::ActorRecovered { path }
             | Self::ActorEscalated { path, .. }
             | Self::DeadLetters { path, .. } => path,
@@ -369,6 +374,7 @@ impl Event {
             }
             // Names and ids only: bounded where they are made.
             Self::NodeStarted { .. }
+            | Self::ActorStuck { .. }
             | Self::ActorRecovered { .. }
             | Self::RuntimeAdded { .. }
             | Self::RuntimeRemoved { .. }

@@ -16,9 +16,7 @@ impl Event {
             Self::NodeStarted { name, version, clean, .. } => node_started(name, version, *clean),
             Self::NodeStopping { reason } => format!("The node stops: {}.", bare(reason)),
             Self::ActorCrashed { path, reason, detail, handling } => {
-                let doing =
-                    handling.as_ref().map(|message| format!(" while handling {message}")).unwrap_or_default();
-                format!("{path} ended{doing}: {}.", cause(reason, detail))
+                crashed(path, &cause(reason, detail), handling.as_deref())
             }
             Self::ActorRestarted { path, reason, detail, used, max, window_s, .. } => {
                 let (cause, budget) = (cause(reason, detail), budget(*used, *max, *window_s));
@@ -28,6 +26,7 @@ impl Event {
                 let (cause, budget) = (cause(reason, detail), budget(*used, *max, *window_s));
                 format!("{path} is quarantined after {cause}. {budget}. {}.", next_try(retry_at.as_ref()))
             }
+            Self::ActorStuck { path } => stuck(path),
             Self::ActorRecovered { path } => format!("{path} works again; its quarantine is over."),
             Self::ActorEscalated { path, to, reason, detail, used, max, window_s } => {
                 let (cause, budget) = (cause(reason, detail), budget(*used, *max, *window_s));
@@ -82,6 +81,18 @@ impl Event {
             Self::ClusterNodeForgotten(it) => format!("{} was gone, and is no longer shown.", node(it)),
         }
     }
+}
+
+fn crashed(path: &str, cause: &str, handling: Option<&str>) -> String {
+    let doing = handling.map(|message| format!(" while handling {message}")).unwrap_or_default();
+    format!("{path} ended{doing}: {cause}.")
+}
+
+fn stuck(path: &str) -> String {
+    format!(
+        "{path} was killed and has not ended: it blocks its thread. It is started again once it has ended; restart the node if that \
+         does not happen."
+    )
 }
 
 fn runtime_added(id: &str, adapter: &str, model: Option<&str>) -> String {

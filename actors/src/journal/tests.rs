@@ -82,6 +82,7 @@ fn one_of_each_about_actors() -> Vec<Event> {
             window_s: 60,
             retry_at: at,
         },
+        Event::ActorStuck { path: text() },
         Event::ActorRecovered { path: text() },
         Event::ActorEscalated {
             path: text(),

@@ -14,7 +14,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::driver::panic_text;
 use super::handle::{Down, Handle, MonitorGuard};
-use super::inbox::{Control, Core};
+use super::inbox::{Alive, Control, Core};
 use super::message::Message;
 use crate::clock::Clock;
 use crate::moment::Moment;
@@ -24,6 +24,7 @@ use crate::tree::ActorPath;
 /// Passed to every handler of an actor with messages `M`.
 pub struct Context<M> {
     core: Arc<Core<M>>,
+    incarnation: u32,
     tasks: Option<Box<JoinSet<()>>>,
     monitors: Vec<MonitorGuard>,
     stop: bool,
@@ -50,8 +51,8 @@ impl<M> fmt::Debug for Context<M> {
 const OWN_MESSAGE_PATIENCE: Duration = Duration::from_secs(3600);
 
 impl<M: Message> Context<M> {
-    pub(crate) fn new(core: Arc<Core<M>>) -> Self {
-        Self { core, tasks: None, monitors: Vec::new(), stop: false }
+    pub(crate) fn new(core: Arc<Core<M>>, incarnation: u32) -> Self {
+        Self { core, incarnation, tasks: None, monitors: Vec::new(), stop: false }
     }
 
     /// This actor's own handle.
@@ -141,18 +142,31 @@ impl<M: Message> Context<M> {
         self.monitors.push(guard);
     }
 
+    /// Something of this incarnation that lives until it is dropped, as a thread that is blocked does.
+    #[cfg(test)]
+    pub(crate) fn outlive(&self) -> Alive<M> {
+        Alive::new(&self.core)
+    }
+
     fn spawn_task(&mut self, work: impl Future<Output = ()> + Send + 'static) -> TaskHandle {
-        let core = Arc::clone(&self.core);
+        let (core, incarnation) = (Arc::clone(&self.core), self.incarnation);
+        let alive = Alive::new(&core);
         let tasks = self.tasks.get_or_insert_default();
         // Finished tasks are taken out here, so that the set holds only what runs.
         while tasks.try_join_next().is_some() {}
         TaskHandle(tasks.spawn(async move {
-            let mut work = pin!(AssertUnwindSafe(work).catch_unwind());
-            if let Err(panic) = poll_fn(|cx| poll_in_actor(work.as_mut(), cx)).await {
+            // Gone before the rest follows: the task counts as alive until all of its work has been dropped.
+            let done = {
+                let mut work = pin!(AssertUnwindSafe(work).catch_unwind());
+                poll_fn(|cx| poll_in_actor(work.as_mut(), cx)).await
+            };
+            if let Err(panic) = done {
                 let text = format!("task panicked: {}", panic_text(panic.as_ref()));
-                core.record.offer_exit(ExitReason::Crash { text: text.into(), while_handling: None });
-                core.set_control(Control::Stop);
+                let reason = ExitReason::Crash { text: text.into(), while_handling: None };
+                core.record.offer_exit(incarnation, reason);
+                core.command(incarnation, Control::Stop);
             }
+            drop(alive);
         }))
     }
 }

@@ -19,7 +19,7 @@ use ractor::{ActorProcessingErr, ActorRef};
 
 use super::actor::{Actor, Fault};
 use super::context::Context;
-use super::inbox::{Control, Core, Envelope, Took};
+use super::inbox::{Alive, Core, Envelope, Took};
 use super::message::Message;
 use crate::supervision::{ExitReason, poll_in_actor, take_panic_location};
 use crate::tree::Record;
@@ -43,8 +43,11 @@ pub(crate) struct ResidentState<A: Actor> {
     actor: A,
     context: Context<A::Message>,
     core: Arc<Core<A::Message>>,
+    incarnation: u32,
     batch: VecDeque<Envelope<A::Message>>,
     pace: Pace,
+    /// Last, so that it counts until all the rest is dropped.
+    _alive: Alive<A::Message>,
 }
 
 impl<A: Actor> ractor::Actor for Resident<A> {
@@ -58,7 +61,9 @@ impl<A: Actor> ractor::Actor for Resident<A> {
         _: ActorRef<()>,
         start: ResidentArgs<A>,
     ) -> Result<Self::State, ActorProcessingErr> {
-        let mut context = Context::new(Arc::clone(&start.core));
+        let alive = Alive::new(&start.core);
+        let incarnation = start.core.record.incarnation();
+        let mut context = Context::new(Arc::clone(&start.core), incarnation);
         let started = {
             let mut starting = pin!(AssertUnwindSafe(A::start(&start.args, &mut context)).catch_unwind());
             poll_fn(|cx| poll_in_actor(starting.as_mut(), cx)).await
@@ -68,7 +73,15 @@ impl<A: Actor> ractor::Actor for Resident<A> {
             Ok(Err(fault)) => return Err(StartFault(fault.into_text()).into()),
             Err(panic) => return Err(StartFault(panic_text(panic.as_ref())).into()),
         };
-        Ok(ResidentState { actor, context, core: start.core, batch: VecDeque::new(), pace: Pace::default() })
+        Ok(ResidentState {
+            actor,
+            context,
+            core: start.core,
+            incarnation,
+            batch: VecDeque::new(),
+            pace: Pace::default(),
+            _alive: alive,
+        })
     }
 
     async fn post_start(&self, myself: ActorRef<()>, _: &mut Self::State) -> Result<(), ActorProcessingErr> {
@@ -86,7 +99,7 @@ impl<A: Actor> ractor::Actor for Resident<A> {
         if !reason.is_abnormal() {
             state.actor.stopping(&mut state.context).await;
         }
-        state.core.record.offer_exit(reason);
+        state.core.record.offer_exit(state.incarnation, reason);
         myself.stop(None);
         Ok(())
     }
@@ -109,7 +122,7 @@ impl<A: Actor> ResidentState<A> {
         loop {
             let most = self.pace.batch_max;
             let took = poll_fn(|cx| {
-                let took = self.core.poll_take(&mut self.batch, most, just_ran, cx);
+                let took = self.core.poll_take(self.incarnation, &mut self.batch, most, just_ran, cx);
                 // Having waited, it has let others run: what woke it is taken at once.
                 just_ran &= took.is_ready();
                 took
@@ -123,7 +136,10 @@ impl<A: Actor> ResidentState<A> {
                     just_ran = false;
                     continue;
                 }
-                Took::Ended => return self.core.record.exit_offered().unwrap_or(ExitReason::Stop),
+                Took::Ended => {
+                    let offered = self.core.record.exit_offered(self.incarnation);
+                    return offered.unwrap_or(ExitReason::Stop);
+                }
             }
             if let Some(reason) = self.run_batch().await {
                 return reason;
@@ -139,7 +155,8 @@ impl<A: Actor> ResidentState<A> {
         let handled_before = record.handled();
         let pending_before = record.pending_nanos();
         let outcome = {
-            let batch = handle_all(&mut self.actor, &mut self.context, &self.core, &mut self.batch);
+            let core = (self.core.as_ref(), self.incarnation);
+            let batch = handle_all(&mut self.actor, &mut self.context, core, &mut self.batch);
             let mut batch = pin!(AssertUnwindSafe(batch).catch_unwind());
             poll_fn(|cx| poll_in_actor(batch.as_mut(), cx)).await
         };
@@ -164,7 +181,7 @@ impl<A: Actor> ResidentState<A> {
 async fn handle_all<A: Actor>(
     actor: &mut A,
     context: &mut Context<A::Message>,
-    core: &Core<A::Message>,
+    (core, incarnation): (&Core<A::Message>, u32),
     batch: &mut VecDeque<Envelope<A::Message>>,
 ) -> Result<(), Fault> {
     let batch = PutBack { core, batch };
@@ -186,7 +203,7 @@ async fn handle_all<A: Actor>(
             .await?;
         }
         core.record.handled_one();
-        if context.wants_stop() || core.control() != Control::Run {
+        if context.wants_stop() || !core.may_run(incarnation) {
             break;
         }
     }

@@ -70,8 +70,8 @@ pub enum RefusedReason {
     /// The actor has stopped and will not be started again.
     #[error("the actor has stopped")]
     Stopped,
-    /// The actor used up its restart budget and waits for its next trial.
-    #[error("the actor is quarantined after too many restarts")]
+    /// The actor is set aside: it used up its restart budget and waits for its next trial, or it was killed and has not ended.
+    #[error("the actor is quarantined")]
     Quarantined,
 }
 
@@ -102,7 +102,7 @@ pub struct Down {
     pub path: ActorPath,
     /// How it ended.
     pub reason: ExitReason,
-    /// No further incarnation will follow.
+    /// No further incarnation will ever follow: its supervisor has forgotten it, or has ended for good. Not said of an actor that was stopped and may be started again.
     pub is_final: bool,
 }
 
@@ -259,15 +259,10 @@ impl<M: Message> Handle<M> {
         }
     }
 
-    /// Calls `tell` at the end of each incarnation, until the guard is dropped; at once when the actor has already ended for
-    /// good. `tell` runs in the supervisor: it must not block (a `try_tell` is meant).
+    /// Calls `tell` at the end of each incarnation, and with [`Down::is_final`] once it is known that none will ever follow, until the guard is dropped; at once when
+    /// the actor is stopped. No end is missed, and none is told twice. `tell` runs in the supervisor: it must not block (a `try_tell` is meant).
     pub fn monitor(&self, tell: impl Fn(&Down) + Send + Sync + 'static) -> MonitorGuard {
-        if self.core.closed() == Some(RefusedReason::Stopped) {
-            let reason = self.core.record.last_exit().map_or(ExitReason::Stop, |exit| exit.reason);
-            tell(&Down { path: self.path().clone(), reason, is_final: true });
-            return MonitorGuard { end: None };
-        }
-        let id = self.core.add_monitor(Box::new(tell));
+        let id = self.core.add_monitor(tell);
         let core: Weak<Core<M>> = Arc::downgrade(&self.core);
         let end = move || {
             if let Some(core) = core.upgrade() {

@@ -6,7 +6,7 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::{Context as TaskContext, Poll, Waker};
 
 use parking_lot::Mutex;
@@ -28,7 +28,9 @@ pub(crate) struct CoreOptions {
 /// A mailbox. Everyone holds it through a [`super::Handle`].
 pub(crate) struct Core<M> {
     inbox: Mutex<Inbox<M>>,
-    control: AtomicU8,
+    /// The number of the incarnation that may take messages, and below it, in the lowest eight bits, a [`Control`]. One word, so that what an earlier
+    /// incarnation has left running can neither take a message nor stop the one that lives now.
+    control: AtomicU64,
     pub(crate) record: Arc<Record>,
     pub(crate) system: Arc<SystemShared>,
     /// Senders that wait for space.
@@ -53,11 +55,20 @@ struct Inbox<M> {
 #[derive(Default)]
 struct Monitors {
     next: u64,
-    list: Vec<(u64, TellDown)>,
+    list: Vec<Monitor>,
+    /// The last end, while no incarnation follows it by itself. Who comes later is told of it at once.
+    resting: Option<Down>,
+}
+
+struct Monitor {
+    id: u64,
+    tell: TellDown,
+    /// The end that it was told of last: whose, and whether for good.
+    told: Option<(u32, bool)>,
 }
 
 /// Runs in the supervisor: must not block.
-pub(crate) type TellDown = Box<dyn Fn(&Down) + Send + Sync>;
+pub(crate) type TellDown = Arc<dyn Fn(&Down) + Send + Sync>;
 
 /// What the driver must do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +78,40 @@ pub(crate) enum Control {
     Stop,
     /// The supervisor has killed this incarnation.
     Killed,
+}
+
+const CONTROL_BITS: u32 = 8;
+
+const fn word(incarnation: u32, control: Control) -> u64 {
+    (incarnation as u64) << CONTROL_BITS | control as u64
+}
+
+impl Control {
+    fn of(word: u64) -> Self {
+        match word & ((1 << CONTROL_BITS) - 1) {
+            0 => Self::Run,
+            1 => Self::Stop,
+            _ => Self::Killed,
+        }
+    }
+}
+
+/// Of the state of an incarnation, and of each of its tasks: counts it for as long as it lives.
+pub(crate) struct Alive<M: Message>(Arc<Core<M>>);
+
+impl<M: Message> Alive<M> {
+    pub(crate) fn new(core: &Arc<Core<M>>) -> Self {
+        core.record.lives();
+        Self(Arc::clone(core))
+    }
+}
+
+impl<M: Message> Drop for Alive<M> {
+    fn drop(&mut self) {
+        if self.0.record.died() {
+            self.0.system.lingering.something_ended();
+        }
+    }
 }
 
 /// What [`Core::poll_take`] found.
@@ -88,7 +133,7 @@ impl<M: Message> Core<M> {
     pub(crate) fn new(system: Arc<SystemShared>, record: Arc<Record>, options: CoreOptions) -> Self {
         Self {
             inbox: Mutex::new(Inbox { queue: VecDeque::new(), consumer: None, closed: None }),
-            control: AtomicU8::new(Control::Run as u8),
+            control: AtomicU64::new(word(0, Control::Run)),
             record,
             system,
             waiting: AtomicU32::new(0),
@@ -127,13 +172,14 @@ impl<M: Message> Core<M> {
     /// (`just_ran`) it asks for a yield instead, when more waits.
     pub(crate) fn poll_take(
         &self,
+        incarnation: u32,
         batch: &mut VecDeque<Envelope<M>>,
         most: usize,
         just_ran: bool,
         cx: &TaskContext<'_>,
     ) -> Poll<Took> {
         let mut inbox = self.inbox.lock();
-        if self.control() != Control::Run {
+        if !self.may_run(incarnation) {
             return Poll::Ready(Took::Ended);
         }
         if inbox.queue.is_empty() {
@@ -163,34 +209,52 @@ impl<M: Message> Core<M> {
     /// Puts what a batch did not come to back at the head, in order.
     pub(crate) fn put_back(&self, batch: &mut VecDeque<Envelope<M>>) {
         let mut inbox = self.inbox.lock();
+        self.record.set_in_batch(0);
+        if inbox.closed.is_some() {
+            drop(inbox);
+            self.leave_unhandled(std::mem::take(batch));
+            return;
+        }
         while let Some(envelope) = batch.pop_back() {
             inbox.queue.push_front(envelope);
         }
-        self.record.set_in_batch(0);
         drop(inbox);
         self.notify_space();
     }
 
+    /// What the newest incarnation must do.
     pub(crate) fn control(&self) -> Control {
-        match self.control.load(Ordering::Acquire) {
-            0 => Control::Run,
-            1 => Control::Stop,
-            _ => Control::Killed,
-        }
+        Control::of(self.control.load(Ordering::Acquire))
     }
 
-    pub(crate) fn set_control(&self, control: Control) {
-        self.control.store(control as u8, Ordering::Release);
+    /// SUP-2: this incarnation may handle another message. Never true of one that another has followed.
+    #[inline]
+    pub(crate) fn may_run(&self, incarnation: u32) -> bool {
+        self.control.load(Ordering::Acquire) == word(incarnation, Control::Run)
+    }
+
+    /// Tells an incarnation what to do. One that another has followed is told nothing, and who was killed is not asked to stop.
+    pub(crate) fn command(&self, incarnation: u32, control: Control) {
+        let to = word(incarnation, control);
+        let raises = |current: u64| {
+            let is_same = current >> CONTROL_BITS == to >> CONTROL_BITS;
+            (is_same && current < to).then_some(to)
+        };
+        if self.control.fetch_update(Ordering::AcqRel, Ordering::Acquire, raises).is_err() {
+            return;
+        }
         let consumer = self.inbox.lock().consumer.take();
         if let Some(consumer) = consumer {
             consumer.wake();
         }
     }
 
-    /// Accepts messages (again).
+    /// A new incarnation begins: accepts messages (again), and only this one may take them.
     pub(crate) fn open(&self) {
-        self.control.store(Control::Run as u8, Ordering::Release);
+        let incarnation = self.record.begin_incarnation();
+        self.control.store(word(incarnation, Control::Run), Ordering::Release);
         self.inbox.lock().closed = None;
+        self.monitors.lock().resting = None;
     }
 
     /// Refuses messages from now on; what still waits becomes dead letters, so that no ask hangs until its deadline.
@@ -199,10 +263,14 @@ impl<M: Message> Core<M> {
         inbox.closed = Some(reason);
         let rest = std::mem::take(&mut inbox.queue);
         drop(inbox);
+        self.leave_unhandled(rest);
+        self.space.notify_waiters();
+    }
+
+    fn leave_unhandled(&self, rest: VecDeque<Envelope<M>>) {
         for envelope in rest {
             self.dead_letter(envelope.message.kind(), DeadLetterReason::Stopped);
         }
-        self.space.notify_waiters();
     }
 
     pub(crate) fn closed(&self) -> Option<RefusedReason> {
@@ -219,28 +287,67 @@ impl<M: Message> Core<M> {
         });
     }
 
-    pub(crate) fn add_monitor(&self, tell: TellDown) -> u64 {
+    /// Tells `tell` of each end from now on, and at once of the last one where none follows by itself.
+    pub(crate) fn add_monitor(&self, tell: impl Fn(&Down) + Send + Sync + 'static) -> u64 {
+        let tell: TellDown = Arc::new(tell);
         let mut monitors = self.monitors.lock();
         monitors.next += 1;
         let id = monitors.next;
-        monitors.list.push((id, tell));
+        // Looked at under the lock under which ends are told: each is told here or there, and never twice.
+        let resting = monitors.resting.clone();
+        let told = resting.as_ref().map(|down| (self.record.incarnation(), down.is_final));
+        monitors.list.push(Monitor { id, tell: Arc::clone(&tell), told });
+        drop(monitors);
+        if let Some(down) = resting {
+            tell(&down);
+        }
         id
     }
 
     pub(crate) fn remove_monitor(&self, id: u64) {
-        self.monitors.lock().list.retain(|(known, _)| *known != id);
+        let mut monitors = self.monitors.lock();
+        let removed: Vec<_> = monitors.list.extract_if(.., |monitor| monitor.id == id).collect();
+        drop(monitors);
+        // Without the lock: what it holds may be another guard of this list.
+        drop(removed);
     }
 
-    /// Tells the monitors that an incarnation has fully ended.
-    pub(crate) fn notify_down(&self, reason: &ExitReason, is_final: bool) {
-        let monitors = self.monitors.lock();
-        if monitors.list.is_empty() {
-            return;
-        }
+    /// Tells the monitors that an incarnation has fully ended. The next one may have begun by now.
+    pub(crate) fn notify_down(&self, incarnation: u32, reason: &ExitReason, is_final: bool) {
+        let end = (incarnation, is_final);
+        let mut monitors = self.monitors.lock();
         let down = Down { path: self.record.path().clone(), reason: reason.clone(), is_final };
-        for (_, tell) in &monitors.list {
+        if is_final {
+            monitors.resting = Some(down.clone());
+        }
+        let untold = monitors.list.iter_mut().filter(|monitor| monitor.told < Some(end));
+        let listeners: Vec<_> = untold
+            .map(|monitor| {
+                monitor.told = Some(end);
+                Arc::clone(&monitor.tell)
+            })
+            .collect();
+        drop(monitors);
+        // Without the lock: they may drop their guards.
+        for tell in listeners {
             tell(&down);
         }
+    }
+
+    /// No incarnation follows by itself: who begins to monitor it now is told so.
+    pub(crate) fn rests(&self) {
+        let reason = self.last_reason();
+        let down = Down { path: self.record.path().clone(), reason, is_final: false };
+        self.monitors.lock().resting.get_or_insert(down);
+    }
+
+    /// No incarnation will ever follow.
+    pub(crate) fn is_over(&self) {
+        self.notify_down(self.record.incarnation(), &self.last_reason(), true);
+    }
+
+    fn last_reason(&self) -> ExitReason {
+        self.record.last_exit().map_or(ExitReason::Stop, |exit| exit.reason)
     }
 }
 
@@ -269,5 +376,53 @@ impl<M: Message> SpaceWaiter<'_, M> {
 impl<M: Message> Drop for SpaceWaiter<'_, M> {
     fn drop(&mut self) {
         self.core.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::supervision::ActorSystem;
+
+    enum Never {}
+    impl Message for Never {
+        const KINDS: &'static [&'static str] = &[];
+        fn kind(&self) -> usize {
+            match *self {}
+        }
+    }
+
+    fn crash(text: &str) -> ExitReason {
+        ExitReason::Crash { text: text.into(), while_handling: None }
+    }
+
+    /// SUP-2.
+    #[tokio::test]
+    async fn what_an_earlier_incarnation_says_reaches_no_later_one() {
+        let core = ActorSystem::new("node").core::<Never>("a");
+        core.open();
+        let (first, record) = (core.record.incarnation(), Arc::clone(&core.record));
+        assert!(core.may_run(first));
+        core.open();
+        let second = record.incarnation();
+        assert!(core.may_run(second) && !core.may_run(first));
+        core.command(first, Control::Killed);
+        record.offer_exit(first, crash("late"));
+        assert!(core.may_run(second), "a dead incarnation cannot end a living one");
+        assert_eq!(record.exit_offered(second), None);
+        record.offer_exit(second, crash("own"));
+        record.offer_exit(first, crash("later still"));
+        record.offer_exit(second, crash("a second reason"));
+        assert_eq!(record.exit_offered(second), Some(crash("own")));
+    }
+
+    #[tokio::test]
+    async fn who_was_killed_is_not_asked_to_stop() {
+        let core = ActorSystem::new("node").core::<Never>("a");
+        core.open();
+        let incarnation = core.record.incarnation();
+        core.command(incarnation, Control::Killed);
+        core.command(incarnation, Control::Stop);
+        assert_eq!(core.control(), Control::Killed);
     }
 }

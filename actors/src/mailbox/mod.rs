@@ -29,4 +29,6 @@ pub use replies::{NotRead, Replies, RepliesEnd, RepliesIn};
 
 pub(crate) use deadline::Deadlines;
 pub(crate) use driver::{Resident, ResidentArgs};
+#[cfg(test)]
+pub(crate) use inbox::Alive;
 pub(crate) use inbox::{Control, Core, CoreOptions, Probe};

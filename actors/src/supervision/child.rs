@@ -1,6 +1,7 @@
 //! A child without its type: what a supervisor needs in order to start, stop and bury it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -14,8 +15,7 @@ use super::machine::SupervisorRules;
 use super::spec::ChildSpec;
 use super::supervisor::{SupervisorActor, SupervisorArgs, SupervisorMessage};
 use super::system::SystemShared;
-use crate::mailbox::Control;
-use crate::mailbox::{Actor, Core, RefusedReason, Resident, ResidentArgs};
+use crate::mailbox::{Actor, Control, Core, RefusedReason, Resident, ResidentArgs};
 use crate::tree::{ActorState, Record};
 
 /// A running incarnation.
@@ -27,7 +27,7 @@ pub(crate) struct Running {
 
 pub(crate) trait Child: Send + Sync {
     fn record(&self) -> &Arc<Record>;
-    /// Starts an incarnation. Dropping the future leaves nothing running, unless `cancel_start` is to be used.
+    /// Starts an incarnation, once nothing of an earlier one lives. Dropping the future leaves nothing running, unless `cancel_start` is to be used.
     fn start(self: Arc<Self>, supervisor: ActorCell) -> BoxFuture<'static, Result<Running, Arc<str>>>;
     /// `true` when a running start was told to fail by itself.
     fn cancel_start(&self) -> bool {
@@ -39,11 +39,20 @@ pub(crate) trait Child: Send + Sync {
     fn killed(&self);
     /// Shows a state, and opens or closes the mailbox accordingly.
     fn show(&self, state: ActorState);
+    /// Resolves when nothing of an incarnation lives: its state is dropped, its tasks have ended.
+    fn all_ended(&self) -> BoxFuture<'static, ()> {
+        std::future::ready(()).boxed()
+    }
     /// An incarnation has fully ended; the next one has not begun.
     fn buried(&self);
-    /// Tells whoever monitors it.
-    fn notify_down(&self, _reason: &ExitReason, _is_final: bool) {}
+    /// Tells who monitors it of the end of an incarnation.
+    fn notify_down(&self, _incarnation: u32, _reason: &ExitReason, _is_final: bool) {}
+    /// No incarnation will ever follow, of this child and of all below it: tells who monitors them.
+    fn is_over(&self);
 }
+
+/// A start that finds an earlier incarnation alive waits so long for its end, and fails. It is tried again as any start that failed.
+const LAST_END_PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) struct ActorChild<A: Actor> {
     core: Arc<Core<A::Message>>,
@@ -63,31 +72,47 @@ impl<A: Actor> Child for ActorChild<A> {
 
     fn start(self: Arc<Self>, supervisor: ActorCell) -> BoxFuture<'static, Result<Running, Arc<str>>> {
         let args = ResidentArgs::<A> { core: Arc::clone(&self.core), args: Arc::clone(&self.args) };
-        let start = ractor::ActorRuntime::spawn_linked(None, Resident::<A>::new(), args, supervisor);
-        start.map(spawned).boxed()
+        async move {
+            let lingering = &self.core.system.lingering;
+            // SUP-2: also where the supervisor that knew the last incarnation has ended before it.
+            if lingering.is_before(&self.core.record)
+                && tokio::time::timeout(LAST_END_PATIENCE, lingering.ended(&self.core.record)).await.is_err()
+            {
+                return Err(
+                    "an earlier incarnation was killed and has not ended: it blocks its thread".into()
+                );
+            }
+            spawned(ractor::ActorRuntime::spawn_linked(None, Resident::<A>::new(), args, supervisor).await)
+        }
+        .boxed()
     }
 
     fn stop(&self) {
-        self.core.set_control(Control::Stop);
+        self.core.command(self.core.record.incarnation(), Control::Stop);
     }
 
     fn killed(&self) {
-        self.core.record.offer_exit(ExitReason::Killed);
-        self.core.set_control(Control::Killed);
+        let incarnation = self.core.record.incarnation();
+        self.core.record.offer_exit(incarnation, ExitReason::Killed);
+        self.core.command(incarnation, Control::Killed);
     }
 
     fn show(&self, state: ActorState) {
         self.core.record.set_state(state);
         match state {
-            ActorState::Starting => {
-                // What an earlier incarnation left unsaid.
-                drop(self.core.record.take_offered_exit());
-                self.core.open();
+            ActorState::Starting => self.core.open(),
+            ActorState::Stopped | ActorState::Failed => {
+                self.core.close(RefusedReason::Stopped);
+                self.core.rests();
             }
-            ActorState::Stopped | ActorState::Failed => self.core.close(RefusedReason::Stopped),
             ActorState::Quarantined => self.core.close(RefusedReason::Quarantined),
             ActorState::Running | ActorState::Stopping | ActorState::Backoff => {}
         }
+    }
+
+    fn all_ended(&self) -> BoxFuture<'static, ()> {
+        let core = Arc::clone(&self.core);
+        async move { core.system.lingering.ended(&core.record).await }.boxed()
     }
 
     fn buried(&self) {
@@ -96,8 +121,13 @@ impl<A: Actor> Child for ActorChild<A> {
         self.core.notify_space();
     }
 
-    fn notify_down(&self, reason: &ExitReason, is_final: bool) {
-        self.core.notify_down(reason, is_final);
+    fn notify_down(&self, incarnation: u32, reason: &ExitReason, is_final: bool) {
+        self.core.notify_down(incarnation, reason, is_final);
+    }
+
+    fn is_over(&self) {
+        self.core.close(RefusedReason::Stopped);
+        self.core.is_over();
     }
 }
 
@@ -183,17 +213,24 @@ impl Child for SupervisorChild {
     }
 
     fn killed(&self) {
-        self.record.offer_exit(ExitReason::Killed);
+        self.record.offer_exit(self.record.incarnation(), ExitReason::Killed);
     }
 
     fn show(&self, state: ActorState) {
         if state == ActorState::Starting {
-            drop(self.record.take_offered_exit());
+            self.record.begin_incarnation();
         }
         self.record.set_state(state);
     }
 
     fn buried(&self) {
         self.port.clear();
+    }
+
+    fn is_over(&self) {
+        self.port.clear();
+        for child in &self.children {
+            child.child.is_over();
+        }
     }
 }

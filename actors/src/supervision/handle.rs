@@ -10,11 +10,12 @@ use parking_lot::Mutex;
 use ractor::ActorRef;
 use tokio::sync::{Semaphore, oneshot};
 
+use super::child::Child;
 use super::spec::{ActorSpec, AddChildError};
 use super::supervisor::{Command, SupervisorMessage};
 use super::system::SystemShared;
 use crate::mailbox::{Actor, Handle};
-use crate::tree::{ActorPath, Record};
+use crate::tree::ActorPath;
 
 /// Adds, restarts and removes children of a running supervisor. Valid across the supervisor's restarts.
 #[derive(Clone)]
@@ -29,8 +30,8 @@ pub(crate) struct SupervisorPort {
     pub(super) current: Mutex<Option<ActorRef<SupervisorMessage>>>,
     /// ractor's own mailboxes have no bound; this is the bound for commands.
     permits: Arc<Semaphore>,
-    /// Records of children that were added while it ran.
-    pub(super) added: Mutex<Vec<Arc<Record>>>,
+    /// Children that were added while it ran.
+    pub(super) added: Mutex<Vec<Arc<dyn Child>>>,
 }
 
 const COMMANDS_MAX: usize = 1024;
@@ -55,8 +56,11 @@ impl SupervisorPort {
     /// The incarnation has ended: what was added to it while it ran ends with it.
     pub(crate) fn clear(&self) {
         *self.current.lock() = None;
-        for record in self.added.lock().drain(..) {
-            self.system.tree.leave(&record);
+        let added = std::mem::take(&mut *self.added.lock());
+        for child in added {
+            self.system.tree.leave(child.record());
+            self.system.lingering.forget(child.record());
+            child.is_over();
         }
     }
 }

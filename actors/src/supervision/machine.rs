@@ -8,6 +8,7 @@
 //!                    └──► Backoff(due) ◄──┘ failure within budget
 //!                    └──► Quarantined(due) ◄─ budget used up, for children that are quarantined; a trial start when due
 //!                    └──► Failed            ◄─ budget used up otherwise: the supervisor ends all children and itself
+//!                                Stopping ─► Stuck                   (killed, and not ended: set aside until it has)
 //! ```
 //!
 //! Rules: SUP-1 children start in order, and stop in the reverse of it. SUP-2 a child is never started before its last incarnation
@@ -40,6 +41,8 @@ enum ChildState {
     Stopped,
     Backoff(Moment),
     Quarantined(Moment),
+    /// It was killed and has not ended.
+    Stuck,
 }
 
 #[derive(Debug)]
@@ -113,7 +116,8 @@ impl Child {
             | ChildState::Idle
             | ChildState::Starting
             | ChildState::Stopping
-            | ChildState::Stopped => None,
+            | ChildState::Stopped
+            | ChildState::Stuck => None,
         }
     }
 }
@@ -229,6 +233,7 @@ impl SupervisorMachine {
             SupervisorEvent::Started(key) => self.started(now, key, &mut actions),
             SupervisorEvent::StartFailed(key, text) => self.start_failed(now, key, text, &mut actions),
             SupervisorEvent::Ended(key, reason) => self.ended(now, key, reason, &mut actions),
+            SupervisorEvent::Stuck(key) => self.stuck(key, &mut actions),
             SupervisorEvent::TimerFired => self.timer_fired(now, &mut actions),
             SupervisorEvent::StartWanted(key) => self.start_wanted(key, &mut actions),
             SupervisorEvent::StopWanted(key) => self.stop_wanted(key, false, &mut actions),
@@ -305,7 +310,9 @@ impl SupervisorMachine {
     fn ended(&mut self, now: Moment, key: ChildKey, reason: ExitReason, actions: &mut Vec<SupervisorAction>) {
         let Some(child) = self.children.get_mut(&key) else { return };
         // One that its group's plan was about to stop has only been quicker: as in OTP that is no failure of its own.
-        let was_asked = matches!(child.state, ChildState::Stopping) || child.with_group;
+        let was_asked = matches!(child.state, ChildState::Stopping)
+            || (matches!(child.state, ChildState::Stuck) && child.halt)
+            || child.with_group;
         child.state = ChildState::Stopped;
         child.trial_until = None;
         let (forget, restart, significant) = (child.forget, child.rules.restart, child.rules.significant);
@@ -388,6 +395,11 @@ impl SupervisorMachine {
                     child.state = ChildState::Stopped;
                     actions.push(SupervisorAction::Show(key, ActorState::Stopped));
                 }
+                // Nobody knows when it ends: the end does not wait for it.
+                ChildState::Stuck => {
+                    child.state = ChildState::Stopped;
+                    actions.push(SupervisorAction::Show(key, ActorState::Failed));
+                }
                 ChildState::Idle | ChildState::Stopped => {}
             }
         }
@@ -437,7 +449,8 @@ impl SupervisorMachine {
             | ChildState::Backoff(_)
             | ChildState::Running
             | ChildState::Stopping
-            | ChildState::Quarantined(_) => false,
+            | ChildState::Quarantined(_)
+            | ChildState::Stuck => false,
         }
     }
 

@@ -12,6 +12,7 @@ mod spec;
 
 mod child;
 mod handle;
+mod lingering;
 mod starting;
 mod supervisor;
 
@@ -29,5 +30,9 @@ pub use system::{ActorSystem, RestartEvent, RestartHistory, StartSystemError, Su
 pub(crate) use panics::{poll_in_actor, take_panic_location};
 pub(crate) use system::SystemShared;
 
+#[cfg(test)]
+mod lingering_tests;
+#[cfg(test)]
+mod monitor_tests;
 #[cfg(test)]
 mod tests;

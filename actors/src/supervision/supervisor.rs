@@ -32,7 +32,7 @@ pub(crate) enum SupervisorMessage {
     Gone(ChildKey, ActorId, ExitReason),
     Timer,
     KillDue(ChildKey, ActorId),
-    AbandonDue(ChildKey, ActorId),
+    StuckDue(ChildKey, ActorId),
     Add(Box<ChildSpec>, oneshot::Sender<Result<(), AddChildError>>),
     Command(Arc<str>, Command, oneshot::Sender<bool>),
     Stop,
@@ -83,9 +83,9 @@ pub(super) struct Slot {
     pub(super) added: Option<oneshot::Sender<Result<(), AddChildError>>>,
 }
 
-/// A killed actor ends at its next await. One that blocks its thread does not: after this long it is given up, with an error in the log,
-/// so that a shutdown comes to its end.
-const ABANDON_AFTER: Duration = Duration::from_secs(5);
+/// A killed actor ends at its next await. One that blocks its thread does not: after this long it is reported as stuck, and set aside
+/// until it has ended.
+const STUCK_AFTER: Duration = Duration::from_secs(5);
 
 impl ractor::Actor for SupervisorActor {
     type Msg = SupervisorMessage;
@@ -150,11 +150,9 @@ impl ractor::Actor for SupervisorActor {
                     state.kill(&myself, key);
                 }
             }
-            SupervisorMessage::AbandonDue(key, id) => {
+            SupervisorMessage::StuckDue(key, id) => {
                 if state.is_current(key, id) {
-                    let path = state.slots.get(&key).map(|slot| slot.child.record().path().clone());
-                    error!(path = ?path, "actor blocks its thread and cannot be killed; it is given up");
-                    state.gone(&myself, key, &ExitReason::Killed);
+                    state.feed(&myself, SupervisorEvent::Stuck(key));
                 }
             }
             SupervisorMessage::Add(spec, reply) => state.add(&myself, *spec, reply),
@@ -239,9 +237,9 @@ impl SupervisorState {
         spec: ChildSpec,
         reply: oneshot::Sender<Result<(), AddChildError>>,
     ) {
-        let record = Arc::clone(spec.child.record());
+        let child = Arc::clone(&spec.child);
         if let Ok(key) = self.mount(spec, Some(reply)) {
-            self.port.added.lock().push(record);
+            self.port.added.lock().push(child);
             self.feed(myself, SupervisorEvent::StartWanted(key));
         }
     }
@@ -297,6 +295,13 @@ impl SupervisorState {
                 let budget = self.machine.budget(child).usage(self.system.clock.now());
                 self.system.observe(&RestartEvent::Quarantined { path, reason, budget, wait });
             }
+            SupervisorAction::Stuck(key) => {
+                let slot = self.slots.get(&key)?;
+                slot.child.record().set_last_exit(ExitReason::Killed);
+                let path = slot.child.record().path().clone();
+                error!(%path, "killed, and has not ended: it blocks its thread; nothing of it is started until it has ended");
+                self.system.observe(&RestartEvent::Stuck { path });
+            }
             SupervisorAction::Recovered(key) => {
                 self.show_budget(key);
                 let path = self.path_of(key)?;
@@ -333,7 +338,7 @@ impl SupervisorState {
         let id = running.cell.get_id();
         slot.child.killed();
         running.cell.kill();
-        let reminder = remind(myself, ABANDON_AFTER, SupervisorMessage::AbandonDue(key, id));
+        let reminder = remind(myself, STUCK_AFTER, SupervisorMessage::StuckDue(key, id));
         if let Some(earlier) = slot.kill_timer.replace(reminder) {
             earlier.abort();
         }
@@ -344,7 +349,7 @@ impl SupervisorState {
         running.is_some_and(|running| running.cell.get_id() == id)
     }
 
-    /// ractor says that an incarnation has ended; its task may still be dropping its state.
+    /// ractor says that an incarnation has ended; its task may still be dropping its state, and tasks that it has spawned may still be running.
     pub(super) fn exit_reported(
         &mut self,
         myself: &ActorRef<SupervisorMessage>,
@@ -357,17 +362,26 @@ impl SupervisorState {
         };
         let Some(slot) = self.slots.get_mut(&key) else { return };
         let Some(running) = slot.running.as_mut() else { return };
-        let reason = slot.child.record().take_offered_exit().unwrap_or(fallback);
+        let record = slot.child.record();
+        let reason = record.exit_offered(record.incarnation()).unwrap_or(fallback);
         let Some(mut join) = running.join.take() else { return };
         // SUP-2: the next incarnation starts only after the last one has fully ended.
-        if (&mut join).now_or_never().is_some() {
+        let has_ended = (&mut join).now_or_never().is_some();
+        if has_ended && !record.is_alive() {
             self.gone(myself, key, &reason);
             return;
         }
+        let all_ended = slot.child.all_ended();
+        // A task that it has left may block its thread as well.
+        slot.kill_timer
+            .get_or_insert_with(|| remind(myself, STUCK_AFTER, SupervisorMessage::StuckDue(key, id)));
         let myself = myself.clone();
         tokio::spawn(async move {
-            // A panic in the task was reported as the exit's reason.
-            let _ = join.await;
+            if !has_ended {
+                // A panic in the task was reported as the exit's reason.
+                let _ = join.await;
+            }
+            all_ended.await;
             let _ = myself.cast(SupervisorMessage::Gone(key, id, reason));
         });
     }
@@ -381,21 +395,21 @@ impl SupervisorState {
             timer.abort();
         }
         let child = Arc::clone(&slot.child);
+        let incarnation = child.record().incarnation();
         child.record().set_last_exit(reason.clone());
         child.buried();
         self.feed(myself, SupervisorEvent::Ended(key, reason.clone()));
-        let is_final = match self.slots.get(&key) {
-            None => true,
-            Some(slot) => matches!(slot.child.record().state(), ActorState::Stopped | ActorState::Failed),
-        };
-        child.notify_down(reason, is_final);
+        // What is forgotten is over for good, and has told so.
+        child.notify_down(incarnation, reason, !self.slots.contains_key(&key));
     }
 
     fn forget(&mut self, key: ChildKey) {
         if let Some(slot) = self.slots.remove(&key) {
+            slot.child.is_over();
             slot.child.show(ActorState::Stopped);
             self.system.tree.leave(slot.child.record());
-            self.port.added.lock().retain(|added| !Arc::ptr_eq(added, slot.child.record()));
+            self.system.lingering.forget(slot.child.record());
+            self.port.added.lock().retain(|added| !Arc::ptr_eq(added.record(), slot.child.record()));
         }
     }
 
@@ -413,7 +427,7 @@ impl SupervisorState {
             };
             self.system.observe(&event);
         }
-        self.record.offer_exit(reason);
+        self.record.offer_exit(self.record.incarnation(), reason);
         myself.stop(None);
     }
 

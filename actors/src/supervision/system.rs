@@ -11,8 +11,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::child::Child;
 use super::exit::ExitReason;
 use super::handle::SupervisorHandle;
+use super::lingering::Lingering;
 use super::machine::BadChild;
 use super::spec::SupervisorSpec;
 use crate::clock::Clock;
@@ -20,7 +22,7 @@ use crate::mailbox::{Core, DeadLetters, Deadlines, Handle, Message, Probe};
 use crate::moment::Moment;
 use crate::tree::{ActorPath, ActorState, RestartUse, Tree};
 
-/// Is told about every restart, quarantine and escalation, synchronously: it must not block.
+/// Is told about every failure, restart, quarantine and escalation, synchronously: it must not block.
 pub trait SupervisionObserver: Send + Sync + fmt::Debug + 'static {
     /// Something happened.
     fn observe(&self, event: &RestartEvent);
@@ -50,6 +52,11 @@ pub enum RestartEvent {
         budget: RestartUse,
         /// Until it is tried again.
         wait: Duration,
+    },
+    /// A child was killed and has not ended: it blocks its thread. Nothing of it is started until it has.
+    Stuck {
+        /// The child.
+        path: ActorPath,
     },
     /// A quarantined child runs again and has stayed up.
     Recovered {
@@ -88,6 +95,7 @@ pub(crate) struct SystemShared {
     pub(crate) tree: Arc<Tree>,
     pub(crate) dead_letters: DeadLetters,
     pub(crate) deadlines: Arc<Deadlines>,
+    pub(crate) lingering: Lingering,
     name: Arc<str>,
     observer: Option<Arc<dyn SupervisionObserver>>,
     history: Mutex<RestartHistory>,
@@ -149,6 +157,7 @@ impl ActorSystem {
                 tree: Arc::new(Tree::new(clock)),
                 dead_letters: DeadLetters::default(),
                 deadlines: Deadlines::new(),
+                lingering: Lingering::default(),
                 name: name.into(),
                 observer,
                 history: Mutex::new(history),
@@ -157,6 +166,15 @@ impl ActorSystem {
                 ended: watch::channel(None).0,
             }),
         }
+    }
+
+    /// A mailbox that no supervisor knows.
+    #[cfg(test)]
+    pub(crate) fn core<M: Message>(&self, name: &str) -> Arc<Core<M>> {
+        let path = ActorPath::root(&self.shared.name).child(name);
+        let record = self.shared.tree.make(path, "test", M::KINDS);
+        let options = crate::mailbox::CoreOptions { bound: 16 };
+        Arc::new(Core::new(Arc::clone(&self.shared), record, options))
     }
 
     pub(crate) fn from_shared(shared: Arc<SystemShared>) -> Self {
@@ -181,7 +199,13 @@ impl ActorSystem {
         let handle = root.handle();
         let (child, record) = root.into_supervisor_child();
         self.shared.tree.enter(&record);
-        let running = child.start_under(None).await.map_err(StartSystemError::Failed)?;
+        let running = match child.start_under(None).await {
+            Ok(running) => running,
+            Err(text) => {
+                child.is_over();
+                return Err(StartSystemError::Failed(text));
+            }
+        };
         record.set_state(ActorState::Running);
         *self.shared.root.lock() = Some(handle.clone());
         self.shared.tree.changed();
@@ -191,10 +215,11 @@ impl ActorSystem {
             if let Some(join) = running.join {
                 let _ = join.await;
             }
-            let reason = record.take_offered_exit().unwrap_or(ExitReason::Killed);
+            let reason = record.exit_offered(record.incarnation()).unwrap_or(ExitReason::Killed);
             record.set_last_exit(reason.clone());
             let state = if reason.is_abnormal() { ActorState::Failed } else { ActorState::Stopped };
             record.set_state(state);
+            child.is_over();
             shared.tree.changed();
             shared.ended.send_replace(Some(reason));
         });

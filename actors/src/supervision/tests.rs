@@ -555,7 +555,8 @@ async fn monitors_are_told_of_each_exit_and_whether_it_is_for_good() {
     let saw: Vec<_> = take(&diary).into_iter().filter(|line| line.contains("saw")).collect();
     assert_eq!(
         saw,
-        ["w saw node/a crash for now", "w saw node/a normal for good", "w saw node/a normal for good"]
+        ["w saw node/a crash for now", "w saw node/a normal for now", "w saw node/a normal for now"],
+        "it may be started again"
     );
     system.shutdown(SECOND).await.unwrap();
 }

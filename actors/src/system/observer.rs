@@ -48,6 +48,9 @@ impl SupervisionObserver for JournalObserver {
                     retry_at: Some(self.clock.wall() + *wait),
                 });
             }
+            RestartEvent::Stuck { path } => {
+                self.journal.append(Event::ActorStuck { path: path.to_string() });
+            }
             RestartEvent::Recovered { path } => {
                 self.journal.append(Event::ActorRecovered { path: path.to_string() });
             }

@@ -4,7 +4,7 @@
 
 use std::borrow::Borrow;
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ pub enum ActorState {
     Stopped,
     /// It waits for its next start.
     Backoff,
-    /// It used up its restart budget and waits for a trial.
+    /// It is set aside: it used up its restart budget and waits for a trial, or it was killed and has not ended.
     Quarantined,
     /// It ended for good, and not in order.
     Failed,
@@ -139,6 +139,10 @@ pub struct Record {
     observed_since: AtomicU64,
     cold: Mutex<Cold>,
     mailbox: OnceLock<Weak<dyn Probe>>,
+    /// The number of the newest incarnation; 0 before the first.
+    incarnation: AtomicU32,
+    /// What lives of its incarnations: states and tasks.
+    living: AtomicU32,
 }
 
 /// What changes only at the turns of a life.
@@ -146,7 +150,8 @@ pub struct Record {
 struct Cold {
     budget: Option<Arc<Mutex<RestartBudget>>>,
     last_exit: Option<Box<ExitRecord>>,
-    offered_exit: Option<ExitReason>,
+    /// How an incarnation ends, with its number.
+    offered_exit: Option<(u32, ExitReason)>,
 }
 
 impl fmt::Debug for Record {
@@ -180,6 +185,8 @@ impl Record {
             observed_since: AtomicU64::new(0),
             cold: Mutex::default(),
             mailbox: OnceLock::new(),
+            incarnation: AtomicU32::new(0),
+            living: AtomicU32::new(0),
         }
     }
 
@@ -259,17 +266,44 @@ impl Record {
         self.cold.lock().last_exit = Some(Box::new(ExitRecord { reason, at }));
     }
 
-    /// Notes how this incarnation ends; the first reason counts.
-    pub(crate) fn offer_exit(&self, reason: ExitReason) {
-        self.cold.lock().offered_exit.get_or_insert(reason);
+    /// Numbers the incarnation that begins now.
+    pub(crate) fn begin_incarnation(&self) -> u32 {
+        self.incarnation.fetch_add(1, Ordering::AcqRel) + 1
     }
 
-    pub(crate) fn exit_offered(&self) -> Option<ExitReason> {
-        self.cold.lock().offered_exit.clone()
+    /// The number of the newest incarnation; 0 before the first.
+    pub(crate) fn incarnation(&self) -> u32 {
+        self.incarnation.load(Ordering::Acquire)
     }
 
-    pub(crate) fn take_offered_exit(&self) -> Option<ExitReason> {
-        self.cold.lock().offered_exit.take()
+    /// A state or a task of an incarnation begins to live.
+    pub(crate) fn lives(&self) {
+        self.living.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A state or a task of an incarnation is gone. `true` when nothing is left.
+    pub(crate) fn died(&self) -> bool {
+        self.living.fetch_sub(1, Ordering::SeqCst) == 1
+    }
+
+    /// Something of an incarnation lives.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.living.load(Ordering::SeqCst) > 0
+    }
+
+    /// Notes how the incarnation with this number ends. Its first reason counts, and an older incarnation has no say any more.
+    pub(crate) fn offer_exit(&self, incarnation: u32, reason: ExitReason) {
+        let mut cold = self.cold.lock();
+        if cold.offered_exit.as_ref().is_none_or(|(known, _)| *known < incarnation) {
+            cold.offered_exit = Some((incarnation, reason));
+        }
+    }
+
+    /// How the incarnation with this number ends, as far as it has said so.
+    pub(crate) fn exit_offered(&self, incarnation: u32) -> Option<ExitReason> {
+        let cold = self.cold.lock();
+        let offered = cold.offered_exit.as_ref().filter(|(known, _)| *known == incarnation);
+        offered.map(|(_, reason)| reason.clone())
     }
 
     // The message path: one writer, relaxed stores.

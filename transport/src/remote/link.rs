@@ -319,10 +319,7 @@ impl Link {
         // A watch ends once.
         let Some(guard) = ended else { return };
         self.must_say(&down.into());
-        if let Some(guard) = guard {
-            // The supervisor holds the list of watches while it tells them; a guard waits for it.
-            self.runtime.spawn(async move { drop(guard) });
-        }
+        drop(guard);
     }
 
     /// Queues a message for the peer. `false`: there is no room, or no connection.

@@ -387,9 +387,7 @@ impl AnswerPath {
         let (reason, detail) = match why {
             AskError::Refused(RefusedReason::Overloaded) => (ReplyRefusal::Overloaded, ""),
             AskError::Refused(RefusedReason::Stopped) | AskError::Stopped => (ReplyRefusal::Down, ""),
-            AskError::Refused(RefusedReason::Quarantined) => {
-                (ReplyRefusal::Down, "it is quarantined after too many restarts")
-            }
+            AskError::Refused(RefusedReason::Quarantined) => (ReplyRefusal::Down, "it is quarantined"),
             AskError::Expired(_) => (ReplyRefusal::Expired, ""),
             AskError::Crashed => (ReplyRefusal::Crashed, ""),
             AskError::NoReply => (ReplyRefusal::Unanswerable, "the actor did not answer"),

@@ -143,6 +143,25 @@ impl SupervisorMachine {
         }
     }
 
+    /// A child was killed and has not ended. It is set aside and leaves its group, as in quarantine: the others do not wait for it, and nothing of it is started
+    /// beside it (SUP-2). Its end, when it comes, is a failure. The supervisor's own end does not wait for it.
+    pub(super) fn stuck(&mut self, key: ChildKey, actions: &mut Vec<SupervisorAction>) {
+        let is_ending = matches!(self.phase, Phase::Ending(_) | Phase::Ended);
+        let Some(child) = self.children.get_mut(&key) else { return };
+        if !matches!(child.state, ChildState::Running | ChildState::Stopping) {
+            return;
+        }
+        child.state = if is_ending { ChildState::Stopped } else { ChildState::Stuck };
+        child.trial_until = None;
+        child.with_group = false;
+        child.stop_planned = false;
+        let shown = if is_ending { ActorState::Failed } else { ActorState::Quarantined };
+        self.steps.retain(|step| *step != Step::Start(key));
+        self.step_done(Step::Stop(key));
+        actions.push(SupervisorAction::Show(key, shown));
+        actions.push(SupervisorAction::Stuck(key));
+    }
+
     /// Starts what is due, and trusts a trial that has lasted.
     pub(super) fn timer_fired(&mut self, now: Moment, actions: &mut Vec<SupervisorAction>) {
         if matches!(self.phase, Phase::Ending(_) | Phase::Ended) {

@@ -23,6 +23,10 @@ impl SupervisorMachine {
                 child.comes_back = true;
                 self.join_group(key);
             }
+            ChildState::Stuck if !child.forget && child.rules.restart != Restart::Temporary => {
+                child.halt = false;
+                child.comes_back = true;
+            }
             // A group's plan will start it, or it runs already, or it is to be forgotten.
             ChildState::Idle
             | ChildState::Stopped
@@ -30,7 +34,8 @@ impl SupervisorMachine {
             | ChildState::Quarantined(_)
             | ChildState::Starting
             | ChildState::Running
-            | ChildState::Stopping => {}
+            | ChildState::Stopping
+            | ChildState::Stuck => {}
         }
     }
 
@@ -68,7 +73,7 @@ impl SupervisorMachine {
         match child.state {
             ChildState::Starting => actions.push(SupervisorAction::CancelStart(key)),
             ChildState::Running => self.stop_now(key, actions),
-            ChildState::Stopping => {}
+            ChildState::Stopping | ChildState::Stuck => {}
             ChildState::Idle | ChildState::Stopped | ChildState::Backoff(_) | ChildState::Quarantined(_) => {
                 child.state = ChildState::Stopped;
                 actions.push(SupervisorAction::Show(key, ActorState::Stopped));

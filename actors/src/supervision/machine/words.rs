@@ -125,6 +125,8 @@ pub enum SupervisorEvent {
     StartFailed(ChildKey, Arc<str>),
     /// An incarnation has fully ended.
     Ended(ChildKey, ExitReason),
+    /// An incarnation was killed and has not ended: it blocks its thread.
+    Stuck(ChildKey),
     /// The time of [`SupervisorMachine::next_deadline`](super::SupervisorMachine::next_deadline) has come.
     TimerFired,
     /// Start this child (again), whatever its state.
@@ -168,6 +170,8 @@ pub enum SupervisorAction {
         /// When it is tried again.
         until: Moment,
     },
+    /// A child was killed and has not ended: it is set aside until it has.
+    Stuck(ChildKey),
     /// A trial has succeeded.
     Recovered(ChildKey),
     /// Forget this child: it has fully ended.

@@ -510,3 +510,59 @@ fn earlier_failures_count_for_the_budget_they_are_restored_into() {
     assert_eq!(stage.machine.shared_budget().usage(stage.now).used, 2);
     assert_eq!(stage.machine.budget(own).usage(stage.now).used, 1);
 }
+
+/// SUP-2.
+#[test]
+fn a_child_that_cannot_be_killed_is_set_aside_and_its_end_is_a_failure() {
+    let (mut stage, [a, _]) = running(at_once(Strategy::OneForOne), [permanent("a"), permanent("b")]);
+    stage.sticks(a);
+    stage.pass(100 * SECOND);
+    did(&mut stage, "");
+    stage.ends(a, ExitReason::Killed);
+    did(&mut stage, "start 0");
+    assert_eq!(stage.machine.budget(a).usage(stage.now).used, 1);
+}
+
+/// SUP-2, SUP-1.
+#[test]
+fn a_group_does_not_wait_for_a_child_that_cannot_be_killed() {
+    let (mut stage, [a, b, c]) =
+        running(at_once(Strategy::OneForAll), [permanent("a"), permanent("b"), permanent("c")]);
+    stage.crashes(a);
+    stage.ends(c, ExitReason::Stop);
+    did(&mut stage, "stop 2, stop 1");
+    stage.sticks(b);
+    stage.settle_but(b);
+    did(&mut stage, "start 0, start 2");
+    stage.ends(b, ExitReason::Killed);
+    stage.settle();
+    did(&mut stage, "stop 2, stop 0, start 0, start 1, start 2");
+}
+
+#[test]
+fn what_is_wanted_of_a_stuck_child_is_remembered() {
+    let (mut stage, [a, b, c]) =
+        running(at_once(Strategy::OneForOne), [permanent("a"), permanent("b"), permanent("c")]);
+    for child in [a, b, c] {
+        stage.feed(SupervisorEvent::StopWanted(child));
+        stage.sticks(child);
+    }
+    stage.feed(SupervisorEvent::StartWanted(b));
+    stage.feed(SupervisorEvent::RemoveWanted(c));
+    stage.diary.clear();
+    for child in [a, b, c] {
+        stage.ends(child, ExitReason::Killed);
+    }
+    did(&mut stage, "start 1, forget 2");
+    assert_eq!(stage.machine.budget(b).usage(stage.now).used, 0, "it was asked to end");
+}
+
+/// SUP-4.
+#[test]
+fn the_end_waits_for_no_child_that_cannot_be_killed() {
+    let (mut stage, [a, b]) = running(at_once(Strategy::OneForOne), [permanent("a"), permanent("b")]);
+    stage.sticks(a);
+    stage.feed(SupervisorEvent::StopRequested);
+    stage.sticks(b);
+    did(&mut stage, "stop 1, finish");
+}

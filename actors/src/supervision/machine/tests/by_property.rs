@@ -18,6 +18,7 @@ enum Happening {
     StartSucceeds(u8),
     StartFails(u8),
     Ends(u8, End),
+    Sticks(u8),
     Pass(u16),
     PassToDeadline,
     TimerFires,
@@ -48,6 +49,7 @@ fn happenings() -> impl Generator<Value = Happening> {
         8 => any::<u8>().prop_map(Happening::StartSucceeds),
         2 => any::<u8>().prop_map(Happening::StartFails),
         8 => (any::<u8>(), end).prop_map(|(at, end)| Happening::Ends(at, end)),
+        1 => any::<u8>().prop_map(Happening::Sticks),
         2 => (0_u16..3000).prop_map(Happening::Pass),
         3 => Just(Happening::PassToDeadline),
         1 => Just(Happening::TimerFires),
@@ -119,12 +121,19 @@ fn happen(stage: &mut Stage, happening: Happening) {
         Happening::StartSucceeds(at) => drop(pick(stage, at, starting).map(|key| stage.up(key))),
         Happening::StartFails(at) => drop(pick(stage, at, starting).map(|key| stage.start_fails(key))),
         Happening::Ends(at, end) => {
-            if let Some(key) = pick(stage, at, |life| matches!(life, Life::Running | Life::Stopping)) {
+            let lives = |life| matches!(life, Life::Running | Life::Stopping | Life::Stuck);
+            if let Some(key) = pick(stage, at, lives) {
                 match end {
                     End::Normal => stage.ends(key, ExitReason::Normal),
                     End::Crash => stage.crashes(key),
                     End::Killed => stage.ends(key, ExitReason::Killed),
                 }
+            }
+        }
+        Happening::Sticks(at) => {
+            let may_stick = |life| matches!(life, Life::Running | Life::Stopping);
+            if let Some(key) = pick(stage, at, may_stick) {
+                stage.sticks(key);
             }
         }
         Happening::Pass(ms) => stage.pass(Duration::from_millis(ms.into())),

@@ -25,6 +25,7 @@ pub(super) struct Foreseen {
     verdict: Option<(ChildKey, ExitReason, Verdict)>,
     recoveries: BTreeSet<ChildKey>,
     forgets: BTreeSet<ChildKey>,
+    stuck: BTreeSet<ChildKey>,
 }
 
 impl Foreseen {
@@ -49,12 +50,17 @@ impl Foreseen {
         assert!(self.forgets.remove(&key), "child {} was to be kept", key.0);
     }
 
+    pub(super) fn stuck(&mut self, key: ChildKey) {
+        assert!(self.stuck.remove(&key), "child {} is not stuck", key.0);
+    }
+
     pub(super) fn must_be_done(&self) {
         assert!(self.starts.is_empty(), "not started: {:?}", self.starts);
         assert!(self.stops.is_empty(), "not stopped: {:?}", self.stops);
         assert!(self.cancels.is_empty(), "not cancelled: {:?}", self.cancels);
         assert_eq!(self.verdict, None, "BUDGET-1, SUP-3: this failure was not counted");
         assert!(self.recoveries.is_empty(), "not recovered: {:?}", self.recoveries);
+        assert!(self.stuck.is_empty(), "not set aside: {:?}", self.stuck);
         assert!(self.forgets.is_empty(), "not forgotten: {:?}", self.forgets);
     }
 }
@@ -86,6 +92,7 @@ impl Stage {
                 self.foresee_failed_start(*key, reason, &mut foreseen);
             }
             SupervisorEvent::Ended(key, reason) => self.foresee_end(*key, reason.clone(), &mut foreseen),
+            SupervisorEvent::Stuck(key) => self.foresee_stuck(*key, &mut foreseen),
             SupervisorEvent::TimerFired => self.foresee_timer(&mut foreseen),
             SupervisorEvent::StartWanted(key) => self.foresee_start(*key, &mut foreseen),
             SupervisorEvent::StopWanted(key) => self.foresee_stop(*key, false, &mut foreseen),
@@ -144,7 +151,8 @@ impl Stage {
         let is_ending = self.ending.is_some();
         let child = self.child(key);
         let is_planned = child.plan == Plan::Group;
-        let is_asked = child.life == Life::Stopping || is_planned;
+        let is_asked =
+            child.life == Life::Stopping || (child.life == Life::Stuck && child.is_halted) || is_planned;
         let rules = child.rules.clone();
         let (is_removed, comes_back) = (child.is_removed, child.comes_back);
         self.is_over(key);
@@ -172,6 +180,18 @@ impl Stage {
         }
         if rules.significant && !is_ending && !is_asked && self.shuts_down_after(key) {
             self.begin_end(ExitReason::Normal);
+        }
+    }
+
+    /// It leaves its group, and nothing waits for it.
+    fn foresee_stuck(&mut self, key: ChildKey, foreseen: &mut Foreseen) {
+        self.group.remove(&key);
+        let child = self.child(key);
+        if matches!(child.life, Life::Running | Life::Stopping) {
+            child.life = Life::Stuck;
+            child.plan = Plan::None;
+            child.trial_over = None;
+            foreseen.stuck.insert(key);
         }
     }
 
@@ -251,7 +271,11 @@ impl Stage {
                     child.plan = Plan::Group;
                 }
             }
-            Life::Away | Life::Starting { .. } | Life::Running | Life::Stopping => {}
+            Life::Stuck if child.rules.restart != Restart::Temporary => {
+                child.is_halted = false;
+                child.comes_back = true;
+            }
+            Life::Away | Life::Starting { .. } | Life::Running | Life::Stopping | Life::Stuck => {}
         }
     }
 
@@ -273,7 +297,7 @@ impl Stage {
         match child.life {
             Life::Starting { cancelled: false } => drop(foreseen.cancels.insert(key)),
             Life::Running => drop(foreseen.stops.insert(key)),
-            Life::Away | Life::Starting { cancelled: true } | Life::Stopping => {}
+            Life::Away | Life::Starting { cancelled: true } | Life::Stopping | Life::Stuck => {}
         }
         self.turn_is_over(key);
     }

@@ -13,9 +13,13 @@ use super::foresight::Foreseen;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Life {
     Away,
-    Starting { cancelled: bool },
+    Starting {
+        cancelled: bool,
+    },
     Running,
     Stopping,
+    /// Killed, and not ended.
+    Stuck,
 }
 
 /// Why a child that is away will be started in its turn.
@@ -168,6 +172,7 @@ impl Stage {
                 child.trials_failed += 1;
                 child.plan = Plan::None;
             }
+            SupervisorAction::Stuck(key) => foreseen.stuck(*key),
             SupervisorAction::Recovered(key) => {
                 foreseen.recovered(*key);
                 let child = self.child(*key);
@@ -256,7 +261,7 @@ impl Stage {
             Strategy::RestForOne => under_way.map_or(failed, |lowest| lowest.min(failed)),
         };
         for (&key, child) in self.children.range_mut(from..) {
-            let is_alive = child.life != Life::Away;
+            let is_alive = !matches!(child.life, Life::Away | Life::Stuck);
             if is_alive {
                 self.group.insert(key);
                 if self.in_turn == Some(key) {
@@ -273,7 +278,10 @@ impl Stage {
 
     /// What must be true whenever the machine rests.
     fn check_rest(&self) {
-        let is_busy = |child: &Pretend| matches!(child.life, Life::Starting { .. } | Life::Stopping);
+        let is_busy = |child: &Pretend| {
+            let is_stuck = child.life == Life::Stuck && self.ending.is_none();
+            is_stuck || matches!(child.life, Life::Starting { .. } | Life::Stopping)
+        };
         let awaits = self.children.values().any(is_busy) || self.machine.next_deadline().is_some();
         for (key, child) in &self.children {
             let fits = match child.life {
@@ -284,6 +292,7 @@ impl Stage {
                 Life::Starting { .. } => child.shown == Some(ActorState::Starting),
                 Life::Running => child.shown == Some(ActorState::Running),
                 Life::Stopping => child.shown == Some(ActorState::Stopping),
+                Life::Stuck => matches!(child.shown, Some(ActorState::Quarantined | ActorState::Failed)),
             };
             assert!(fits, "child {} is {:?} and shown as {:?}", key.0, child.life, child.shown);
             assert_eq!(self.machine.find(&child.rules.id), Some(*key));
@@ -311,7 +320,8 @@ impl Stage {
     }
 
     pub(super) fn alive(&self) -> Vec<ChildKey> {
-        self.children.iter().filter(|(_, child)| child.life != Life::Away).map(|(key, _)| *key).collect()
+        let waits_for = |child: &Pretend| !matches!(child.life, Life::Away | Life::Stuck);
+        self.children.iter().filter(|(_, child)| waits_for(child)).map(|(key, _)| *key).collect()
     }
 
     /// An incarnation is over.
@@ -350,6 +360,10 @@ impl Stage {
         self.feed(SupervisorEvent::Ended(key, reason));
     }
 
+    pub(super) fn sticks(&mut self, key: ChildKey) {
+        self.feed(SupervisorEvent::Stuck(key));
+    }
+
     pub(super) fn crashes(&mut self, key: ChildKey) {
         self.ends(key, ExitReason::Crash { text: "boom".into(), while_handling: None });
     }
@@ -369,14 +383,27 @@ impl Stage {
 
     /// Answers everything, in order, until nothing is left to answer and no time is waited for.
     pub(super) fn settle(&mut self) {
+        self.settle_all_but(None);
+    }
+
+    /// The same, while this child stays as it is.
+    pub(super) fn settle_but(&mut self, key: ChildKey) {
+        self.settle_all_but(Some(key));
+    }
+
+    fn settle_all_but(&mut self, left_out: Option<ChildKey>) {
         for _ in 0..1_000 {
-            let busy = self.children.iter().find_map(|(key, child)| match child.life {
+            let mut asked = self.children.iter().filter(|(key, _)| Some(**key) != left_out);
+            let busy = asked.find_map(|(key, child)| match child.life {
                 Life::Starting { cancelled: false } => Some(SupervisorEvent::Started(*key)),
                 Life::Starting { cancelled: true } => {
                     Some(SupervisorEvent::StartFailed(*key, "cancelled".into()))
                 }
                 Life::Stopping => Some(SupervisorEvent::Ended(*key, ExitReason::Stop)),
-                Life::Away | Life::Running => None,
+                Life::Stuck if self.ending.is_none() => {
+                    Some(SupervisorEvent::Ended(*key, ExitReason::Killed))
+                }
+                Life::Away | Life::Running | Life::Stuck => None,
             });
             if let Some(event) = busy {
                 self.feed(event);
