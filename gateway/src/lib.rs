@@ -4,6 +4,7 @@
 //! that enforces a rule names it (`HTTP-5`). Refuses to decide anything about actors, runtimes and models.
 
 mod routes;
+mod unrouted;
 
 mod front;
 

@@ -113,6 +113,8 @@ struct Refusal {
     help: String,
     field: Option<String>,
     retry_after: Option<Duration>,
+    /// In which form it is told; else in that of the path.
+    form: Option<Form>,
     extra: Map<String, Value>,
 }
 
@@ -125,6 +127,7 @@ impl Problem {
             help: help.into(),
             field: None,
             retry_after: None,
+            form: None,
             extra: Map::new(),
         }))
     }
@@ -143,6 +146,12 @@ impl Problem {
     /// When trying again makes sense.
     pub(crate) fn retry_after(mut self, after: Duration) -> Self {
         self.0.retry_after = Some(after);
+        self
+    }
+
+    /// It is for clients of this form, whatever the path.
+    pub(crate) fn in_form(mut self, form: Form) -> Self {
+        self.0.form = Some(form);
         self
     }
 
@@ -193,9 +202,9 @@ impl Problem {
         json!({ "error": error })
     }
 
-    /// The whole answer, in the form that belongs to the path.
+    /// The whole answer, in the form that belongs to the path, unless it has one of its own.
     pub(crate) fn render(&self, form: Form) -> Response {
-        let (body, content_type) = match form {
+        let (body, content_type) = match self.0.form.unwrap_or(form) {
             Form::Rfc9457 => (self.to_rfc9457(), "application/problem+json"),
             Form::OpenAi => (self.to_openai(), "application/json"),
         };

@@ -1,18 +1,18 @@
 //! Every route: method, path, who may call it, and who answers.
 //!
-//! Owns the table and what is answered where the table has nothing. Refuses to do anything else.
+//! Owns the table. What is answered where it has nothing stands in `unrouted.rs`. Refuses to do anything else.
 
 use arw_actors::policy::Scope::{ClusterManage, Infer, ModelManage, RuntimeManage, TokenManage};
 use axum::Router;
 use axum::handler::Handler;
 use axum::routing::{MethodFilter, MethodRouter, on};
-use http::{Method, Uri};
+use http::Method;
 
 use crate::auth::{Access, Guard};
 use crate::handlers::{cluster, events, health, metrics, models, runtimes, spec, state, tokens};
 use crate::openai;
-use crate::problem::{Kind, Problem};
 use crate::shared::Gate;
+use crate::unrouted::{unknown_path, wrong_method};
 use Access::{Needs, Read};
 
 /// One row of the table.
@@ -92,19 +92,6 @@ pub(crate) fn router(gate: &Gate) -> Router {
         router = router.route(path, handler.route_layer(guard));
     }
     router.fallback(unknown_path).method_not_allowed_fallback(wrong_method).with_state(gate.clone())
-}
-
-/// HTTP-5.
-pub(crate) async fn unknown_path(uri: Uri) -> Problem {
-    let path: String = uri.path().chars().take(100).collect();
-    Problem::new(Kind::NotFound, format!("there is nothing at {path}"), "/spec/openapi.json lists every path")
-}
-
-/// HTTP-5. axum adds the `Allow` header.
-pub(crate) async fn wrong_method(method: Method, uri: Uri) -> Problem {
-    let path: String = uri.path().chars().take(100).collect();
-    let detail = format!("{path} has no method {}", method.as_str().chars().take(20).collect::<String>());
-    Problem::new(Kind::MethodNotAllowed, detail, "the `Allow` header names the methods that it has")
 }
 
 #[cfg(test)]

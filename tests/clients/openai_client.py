@@ -99,6 +99,26 @@ def an_unknown_model_is_refused_with_the_known_ones(api, options):
         raise AssertionError("an unknown model was served")
 
 
+def a_streams_last_chunk_tells_how_fast_it_was(api, options):
+    # HTTP-13: llama.cpp tells it in the usage chunk where it is asked for one, as a node always does.
+    for more in ({}, {"stream_options": {"include_usage": False}}):
+        chunks = list(chat(api, options, stream=True, **more))
+        assert chunks[-1].choices[0].finish_reason in ("stop", "length")
+        assert chunks[-1].model_extra["timings"]["predicted_per_second"] > 0, chunks[-1]
+
+
+def a_context_that_is_exceeded_is_told_in_openais_word(api, options):
+    # HTTP-12
+    for more in ({}, {"stream": True}):
+        try:
+            question = [{"role": "user", "content": "word " * 6000}]
+            api.chat.completions.create(model=options.model, messages=question, max_tokens=1, **more)
+        except openai.BadRequestError as error:
+            assert error.code == "context_length_exceeded", error.body
+        else:
+            raise AssertionError("more than the context was taken")
+
+
 def an_ill_typed_field_is_refused_in_the_clients_words(api, options):
     # HTTP-5
     try:
@@ -137,6 +157,8 @@ EVERYWHERE = [
 OF_A_NODE = [
     the_models_tell_their_context_length,
     an_unknown_model_is_refused_with_the_known_ones,
+    a_streams_last_chunk_tells_how_fast_it_was,
+    a_context_that_is_exceeded_is_told_in_openais_word,
     an_ill_typed_field_is_refused_in_the_clients_words,
 ]
 

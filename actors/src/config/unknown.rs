@@ -104,6 +104,10 @@ impl Reader<'_> {
 /// ```
 #[must_use]
 pub fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<String> {
+    // A slip of the hand is in a word, and comparing takes time for each pair of letters.
+    if name.len() > NAME_BYTES_MAX {
+        return None;
+    }
     // A third of the name may differ, as long as what stays is recognisable.
     let limit = (name.chars().count() / 3).clamp(1, 6);
     let last = last_part(name);
@@ -116,6 +120,9 @@ pub fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Opti
     });
     scored.min().map(|(_, _, candidate)| candidate.to_owned())
 }
+
+/// Longer than any name that is known.
+const NAME_BYTES_MAX: usize = 256;
 
 fn last_part(key: &str) -> &str {
     key.rsplit('.').next().unwrap_or(key)

@@ -143,7 +143,8 @@ fn refused(problem: &Problem) -> Failure {
     let mut help = if problem.help.is_empty() { advice.to_owned() } else { problem.help.clone() };
     if !problem.known.is_empty() {
         let near = nearest(&problem.asked, problem.known.iter().map(String::as_str));
-        if let Some(near) = near {
+        // The node may have said so itself, and knows more of names.
+        if let Some(near) = near.filter(|_| !help.contains("did you mean")) {
             help = format!("did you mean {near}? {help}");
         }
         why = format!("{why}\nknown: {}", problem.known.join(", "));
@@ -184,6 +185,10 @@ mod tests {
         let (exit, text) = told(404, &body, "smolm2");
         assert_eq!(exit, Exit::NotFound);
         assert!(text.contains("known: smollm2, whisper") && text.contains("did you mean smollm2?"), "{text}");
+        // Once, where the node says so itself.
+        let body = json!({"error": {"message": "x", "help": "did you mean `smollm2`?", "known": ["smollm2", "whisper"]}});
+        let (_, text) = told(404, &body, "smolm2");
+        assert_eq!(text.matches("did you mean").count(), 1, "{text}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod engine_error;
 mod event;
 mod forward;
 mod model_name;
+mod near_name;
 mod refusal;
 mod relay;
 mod route;

@@ -8,7 +8,8 @@ use arw_actors::runtime::machine::RuntimeState;
 use axum::Json;
 use axum::extract::State;
 
-use super::{refusal, route};
+use super::refusal;
+use super::route::{self, Known};
 use crate::dto::openai::{ServedModel, ServedModels};
 use crate::dto::problem::OpenAiError;
 use crate::extract::Name;
@@ -28,25 +29,21 @@ pub(crate) async fn list(State(gate): State<Gate>) -> Json<ServedModels> {
     Json(ServedModels { object: "list", data })
 }
 
-/// One model, by its name or by its runtime's id.
+/// One model, by whatever a request may call it.
 #[utoipa::path(get, path = "/v1/models/{id}", tag = "v1", security(("token" = ["infer"])), params(("id" = String, Path)),
     responses((status = 200, body = ServedModel), (status = 404, body = OpenAiError)))]
 pub(crate) async fn show(State(gate): State<Gate>, Name(id): Name) -> Result<Json<ServedModel>, Problem> {
-    let all = all(&gate);
-    let here = gate.node.info.id.to_string();
-    // HTTP-10 and HTTP-17: what a name means here comes first.
-    let found = all
-        .iter()
-        .find(|model| model.node == here && model.id == id)
-        .or_else(|| all.iter().find(|model| model.node == here && model.runtime == id))
-        .or_else(|| all.iter().find(|model| model.id == id))
-        .or_else(|| all.iter().find(|model| model.runtime == id));
-    match found {
-        Some(model) => Ok(Json(model.clone())),
-        None => {
-            let known = route::names(gate.node.runtimes.known(), &gate.node.cluster.hosts());
-            Err(refusal::unknown_model(&id, known))
-        }
+    let info = &gate.node.info;
+    let (own, others) = (gate.node.runtimes.served(), gate.node.cluster.hosts());
+    // HTTP-10 and HTTP-17: a name is the same here as in a request.
+    let (here, elsewhere) =
+        route::meant(&id, Known { here: (info.id, &info.name), own: &own, others: &others });
+    let here = here.into_iter().min_by_key(|served| readiness(served.state.word()));
+    let elsewhere = elsewhere.into_iter().min_by_key(|host| (readiness(&host.state), host.busy));
+    match (here, elsewhere) {
+        (Some(served), _) => Ok(Json(own_model(&gate, served.clone()))),
+        (None, Some(host)) => Ok(Json(others_model(&gate, host))),
+        (None, None) => Err(refusal::unknown_model(&id, route::names(gate.node.runtimes.known(), &others))),
     }
 }
 

@@ -9,6 +9,7 @@ use arw_actors::runtime::lease::{AcquireError, NotReady};
 use arw_actors::runtime::machine::RuntimeState;
 use serde_json::json;
 
+use super::near_name;
 use crate::peer::PeerError;
 use crate::problem::{Kind, Problem};
 
@@ -19,8 +20,11 @@ const NODE_RETRY: Duration = Duration::from_secs(1);
 
 /// HTTP-10.
 pub(super) fn unknown_model(asked: &str, known: Vec<String>) -> Problem {
+    let help = match near_name::nearest(asked, &known) {
+        Some(near) => format!("did you mean `{near}`? GET /v1/models lists what can be named"),
+        None => "name one of `known`; GET /v1/models lists them".to_owned(),
+    };
     let asked: String = asked.chars().take(80).collect();
-    let help = "name one of `known`; GET /v1/models lists them";
     let detail = format!("no runtime serves `{asked}`");
     Problem::new(Kind::ModelNotFound, detail, help).at("model").with("known", known)
 }

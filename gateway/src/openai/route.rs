@@ -124,6 +124,12 @@ fn is_ready(host: &ModelHost) -> bool {
     [RuntimeState::Ready, RuntimeState::Degraded].iter().any(|state| state.word() == host.state)
 }
 
+/// Whom a request with this name could go to, here and elsewhere, in no order.
+pub(super) fn meant<'k>(asked: &str, known: Known<'k>) -> (Vec<&'k Served>, Vec<&'k ModelHost>) {
+    let Candidates { own, others, .. } = named(asked, known);
+    (own, others)
+}
+
 /// HTTP-10: what a name means here comes before what it means elsewhere, so that another node's names change nothing for this one's clients.
 fn named<'k>(asked: &str, known: Known<'k>) -> Candidates<'k> {
     let own_name = Some(asked.to_owned());

@@ -13,8 +13,8 @@ use tower::util::MapResponseLayer;
 use crate::front::RoutePath;
 use crate::handlers::{cluster, health, state};
 use crate::openai;
-use crate::routes::{unknown_path, wrong_method};
 use crate::shared::Gate;
+use crate::unrouted::{unknown_path, wrong_method};
 
 /// HTTP-16: all of it, on one screen.
 pub(super) fn table() -> Vec<(Method, &'static str, MethodRouter<Gate>)> {

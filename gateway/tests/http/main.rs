@@ -15,3 +15,4 @@ mod openai;
 mod peers;
 mod server;
 mod state;
+mod wrong_turns;

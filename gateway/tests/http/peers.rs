@@ -721,7 +721,19 @@ async fn the_models_of_all_nodes_are_listed_once_with_who_serves() {
         "this node's own comes first, then the readiest"
     );
     assert_eq!(list["data"][1]["context_length"], 2048);
-    for (asked, runtime) in [("smol", "r2"), ("r1", "r1"), ("large", "mine"), ("mine", "mine")] {
+    // HTTP-10: by the names that a request may use, encoded or not.
+    let placed = [format!("{}/r3", &far[..8]), format!("{}%2Fmine", &near[..8])];
+    for (asked, runtime) in [
+        ("smol", "r2"),
+        ("r1", "r1"),
+        ("large", "mine"),
+        ("mine", "mine"),
+        ("far/r1", "r1"),
+        ("far%2Fr2", "r2"),
+        ("near/mine", "mine"),
+        (&placed[0], "r3"),
+        (&placed[1], "mine"),
+    ] {
         let row = pair.near.node.send("GET", &format!("/v1/models/{asked}"), None).await.json();
         assert_eq!(row["runtime"], runtime, "{asked}");
     }
