@@ -172,7 +172,12 @@ impl RunningNode {
         root.actor(ActorSpec::<ClusterActor>::new("cluster", cluster_args(&sources, machine)));
         let views = Views::new(info.incarnation, Arc::clone(&sources));
         root.actor(ActorSpec::<ViewsActor>::new("views", ViewsArgs { views: views.clone(), sources }));
-        let care = CaretakerArgs { journal: journal.clone(), store: store.clone(), status: status.clone() };
+        let care = CaretakerArgs {
+            journal: journal.clone(),
+            store: store.clone(),
+            status: status.clone(),
+            cluster: cluster.clone(),
+        };
         root.actor(ActorSpec::<CaretakerActor>::new("caretaker", care));
         system.start(root).await?;
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::cluster::Cluster;
 use crate::journal::{Event, Journal};
 use crate::mailbox::{Actor, Context, DeadLetterCounts, Fault};
 use crate::node::NodeStatus;
@@ -13,21 +14,25 @@ pub(super) struct CaretakerArgs {
     pub(super) journal: Journal,
     pub(super) store: Store,
     pub(super) status: watch::Sender<NodeStatus>,
+    pub(super) cluster: Cluster,
 }
 
 pub(super) struct CaretakerActor {
     journal: Journal,
     health: watch::Receiver<StoreHealth>,
+    /// What is wrong with the node as a member of a cluster.
+    warnings: watch::Receiver<Vec<String>>,
     status: watch::Sender<NodeStatus>,
     dead_letters: DeadLetterCounts,
 }
 
 pub(super) enum CaretakerMessage {
     StoreChanged,
+    ClusterChanged,
     Retain,
     CountDeadLetters,
 }
-crate::message!(CaretakerMessage { StoreChanged, Retain, CountDeadLetters });
+crate::message!(CaretakerMessage { StoreChanged, ClusterChanged, Retain, CountDeadLetters });
 
 /// Rows grow old slowly, and each round removes a bounded chunk.
 const RETAIN_EVERY: Duration = Duration::from_secs(60);
@@ -45,10 +50,12 @@ impl Actor for CaretakerActor {
         let actor = Self {
             journal: args.journal.clone(),
             health: args.store.health(),
+            warnings: args.cluster.warnings(),
             status: args.status.clone(),
             dead_letters: context.system().dead_letters().counts(),
         };
         actor.watch_store(context);
+        actor.watch_cluster(context);
         actor.show_health();
         Ok(actor)
     }
@@ -62,6 +69,11 @@ impl Actor for CaretakerActor {
             CaretakerMessage::StoreChanged => {
                 self.health.mark_unchanged();
                 self.watch_store(context);
+                self.show_health();
+            }
+            CaretakerMessage::ClusterChanged => {
+                self.warnings.mark_unchanged();
+                self.watch_cluster(context);
                 self.show_health();
             }
             CaretakerMessage::Retain => self.journal.enforce_retention(),
@@ -83,17 +95,29 @@ impl CaretakerActor {
         });
     }
 
+    fn watch_cluster(&self, context: &mut Context<CaretakerMessage>) {
+        let mut warnings = self.warnings.clone();
+        context.spawn(async move {
+            if warnings.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            CaretakerMessage::ClusterChanged
+        });
+    }
+
     fn show_health(&self) {
-        let degraded = match &*self.health.borrow() {
-            StoreHealth::Ok => None,
-            StoreHealth::Degraded { reason, .. } => Some(format!("events cannot be written: {reason}")),
+        let mut reasons = match &*self.health.borrow() {
+            StoreHealth::Ok => Vec::new(),
+            StoreHealth::Degraded { reason, .. } => vec![format!("events cannot be written: {reason}")],
         };
+        reasons.extend(self.warnings.borrow().iter().cloned());
+        let degraded = (!reasons.is_empty()).then_some(reasons);
         self.status.send_if_modified(|status| {
             let next = match (&*status, degraded) {
                 (NodeStatus::Stopping | NodeStatus::Starting, None) | (NodeStatus::Stopping, Some(_)) => {
                     return false;
                 }
-                (_, Some(reason)) => NodeStatus::Degraded(vec![reason]),
+                (_, Some(reasons)) => NodeStatus::Degraded(reasons),
                 (NodeStatus::Ready | NodeStatus::Degraded(_), None) => NodeStatus::Ready,
             };
             let changes = *status != next;
