@@ -182,6 +182,7 @@ impl RunningNode {
             store: store.clone(),
             status: status.clone(),
             log: Arc::clone(&log),
+            cluster: cluster.clone(),
         };
         let caretaker = root.actor(ActorSpec::<CaretakerActor>::new("caretaker", care));
         system.start(root).await?;

@@ -159,6 +159,7 @@ mod tests {
             roles: vec!["home".to_owned()],
             address: std::net::SocketAddr::from(([10, 0, 0, 1], 7400)),
             address_by: "the default route".to_owned(),
+            warnings: vec!["a copy of it runs".to_owned()],
             certificate_until: clock.wall(),
             is_issuer: true,
         };

@@ -50,7 +50,7 @@ pub use issuer::{CreateError, Issuer, IssuerLedger, LedgerError, RemoveError, Re
 pub use joining::{JoinOptions, join};
 pub use limiter::HandshakeLimits;
 pub use options::{Credentials, EndpointOptions, Known, Limits, StartError};
-pub use picture::{ConnectionRow, DialRow, PeerRow, Picture};
+pub use picture::{ConnectionRow, CopyRow, DialRow, Fence, PeerRow, Picture};
 pub use services::{InboundStream, NoServices, PeerDownReason, PeerServices, StreamPurpose};
 pub use stream::PeerStream;
 

@@ -17,7 +17,7 @@ mod dialer;
 use arw_actors::moment::WallTime;
 
 pub use acceptor::{AcceptorAction, AcceptorEvent, HelloAcceptor};
-pub use dial::{Candidate, DialSide, DialVerdict, Held, PeerLink, judge_connection};
+pub use dial::{Candidate, DialSide, DialVerdict, Held, PeerLink, Start, judge_connection};
 pub use dialer::{DialerAction, DialerEvent, HelloDialer, HelloFailure};
 
 use crate::certificate::{Certificate, ClusterPublicKey, RevocationSet, SignedCertificate};
@@ -31,7 +31,7 @@ pub struct LocalMember<'node> {
     /// The node.
     pub id: NodeId,
     /// Which start of it this is.
-    pub incarnation: u64,
+    pub start: Start,
     /// What it calls itself.
     pub name: &'node str,
     /// Its membership certificate.
@@ -49,6 +49,8 @@ pub struct Peer {
     pub id: NodeId,
     /// Which start of it this is.
     pub incarnation: u64,
+    /// Drawn at random at that start.
+    pub number: u64,
     /// What it calls itself.
     pub name: String,
     /// What its certificate says.
@@ -57,10 +59,18 @@ pub struct Peer {
     pub minor: u8,
 }
 
+impl Peer {
+    /// Which start of it this is, told from those of its copies.
+    #[must_use]
+    pub fn start(&self) -> Start {
+        Start { incarnation: self.incarnation, number: self.number }
+    }
+}
+
 /// What a peer says of itself, as a hello or its answer brings it.
 struct Claim<'message> {
     peer: NodeId,
-    incarnation: u64,
+    start: Start,
     name: &'message str,
     certificate: &'message [u8],
     sent_at_ms: i64,
@@ -79,7 +89,8 @@ impl Claim<'_> {
         }
         Ok(Peer {
             id: self.peer,
-            incarnation: self.incarnation,
+            incarnation: self.start.incarnation,
+            number: self.start.number,
             name: self.name.to_owned(),
             certificate,
             minor,

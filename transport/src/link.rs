@@ -19,6 +19,7 @@ mod news;
 mod refusals;
 mod services;
 mod stored;
+mod warnings;
 mod wishes;
 
 use std::fmt;

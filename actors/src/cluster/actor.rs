@@ -278,6 +278,8 @@ fn event(change: ClusterChange) -> Event {
         ClusterChange::Exited { cluster, nodes } => {
             return Event::ClusterExited { cluster, nodes: u64::try_from(nodes).unwrap_or(u64::MAX) };
         }
+        ClusterChange::Warned { warning } => return Event::ClusterWarning { reason: warning },
+        ClusterChange::Cleared => return Event::ClusterWarningOver {},
         ClusterChange::Node(change) => change,
     };
     let mut told =
@@ -292,6 +294,11 @@ fn event(change: ClusterChange) -> Event {
         NodeChanged::Returned { after } => {
             told.away_ms = Some(u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
             Event::ClusterNodeReturned(told)
+        }
+        NodeChanged::Copied { kept, other } => {
+            told.address = Some(kept.to_string());
+            told.reason = Some(format!("another start of it came from {other}"));
+            Event::ClusterNodeCopied(told)
         }
         NodeChanged::Left => Event::ClusterNodeLeft(told),
         NodeChanged::Removed => Event::ClusterNodeRemoved(told),

@@ -34,6 +34,8 @@ struct Shared {
     /// News that the inlet had no room for.
     refused: AtomicU64,
     own_card: watch::Sender<Arc<NodeCard>>,
+    /// What is wrong with this node as a member.
+    warnings: watch::Sender<Vec<String>>,
     is_draining: AtomicBool,
     nodes: ArcSwap<Vec<ClusterNode>>,
 }
@@ -103,6 +105,12 @@ impl Cluster {
         self.shared.own_card.subscribe()
     }
 
+    /// What is wrong with this node as a member, for people; empty while nothing is.
+    #[must_use]
+    pub fn warnings(&self) -> watch::Receiver<Vec<String>> {
+        self.shared.warnings.subscribe()
+    }
+
     /// CLUSTER-5: this node takes nothing new from others, or does again. Not remembered over a restart.
     pub fn set_draining(&self, is_draining: bool) {
         self.shared.is_draining.store(is_draining, Ordering::Release);
@@ -154,6 +162,12 @@ impl Cluster {
         if **self.shared.hosts.load() != hosts {
             self.shared.hosts.store(Arc::new(hosts));
         }
+        let warnings = picture.cluster.as_ref().map_or_else(Vec::new, |cluster| cluster.warnings.clone());
+        self.shared.warnings.send_if_modified(|told| {
+            let is_news = *told != warnings;
+            *told = warnings;
+            is_news
+        });
         let nodes = picture.others();
         if **self.shared.nodes.load() != nodes {
             self.shared.nodes.store(Arc::new(nodes));

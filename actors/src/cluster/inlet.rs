@@ -84,6 +84,7 @@ impl Queue {
                 self.fact(news);
             }
             ClusterNews::Place(_)
+            | ClusterNews::Copies(_)
             | ClusterNews::Member(_)
             | ClusterNews::Connected(_)
             | ClusterNews::Disconnected { .. } => self.fact(news),
@@ -154,6 +155,7 @@ fn kind(news: &ClusterNews) -> (u8, Option<NodeId>) {
         ClusterNews::Forgotten { node } => (3, Some(*node)),
         ClusterNews::Measured { node, .. } => (4, Some(*node)),
         ClusterNews::Card { node, .. } => (5, Some(*node)),
+        ClusterNews::Copies(_) => (6, None),
     }
 }
 

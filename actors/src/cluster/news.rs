@@ -41,6 +41,8 @@ pub enum ClusterNews {
         /// When the node last gave a sign of life.
         last_seen: Moment,
     },
+    /// The other nodes that run twice, each with where the one is that is taken for it, and where the other came from. Whoever is not named runs once.
+    Copies(Vec<(NodeId, SocketAddr, SocketAddr)>),
     /// A node's card came.
     Card {
         /// Whose.
@@ -61,6 +63,8 @@ pub struct OwnPlace {
     pub roles: Vec<String>,
     /// Where others reach it.
     pub address: SocketAddr,
+    /// What a person should do something about.
+    pub warnings: Vec<String>,
     /// By what that was found out, for people.
     pub address_by: String,
     /// Until when its certificate is good; it renews itself before.

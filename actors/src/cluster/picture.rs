@@ -61,6 +61,8 @@ pub struct ClusterRow {
     pub address: SocketAddr,
     /// By what that was found out, for people.
     pub address_by: String,
+    /// What a person should do something about.
+    pub warnings: Vec<String>,
     /// Until when this node's certificate is good.
     pub certificate_until: WallTime,
 }

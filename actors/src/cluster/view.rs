@@ -12,6 +12,7 @@ mod known;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,6 +58,13 @@ pub enum ClusterChange {
         /// So many others are forgotten.
         nodes: usize,
     },
+    /// Something is wrong with this node as a member.
+    Warned {
+        /// What, and what to do.
+        warning: String,
+    },
+    /// Nothing is wrong with this node as a member any more.
+    Cleared,
     /// Another node.
     Node(NodeChange),
 }
@@ -93,6 +101,13 @@ pub enum NodeChanged {
         /// It was away for so long.
         after: Duration,
     },
+    /// It runs twice.
+    Copied {
+        /// Where the one is that is taken for it.
+        kept: SocketAddr,
+        /// Where the other one is.
+        other: SocketAddr,
+    },
     /// It said good-bye.
     Left,
     /// It was taken out while it was a member.
@@ -120,7 +135,8 @@ impl ClusterView {
     /// Takes a fact in. `at` is when it was told. Returns what people should hear of.
     pub fn fold(&mut self, at: At, news: ClusterNews) -> Vec<ClusterChange> {
         match news {
-            ClusterNews::Place(place) => self.enter(place).into_iter().collect(),
+            ClusterNews::Place(place) => self.enter(place),
+            ClusterNews::Copies(copies) => self.copied(&copies),
             ClusterNews::Alone => self.exit().into_iter().collect(),
             ClusterNews::Forgotten { node } => self.forget(node).into_iter().collect(),
             ClusterNews::Member(member) => self.about(at, member.node, |known| known.member(at, member)),
@@ -140,11 +156,38 @@ impl ClusterView {
         }
     }
 
-    fn enter(&mut self, place: OwnPlace) -> Option<ClusterChange> {
-        let is_news = self.place.as_ref().is_none_or(|before| before.cluster != place.cluster);
-        let change = ClusterChange::Entered { cluster: place.cluster.clone(), roles: place.roles.clone() };
+    fn enter(&mut self, place: OwnPlace) -> Vec<ClusterChange> {
+        let before = self.place.take().filter(|before| before.cluster == place.cluster);
+        let mut changes = Vec::new();
+        if before.is_none() {
+            let (cluster, roles) = (place.cluster.clone(), place.roles.clone());
+            changes.push(ClusterChange::Entered { cluster, roles });
+        }
+        let warned = before.map(|before| before.warnings).unwrap_or_default();
+        let new = place.warnings.iter().filter(|warning| !warned.contains(warning));
+        changes.extend(new.map(|warning| ClusterChange::Warned { warning: warning.clone() }));
+        if place.warnings.is_empty() && !warned.is_empty() {
+            changes.push(ClusterChange::Cleared);
+        }
         self.place = Some(place);
-        is_news.then_some(change)
+        changes
+    }
+
+    fn copied(&mut self, copies: &[(NodeId, SocketAddr, SocketAddr)]) -> Vec<ClusterChange> {
+        let mut changes = Vec::new();
+        for (node, known) in &mut self.nodes {
+            let copy =
+                copies.iter().find(|(copied, ..)| copied == node).map(|(_, kept, other)| (*kept, *other));
+            if known.copy == copy {
+                continue;
+            }
+            known.copy = copy;
+            if let (Some((kept, other)), Some(standing)) = (copy, known.standing()) {
+                let what = NodeChanged::Copied { kept, other };
+                changes.push(ClusterChange::Node(known.change(*node, &standing, what)));
+            }
+        }
+        changes
     }
 
     fn exit(&mut self) -> Option<ClusterChange> {
@@ -222,6 +265,7 @@ impl ClusterView {
                 is_issuer: place.is_issuer,
                 address: place.address,
                 address_by: place.address_by.clone(),
+                warnings: place.warnings.clone(),
                 certificate_until: place.certificate_until,
             }),
             home: home_of(&nodes),

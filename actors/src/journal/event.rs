@@ -158,6 +158,12 @@ pub enum Event {
     ClusterEntered { cluster: String, roles: Vec<String> },
     /// This node is in no cluster any more, and so many other nodes are forgotten.
     ClusterExited { cluster: String, nodes: u64 },
+    /// Something is wrong with this node as a member of its cluster.
+    ClusterWarning { reason: String },
+    /// Nothing is any more.
+    ClusterWarningOver {},
+    /// Another node runs twice.
+    ClusterNodeCopied(ClusterNode),
     /// Another node is there.
     ClusterNodeJoined(ClusterNode),
     /// Another node was started anew.
@@ -211,6 +217,9 @@ impl Event {
             Self::TokenRevoked { .. } => "token_revoked",
             Self::ClusterEntered { .. } => "cluster_entered",
             Self::ClusterExited { .. } => "cluster_exited",
+            Self::ClusterWarning { .. } => "cluster_warning",
+            Self::ClusterWarningOver {} => "cluster_warning_over",
+            Self::ClusterNodeCopied(_) => "cluster_node_copied",
             Self::ClusterNodeJoined(_) => "cluster_node_joined",
             Self::ClusterNodeRestarted(_) => "cluster_node_restarted",
             Self::ClusterNodeDown(_) => "cluster_node_down",
@@ -234,12 +243,14 @@ impl Event {
             | Self::DeadLetters { .. }
             | Self::ClusterNodeRestarted(_)
             | Self::ClusterNodeDown(_)
+            | Self::ClusterNodeCopied(_)
             | Self::OrphanEnded { .. } => Severity::Warning,
             Self::ActorQuarantined { .. }
             | Self::ActorStuck { .. }
             | Self::ActorEscalated { .. }
             | Self::RuntimeQuarantined { .. }
             | Self::OrphanLeft { .. }
+            | Self::ClusterWarning { .. }
             | Self::JournalDegraded { .. } => Severity::Error,
             Self::RuntimeStateChanged { to, .. } => match to.as_str() {
                 "quarantined" | "failed" => Severity::Error,
@@ -269,6 +280,7 @@ impl Event {
             | Self::TokenRevoked { .. }
             | Self::ClusterEntered { .. }
             | Self::ClusterExited { .. }
+            | Self::ClusterWarningOver {}
             | Self::ClusterNodeJoined(_)
             | Self::ClusterNodeReturned(_)
             | Self::ClusterNodeLeft(_)
@@ -299,6 +311,7 @@ impl Event {
             | Self::OrphanEnded { id, .. }
             | Self::TokenCreated { id, .. }
             | Self::TokenRevoked { id, .. }
+            | Self::ClusterNodeCopied(ClusterNode { id, .. })
             | Self::ClusterNodeJoined(ClusterNode { id, .. })
             | Self::ClusterNodeRestarted(ClusterNode { id, .. })
             | Self::ClusterNodeDown(ClusterNode { id, .. })
@@ -306,7 +319,10 @@ impl Event {
             | Self::ClusterNodeLeft(ClusterNode { id, .. })
             | Self::ClusterNodeRemoved(ClusterNode { id, .. })
             | Self::ClusterNodeForgotten(ClusterNode { id, .. }) => id,
-            Self::ClusterEntered { .. } | Self::ClusterExited { .. } => "cluster",
+            Self::ClusterEntered { .. }
+            | Self::ClusterExited { .. }
+            | Self::ClusterWarning { .. }
+            | Self::ClusterWarningOver {} => "cluster",
             Self::ModelImported { name, .. } | Self::ModelRemoved { name, .. } => name,
             Self::JournalDegraded { .. } | Self::JournalRecovered { .. } => "journal",
             Self::Unknown { subject, .. } => subject,
@@ -362,8 +378,10 @@ impl Event {
             }
             Self::NodeStopping { reason }
             | Self::JournalDegraded { reason }
+            | Self::ClusterWarning { reason }
             | Self::DeadLetters { reason, .. } => cut(reason, TEXT_BYTES_MAX),
-            Self::ClusterNodeJoined(node)
+            Self::ClusterNodeCopied(node)
+            | Self::ClusterNodeJoined(node)
             | Self::ClusterNodeRestarted(node)
             | Self::ClusterNodeDown(node)
             | Self::ClusterNodeReturned(node)
@@ -386,6 +404,7 @@ impl Event {
             | Self::TokenRevoked { .. }
             | Self::ClusterEntered { .. }
             | Self::ClusterExited { .. }
+            | Self::ClusterWarningOver {}
             | Self::JournalRecovered { .. }
             | Self::Unknown { .. } => {}
         }

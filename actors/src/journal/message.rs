@@ -72,6 +72,11 @@ impl Event {
             Self::RuntimeRecovered { id, down_ms } => format!("{id} serves again after {}.", span(*down_ms)),
             Self::ClusterEntered { cluster, roles } => entered(cluster, roles),
             Self::ClusterExited { cluster, nodes } => exited_cluster(cluster, *nodes),
+            Self::ClusterWarning { reason } => format!("{}.", bare(reason)),
+            Self::ClusterWarningOver {} => {
+                "What was wrong with this node as a member of its cluster is over.".to_owned()
+            }
+            Self::ClusterNodeCopied(it) => node_copied(it),
             Self::ClusterNodeJoined(it) => format!("{} is in the cluster{}.", node(it), place(it)),
             Self::ClusterNodeRestarted(it) => node_restarted(it),
             Self::ClusterNodeDown(it) => node_down(it),
@@ -123,6 +128,15 @@ fn node(it: &ClusterNode) -> String {
 
 fn place(it: &ClusterNode) -> String {
     it.address.as_ref().map(|address| format!(", at {address}")).unwrap_or_default()
+}
+
+fn node_copied(it: &ClusterNode) -> String {
+    let why = it.reason.as_ref().map(|reason| format!(", and {}", bare(reason))).unwrap_or_default();
+    format!(
+        "{} runs twice: it is{}{why}. Its state folder was copied: stop one of the two.",
+        node(it),
+        place(it).trim_start_matches(',')
+    )
 }
 
 fn node_restarted(it: &ClusterNode) -> String {

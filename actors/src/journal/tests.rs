@@ -154,6 +154,16 @@ fn a_node() -> ClusterNode {
 
 fn one_of_each_about_the_cluster() -> Vec<Event> {
     vec![
+        Event::ClusterWarning { reason: "a copy of this node runs".into() },
+        Event::ClusterWarningOver {},
+        Event::ClusterNodeCopied(ClusterNode {
+            id: "0f".repeat(32),
+            name: Some("box".into()),
+            incarnation: 3,
+            address: Some("10.0.0.2:8091".into()),
+            reason: Some("another start of it came from 10.0.0.3:8091".into()),
+            away_ms: None,
+        }),
         Event::ClusterEntered { cluster: "c1".into(), roles: vec!["worker".into()] },
         Event::ClusterExited { cluster: "c1".into(), nodes: 2 },
         Event::ClusterNodeJoined(a_node()),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::warn;
 
+use crate::cluster::Cluster;
 use crate::journal::{Event, Journal};
 use crate::log_health::LogHealth;
 use crate::mailbox::{Actor, Context, DeadLetterCounts, Fault};
@@ -18,11 +19,14 @@ pub(super) struct CaretakerArgs {
     pub(super) status: watch::Sender<NodeStatus>,
     /// The program's log, once somebody has named it.
     pub(super) log: Arc<OnceLock<LogHealth>>,
+    pub(super) cluster: Cluster,
 }
 
 pub(super) struct CaretakerActor {
     journal: Journal,
     health: watch::Receiver<StoreHealth>,
+    /// What is wrong with the node as a member of a cluster.
+    warnings: watch::Receiver<Vec<String>>,
     status: watch::Sender<NodeStatus>,
     dead_letters: DeadLetterCounts,
     log: Arc<OnceLock<LogHealth>>,
@@ -34,9 +38,10 @@ pub(super) enum CaretakerMessage {
     StoreChanged,
     LogChanged,
     Look,
+    ClusterChanged,
     Retain,
 }
-crate::message!(CaretakerMessage { StoreChanged, LogChanged, Look, Retain });
+crate::message!(CaretakerMessage { StoreChanged, LogChanged, ClusterChanged, Look, Retain });
 
 /// Rows grow old slowly, and each round removes a bounded chunk.
 const RETAIN_EVERY: Duration = Duration::from_secs(60);
@@ -55,6 +60,7 @@ impl Actor for CaretakerActor {
         let actor = Self {
             journal: args.journal.clone(),
             health: args.store.health(),
+            warnings: args.cluster.warnings(),
             status: args.status.clone(),
             dead_letters: context.system().dead_letters().counts(),
             log: Arc::clone(&args.log),
@@ -62,6 +68,7 @@ impl Actor for CaretakerActor {
         };
         actor.watch_store(context);
         actor.watch_log(context);
+        actor.watch_cluster(context);
         actor.show_health();
         Ok(actor)
     }
@@ -85,6 +92,11 @@ impl Actor for CaretakerActor {
             CaretakerMessage::Look => {
                 self.count_dead_letters(context);
                 self.tell_lost_lines();
+                self.show_health();
+            }
+            CaretakerMessage::ClusterChanged => {
+                self.warnings.mark_unchanged();
+                self.watch_cluster(context);
                 self.show_health();
             }
             CaretakerMessage::Retain => self.journal.enforce_retention(),
@@ -134,6 +146,16 @@ impl CaretakerActor {
         }
     }
 
+    fn watch_cluster(&self, context: &mut Context<CaretakerMessage>) {
+        let mut warnings = self.warnings.clone();
+        context.spawn(async move {
+            if warnings.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            CaretakerMessage::ClusterChanged
+        });
+    }
+
     fn show_health(&self) {
         let events = match &*self.health.borrow() {
             StoreHealth::Ok => None,
@@ -143,7 +165,8 @@ impl CaretakerActor {
             let lost = self.log.get().map_or(0, LogHealth::lost);
             format!("the node's log cannot be written: {why}; {lost} lines are lost")
         });
-        let reasons: Vec<String> = events.into_iter().chain(log).collect();
+        let warnings = self.warnings.borrow().clone();
+        let reasons: Vec<String> = events.into_iter().chain(log).chain(warnings).collect();
         self.status.send_if_modified(|status| {
             let next = match (&*status, reasons.is_empty()) {
                 (NodeStatus::Stopping | NodeStatus::Starting, true) | (NodeStatus::Stopping, false) => {

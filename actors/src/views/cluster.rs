@@ -27,6 +27,7 @@ fn about(picture: &Picture) -> Value {
             "is_issuer": cluster.is_issuer,
             "address": cluster.address.to_string(),
             "address_by": cluster.address_by,
+            "warnings": cluster.warnings,
             "certificate_until": cluster.certificate_until,
         })
     })

@@ -30,6 +30,8 @@ pub(crate) struct ClusterAbout {
     pub(crate) address: String,
     /// By what that was found out, in words.
     pub(crate) address_by: String,
+    /// What is wrong with this node as a member, and what to do; also in `reasons` of `/state/node`.
+    pub(crate) warnings: Vec<String>,
     /// Until when this node's certificate is good; it renews itself before.
     pub(crate) certificate_until: String,
 }

@@ -7,7 +7,7 @@ use arw_actors::moment::{Moment, WallTime};
 use arw_transport::certificate::{
     CERTIFICATE_LIFETIME, ClusterKey, RevocationSet, Roles, SignedCertificate, SignedRevocation,
 };
-use arw_transport::handshake::{AcceptorAction, AcceptorEvent, HelloAcceptor, LocalMember, PeerLink};
+use arw_transport::handshake::{AcceptorAction, AcceptorEvent, HelloAcceptor, LocalMember, PeerLink, Start};
 use arw_transport::identity::NodeId;
 use arw_transport::join::{IssuerAction, IssuerContext, IssuerEvent, JoinIssuer};
 use arw_transport::token::{JoinToken, KeyingMaterial, NewToken, TokenId, TokenRecord, TokenTable};
@@ -60,7 +60,7 @@ fn judge_hello(hello: Hello) {
     let revoked = RevocationSet::default();
     let local = LocalMember {
         id: OWN,
-        incarnation: 1,
+        start: Start { incarnation: 1, number: 1 },
         name: "own",
         certificate,
         cluster_key: cluster.public(),
@@ -68,7 +68,8 @@ fn judge_hello(hello: Hello) {
     };
     let is_certified = SignedCertificate::from_bytes(&hello.certificate)
         .is_ok_and(|shown| shown.verify(&cluster.public(), PEER, NOW, &revoked).is_ok());
-    let link = PeerLink { own: OWN, peer: PEER, is_dialing: false, held: None, incarnation_known: 0 };
+    let link =
+        PeerLink { own: OWN, peer: PEER, is_dialing: false, held: None, incarnation_known: 0, seen: None };
     let mut acceptor = HelloAcceptor::new(Moment::ZERO, PEER);
     let event = AcceptorEvent::HelloReceived { hello, link };
     let action = acceptor.handle((Moment::ZERO, NOW), &event, &local);
@@ -78,7 +79,8 @@ fn judge_hello(hello: Hello) {
 fn judge_join(join: Join) {
     let Fixed { cluster, token, .. } = &*FIXED;
     let revoked = RevocationSet::default();
-    let context = IssuerContext { own: OWN, cluster, revoked: &revoked, serial: 2, peers: &[] };
+    let context =
+        IssuerContext { own: OWN, cluster, revoked: &revoked, serial: 2, is_present: false, peers: &[] };
     let mut tokens = TokenTable::restore([token.clone()]);
     let event = IssuerEvent::JoinReceived { join, keying: KeyingMaterial([0; 32]) };
     let action =

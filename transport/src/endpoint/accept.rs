@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::connection::{canonical, close, close_with_proof};
+use super::connection::{canonical, close, close_with_address, close_with_proof};
 use super::hub::Hub;
 use super::limiter::Admission;
 use super::{issuing, quic, session};
@@ -153,6 +153,10 @@ pub(super) fn turn_away(hub: &Hub, connection: &quinn::Connection, peer: NodeId,
         let proof = hub.look(|core| core.proof_of_removal(peer));
         return close_with_proof(connection, code, proof.as_ref());
     }
+    if matches!(reason, HelloRefusal::OldIncarnation | HelloRefusal::Copied) {
+        let elsewhere = hub.look(|core| core.where_is(peer));
+        return close_with_address(connection, code, elsewhere);
+    }
     close(connection, code);
 }
 
@@ -177,6 +181,10 @@ async fn let_in(
                 event = stored(hub, token, hub.clock.instant(deadline)).await;
             }
             Some(IssuerAction::Accept(accepted)) => return admit(connection, accepted, send).await,
+            Some(IssuerAction::Refuse(refused)) if refused.reason == JoinRefusal::Copied => {
+                let elsewhere = hub.look(|core| core.where_is(peer));
+                return close_with_address(connection, CloseCode::Join(refused.reason), elsewhere);
+            }
             Some(IssuerAction::Refuse(refused)) => {
                 return close(connection, CloseCode::Join(refused.reason));
             }

@@ -177,6 +177,36 @@ pub(super) fn proof_in(error: &quinn::ConnectionError) -> Option<Vec<u8>> {
     }
 }
 
+/// WIRE-25: closes because of another start of the peer, and says where that one is. It is for people: nothing follows from it.
+pub(super) fn close_with_address(
+    connection: &quinn::Connection,
+    code: CloseCode,
+    elsewhere: Option<SocketAddr>,
+) {
+    let text = elsewhere.map(|address| address.to_string()).unwrap_or_default();
+    connection.close(code.into(), text.as_bytes());
+}
+
+/// The connection was closed because of another start of this node: where that one is, and whether it is a copy with the same incarnation.
+pub(super) fn another_start_in(error: &quinn::ConnectionError) -> Option<(Option<SocketAddr>, bool)> {
+    let quinn::ConnectionError::ApplicationClosed(close) = error else { return None };
+    let is_copy = match CloseCode::from_code(close.error_code.into_inner()) {
+        CloseCode::Hello(HelloRefusal::OldIncarnation) => false,
+        CloseCode::Hello(HelloRefusal::Copied) | CloseCode::Goodbye(GoodbyeReason::Copied) => true,
+        CloseCode::Hello(_)
+        | CloseCode::Goodbye(_)
+        | CloseCode::Join(_)
+        | CloseCode::Malformed
+        | CloseCode::Unlisted(_) => return None,
+    };
+    Some((address_in(&close.reason), is_copy))
+}
+
+/// The address that a peer closed with, if it is one.
+pub(super) fn address_in(reason: &[u8]) -> Option<SocketAddr> {
+    std::str::from_utf8(reason).ok()?.parse().ok()
+}
+
 /// An IPv4 address as such, also when the socket speaks IPv6.
 pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())

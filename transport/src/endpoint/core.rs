@@ -4,6 +4,7 @@
 //! what takes time leaves it as an [`Effect`]. The deciders do the thinking; here they meet. Refuses to know tasks and threads.
 
 mod control;
+mod copies;
 mod credentials;
 mod doubting;
 mod hello;
@@ -22,7 +23,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::connection::PeerConnection;
+use super::connection::{PeerConnection, canonical, close_with_address};
 use super::counters::Counters;
 use super::dial_schedule::{Attempt, DialSchedule, News};
 use super::doubts::Doubts;
@@ -31,9 +32,10 @@ use super::issuer::IssuerState;
 use super::life_signs::LifeSigns;
 use super::limiter::{Admission, HandshakeLimiter};
 use super::options::{Known, Limits};
+use super::picture::{CopyRow, Fence};
 use super::services::PeerDownReason;
 use crate::certificate::{Certificate, ClusterPublicKey, RevocationSet, SignedCertificate};
-use crate::handshake::{DialSide, Peer};
+use crate::handshake::{DialSide, Peer, Start};
 use crate::identity::NodeId;
 use crate::membership::{
     DownReason, MemberIdentity, Membership, MembershipConfig, MembershipEvent, MembershipOutput,
@@ -132,6 +134,14 @@ pub(super) struct Core {
     housekeepings: u64,
     is_removed: bool,
     is_outdated: bool,
+    /// Drawn at this start.
+    number: u64,
+    /// The latest start of each peer that has said hello.
+    starts: BTreeMap<NodeId, Start>,
+    /// Peers of which more than one start runs, and when that was last seen.
+    copies: BTreeMap<NodeId, (Moment, CopyRow)>,
+    /// Who has told this node of another start of itself.
+    tellers: BTreeMap<NodeId, Fence>,
     is_stopping: bool,
 }
 
@@ -141,6 +151,7 @@ impl Core {
         let mut chance = StdRng::from_seed(beginning.seed);
         let mut seed = [0; 32];
         chance.fill(&mut seed);
+        let number = chance.random();
         let mut schedule = DialSchedule::new(limits.dials_max);
         for known in beginning.known.iter().filter(|known| known.node != identity.id) {
             // The best one last: the newest is tried first.
@@ -182,6 +193,10 @@ impl Core {
             housekeepings: 0,
             is_removed: false,
             is_outdated: false,
+            number,
+            starts: BTreeMap::new(),
+            copies: BTreeMap::new(),
+            tellers: BTreeMap::new(),
             is_stopping: false,
         }
     }
@@ -246,7 +261,13 @@ impl Core {
         dialed_by: DialSide,
     ) -> (u64, PeerConnection) {
         let node = peer.id;
-        self.end_session(now, node, CloseCode::Goodbye(GoodbyeReason::Replaced));
+        let is_copy = self
+            .sessions
+            .get(&node)
+            .is_some_and(|held| held.peer.incarnation == peer.incarnation && held.peer.number != peer.number);
+        self.saw_start(now, &peer, canonical(quinn.remote_address()));
+        let code = if is_copy { GoodbyeReason::Copied } else { GoodbyeReason::Replaced };
+        self.end_session(now, node, CloseCode::Goodbye(code));
         let peer = Arc::new(peer);
         let connection = PeerConnection::new(&peer, quinn.clone());
         let address = connection.remote_address();
@@ -271,6 +292,11 @@ impl Core {
         match code {
             CloseCode::Goodbye(GoodbyeReason::Removed) => {
                 session.connection.close_with_proof(code, self.revoked.of(node).as_ref());
+            }
+            // Where the other one is, stands in what was noted of the two.
+            CloseCode::Goodbye(GoodbyeReason::Copied) => {
+                let elsewhere = self.copies.get(&node).map(|(_, row)| row.kept);
+                close_with_address(session.connection.quinn(), code, elsewhere);
             }
             _ => session.connection.close(code),
         }

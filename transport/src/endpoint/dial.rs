@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use tokio::time::timeout_at;
 
 use super::accept::turn_away;
-use super::connection::{close, proof_in};
+use super::connection::{another_start_in, close, proof_in};
 use super::core::{DialEvent, DialStep};
 use super::dial_schedule::Attempt;
 use super::hub::Hub;
@@ -70,12 +70,17 @@ fn over(
     connection: Option<&quinn::Connection>,
 ) {
     tracing::debug!(peer = %attempt.peer.short(), address = %attempt.address, ?event, "dialing failed");
-    let proof = connection.and_then(quinn::Connection::close_reason).and_then(|error| proof_in(&error));
+    let closed = connection.and_then(quinn::Connection::close_reason);
+    let proof = closed.as_ref().and_then(proof_in);
+    let another = closed.as_ref().and_then(another_start_in);
     let step = hub.act(|core, now| {
         let step = core.dial_step(now, (dialer, attempt), DialEvent::Other(event), connection);
         // WIRE-21
         if let Some(proof) = proof {
             core.shown_removal(now, attempt.peer, proof);
+        }
+        if let Some((elsewhere, is_copy)) = another {
+            core.told_of_another_start(attempt.peer, elsewhere, is_copy);
         }
         step
     });

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::picture::CopyRow;
 use super::services::PeerDownReason;
 use crate::certificate::{SignedCertificate, SignedRevocation};
 use crate::handshake::Peer;
@@ -51,8 +52,10 @@ pub enum EndpointEvent {
     Revoked(SignedRevocation),
     /// This node was removed from the cluster. It can join again with a new token.
     Removed,
-    /// The cluster knows a later start of this node: its counter of starts went back, or it runs twice.
+    /// The cluster knows another start of this node: its counter of starts went back, or it runs twice.
     Outdated,
+    /// Two starts of a peer run.
+    Copied(CopyRow),
     /// So many events did not fit: look at the whole picture.
     Missed {
         /// How many.

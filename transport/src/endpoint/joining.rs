@@ -11,13 +11,13 @@ use bytes::BytesMut;
 use quinn::TokioRuntime;
 use tokio::time::{timeout, timeout_at};
 
-use super::connection::close;
+use super::connection::{address_in, close};
 use super::life_signs::LifeSigns;
 use super::quic;
 use crate::identity::{NodeId, NodeKey, peer_of_connection};
 use crate::join::{JoinAction, JoinAttempt, JoinEvent, JoinFailure, Membership};
 use crate::token::{EXPORTER_LABEL, JoinToken, KeyingMaterial};
-use crate::wire::{self, CloseCode, Control, GoodbyeReason, Join, Received};
+use crate::wire::{self, CloseCode, Control, GoodbyeReason, Join, JoinRefusal, Received};
 
 /// How long the end may take: the issuer waits for the joiner to close.
 const CLOSED_WITHIN: Duration = Duration::from_millis(300);
@@ -152,7 +152,10 @@ async fn ask(connection: &quinn::Connection, join: Join) -> JoinEvent {
 fn event_of(error: &quinn::ConnectionError) -> JoinEvent {
     match error {
         quinn::ConnectionError::ApplicationClosed(close) => {
-            JoinEvent::Closed(CloseCode::from_code(close.error_code.into_inner()))
+            match CloseCode::from_code(close.error_code.into_inner()) {
+                CloseCode::Join(JoinRefusal::Copied) => JoinEvent::Copied(address_in(&close.reason)),
+                code => JoinEvent::Closed(code),
+            }
         }
         _ => JoinEvent::ConnectionFailed,
     }

@@ -32,6 +32,32 @@ pub struct Picture {
     pub is_removed: bool,
     /// The cluster knows a later start of this node.
     pub is_outdated: bool,
+    /// The cluster has another start of this node, and none of it is connected with this one.
+    pub fence: Option<Fence>,
+    /// Peers of which more than one start runs.
+    pub copies: Vec<CopyRow>,
+}
+
+/// This node is not taken by the cluster because of another start of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fence {
+    /// Who said so.
+    pub by: NodeId,
+    /// Where the other one is, by its word.
+    pub elsewhere: Option<SocketAddr>,
+    /// Both have the same incarnation; else the other one is later.
+    pub is_copy: bool,
+}
+
+/// Two starts of one node run: its state folder was copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopyRow {
+    /// The node.
+    pub node: NodeId,
+    /// Where the one is that this node takes for it.
+    pub kept: SocketAddr,
+    /// Where the other one came from.
+    pub refused: SocketAddr,
 }
 
 /// What there is of one peer.

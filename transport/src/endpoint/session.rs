@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use tokio::time::timeout;
 
-use super::connection::{PeerConnection, proof_in};
+use super::connection::{PeerConnection, another_start_in, proof_in};
 use super::hub::Hub;
 use super::services::{InboundStream, PeerDownReason, StreamPurpose};
 use super::stream::PeerStream;
@@ -38,7 +38,7 @@ pub(super) fn start(
 
 async fn watch(hub: Arc<Hub>, key: Key, quinn: quinn::Connection) {
     let error = quinn.closed().await;
-    let proof = proof_in(&error);
+    let (proof, another) = (proof_in(&error), another_start_in(&error));
     let reason = match error {
         // Whatever else this node ends, the core knows of: only a full queue is found elsewhere.
         quinn::ConnectionError::LocallyClosed => PeerDownReason::Closed(GoodbyeReason::Stalled),
@@ -49,6 +49,9 @@ async fn watch(hub: Arc<Hub>, key: Key, quinn: quinn::Connection) {
         // WIRE-21
         if let Some(proof) = proof {
             core.shown_removal(now, key.0, proof);
+        }
+        if let Some((elsewhere, is_copy)) = another {
+            core.told_of_another_start(key.0, elsewhere, is_copy);
         }
     });
 }

@@ -3,6 +3,7 @@
 mod kit;
 
 mod blobs;
+mod copies;
 mod hostile;
 mod joining;
 mod mesh;

@@ -5,7 +5,8 @@
 use arw_actors::moment::{Moment, WallTime};
 
 use super::{
-    Candidate, Claim, DialSide, DialVerdict, LocalMember, Peer, PeerLink, common_minor, judge_connection,
+    Candidate, Claim, DialSide, DialVerdict, LocalMember, Peer, PeerLink, Start, common_minor,
+    judge_connection,
 };
 use crate::identity::NodeId;
 use crate::join::FIRST_MESSAGE_WITHIN;
@@ -99,17 +100,18 @@ impl HelloAcceptor {
         let minor = common_minor(hello.versions)?;
         let claim = Claim {
             peer: self.peer,
-            incarnation: hello.incarnation,
+            start: Start { incarnation: hello.incarnation, number: hello.number },
             name: &hello.name,
             certificate: &hello.certificate,
             sent_at_ms: hello.sent_at_ms,
         };
         let peer = claim.judge(wall, local, minor)?;
-        let candidate = Candidate { dialed_by: DialSide::Peer, incarnation: peer.incarnation };
+        let candidate = Candidate { dialed_by: DialSide::Peer, start: peer.start() };
         match judge_connection(link, candidate) {
             DialVerdict::Take => Ok(peer),
             DialVerdict::Duplicate => Err(HelloRefusal::Duplicate),
             DialVerdict::OldIncarnation => Err(HelloRefusal::OldIncarnation),
+            DialVerdict::Copied => Err(HelloRefusal::Copied),
         }
     }
 }
@@ -117,7 +119,8 @@ impl HelloAcceptor {
 fn ack(wall: WallTime, local: &LocalMember<'_>, minor: u8) -> HelloAck {
     HelloAck {
         minor,
-        incarnation: local.incarnation,
+        incarnation: local.start.incarnation,
+        number: local.start.number,
         sent_at_ms: wall.as_millis(),
         certificate: local.certificate.as_bytes().to_vec(),
         name: presentable(local.name, NAME_CHARS_MAX),

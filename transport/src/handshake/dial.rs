@@ -20,13 +20,23 @@ pub enum DialSide {
     Peer,
 }
 
+/// One start of a node. Of two the greater one prevails: the later one, or, where two have one incarnation, the one with the higher number. Nobody can say
+/// which of two copies is meant, so that everybody says the same is what counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Start {
+    /// Grows with every start of a node.
+    pub incarnation: u64,
+    /// Drawn at random at each start.
+    pub number: u64,
+}
+
 /// A connection that this node takes for alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
     /// Who dialed it.
     pub dialed_by: DialSide,
     /// Which start of the peer is at the other end.
-    pub incarnation: u64,
+    pub start: Start,
     /// For how long it has stood.
     pub age: Duration,
     /// It goes to another address than the one that the peer speaks from now.
@@ -46,6 +56,8 @@ pub struct PeerLink {
     pub held: Option<Held>,
     /// The latest start of the peer that this node knows of, from a connection or from membership.
     pub incarnation_known: u64,
+    /// The latest one that has said hello to this node, whether it is connected or not.
+    pub seen: Option<Start>,
 }
 
 /// A connection whose hello was found good, or answered.
@@ -54,7 +66,7 @@ pub struct Candidate {
     /// Who dialed it.
     pub dialed_by: DialSide,
     /// Which start of the peer is at the other end.
-    pub incarnation: u64,
+    pub start: Start,
 }
 
 /// What becomes of it.
@@ -66,19 +78,26 @@ pub enum DialVerdict {
     Duplicate,
     /// It is refused: a later start of the peer is known.
     OldIncarnation,
+    /// It is refused: another start of the peer has the same incarnation, and prevails.
+    Copied,
 }
 
 /// Judges a connection to a peer.
 #[must_use]
 pub fn judge_connection(link: &PeerLink, candidate: Candidate) -> DialVerdict {
     // WIRE-15
-    let known = link.held.map_or(0, |held| held.incarnation).max(link.incarnation_known);
-    if candidate.incarnation < known {
+    let seen = link.held.map(|held| held.start).max(link.seen);
+    let known = seen.map_or(0, |seen| seen.incarnation).max(link.incarnation_known);
+    if candidate.start.incarnation < known {
         return DialVerdict::OldIncarnation;
+    }
+    // WIRE-25
+    if seen.is_some_and(|seen| candidate.start < seen) {
+        return DialVerdict::Copied;
     }
     let own_stays = link.held.is_some_and(|held| {
         held.dialed_by == DialSide::Own
-            && held.incarnation == candidate.incarnation
+            && held.start == candidate.start
             && held.age < ATTEMPTS_CROSS_WITHIN
             && !held.is_elsewhere
     });

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arw_actors::moment::{Moment, WallTime};
 
-use super::{Candidate, Claim, DialSide, DialVerdict, LocalMember, Peer, PeerLink, judge_connection};
+use super::{Candidate, Claim, DialSide, DialVerdict, LocalMember, Peer, PeerLink, Start, judge_connection};
 use crate::identity::NodeId;
 use crate::wire::{CloseCode, Hello, HelloAck, HelloRefusal, NAME_CHARS_MAX, Versions, presentable};
 
@@ -161,7 +161,7 @@ impl HelloDialer {
         }
         let claim = Claim {
             peer: self.peer,
-            incarnation: ack.incarnation,
+            start: Start { incarnation: ack.incarnation, number: ack.number },
             name: &ack.name,
             certificate: &ack.certificate,
             sent_at_ms: ack.sent_at_ms,
@@ -170,7 +170,7 @@ impl HelloDialer {
             Ok(peer) => peer,
             Err(reason) => return self.fail(HelloFailure::PeerRefused(reason)),
         };
-        let candidate = Candidate { dialed_by: DialSide::Own, incarnation: peer.incarnation };
+        let candidate = Candidate { dialed_by: DialSide::Own, start: peer.start() };
         match judge_connection(link, candidate) {
             DialVerdict::Take => {
                 self.state = State::Ended;
@@ -178,6 +178,7 @@ impl HelloDialer {
             }
             DialVerdict::Duplicate => self.refused(HelloRefusal::Duplicate),
             DialVerdict::OldIncarnation => self.fail(HelloFailure::PeerRefused(HelloRefusal::OldIncarnation)),
+            DialVerdict::Copied => self.fail(HelloFailure::PeerRefused(HelloRefusal::Copied)),
         }
     }
 
@@ -198,7 +199,8 @@ impl HelloDialer {
 fn hello(wall: WallTime, local: &LocalMember<'_>) -> Hello {
     Hello {
         versions: Versions::OWN,
-        incarnation: local.incarnation,
+        incarnation: local.start.incarnation,
+        number: local.start.number,
         sent_at_ms: wall.as_millis(),
         certificate: local.certificate.as_bytes().to_vec(),
         name: presentable(local.name, NAME_CHARS_MAX),

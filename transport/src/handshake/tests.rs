@@ -43,7 +43,7 @@ impl Member {
     fn local(&self) -> LocalMember<'_> {
         LocalMember {
             id: self.id,
-            incarnation: 3,
+            start: START_OF_BOTH,
             name: "kitchen",
             certificate: &self.certificate,
             cluster_key: cluster(1).public(),
@@ -52,7 +52,14 @@ impl Member {
     }
 
     fn link(&self, peer: &Self) -> PeerLink {
-        PeerLink { own: self.id, peer: peer.id, is_dialing: false, held: None, incarnation_known: 0 }
+        PeerLink {
+            own: self.id,
+            peer: peer.id,
+            is_dialing: false,
+            held: None,
+            incarnation_known: 0,
+            seen: None,
+        }
     }
 
     fn hello_to(&self, peer: &Self) -> (HelloDialer, Hello) {
@@ -83,6 +90,8 @@ impl Member {
         }
     }
 }
+
+const START_OF_BOTH: Start = Start { incarnation: 3, number: 7 };
 
 #[test]
 fn two_members_believe_each_other() {
@@ -215,11 +224,19 @@ fn the_end_of_a_dial_says_whether_dialing_again_helps() {
 fn the_lower_id_has_the_last_word_and_an_old_start_none() {
     // WIRE-15
     let (low, high) = (Member::new(1), Member::new(2));
-    let dialed = |dialed_by, incarnation| Candidate { dialed_by, incarnation };
-    let own =
-        Some(Held { dialed_by: DialSide::Own, incarnation: 3, age: Duration::ZERO, is_elsewhere: false });
-    let theirs =
-        Some(Held { dialed_by: DialSide::Peer, incarnation: 3, age: Duration::ZERO, is_elsewhere: false });
+    let dialed = |dialed_by, incarnation| Candidate { dialed_by, start: Start { incarnation, number: 7 } };
+    let own = Some(Held {
+        dialed_by: DialSide::Own,
+        start: START_OF_BOTH,
+        age: Duration::ZERO,
+        is_elsewhere: false,
+    });
+    let theirs = Some(Held {
+        dialed_by: DialSide::Peer,
+        start: START_OF_BOTH,
+        age: Duration::ZERO,
+        is_elsewhere: false,
+    });
     let judged = |from: &Member, to: &Member, is_dialing, held, candidate| {
         judge_connection(&PeerLink { is_dialing, held, incarnation_known: 3, ..from.link(to) }, candidate)
     };
@@ -252,6 +269,41 @@ fn the_lower_id_has_the_last_word_and_an_old_start_none() {
     let action = dialer.handle(wall(), &DialerEvent::AckReceived { ack, link: stale }, &high.local());
     let expected = HelloFailure::PeerRefused(HelloRefusal::OldIncarnation);
     assert_eq!(action, Some(DialerAction::Fail(expected)));
+}
+
+#[test]
+fn of_two_copies_everybody_takes_the_same_one_whichever_came_first() {
+    // WIRE-25
+    let (one, other) = (Member::new(1), Member::new(2));
+    let start = |incarnation, number| Start { incarnation, number };
+    let held =
+        |start| Some(Held { dialed_by: DialSide::Own, start, age: Duration::ZERO, is_elsewhere: true });
+    for side in [DialSide::Own, DialSide::Peer] {
+        let judged = |held, seen, candidate| {
+            let link = PeerLink { held, seen, incarnation_known: 3, ..other.link(&one) };
+            judge_connection(&link, Candidate { dialed_by: side, start: candidate })
+        };
+        let (low, high) = (start(3, 1), start(3, 2));
+        assert_eq!(judged(held(low), Some(low), high), DialVerdict::Take);
+        assert_eq!(judged(held(high), Some(high), low), DialVerdict::Copied);
+        // Also while the one that prevails is away for a moment: else the two would take turns.
+        assert_eq!(judged(None, Some(high), low), DialVerdict::Copied);
+        assert_eq!(judged(None, Some(high), high), DialVerdict::Take, "its connection was lost");
+        assert_eq!(judged(held(high), Some(high), start(4, 0)), DialVerdict::Take, "a later start");
+        assert_eq!(judged(held(high), Some(high), start(2, 9)), DialVerdict::OldIncarnation);
+    }
+    // The acceptor and the dialer ask this rule.
+    let (mut dialer, hello) = one.hello_to(&other);
+    let seen = Some(start(3, 8));
+    let AcceptorAction::Refuse(refused) =
+        other.answer(&one, hello.clone(), PeerLink { seen, ..other.link(&one) })
+    else {
+        panic!("accepted")
+    };
+    assert_eq!(refused.reason, HelloRefusal::Copied);
+    let (ack, link) = (other.ack(&one, hello), PeerLink { seen, ..one.link(&other) });
+    let action = dialer.handle(wall(), &DialerEvent::AckReceived { ack, link }, &one.local());
+    assert_eq!(action, Some(DialerAction::Fail(HelloFailure::PeerRefused(HelloRefusal::Copied))));
 }
 
 /// Two nodes that dial each other over a network that keeps order within a connection only.
@@ -353,11 +405,13 @@ impl World {
             is_dialing: side.dialing.is_some(),
             held: side.held.map(|(_, held)| held),
             incarnation_known: side.known,
+            seen: None,
         };
-        match judge_connection(&link, Candidate { dialed_by, incarnation }) {
+        let start = Start { incarnation, number: 7 };
+        match judge_connection(&link, Candidate { dialed_by, start }) {
             DialVerdict::Take => {
                 side.known = side.known.max(incarnation);
-                let held = Held { dialed_by, incarnation, age: Duration::ZERO, is_elsewhere: false };
+                let held = Held { dialed_by, start, age: Duration::ZERO, is_elsewhere: false };
                 let (own, old) = (side.incarnation, side.held.replace((connection, held)));
                 if let Some((old, _)) = old {
                     self.send(old, 1 - at, Word::Close);
@@ -366,7 +420,7 @@ impl World {
                     self.send(connection, 1 - at, Word::Ack { incarnation: own });
                 }
             }
-            DialVerdict::Duplicate | DialVerdict::OldIncarnation => {
+            DialVerdict::Duplicate | DialVerdict::OldIncarnation | DialVerdict::Copied => {
                 self.send(connection, 1 - at, Word::Close);
             }
         }

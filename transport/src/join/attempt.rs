@@ -32,6 +32,8 @@ pub enum JoinEvent {
     Accepted(JoinAccepted),
     /// It said no.
     Refused(JoinRefusal),
+    /// It said no, because a node with this node's key is connected at that address.
+    Copied(Option<SocketAddr>),
     /// The connection was closed by the peer with this code.
     Closed(CloseCode),
     /// There is no connection, or not any more.
@@ -85,6 +87,12 @@ pub enum JoinFailure {
     /// The issuer refuses it.
     #[error("{0}")]
     Refused(JoinRefusal),
+    /// A node with this node's key is a member, and is there.
+    #[error("a member with this node's key is connected{} already: this machine's state folder was copied", at(.elsewhere))]
+    Copied {
+        /// Where.
+        elsewhere: Option<SocketAddr>,
+    },
     /// Another node answers.
     #[error("another node than the token's issuer answered: {found}")]
     OtherIssuer {
@@ -185,6 +193,9 @@ impl JoinAttempt {
             (State::Asking, JoinEvent::Refused(reason) | JoinEvent::Closed(CloseCode::Join(reason))) => {
                 Some(self.fail(JoinFailure::Refused(reason)))
             }
+            (State::Asking, JoinEvent::Copied(elsewhere)) => {
+                Some(self.fail(JoinFailure::Copied { elsewhere }))
+            }
             (State::Dialing | State::Asking, JoinEvent::DeadlinePassed) => {
                 self.is_silent = true;
                 Some(self.dial_next(now))
@@ -194,7 +205,7 @@ impl JoinAttempt {
                 Some(self.dial_next(now))
             }
             // Left over from the address before.
-            (State::Dialing, JoinEvent::Accepted(_) | JoinEvent::Refused(_))
+            (State::Dialing, JoinEvent::Accepted(_) | JoinEvent::Refused(_) | JoinEvent::Copied(_))
             | (State::Asking, JoinEvent::Connected { .. }) => None,
         }
     }
@@ -250,6 +261,10 @@ impl JoinAttempt {
         self.state = State::Ended;
         JoinAction::Fail(failure)
     }
+}
+
+fn at(address: &Option<SocketAddr>) -> String {
+    address.map(|address| format!(" at {address}")).unwrap_or_default()
 }
 
 fn list(addresses: &[SocketAddr]) -> String {

@@ -23,6 +23,8 @@ pub struct IssuerContext<'node> {
     pub revoked: &'node RevocationSet,
     /// The serial for the next certificate: higher than every one before, of any node, also after a restart.
     pub serial: u64,
+    /// A node with the joiner's key is connected as a member.
+    pub is_present: bool,
     /// Where members are; at most [`PEERS_MAX`] are told.
     pub peers: &'node [PeerAddresses],
 }
@@ -78,6 +80,12 @@ impl JoinIssuer {
         Self { joiner, deadline: now + FIRST_MESSAGE_WITHIN, state: State::Waiting }
     }
 
+    /// The node that wants to join.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.joiner
+    }
+
     /// When [`IssuerEvent::DeadlinePassed`] is due; `None` after the verdict.
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
@@ -131,6 +139,10 @@ impl JoinIssuer {
         // Before the token is used: the joiner's own check of its certificate would fail, and the use would be lost.
         if !clocks_agree(wall, join.sent_at_ms) {
             return self.refuse(JoinRefusal::Clock);
+        }
+        // WIRE-25: a member has no reason to join. Whoever shows its key beside it is a copy of it, and the token stays good for another one.
+        if context.is_present {
+            return self.refuse(JoinRefusal::Copied);
         }
         let token = TokenId::from_bytes(join.token);
         match tokens.try_use(wall, token, &join.proof, keying, (self.joiner, context.own)) {

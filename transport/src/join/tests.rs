@@ -59,6 +59,7 @@ impl Issuer {
             cluster: &self.cluster,
             revoked: &self.revoked,
             serial: self.serial,
+            is_present: false,
             peers: &self.peers,
         };
         side.handle((at, wall()), event, &mut self.tokens, &context)

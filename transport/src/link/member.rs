@@ -250,7 +250,15 @@ impl Pump {
 
     async fn on_event(&mut self, event: EndpointEvent) {
         match event {
-            EndpointEvent::Membership(change) => self.on_change(&change),
+            EndpointEvent::Membership(change) => {
+                self.on_change(&change);
+                // The first members of a cluster are worth a write each: a power cut in the next seconds must not leave this node alone.
+                if let ViewChange::Joined { member } = &change
+                    && self.stored.lacks(member.id)
+                {
+                    self.refresh().await;
+                }
+            }
             EndpointEvent::PeerUp { peer, address } => self.on_peer_up(peer, address),
             EndpointEvent::PeerDown { node, reason, .. } => {
                 self.connected.remove(&node);
@@ -260,9 +268,16 @@ impl Pump {
             EndpointEvent::CertificateRenewed(_) => self.refresh().await,
             EndpointEvent::Revoked(signed) => self.on_revoked(signed).await,
             EndpointEvent::Removed => self.on_removed(),
-            EndpointEvent::Outdated => error!(
-                "the cluster knows a later start of this node: does a copy of its state folder run elsewhere? stop one of the two"
-            ),
+            EndpointEvent::Outdated => {
+                error!(
+                    "the cluster knows another start of this node: a copy of its state folder runs elsewhere"
+                );
+                self.refresh().await;
+            }
+            EndpointEvent::Copied(copy) => {
+                warn!(node = %copy.node.short(), kept = %copy.kept, refused = %copy.refused, "a node runs twice");
+                self.refresh().await;
+            }
             EndpointEvent::Missed { count } => {
                 debug!(count, "news of the cluster were missed");
                 self.refresh().await;
@@ -375,6 +390,8 @@ impl Pump {
             }
         }
         picture.cards.iter().for_each(|card| self.on_card(card));
+        let copies = picture.copies.iter();
+        shared.tell(ClusterNews::Copies(copies.map(|it| (it.node, it.kept, it.refused)).collect()));
         let connected: BTreeSet<NodeId> = connections().map(|connection| connection.peer.id).collect();
         for node in self.connected.difference(&connected).copied() {
             shared.tell(ClusterNews::Disconnected { node, reason: "the connection is gone".to_owned() });

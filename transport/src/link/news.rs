@@ -6,6 +6,7 @@ use arw_actors::cluster::{ClusterNews, Contact, MemberNews, MemberState, OwnPlac
 use arw_actors::moment::Moment;
 
 use super::address::Origin;
+use super::warnings;
 use crate::certificate::{Certificate, Roles};
 use crate::endpoint::{ConnectionRow, Picture};
 use crate::membership::{DownReason, MemberIdentity, NodeEntry, NodeState, ViewChange};
@@ -87,6 +88,7 @@ pub(super) fn place(
         address: picture.own.address,
         address_by: told_by.to_string(),
         certificate_until: certificate.not_after,
+        warnings: warnings::of(picture),
         is_issuer,
     }
 }

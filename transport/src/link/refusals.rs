@@ -4,13 +4,21 @@
 
 use arw_actors::cluster::{ClusterError, ClusterErrorKind as Kind, OpenError};
 
-use super::LinkError;
+use super::{LinkError, warnings};
 use crate::certificate::{BadRole, CertificateError};
-use crate::endpoint::{self, CreateError, RemoveError, RevokeError, StartError};
+use crate::endpoint::{self, CreateError, Fence, RemoveError, RevokeError, StartError};
 use crate::identity::NodeId;
 use crate::join::JoinFailure;
 use crate::token::{BadTokenId, CreateTokenError, TokenError};
 use crate::wire::JoinRefusal;
+
+/// What to do about a copied node that shall be one of its own.
+const COPIED: &str = "stop this node, remove node.key and identity.json from its state folder, start it and join again; if it is no copy but crashed a moment ago, wait 10 s and try again";
+
+pub(super) fn fenced(fence: &Fence) -> ClusterError {
+    let help = "stop the copy that is not meant, then restart this node; `arw cluster status` tells more";
+    error(Kind::Conflict, warnings::fenced(fence), help)
+}
 
 pub(super) fn error(kind: Kind, message: impl Into<String>, help: &str) -> ClusterError {
     ClusterError { kind, message: message.into(), help: help.to_owned() }
@@ -146,6 +154,10 @@ pub(super) fn join(problem: &JoinFailure) -> ClusterError {
             | JoinRefusal::Removed
             | JoinRefusal::Proof,
         ) => (Kind::Refused, "make another token on that node and use it within its time"),
+        JoinFailure::Copied { .. } | JoinFailure::Refused(JoinRefusal::Copied) => (Kind::Refused, COPIED),
+        JoinFailure::Refused(JoinRefusal::Fenced) => {
+            (Kind::Refused, "`arw cluster status` on that node tells where the other copy is")
+        }
         JoinFailure::Refused(_) => (Kind::Refused, "mend that, then try again with the same token"),
         JoinFailure::Certificate(CertificateError::NotYetValid { .. } | CertificateError::Expired { .. }) => {
             (Kind::Refused, "set the clocks of both machines right, then try again with the same token")

@@ -169,6 +169,12 @@ impl Stored {
         known
     }
 
+    /// The node is not among those that are remembered, and there is room for it.
+    pub(super) fn lacks(&self, node: NodeId) -> bool {
+        let known = &self.state.lock().contents.known;
+        known.len() < KNOWN_MAX && !known.iter().any(|(known, _)| *known == node)
+    }
+
     /// Others are about to know this node under this start.
     pub(super) fn begin(&self, incarnation: u64) -> Result<(), StoredError> {
         self.change(|contents| contents.incarnation = incarnation)

@@ -265,6 +265,44 @@ async fn the_maker_of_a_cluster_certifies_itself_anew_after_a_long_sleep() {
     one.link.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copied_maker_of_a_cluster_says_what_to_do_and_lets_nobody_in() {
+    // WIRE-25
+    let [first, second, copy] = folders();
+    let one = Node::start(first.path(), "one", 1);
+    let two = Node::start(second.path(), "two", 1);
+    two.link.join(one.token().await).await.unwrap();
+    one.hears_card(two.id, "two").await;
+    let knows = || {
+        let text = std::fs::read_to_string(first.path().join("cluster.json")).unwrap();
+        let stored: serde_json::Value = serde_json::from_str(&text).unwrap();
+        stored["known"].as_array().unwrap().iter().any(|known| known["node"] == two.id.to_string())
+    };
+    let stored = async {
+        while !knows() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, stored).await.expect("who has joined is on disk");
+    for file in ["node.key", "cluster.key", "cluster.json"] {
+        std::fs::copy(first.path().join(file), copy.path().join(file)).unwrap();
+    }
+    let later = Node::start(copy.path(), "later", 2);
+    two.hears_card(one.id, "later").await;
+    let warned = |told: &ClusterNews| matches!(told, ClusterNews::Place(place) if !place.warnings.is_empty());
+    one.hears("that it is out", warned).await;
+    let refused = one.link.create_token(order()).await.unwrap_err();
+    assert_eq!(refused.kind, ClusterErrorKind::Conflict);
+    let elsewhere = later.link.status().listens_at.unwrap().to_string();
+    assert!(refused.message.contains(&elsewhere) && refused.message.contains("copied"), "{refused}");
+    let copied = |told: &ClusterNews| matches!(told, ClusterNews::Copies(copies) if copies.iter().any(|(node, ..)| *node == one.id));
+    two.hears("that the node runs twice", copied).await;
+    later.token().await;
+    for node in [one, two, later] {
+        node.link.stop().await;
+    }
+}
+
 /// Doubles what it is asked, on another node.
 #[derive(Serialize, Deserialize)]
 struct Double(u64);

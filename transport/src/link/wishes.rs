@@ -50,6 +50,10 @@ pub(super) async fn create_token(
         }
         None => found(shared, wall)?,
     };
+    // WIRE-25: whom it lets in now the cluster does not know.
+    if let Some(fence) = member.endpoint().picture().fence {
+        return Err(refusals::fenced(&fence));
+    }
     if wanted.addresses.is_empty() {
         wanted.addresses = shared.reach.for_token(member.endpoint().picture().own.address);
     }

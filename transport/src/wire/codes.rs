@@ -91,6 +91,8 @@ codes! {
         Itself = 14: "the node dialed itself",
         /// There are too many connections.
         Busy = 15: "the node has as many connections as it may have",
+        /// Two starts of the peer have the same incarnation, and the other one prevails.
+        Copied = 16: "another start of the same node is in the cluster: its state folder was copied",
     }
 }
 
@@ -125,6 +127,10 @@ codes! {
         Itself = 13: "the token was made by this same node",
         /// There are too many connections.
         Busy = 14: "the node has as many connections as it may have",
+        /// A node with the same key is connected.
+        Copied = 15: "a member with this node's key is connected already: this machine's state folder was copied",
+        /// Another start of the issuer is the one that the cluster knows.
+        Fenced = 16: "the other node is out of its cluster itself, because a copy of it runs: use a token of the copy that is in it",
     }
 }
 
@@ -147,6 +153,8 @@ codes! {
         Stalled = 7: "the peer does not read what it is told",
         /// The node goes on at another address, and dials again from there.
         Moving = 8: "the node moves to another address",
+        /// Another start of the peer with the same incarnation took its place.
+        Copied = 9: "another start of the same node took its place: its state folder was copied",
     }
 }
 

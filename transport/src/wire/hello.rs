@@ -12,6 +12,8 @@ pub struct Hello {
     pub versions: Versions,
     /// Which start of the dialer this is.
     pub incarnation: u64,
+    /// Drawn at random at that start: two copies of a node may have the same incarnation, and never this.
+    pub number: u64,
     /// The dialer's clock, ms since 1970.
     pub sent_at_ms: i64,
     /// The dialer's membership certificate.
@@ -27,6 +29,8 @@ pub struct HelloAck {
     pub minor: u8,
     /// Which start of the acceptor this is.
     pub incarnation: u64,
+    /// Drawn at random at that start.
+    pub number: u64,
     /// The acceptor's clock, ms since 1970.
     pub sent_at_ms: i64,
     /// The acceptor's membership certificate.

@@ -14,6 +14,7 @@ fn hello() -> Hello {
     Hello {
         versions: Versions::OWN,
         incarnation: 3,
+        number: 7,
         sent_at_ms: 1_800_000_000_000,
         certificate: vec![7; CERTIFICATE_BYTES],
         name: "kitchen".to_owned(),
@@ -45,8 +46,15 @@ fn examples() -> Vec<Control> {
     let (monitor, actor, versions) = (9, 4, Versions::OWN);
     vec![
         hello().into(),
-        HelloAck { minor: 0, incarnation: 1, sent_at_ms: -1, certificate: vec![1], name: String::new() }
-            .into(),
+        HelloAck {
+            minor: 0,
+            incarnation: 1,
+            number: 5,
+            sent_at_ms: -1,
+            certificate: vec![1],
+            name: String::new(),
+        }
+        .into(),
         HelloRefused { reason: HelloRefusal::Expired, versions }.into(),
         join().into(),
         accepted(PEERS_MAX).into(),
@@ -151,6 +159,7 @@ fn what_is_said_before_a_peer_is_known_fits_4_kib() {
         HelloAck {
             minor: 255,
             incarnation: u64::MAX,
+            number: u64::MAX,
             sent_at_ms: i64::MIN,
             certificate: certificate.clone(),
             name: name.clone(),
@@ -162,7 +171,7 @@ fn what_is_said_before_a_peer_is_known_fits_4_kib() {
     for message in longest {
         assert!(bytes_of(&message).len() <= FIRST_BYTES_MAX, "{}", bytes_of(&message).len());
     }
-    assert_eq!(bytes_of(&hello().into()).len(), 165);
+    assert_eq!(bytes_of(&hello().into()).len(), 166);
 }
 
 #[test]
@@ -239,7 +248,7 @@ fn the_bytes_of_a_message_never_change() {
     let refused = HelloRefused { reason: HelloRefusal::Expired, versions: Versions { oldest: 0, newest: 3 } };
     assert_eq!(hex(refused.into()), "030003000000070003");
     let hello = Hello { certificate: vec![0xAA, 0xBB], name: "n".to_owned(), sent_at_ms: 1, ..hello() };
-    assert_eq!(hex(hello.into()), "0100090000000000030202aabb016e");
+    assert_eq!(hex(hello.into()), "01000a000000000003070202aabb016e");
     assert_eq!(hex(Card { incarnation: 7, card: vec![1, 2] }.into()), "10000400000007020102");
 }
 

@@ -77,6 +77,7 @@ fn hello() -> Hello {
     Hello {
         versions: Versions::OWN,
         incarnation: 3,
+        number: 0x0123_4567_89AB_CDEF,
         sent_at_ms: NOW.as_millis(),
         certificate: certificate().as_bytes().to_vec(),
         name: "kitchen".to_owned(),
@@ -90,7 +91,7 @@ fn join() -> Join {
 
 fn messages() -> Vec<(&'static str, Control)> {
     let certificate = certificate().as_bytes().to_vec();
-    let Hello { incarnation, sent_at_ms, name, .. } = hello();
+    let Hello { incarnation, number, sent_at_ms, name, .. } = hello();
     let versions = Versions::OWN;
     let addresses = vec![([192, 0, 2, 1], 8091).into(), ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 8091).into()];
     let peers = vec![PeerAddresses { node: [1; 32], addresses }];
@@ -98,7 +99,8 @@ fn messages() -> Vec<(&'static str, Control)> {
         ("hello", hello().into()),
         (
             "hello-ack",
-            HelloAck { minor: 0, incarnation, sent_at_ms, certificate: certificate.clone(), name }.into(),
+            HelloAck { minor: 0, incarnation, number, sent_at_ms, certificate: certificate.clone(), name }
+                .into(),
         ),
         ("hello-refused", HelloRefused { reason: HelloRefusal::Duplicate, versions }.into()),
         ("join", join().into()),

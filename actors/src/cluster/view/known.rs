@@ -24,6 +24,8 @@ pub(super) struct Known {
     /// As shown.
     rtt: Option<Duration>,
     seen: Option<At>,
+    /// It runs twice: where the one is that is taken for it, and the other.
+    pub(super) copy: Option<(SocketAddr, SocketAddr)>,
     /// The newest start of which people have heard.
     pub(super) told: u64,
     pub(super) touched: Moment,
@@ -203,12 +205,12 @@ impl Known {
             roles,
             state,
             since: since.wall,
-            health: health(
-                state,
-                reason.as_deref(),
-                contact.is_some(),
-                card.map(|card| &*card.card),
-                stale_since,
+            health: self.copy.filter(|_| state.is_alive()).map_or_else(
+                || {
+                    let card = card.map(|card| &*card.card);
+                    health(state, reason.as_deref(), contact.is_some(), card, stale_since)
+                },
+                |(kept, other)| copied(kept, other),
             ),
             reason,
             incarnation,
@@ -241,6 +243,18 @@ fn is_same(one: &Contact, other: &Contact) -> bool {
     let Contact { node, name, roles, incarnation, address, rtt: _ } = one;
     (node, name, roles, incarnation, address)
         == (&other.node, &other.name, &other.roles, &other.incarnation, &other.address)
+}
+
+/// Two starts of it run.
+fn copied(kept: SocketAddr, other: SocketAddr) -> CardHealth {
+    CardHealth {
+        state: "warning".to_owned(),
+        reason: Some(format!("it runs twice, at {kept} and at {other}, which is refused: its state folder was copied")),
+        hint: Some(
+            "stop one of the two; to make it a node of its own, remove node.key, identity.json, cluster.json and cluster.key there, and join again"
+                .to_owned(),
+        ),
+    }
 }
 
 fn health(

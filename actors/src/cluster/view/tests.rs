@@ -34,6 +34,7 @@ fn place() -> ClusterNews {
         roles: vec!["worker".to_owned()],
         address: address(OWN),
         address_by: "the default route".to_owned(),
+        warnings: Vec::new(),
         certificate_until: at(3_600).wall,
         is_issuer: false,
     })
@@ -121,7 +122,10 @@ fn tell(
     let changes = news.into_iter().flat_map(|news| view.fold(at(seconds), news)).collect::<Vec<_>>();
     let of_nodes = changes.into_iter().filter_map(|change| match change {
         ClusterChange::Node(change) => Some(change.what),
-        ClusterChange::Entered { .. } | ClusterChange::Exited { .. } => None,
+        ClusterChange::Entered { .. }
+        | ClusterChange::Exited { .. }
+        | ClusterChange::Warned { .. }
+        | ClusterChange::Cleared => None,
     });
     of_nodes.collect()
 }
@@ -133,6 +137,52 @@ fn a_node_alone_sees_itself() {
     let own = &picture.nodes[0];
     assert_eq!((own.node, own.source, own.incarnation), (id(OWN), Knowledge::Own, 5));
     assert_eq!((own.state, own.address, own.rtt), (MemberState::Up, None, None));
+}
+
+#[test]
+fn a_node_that_runs_twice_is_told_of_once_and_shown_until_it_does_no_more() {
+    let mut view = view();
+    let copies = |copies: &[u8]| {
+        ClusterNews::Copies(copies.iter().map(|it| (id(*it), address(*it), address(it + 100))).collect())
+    };
+    // Before anybody has said that there is such a node nothing is shown, and nothing is lost.
+    assert_eq!(tell(&mut view, 0, [copies(&[1])]), []);
+    tell(&mut view, 1, [place(), member(1, 1, MemberState::Up), connected(1, 1)]);
+    let copied = NodeChanged::Copied { kept: address(1), other: address(101) };
+    assert_eq!(tell(&mut view, 2, [copies(&[1]), copies(&[1])]), [copied.clone()]);
+    let health = row(&view, 1, 3).unwrap().health;
+    assert_eq!(health.state, "warning");
+    let reason = health.reason.unwrap();
+    assert!(reason.contains("10.0.0.1:7400") && reason.contains("10.0.0.101:7400"), "{reason}");
+    assert_eq!(tell(&mut view, 4, [copies(&[])]), []);
+    assert_ne!(row(&view, 1, 5).unwrap().health.reason, Some(reason));
+    assert_eq!(tell(&mut view, 6, [copies(&[1])]), [copied], "it begins anew");
+}
+
+#[test]
+fn what_is_wrong_with_this_node_is_told_once_and_its_end_too() {
+    let mut view = view();
+    let warned = |warnings: &[&str]| {
+        let ClusterNews::Place(mut place) = place() else { unreachable!("it is one") };
+        place.warnings = warnings.iter().map(|text| (*text).to_owned()).collect();
+        ClusterNews::Place(place)
+    };
+    let told = |view: &mut ClusterView, warnings: &[&str]| -> Vec<String> {
+        let changes = view.fold(at(1), warned(warnings)).into_iter();
+        let words = |change| match change {
+            ClusterChange::Warned { warning } => Some(warning),
+            ClusterChange::Cleared => Some("over".to_owned()),
+            ClusterChange::Entered { .. } | ClusterChange::Exited { .. } | ClusterChange::Node(_) => None,
+        };
+        changes.filter_map(words).collect()
+    };
+    assert_eq!(told(&mut view, &[]), Vec::<String>::new());
+    assert_eq!(told(&mut view, &["a"]), ["a"]);
+    assert_eq!(told(&mut view, &["a"]), Vec::<String>::new());
+    assert_eq!(told(&mut view, &["a", "b"]), ["b"]);
+    assert_eq!(picture(&view, 2).cluster.unwrap().warnings, ["a", "b"]);
+    assert_eq!(told(&mut view, &["b"]), Vec::<String>::new());
+    assert_eq!(told(&mut view, &[]), ["over"]);
 }
 
 #[test]

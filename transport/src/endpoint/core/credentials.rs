@@ -38,6 +38,7 @@ impl Core {
             return;
         }
         self.limiter.prune(now);
+        self.forget_starts(now);
         self.revoked.prune(wall);
         let tokens = self.issuer.as_mut().map(|issuer| issuer.tokens.prune(wall)).unwrap_or_default();
         if !tokens.is_empty() {

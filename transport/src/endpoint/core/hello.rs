@@ -11,7 +11,7 @@ use crate::endpoint::connection::{PeerConnection, canonical};
 use crate::endpoint::dial_schedule::Attempt;
 use crate::handshake::{
     AcceptorAction, AcceptorEvent, DialSide, DialerAction, DialerEvent, Held, HelloAcceptor, HelloDialer,
-    HelloFailure, LocalMember, PeerLink,
+    HelloFailure, LocalMember, PeerLink, Start,
 };
 use crate::identity::NodeId;
 use crate::join::{IssuerAction, IssuerContext, IssuerEvent, JoinIssuer};
@@ -37,7 +37,7 @@ impl Core {
     fn local(&self) -> LocalMember<'_> {
         LocalMember {
             id: self.own,
-            incarnation: self.incarnation,
+            start: Start { incarnation: self.incarnation, number: self.number },
             name: &self.name,
             certificate: &self.signed,
             cluster_key: self.cluster_key,
@@ -55,11 +55,12 @@ impl Core {
             is_dialing: self.schedule.is_dialing(peer),
             held: held.map(|held| Held {
                 dialed_by: held.dialed_by,
-                incarnation: held.peer.incarnation,
+                start: held.peer.start(),
                 age: now.since(held.since),
                 is_elsewhere: held.connection.remote_address().ip() != from.ip(),
             }),
             incarnation_known: self.view.node(&peer).map_or(0, |entry| entry.identity.incarnation),
+            seen: self.start_of(peer),
         }
     }
 
@@ -91,6 +92,9 @@ impl Core {
         if refused.reason == HelloRefusal::Duplicate {
             let from = canonical(quinn.remote_address());
             self.effects.extend(self.schedule.heard_from(now, node, from).map(Effect::Dial));
+        }
+        if matches!(refused.reason, HelloRefusal::OldIncarnation | HelloRefusal::Copied) {
+            self.turned_away(now, node, canonical(quinn.remote_address()));
         }
         self.counters.refuse_hello(refused.reason);
         Err(refused)
@@ -125,8 +129,11 @@ impl Core {
             }
             (Some(DialerAction::Fail(failure)), _) => {
                 self.schedule.failed(now, attempt, failure, chance);
-                if failure == HelloFailure::Refused(HelloRefusal::OldIncarnation) {
-                    self.note_later_start();
+                if matches!(
+                    failure,
+                    HelloFailure::PeerRefused(HelloRefusal::OldIncarnation | HelloRefusal::Copied)
+                ) {
+                    self.turned_away(now, attempt.peer, attempt.address);
                 }
                 if failure == HelloFailure::PeerRefused(HelloRefusal::Removed) {
                     self.schedule.unwant(attempt.peer);
@@ -150,12 +157,19 @@ impl Core {
         event: IssuerEvent,
     ) -> Option<IssuerAction> {
         let peers = self.told_to_joiners();
+        let is_fenced = self.fence().is_some();
+        let is_present = self.is_present(joiner.node());
         let wall = self.clock.wall();
         let refuse = |reason| IssuerAction::Refuse(JoinRefused { reason, versions: Versions::OWN });
         let Some(issuer) = &mut self.issuer else {
             self.counters.refuse_join(JoinRefusal::NotIssuer);
             return Some(refuse(JoinRefusal::NotIssuer));
         };
+        // WIRE-25: what it signs now nobody in the cluster knows of.
+        if is_fenced {
+            self.counters.refuse_join(JoinRefusal::Fenced);
+            return Some(refuse(JoinRefusal::Fenced));
+        }
         let Some(serial) = issuer.serial() else {
             self.counters.refuse_join(JoinRefusal::NotStored);
             return Some(refuse(JoinRefusal::NotStored));
@@ -165,6 +179,7 @@ impl Core {
             cluster: &issuer.cluster,
             revoked: &self.revoked,
             serial,
+            is_present,
             peers: &peers,
         };
         let action = joiner.handle((now, wall), event, &mut issuer.tokens, &context);

@@ -20,6 +20,8 @@ impl Core {
             revocations: self.revoked.iter().copied().collect(),
             is_removed: self.is_removed,
             is_outdated: self.is_outdated,
+            fence: self.fence(),
+            copies: self.copies(),
         }
     }
 

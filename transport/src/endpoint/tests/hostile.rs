@@ -73,6 +73,7 @@ fn hello(certificate: SignedCertificate, versions: Versions, ahead_ms: i64) -> B
     let message = Hello {
         versions,
         incarnation: 1,
+        number: 1,
         sent_at_ms: Clock::system().wall().as_millis() + ahead_ms,
         certificate: certificate.as_bytes().to_vec(),
         name: "raw".to_owned(),
