@@ -177,14 +177,7 @@ impl RunningNode {
         let views = Views::new(info.incarnation, Arc::clone(&sources));
         root.actor(ActorSpec::<ViewsActor>::new("views", ViewsArgs { views: views.clone(), sources }));
         let log = Arc::default();
-        let care = CaretakerArgs {
-            journal: journal.clone(),
-            store: store.clone(),
-            status: status.clone(),
-            log: Arc::clone(&log),
-            cluster: cluster.clone(),
-        };
-        let caretaker = root.actor(ActorSpec::<CaretakerActor>::new("caretaker", care));
+        let caretaker = root.actor(caretaker(&journal, &store, &status, &log, &cluster));
         system.start(root).await?;
 
         let node = Node {
@@ -284,6 +277,19 @@ impl Ground {
         });
         Ok(Self { clock, lock, info, store, journal, tokens, models })
     }
+}
+
+fn caretaker(
+    journal: &Journal,
+    store: &Store,
+    status: &watch::Sender<NodeStatus>,
+    log: &Arc<OnceLock<LogHealth>>,
+    cluster: &Cluster,
+) -> ActorSpec<CaretakerActor> {
+    let (journal, store) = (journal.clone(), store.clone());
+    let (status, log, cluster) = (status.clone(), Arc::clone(log), cluster.clone());
+    let args = CaretakerArgs { journal, store, status, log, cluster };
+    ActorSpec::new("caretaker", args)
 }
 
 fn cluster_args(sources: &Sources, machine: HardwareSources) -> ClusterArgs {

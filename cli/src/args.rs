@@ -10,7 +10,8 @@ mod node;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueHint};
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueHint};
 
 use crate::output::formats::Format;
 pub(crate) use cluster::ClusterCommand;
@@ -60,7 +61,9 @@ const EVERYWHERE: &str = "Options of every command";
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Global {
     /// Folder in which the node keeps everything; also how commands find the node
-    #[arg(long, global = true, help_heading = EVERYWHERE, env = "ARW_STATE_DIR", value_name = "DIR", value_hint = ValueHint::DirPath, hide_env_values = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE, env = "ARW_STATE_DIR", value_name = "DIR", value_hint = ValueHint::DirPath, hide_env_values = true,
+          // Takes nothing as well: a variable that is set to it must not keep a flag from being read.
+          value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub(crate) state_dir: Option<PathBuf>,
 
     /// Talk to the node at this address, for example http://127.0.0.1:8091, with the token in ARW_TOKEN
@@ -184,6 +187,25 @@ pub(crate) enum ConfigCommand {
     Explain(Configured),
 }
 
+/// The environment variables that stand for a flag or an argument, with its name as errors show it.
+pub(crate) fn variables() -> Vec<(String, String)> {
+    fn gather(command: &clap::Command, found: &mut Vec<(String, String)>) {
+        for argument in command.get_arguments() {
+            let name = argument.get_env().and_then(|name| name.to_str());
+            found.extend(name.map(|name| (name.to_owned(), argument.to_string())));
+        }
+        command.get_subcommands().for_each(|below| gather(below, found));
+    }
+    let mut found = Vec::new();
+    let mut command = Arguments::command();
+    // Only then an argument knows how it is shown.
+    command.build();
+    gather(&command, &mut found);
+    found.sort();
+    found.dedup();
+    found
+}
+
 /// A duration such as `30s`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     arw_actors::config::parse_duration(text).map_err(|error| error.to_string())
@@ -191,8 +213,6 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -43,8 +43,8 @@ pub(crate) enum ServeError {
     Build(#[from] BuildError),
     #[error(transparent)]
     Bind(#[from] BindError),
-    #[error("cannot prepare the start of runtimes: {0}")]
-    Launcher(io::Error),
+    #[error("cannot make a runtime's surroundings in the state folder {}: {source}", state_dir.display())]
+    Launcher { state_dir: PathBuf, source: io::Error },
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
     #[error("cannot write {}: {source}", path.display())]
@@ -61,13 +61,17 @@ pub(crate) enum ServeError {
 
 impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Self {
+        let folder = "let this user write it, or name another folder with --state-dir or ARW_STATE_DIR; `arw doctor` checks it";
         let help = match &error {
             ServeError::Build(BuildError::Locked(_)) => {
                 "`arw status` shows the running node; stop it first, or use another --state-dir"
             }
-            ServeError::Build(_) | ServeError::NodeFile { .. } => "`arw doctor` checks the state folder",
+            ServeError::Build(BuildError::StateDir { .. })
+            | ServeError::NodeFile { .. }
+            | ServeError::Launcher { .. } => folder,
+            ServeError::Build(_) => "`arw doctor` checks the state folder",
             ServeError::Bind(_) => "choose another address with --http, for example --http 127.0.0.1:8092",
-            ServeError::Launcher(_) | ServeError::Signals(_) => "`arw doctor` checks this machine",
+            ServeError::Signals(_) => "`arw doctor` checks this machine",
             ServeError::Key(_) => "`arw doctor` checks the state folder",
             ServeError::Link(LinkError::Start(_)) => {
                 "choose another address for other nodes with --cluster-listen, for example --cluster-listen 0.0.0.0:8092"
@@ -98,7 +102,7 @@ pub(crate) async fn serve(
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;
     survive_large_files()?;
 
-    let launcher = launcher(&config.node.state_dir).map_err(ServeError::Launcher)?;
+    let launcher = launcher(&config.node.state_dir)?;
     let running = RunningNode::build(&config, Arc::new(launcher), node_id).await?;
     let gateway = match Gateway::bind(running.node.clone(), &config.gateway) {
         Ok(gateway) => gateway,
@@ -218,21 +222,24 @@ fn node_id(state_dir: &Path) -> Result<NodeId, String> {
 }
 
 /// In the state folder.
-const NODE_KEY: &str = "node.key";
+pub(crate) const NODE_KEY: &str = "node.key";
 
 /// The gateway lets answers end for 10 s by itself.
 const GATEWAY_PATIENCE: Duration = Duration::from_secs(12);
 /// A changed card goes out within 250 ms, and needs a few more to be read.
 const DRAINING_IS_HEARD: Duration = Duration::from_millis(400);
 
-fn launcher(state_dir: &Path) -> io::Result<OsLauncher> {
+fn launcher(state_dir: &Path) -> Result<OsLauncher, ServeError> {
     let cpu = probe(&HardwareSources::system()).cpu;
-    OsLauncher::new(OsLauncherOptions {
-        keeper: KeeperProgram::current()?,
-        state_dir: state_dir.to_owned(),
-        cpu_flags: Arc::new(cpu.features.into_iter().collect()),
-        pid_namespace: true,
-    })
+    let launcher = KeeperProgram::current().and_then(|keeper| {
+        OsLauncher::new(OsLauncherOptions {
+            keeper,
+            state_dir: state_dir.to_owned(),
+            cpu_flags: Arc::new(cpu.features.into_iter().collect()),
+            pid_namespace: true,
+        })
+    });
+    launcher.map_err(|source| ServeError::Launcher { state_dir: state_dir.to_owned(), source })
 }
 
 /// `node.json`: tells commands where the node is, for as long as it runs.

@@ -23,7 +23,8 @@ pub(crate) struct Context {
 
 impl Context {
     /// From the flags that every command takes; `state_dir_origin` says whether flag or environment named the folder.
-    pub(crate) fn new(global: &Global, state_dir_origin: Origin) -> Self {
+    /// `format_is_chosen`: somebody said how to show data.
+    pub(crate) fn new(global: &Global, state_dir_origin: Origin, format_is_chosen: bool) -> Self {
         let state_dir = global.state_dir.as_deref().map(|dir| (place::absolute(dir), state_dir_origin));
         let locator = Locator {
             state_dir: state_dir
@@ -32,7 +33,8 @@ impl Context {
             server: global.server.clone().filter(|server| !server.is_empty()),
             token: std::env::var("ARW_TOKEN").ok().as_deref().and_then(Token::new),
         };
-        Self { screen: Screen::new(Style::detect(global.no_color), global.output), locator, state_dir }
+        let screen = Screen::new(Style::detect(global.no_color), global.output, format_is_chosen);
+        Self { screen, locator, state_dir }
     }
 
     /// The node to talk to.

@@ -9,6 +9,7 @@ use arw_actors::config::{Entry, Layer, MachineDefaults, NodeConfig, Origin, Sett
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::args;
 use crate::failure::{Exit, Failure};
 
 /// What the command line says about settings.
@@ -38,8 +39,8 @@ pub(crate) const FILE_NAME: &str = "arw.toml";
 /// A settings file larger than this is some other file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Names of the environment that begin like settings and are not.
-const OTHER_VARIABLES: [&str; 4] = ["ARW_STATE_DIR", "ARW_CONFIG", "ARW_SERVER", "ARW_TOKEN"];
+/// The one variable that stands for no flag: a token in a command line would be in the list of processes.
+pub(crate) const TOKEN_VARIABLE: &str = "ARW_TOKEN";
 
 /// Reads, layers and checks the settings of a node.
 pub(crate) fn load(wishes: &Wishes<'_>, machine: &MachineDefaults) -> Result<Loaded, Failure> {
@@ -114,17 +115,19 @@ fn flag_layer(wishes: &Wishes<'_>) -> Layer {
 fn environment_layer(variables: impl Iterator<Item = (OsString, OsString)>) -> (Layer, Vec<String>) {
     let keys = NodeConfig::keys();
     let names: Vec<String> = keys.iter().map(|key| variable_of(key)).collect();
+    let others = args::variables().into_iter().map(|(name, _)| name);
+    let others: Vec<String> = others.chain([TOKEN_VARIABLE.to_owned()]).collect();
     let mut layer = Layer::default();
     let mut warnings = Vec::new();
     let mut variables: Vec<(String, OsString)> =
         variables.filter_map(|(name, value)| name.into_string().ok().map(|name| (name, value))).collect();
     variables.sort();
     for (name, value) in variables.into_iter().filter(|(name, _)| name.starts_with("ARW_")) {
-        if OTHER_VARIABLES.contains(&name.as_str()) {
+        if others.contains(&name) {
             continue;
         }
         let Some(place) = names.iter().position(|known| *known == name) else {
-            let near = nearest(&name, names.iter().map(String::as_str));
+            let near = nearest(&name, names.iter().chain(&others).map(String::as_str));
             if name.contains("__") || near.is_some() {
                 let advice = near.map_or_else(String::new, |near| format!("; did you mean {near}?"));
                 warnings.push(format!(

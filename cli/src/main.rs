@@ -11,9 +11,11 @@ mod output;
 mod place;
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use arw_actors::config::Origin;
+use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
@@ -33,7 +35,22 @@ fn main() -> ExitCode {
         Ok(parsed) => parsed,
         Err(words) => return answer_of_the_parser(&words),
     };
-    let context = Context::new(&arguments.global, state_dir_origin(&matches));
+    let origin = state_dir_origin(&matches);
+    if arguments.global.state_dir.as_deref() == Some(Path::new("")) {
+        let failure = match &origin {
+            Origin::Environment(name) => set_to_nothing(name, "--state-dir <DIR>"),
+            _ => Failure::new(
+                Exit::Usage,
+                "--state-dir is empty",
+                "it names no folder",
+                "name one, or leave it out",
+            ),
+        };
+        tell(&failure, arguments.global.output);
+        return failure.exit().into();
+    }
+    let format_is_chosen = matches.value_source("output") == Some(ValueSource::CommandLine);
+    let context = Context::new(&arguments.global, origin, format_is_chosen);
     let format = arguments.global.output;
     let outcome = runtime(&arguments.command).and_then(|runtime| {
         let outcome = runtime.block_on(run(arguments, &context));
@@ -52,6 +69,10 @@ fn main() -> ExitCode {
 
 /// Help and version go to standard output, which may not take them; what is wrong with the command line goes to standard error.
 fn answer_of_the_parser(words: &clap::Error) -> ExitCode {
+    if let Some(failure) = empty_variable(words) {
+        tell(&failure, Format::Table);
+        return failure.exit().into();
+    }
     let printed = words.print().and_then(|()| std::io::stdout().flush());
     match (printed, words.use_stderr()) {
         (_, true) => Exit::Usage.into(),
@@ -62,6 +83,20 @@ fn answer_of_the_parser(words: &clap::Error) -> ExitCode {
             failure.exit().into()
         }
     }
+}
+
+/// A variable that is set to nothing, as compose files do, is refused by the name of its flag, which nobody wrote.
+fn empty_variable(words: &clap::Error) -> Option<Failure> {
+    let Some(ContextValue::String(argument)) = words.get(ContextKind::InvalidArg) else { return None };
+    let is_empty = |name: &str| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    let (name, _) = args::variables().into_iter().find(|(name, flag)| flag == argument && is_empty(name))?;
+    Some(set_to_nothing(&name, argument))
+}
+
+fn set_to_nothing(name: &str, argument: &str) -> Failure {
+    let what = format!("the environment variable {name} is empty");
+    let why = format!("it is set to nothing, and stands for {argument}, which needs a value");
+    Failure::new(Exit::Usage, what, why, "unset it, or give it a value")
 }
 
 async fn run(arguments: Arguments, context: &Context) -> Result<Exit, Failure> {

@@ -24,8 +24,22 @@ fn state_dir(variable: impl Fn(&str) -> Option<OsString>) -> PathBuf {
         // The XDG rule: a relative path there is to be ignored.
         folder("XDG_DATA_HOME").or_else(|| home().map(|home| home.join(".local/share")))
     };
-    // A service without a home: its working folder is the one place it surely has.
-    data.map_or_else(|| PathBuf::from("arw-state"), |data| data.join("arw"))
+    data.map_or_else(|| absolute(Path::new(HOMELESS_FOLDER)), |data| data.join("arw"))
+}
+
+/// A service without a home: its working folder is the one place it surely has.
+const HOMELESS_FOLDER: &str = "arw-state";
+
+/// Why the state is in an unusual place, where it is: nobody has named one, and there is no home.
+pub(crate) fn homeless(state_dir: &Path) -> Option<String> {
+    let elsewhere = machine_defaults().state_dir;
+    let is_so = state_dir == elsewhere && elsewhere == absolute(Path::new(HOMELESS_FOLDER));
+    is_so.then(|| {
+        format!(
+            "neither HOME nor XDG_DATA_HOME names a folder, so the state is in the working folder: {}; --state-dir or ARW_STATE_DIR names another one",
+            state_dir.display()
+        )
+    })
 }
 
 fn host_name() -> String {
@@ -81,7 +95,9 @@ mod tests {
             with(&[("HOME", "/home/a"), ("XDG_DATA_HOME", "rel")]),
             PathBuf::from("/home/a/.local/share/arw")
         );
-        assert_eq!(with(&[]), PathBuf::from("arw-state"));
+        let here = std::env::current_dir().unwrap().join("arw-state");
+        assert_eq!(with(&[]), here);
+        assert_eq!(with(&[("HOME", ""), ("XDG_DATA_HOME", "rel")]), here);
     }
 
     #[cfg(unix)]

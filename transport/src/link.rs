@@ -14,6 +14,7 @@
 
 mod address;
 mod card;
+mod inspection;
 mod member;
 mod news;
 mod refusals;
@@ -42,6 +43,7 @@ use tokio::sync::{Mutex, watch};
 use tracing::{error, warn};
 
 use self::address::Reach;
+pub use self::inspection::{Inspection, inspect};
 use self::member::Member;
 use self::stored::Stored;
 pub use self::stored::StoredError;
@@ -117,6 +119,9 @@ pub enum LinkError {
     #[error(transparent)]
     Start(#[from] StartError),
 }
+
+/// In the state folder of the node that made the cluster: the cluster's secret key.
+pub const CLUSTER_KEY: &str = "cluster.key";
 
 /// How often a node whose clock was wrong at its start looks at it again.
 const CLOCK_LOOK: Duration = Duration::from_secs(5);
@@ -260,7 +265,7 @@ impl Shared {
     }
 
     fn cluster_key_path(&self) -> PathBuf {
-        self.options.state_dir.join("cluster.key")
+        self.options.state_dir.join(CLUSTER_KEY)
     }
 
     fn tell(&self, news: ClusterNews) {

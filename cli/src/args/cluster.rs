@@ -1,7 +1,10 @@
 //! Commands for the cluster.
 
+use std::time::Duration;
+
 use clap::Subcommand;
 
+use super::duration;
 use super::join::JoinTokenCommand;
 
 /// `arw cluster …`
@@ -9,12 +12,15 @@ use super::join::JoinTokenCommand;
 pub(crate) enum ClusterCommand {
     /// Show the cluster on one screen: sums, nodes, and what is wrong with which
     #[command(
-        after_help = "Examples:\n  arw cluster status --watch\n  arw cluster status --watch | jq 'select(.state == \"down\")'\n\nWatched on a terminal it is redrawn, into a pipe it is one JSON row for each change, and with ACCESSIBLE=1\none line of text for each."
+        after_help = "Examples:\n  arw cluster status --watch\n  arw cluster status --watch | jq 'select(.state == \"down\")'\n\nWatched on a terminal it is redrawn, into a pipe it is one JSON row for each change, and with ACCESSIBLE=1\nor -o table one line of text for each."
     )]
     Status {
         /// Keep showing it as it changes, until Ctrl-C
         #[arg(long, short)]
         watch: bool,
+        /// Exit with 1 unless every node that has not left is up and well, and the certificate of this one is not about to end
+        #[arg(long, conflicts_with = "watch")]
+        exit_code: bool,
     },
     /// Show all nodes
     #[command(
@@ -26,9 +32,15 @@ pub(crate) enum ClusterCommand {
     #[command(subcommand)]
     Token(JoinTokenCommand),
     /// Let a node finish what it has and give it nothing new
+    #[command(
+        after_help = "Examples:\n  arw cluster drain box-b --wait && ssh box-b systemctl restart arw\n  arw cluster drain box-b --wait=30s"
+    )]
     Drain {
         /// Its name, its id or the beginning of it, as `arw cluster nodes` shows them
         node: String,
+        /// Wait until it has nothing left, 5m or for as long as is said
+        #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "5m", value_parser = duration)]
+        wait: Option<Duration>,
     },
     /// Give a drained node new work again
     Resume {
@@ -40,7 +52,14 @@ pub(crate) enum ClusterCommand {
     Remove {
         /// Its name, its id or the beginning of it, as `arw cluster nodes` shows them
         node: String,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
     },
     /// Take this node out of its cluster
-    Leave,
+    Leave {
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
 }

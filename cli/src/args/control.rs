@@ -179,6 +179,9 @@ pub(crate) enum TokenCommand {
     Revoke {
         /// Its id, as `arw token list` shows it
         id: String,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
     },
 }
 

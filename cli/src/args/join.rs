@@ -33,6 +33,9 @@ pub(crate) enum JoinTokenCommand {
     Revoke {
         /// Its id, as `arw cluster token list` shows it
         id: String,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
     },
 }
 

@@ -10,6 +10,7 @@ use http::Uri;
 use serde::Deserialize;
 
 use crate::failure::{Exit, Failure};
+use crate::place;
 
 /// Written by a node when it listens, removed when it ends: `{"pid","http","started_at"}`.
 pub(crate) const NODE_FILE: &str = "node.json";
@@ -100,7 +101,10 @@ impl Locator {
             Failure::new(Exit::Unreachable, format!("cannot tell whether a node runs in {dir}"), why, &help)
         })?;
         let Some(file) = file else {
-            let why = format!("there is no {NODE_FILE} in that folder");
+            let mut why = format!("there is no {NODE_FILE} in that folder");
+            if let Some(homeless) = place::homeless(&self.state_dir) {
+                why = format!("{why}\n{homeless}");
+            }
             return Err(Failure::new(Exit::Unreachable, format!("no node runs in {dir}"), why, help));
         };
         let url = plain_url(&file.http)?;

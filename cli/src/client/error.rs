@@ -34,21 +34,21 @@ pub(crate) struct Problem {
     pub(crate) help: String,
     /// Names that exist, where something unknown was asked for.
     pub(crate) known: Vec<String>,
-    /// What was asked for, as far as the URL shows it.
-    pub(crate) asked: String,
+    /// What was asked for, as far as the call shows it.
+    pub(crate) asked: Vec<String>,
     /// Why this program sent no token, when it sent none.
     pub(crate) token_note: Option<String>,
 }
 
 impl Problem {
     /// From the body of an answer with an error status; a body in no known form gives the status's own words.
-    pub(crate) fn from_answer(status: StatusCode, body: &[u8], asked: &str) -> Self {
+    pub(crate) fn from_answer(status: StatusCode, body: &[u8], asked: &[String]) -> Self {
         let body: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
         Self::from_body(status.as_u16(), &body, asked)
     }
 
     /// From a problem inside a stream.
-    pub(crate) fn from_body(status: u16, body: &Value, asked: &str) -> Self {
+    pub(crate) fn from_body(status: u16, body: &Value, asked: &[String]) -> Self {
         let envelope = body.get("error").filter(|error| error.is_object()).unwrap_or(body);
         let text = |name: &str| envelope.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let known = envelope.get("known").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
@@ -69,7 +69,7 @@ impl Problem {
             detail,
             help: text("help"),
             known: known.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-            asked: asked.to_owned(),
+            asked: asked.to_vec(),
             token_note: None,
         }
     }
@@ -142,9 +142,10 @@ fn refused(problem: &Problem) -> Failure {
     }
     let mut help = if problem.help.is_empty() { advice.to_owned() } else { problem.help.clone() };
     if !problem.known.is_empty() {
-        let near = nearest(&problem.asked, problem.known.iter().map(String::as_str));
+        let near = |asked: &String| nearest(asked, problem.known.iter().map(String::as_str));
         // The node may have said so itself, and knows more of names.
-        if let Some(near) = near.filter(|_| !help.contains("did you mean")) {
+        let near = problem.asked.iter().find_map(near).filter(|_| !help.contains("did you mean"));
+        if let Some(near) = near {
             help = format!("did you mean {near}? {help}");
         }
         why = format!("{why}\nknown: {}", problem.known.join(", "));
@@ -159,7 +160,7 @@ mod tests {
     use super::*;
 
     fn told(status: u16, body: &Value, asked: &str) -> (Exit, String) {
-        let problem = Problem::from_body(status, body, asked);
+        let problem = Problem::from_body(status, body, &[asked.to_owned()]);
         match Failure::from(ClientError::Refused(Box::new(problem))) {
             Failure::Told(told) => (told.exit, told.text()),
             Failure::OutputClosed => panic!("nothing told"),
@@ -202,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_body_in_no_known_form_still_gives_an_error() {
-        let problem = Problem::from_answer(StatusCode::FORBIDDEN, b"<html>", "");
+        let problem = Problem::from_answer(StatusCode::FORBIDDEN, b"<html>", &[]);
         assert_eq!((problem.status, problem.title.as_str()), (403, "forbidden"));
         assert_eq!(told(401, &Value::Null, "").0, Exit::Denied);
     }

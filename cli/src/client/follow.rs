@@ -10,6 +10,7 @@ use http::header::{ACCEPT, HeaderName};
 
 use super::error::ClientError;
 use super::http::{Call, Node};
+use super::pulse::Pulse;
 use super::sse::{EventStream, SseEvent};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -32,6 +33,7 @@ pub(crate) struct Follow<'n> {
     /// A stream that never began does not heal: the person hears at once that no node answers.
     began: bool,
     clock: Clock,
+    pulse: Pulse,
 }
 
 /// Since when and how often connecting has failed.
@@ -60,7 +62,13 @@ impl<'n> Follow<'n> {
             trouble: None,
             began: false,
             clock: *clock,
+            pulse: Pulse::new(clock),
         }
+    }
+
+    /// When the node was last heard.
+    pub(crate) fn pulse(&self) -> Pulse {
+        self.pulse.clone()
     }
 
     /// Forgets what was seen: the next connection starts with a fresh snapshot.
@@ -102,7 +110,8 @@ impl<'n> Follow<'n> {
             call = call.header(LAST_EVENT_ID, id);
         }
         let response = self.node.open(call).await?;
-        Ok(EventStream::new(response, self.node.url(), IDLE_MAX))
+        self.pulse.streams();
+        Ok(EventStream::new(response, self.node.url(), IDLE_MAX).telling(self.pulse.clone()))
     }
 
     fn ended(&self) -> ClientError {
@@ -118,6 +127,7 @@ impl<'n> Follow<'n> {
         if !self.began || !heals(&error) {
             return Err(error);
         }
+        self.pulse.broke();
         let now = self.clock.now();
         let trouble = self.trouble.unwrap_or(Trouble { since: now, pause: PAUSE_FIRST });
         if now.since(trouble.since) >= GIVE_UP_AFTER {

@@ -85,6 +85,11 @@ impl Node {
         &self.address.url
     }
 
+    /// The node's process, where the state folder tells it.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.address.pid
+    }
+
     /// The JSON at a path.
     pub(crate) async fn get(&self, path: &str) -> Result<Value, ClientError> {
         self.answer(Call::get(path)).await.map(|(_, body)| body)
@@ -107,7 +112,7 @@ impl Node {
     /// Sends a call and gives back the answer with its body still to be read. A refusal is an error.
     pub(crate) async fn open(&self, call: Call<'_>) -> Result<Response<Incoming>, ClientError> {
         let deadline = call.deadline;
-        let asked = last_segment(call.path);
+        let asked = names_in(call.path, call.body.as_ref());
         let request = self.request(call)?;
         let response = tokio::time::timeout(deadline, self.client.request(request)).await;
         let response = response
@@ -194,9 +199,67 @@ pub(crate) fn process_runs(pid: u32) -> bool {
     }
 }
 
-fn last_segment(path: &str) -> String {
-    let path = path.split('?').next().unwrap_or(path);
+/// What a call names that may turn out not to exist: the node in its query, the thing in its path, the model in its body.
+fn names_in(path: &str, body: Option<&Value>) -> Vec<String> {
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let node = query.split('&').filter_map(|part| part.strip_prefix("node="));
     let mut segments = path.trim_matches('/').split('/');
-    // `/runtimes/{id}/start`: the name is the second one wherever there is one.
-    segments.nth(1).unwrap_or_default().to_owned()
+    // What comes before the kind of thing: `/runtimes/{id}/start`, `/cluster/nodes/{node}/drain`, `/v1/models/{model}`.
+    let kind =
+        segments.next().filter(|first| !matches!(*first, "cluster" | "v1")).or_else(|| segments.next());
+    let thing = kind.and_then(|_| segments.next());
+    let model = body.and_then(|body| body.get("model")).and_then(Value::as_str);
+    node.chain(thing).map(decoded).chain(model.map(str::to_owned)).collect()
+}
+
+/// The other way round than [`super::row::encoded`].
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let hex = after.get(..2).and_then(|pair| std::str::from_utf8(pair).ok());
+        match hex.filter(|_| *first == b'%').and_then(|pair| u8::from_str_radix(pair, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::row::encoded;
+    use super::*;
+
+    #[test]
+    fn what_a_call_names_is_found_wherever_it_stands() {
+        let names = |path: &str| names_in(path, None);
+        assert_eq!(names("/runtimes/smolm2"), ["smolm2"]);
+        assert_eq!(names("/runtimes/smolm2/start?wait=60s"), ["smolm2"]);
+        assert_eq!(names("/cluster/nodes/boxx/drain"), ["boxx"]);
+        assert_eq!(names("/cluster/tokens/0a"), ["0a"]);
+        assert_eq!(names("/v1/models/org%2Fother"), ["org/other"]);
+        assert_eq!(names("/state/actors?node=box%20b"), ["box b", "actors"]);
+        for nothing in ["/tokens", "/cluster/join", "/models", "/"] {
+            assert_eq!(names(nothing), Vec::<String>::new(), "{nothing}");
+        }
+        let body = json!({"model": "gpt"});
+        assert_eq!(names_in("/v1/chat/completions", Some(&body)), ["completions", "gpt"]);
+    }
+
+    #[test]
+    fn every_name_comes_back_as_it_was() {
+        for name in ["a/../b?c=d&e f", "ü", "100%", "%41", "%", "%4", "模型"] {
+            assert_eq!(decoded(&encoded(name)), name);
+        }
+        assert_eq!(decoded("%4x%"), "%4x%");
+    }
 }

@@ -8,4 +8,5 @@ pub(crate) mod row;
 pub(crate) mod follow;
 pub(crate) mod lines;
 pub(crate) mod model;
+pub(crate) mod pulse;
 pub(crate) mod sse;

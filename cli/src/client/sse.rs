@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 
 use super::error::ClientError;
 use super::http::innermost;
+use super::pulse::Pulse;
 
 /// One event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -149,6 +150,8 @@ pub(crate) struct EventStream {
     url: String,
     /// Without a byte for so long, the stream is taken for dead.
     idle_max: Duration,
+    /// Told of each piece, comments too.
+    pulse: Option<Pulse>,
 }
 
 impl EventStream {
@@ -158,7 +161,13 @@ impl EventStream {
             decoder: SseDecoder::new(EVENT_BYTES_MAX),
             url: url.to_owned(),
             idle_max,
+            pulse: None,
         }
+    }
+
+    pub(crate) fn telling(mut self, pulse: Pulse) -> Self {
+        self.pulse = Some(pulse);
+        self
     }
 
     /// The next event; `None` when the stream has ended. Safe to drop and call again.
@@ -175,6 +184,9 @@ impl EventStream {
                 url: self.url.clone(),
                 why: innermost(&error),
             })?;
+            if let Some(pulse) = &self.pulse {
+                pulse.streams();
+            }
             if let Ok(bytes) = frame.into_data() {
                 let garbled =
                     |error: SseError| ClientError::Garbled { url: self.url.clone(), why: error.to_string() };

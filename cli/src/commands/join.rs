@@ -3,18 +3,19 @@
 use std::io::Read as _;
 use std::time::Duration;
 
+use arw_transport::join::DECIDED_WITHIN;
 use serde_json::{Value, json};
 
 use super::ensure_node::running_node;
 use super::up;
-use crate::args::Join;
+use crate::args::{Join, Up};
 use crate::client::http::Call;
 use crate::client::row::{list, text};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 
-/// Four addresses at three seconds each, and the issuer's disk.
-const JOINED_WITHIN: Duration = Duration::from_secs(30);
+/// The node comes to its verdict within the attempt's own time; a slow disk may need some more to store what it led to.
+const JOINED_WITHIN: Duration = DECIDED_WITHIN.saturating_add(Duration::from_secs(15));
 /// A token has about 200 characters.
 const TOKEN_BYTES_MAX: u64 = 4096;
 
@@ -22,12 +23,34 @@ pub(crate) async fn run(context: &Context, join: &Join) -> Result<(), Failure> {
     let token = token(&join.token)?;
     match running_node(context).await? {
         Some(node) => {
+            if let Some(words) = ignored(context, &join.up) {
+                context.screen.note(&words);
+            }
             let call = Call::post("/cluster/join", Some(json!({ "token": token }))).within(JOINED_WITHIN);
             let (_, joined) = node.answer(call).await?;
             show(context, &joined)
         }
-        None => up::run(context, &join.up, Some(token)).await,
+        None => {
+            let dir = context.locator.state_dir.display();
+            context.screen.note(&format!(
+                "no node runs in {dir}: this command becomes one, joins and stays; Ctrl-C stops it, and `arw up` starts it again"
+            ));
+            up::run(context, &join.up, Some(token)).await
+        }
     }
+}
+
+/// A node that runs has its settings already: what the command line says about them is not heard.
+fn ignored(context: &Context, flags: &Up) -> Option<String> {
+    let wishes = up::wishes(context, flags);
+    let named: Vec<&str> = wishes.flags.iter().map(|(flag, ..)| *flag).collect();
+    (!named.is_empty()).then(|| {
+        let are = if named.len() == 1 { "is" } else { "are" };
+        format!(
+            "note: {} {are} ignored: a node runs already, with its own settings; stop it, and give them to `arw up`",
+            named.join(", ")
+        )
+    })
 }
 
 fn token(given: &str) -> Result<String, Failure> {

@@ -4,6 +4,7 @@ pub(crate) mod actors;
 pub(crate) mod chat;
 pub(crate) mod cluster;
 pub(crate) mod config;
+mod confirm;
 pub(crate) mod doctor;
 pub(crate) mod ensure_node;
 pub(crate) mod events;
@@ -31,7 +32,7 @@ pub(crate) async fn dispatch(arguments: Arguments, context: &Context) -> Result<
         Command::Status => status::run(context).await?,
         Command::Doctor(configured) => return doctor::run(context, &configured).await,
         Command::Actors(command) => actors::run(context, command).await?,
-        Command::Cluster(command) => cluster::run(context, command).await?,
+        Command::Cluster(command) => return cluster::run(context, command).await,
         Command::Runtime(command) => runtime::run(context, command).await?,
         Command::Model(command) => model::run(context, command).await?,
         Command::Token(command) => token::run(context, command).await?,

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::client::row::{list, number, text};
+use crate::client::row::{flag, list, number, text};
+use crate::commands::cluster::summary::expiry_in_words;
 use crate::commands::model::field_lines;
 use crate::commands::runtime::view;
 use crate::context::Context;
@@ -19,12 +20,15 @@ pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
         node.get("/state/models"),
     )
     .await?;
+    // Its place among others is worth a line, and no reason to show nothing.
+    let cluster = node.get("/state/cluster").await.map(|body| Place::of(&body)).unwrap_or_default();
     let about = about.get("node").cloned().unwrap_or(Value::Null);
     let runtimes = list(&runtimes, "/runtimes").to_vec();
     let models = list(&models, "/models").to_vec();
-    let text = screenful(context, &about, &runtimes, &models);
-    let table = table(&about, &runtimes, &models);
-    let body = json!({"node": about, "runtimes": runtimes, "models": models});
+    let text =
+        screenful(context, &Seen { about: &about, place: &cluster, pid: node.pid() }, &runtimes, &models);
+    let table = table(&Seen { about: &about, place: &cluster, pid: node.pid() }, &runtimes, &models);
+    let body = json!({"node": about, "cluster": cluster.record(), "pid": node.pid(), "runtimes": runtimes, "models": models});
     context.screen.show(&Page {
         records: vec![body.clone()],
         body,
@@ -34,7 +38,69 @@ pub(crate) async fn run(context: &Context) -> Result<(), Failure> {
     })
 }
 
-fn screenful(context: &Context, about: &Value, runtimes: &[Value], models: &[Value]) -> String {
+/// Where the node stands among others.
+#[derive(Clone, Debug, Default)]
+struct Place {
+    /// Its cluster; empty while it is alone, or where that is not known.
+    cluster: String,
+    is_issuer: bool,
+    is_known: bool,
+    /// `10.0.0.1:8091`, over UDP.
+    address: String,
+    certificate_until: String,
+    nodes: u64,
+    up: u64,
+}
+
+impl Place {
+    fn of(body: &Value) -> Self {
+        let own = list(body, "/nodes").iter().find(|row| text(row, "/source") == "own");
+        let count = |state: &str| number(body, &format!("/totals/nodes/{state}")).unwrap_or_default();
+        Self {
+            cluster: text(body, "/cluster/id").to_owned(),
+            is_issuer: flag(body, "/cluster/is_issuer"),
+            is_known: true,
+            address: own.map_or_else(String::new, |row| text(row, "/address").to_owned()),
+            certificate_until: text(body, "/cluster/certificate_until").to_owned(),
+            nodes: ["up", "suspect", "down"].map(count).iter().sum(),
+            up: count("up"),
+        }
+    }
+
+    /// For programs; `null` for a node that is alone.
+    fn record(&self) -> Value {
+        if self.cluster.is_empty() {
+            return Value::Null;
+        }
+        json!({"id": self.cluster, "is_issuer": self.is_issuer, "address": self.address, "certificate_until": self.certificate_until,
+            "nodes": self.nodes, "up": self.up})
+    }
+
+    fn words(&self) -> String {
+        match (self.cluster.as_str(), self.is_known) {
+            ("", false) => "unknown".to_owned(),
+            ("", true) => "none: this node is alone".to_owned(),
+            (cluster, _) => {
+                let issuer = if self.is_issuer { ", this node lets others in" } else { "" };
+                let reached = match self.address.as_str() {
+                    "" => String::new(),
+                    address => format!(", reached at {address} over UDP"),
+                };
+                format!("{cluster}, {} of {} nodes up{issuer}{reached}", self.up, self.nodes)
+            }
+        }
+    }
+}
+
+/// What is known of the node itself.
+struct Seen<'v> {
+    about: &'v Value,
+    place: &'v Place,
+    pid: Option<u32>,
+}
+
+fn screenful(context: &Context, seen: &Seen<'_>, runtimes: &[Value], models: &[Value]) -> String {
+    let about = seen.about;
     let (style, now) = (&context.screen.style, context.screen.now());
     let count = |pointer: &str| number(about, pointer).map_or_else(|| "-".to_owned(), human::count);
     let status = text(about, "/status");
@@ -51,8 +117,11 @@ fn screenful(context: &Context, about: &Value, runtimes: &[Value], models: &[Val
         "" => text(about, "/journal/status").to_owned(),
         reason => format!("{}: {reason}", text(about, "/journal/status")),
     };
+    let pid = seen.pid.map_or_else(String::new, |pid| format!(" (pid {pid})"));
     fields.extend([
-        ("address", text(about, "/http").to_owned()),
+        ("id", text(about, "/id").to_owned()),
+        ("address", format!("{}{pid}", text(about, "/http"))),
+        ("cluster", seen.place.words()),
         ("state folder", text(about, "/state_dir").to_owned()),
         ("journal", format!("{journal}, {} events", count("/journal/last_seq"))),
         (
@@ -70,6 +139,10 @@ fn screenful(context: &Context, about: &Value, runtimes: &[Value], models: &[Val
         ),
     ]);
     let mut out = field_lines(&fields);
+    let expiry = seen.place.certificate_until.parse().ok().and_then(|until| expiry_in_words(until, now));
+    if let Some((words, help)) = expiry {
+        out.push_str(&format!("\n{words}\n  {help}\n"));
+    }
     out.push('\n');
     if runtimes.is_empty() {
         out.push_str("no runtimes; `arw run FILE.gguf` makes one\n");
@@ -88,7 +161,8 @@ fn names(models: &[Value]) -> String {
 }
 
 /// One row: the node in numbers.
-fn table(about: &Value, runtimes: &[Value], models: &[Value]) -> Table {
+fn table(seen: &Seen<'_>, runtimes: &[Value], models: &[Value]) -> Table {
+    let about = seen.about;
     let mut table = Table::new(&[
         Column::new("name", "name"),
         Column::new("status", "status"),
@@ -100,7 +174,13 @@ fn table(about: &Value, runtimes: &[Value], models: &[Value]) -> Table {
         Column::new("runtimes_ready", "ready"),
         Column::new("models", "models"),
         Column::new("node_rss_bytes", "memory"),
+        Column::programs("node_id"),
+        Column::programs("pid"),
+        Column::programs("cluster"),
+        Column::programs("cluster_address"),
+        Column::programs("certificate_until"),
     ]);
+    let given = |text: &str| if text.is_empty() { Cell::Missing } else { Cell::Text(text.to_owned()) };
     let word = |pointer: &str| Cell::Text(text(about, pointer).to_owned());
     let ready = runtimes.iter().filter(|row| text(row, "/state") == "ready").count();
     table.push(vec![
@@ -114,6 +194,11 @@ fn table(about: &Value, runtimes: &[Value], models: &[Value]) -> Table {
         Cell::Count(ready as u64),
         Cell::Count(models.len() as u64),
         number(about, "/memory/node_rss_bytes").map_or(Cell::Missing, Cell::Bytes),
+        word("/id"),
+        seen.pid.map_or(Cell::Missing, |pid| Cell::Text(pid.to_string())),
+        given(&seen.place.cluster),
+        given(&seen.place.address),
+        given(&seen.place.certificate_until),
     ]);
     table
 }

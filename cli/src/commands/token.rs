@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::args::{TokenCommand, TokenCreate};
 use crate::client::http::Call;
 use crate::client::row::{encoded, list, text};
+use crate::commands::confirm::confirm;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::screen::Page;
@@ -18,12 +19,32 @@ pub(crate) async fn run(context: &Context, command: TokenCommand) -> Result<(), 
             let body = context.node()?.get("/tokens").await?;
             context.screen.show(&page(body))
         }
-        TokenCommand::Revoke { id } => {
-            context.node()?.answer(Call::delete(&format!("/tokens/{}", encoded(&id)))).await?;
-            context.screen.note(&format!("token {id} is revoked"));
-            Ok(())
-        }
+        TokenCommand::Revoke { id, yes } => revoke(context, &id, yes).await,
     }
+}
+
+async fn revoke(context: &Context, id: &str, yes: bool) -> Result<(), Failure> {
+    let node = context.node()?;
+    let row = async || {
+        let body = node.get("/tokens").await.ok()?;
+        list(&body, "/tokens").iter().find(|row| text(row, "/id") == id).cloned()
+    };
+    let about = match row().await {
+        Some(row) => format!("token {id} ({})", about(&row)),
+        None => format!("token {id}"),
+    };
+    confirm(context, yes, &format!("revoke {about} for good? Whoever uses it is refused at once."))?;
+    node.answer(Call::delete(&format!("/tokens/{}", encoded(id)))).await?;
+    let done = match row().await {
+        Some(row) => Page { body: row.clone(), ..page(json!({"tokens": [row]})) },
+        None => Page::of_one(&[("id", json!(id)), ("revoked", json!(true))]),
+    };
+    context.screen.done(&format!("token {id} is revoked"), &done)
+}
+
+/// What tells it from others, for people.
+fn about(row: &Value) -> String {
+    format!("{}, {}", text(row, "/name"), scopes(row))
 }
 
 async fn create(context: &Context, wanted: &TokenCreate) -> Result<(), Failure> {

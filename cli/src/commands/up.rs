@@ -30,6 +30,9 @@ pub(crate) async fn run(context: &Context, up: &Up, token: Option<String>) -> Re
         context.screen.note(warning);
     }
     let config = loaded.settings.config;
+    if let Some(homeless) = place::homeless(&config.node.state_dir) {
+        context.screen.note(&format!("note: {homeless}"));
+    }
     let log = start_logging(config.log, context)?;
     let mut shown = Ok(());
     let ready = |ready: &Ready| {

@@ -42,9 +42,12 @@ pub(crate) fn ago(at: &str, now: WallTime) -> String {
     if ahead > 0 { format!("in {}", whole_span(ahead)) } else { format!("{} ago", whole_span(past)) }
 }
 
-/// The time of day of an RFC 3339 time, in UTC: `15:35:19`.
-pub(crate) fn time_of_day(at: &str) -> &str {
-    at.split_once('T').and_then(|(_, time)| time.get(..8)).unwrap_or(at)
+/// The time of day of an RFC 3339 time, with the zone that it is in: `15:35:19Z`.
+pub(crate) fn time_of_day(at: &str) -> String {
+    let Some((_, time)) = at.split_once('T') else { return at.to_owned() };
+    let Some((seconds, rest)) = time.split_at_checked(8) else { return at.to_owned() };
+    let zone = rest.find(['Z', '+', '-']).map_or("", |begin| &rest[begin..]);
+    format!("{seconds}{zone}")
 }
 
 /// A count with thin groups: `12,345`.
@@ -152,7 +155,9 @@ mod tests {
         assert_eq!(ago("2026-11-24T12:04:00Z", now), "in 4 min");
         assert_eq!(ago("2026-11-24T12:00:00.1Z", now), "now");
         assert_eq!(ago("soon", now), "soon");
-        assert_eq!(time_of_day("2026-11-24T11:59:57.120Z"), "11:59:57");
+        assert_eq!(time_of_day("2026-11-24T11:59:57.120Z"), "11:59:57Z");
+        assert_eq!(time_of_day("2026-11-24T11:59:57+01:00"), "11:59:57+01:00");
+        assert_eq!(time_of_day("2026-11-24T11:59"), "2026-11-24T11:59");
         assert_eq!(time_of_day("nonsense"), "nonsense");
     }
 

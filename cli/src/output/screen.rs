@@ -17,6 +17,8 @@ use crate::failure::Failure;
 pub(crate) struct Screen {
     pub(crate) style: Style,
     pub(crate) format: Format,
+    /// Somebody asked for this form: nothing else is put in its place, wherever the output goes.
+    pub(crate) format_is_chosen: bool,
     clock: Clock,
 }
 
@@ -53,8 +55,8 @@ impl Page {
 }
 
 impl Screen {
-    pub(crate) fn new(style: Style, format: Format) -> Self {
-        Self { style, format, clock: Clock::system() }
+    pub(crate) fn new(style: Style, format: Format, format_is_chosen: bool) -> Self {
+        Self { style, format, format_is_chosen, clock: Clock::system() }
     }
 
     pub(crate) fn now(&self) -> WallTime {

@@ -69,6 +69,61 @@ fn a_variable_that_looks_like_a_setting_is_warned_about() {
 }
 
 #[test]
+fn a_variable_that_is_set_to_nothing_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, command) in [
+        ("ARW_STATE_DIR", &["status"][..]),
+        ("ARW_STATE_DIR", &["up"]),
+        ("ARW_CONFIG", &["config", "explain"]),
+    ] {
+        let mut command = arw(dir.path(), command);
+        command.env(name, "");
+        let ended = run(command, "").expect(2);
+        assert!(ended.err.contains(&format!("the environment variable {name} is empty")), "{}", ended.err);
+        assert!(ended.err.contains("unset it"), "{}", ended.err);
+    }
+    // A flag wins over it, also where it is nothing.
+    let mut command = arw(dir.path(), &["config", "explain", "--state-dir", "/elsewhere"]);
+    command.env("ARW_STATE_DIR", "");
+    run(command, "").expect(0);
+    let ended = run(arw(dir.path(), &["status", "--state-dir", ""]), "").expect(2);
+    assert!(
+        ended.err.contains("--state-dir") && !ended.err.contains("environment variable"),
+        "{}",
+        ended.err
+    );
+}
+
+#[test]
+fn variables_of_flags_are_known_and_mistyped_ones_lead_to_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = |name: &str| {
+        let mut command = arw(dir.path(), &["config", "explain"]);
+        command.env(name, "x");
+        run(command, "").expect(0).err
+    };
+    assert!(!told("ARW_JOIN_TOKEN").contains("warning"));
+    assert!(!told("ARW_ENGINE_MARK").contains("warning"));
+    assert!(told("ARW_SERVR").contains("did you mean ARW_SERVER?"));
+    assert!(told("ARW_TOKN").contains("did you mean ARW_TOKEN?"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_node_that_cannot_have_its_folder_names_it_and_the_flag_and_says_where_it_came_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let ended = run(arw(dir.path(), &["up", "--state-dir", "/proc/arw"]), "").expect(1);
+    assert!(ended.err.contains("/proc/arw") && ended.err.contains("--state-dir"), "{}", ended.err);
+    // Where there is no home and the working folder cannot be written either.
+    let mut command = arw(dir.path(), &["up"]);
+    command.env_remove("HOME").env_remove("ARW_STATE_DIR").current_dir("/proc");
+    let ended = run(command, "").expect(1);
+    for wanted in ["neither HOME nor XDG_DATA_HOME", "/proc/arw-state", "--state-dir"] {
+        assert!(ended.err.contains(wanted), "{}\nlacks {wanted}", ended.err);
+    }
+}
+
+#[test]
 fn a_node_cannot_be_started_elsewhere() {
     let dir = tempfile::tempdir().unwrap();
     let ended = run(arw(dir.path(), &["--server", "http://127.0.0.1:1", "up"]), "").expect(2);
@@ -83,12 +138,13 @@ fn free_port() -> String {
 fn doctor_is_content_with_a_machine_that_can_run_a_node() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = arw(dir.path(), &["doctor", "-o", "json"]);
-    command.env("ARW_GATEWAY__HTTP", free_port());
+    command.env("ARW_GATEWAY__HTTP", free_port()).env("ARW_CLUSTER__LISTEN", "127.0.0.1:0");
     let body = run(command, "").expect(0).json();
     assert_eq!(body["ok"], json!(true));
     let names: Vec<&str> =
         body["checks"].as_array().unwrap().iter().map(|check| check["check"].as_str().unwrap()).collect();
     assert_eq!(names[..6], ["settings", "state folder", "disk space", "admin token", "port", "node"]);
+    assert_eq!(names[6..9], ["node key", "UDP port", "clock"]);
 }
 
 #[test]

@@ -251,11 +251,17 @@ fn status_in_every_form() {
         ("GET /state/node", json(200, &bodies::node())),
         ("GET /state/runtimes", json(200, &bodies::runtimes())),
         ("GET /state/models", json(200, &bodies::models())),
+        ("GET /state/cluster", json(200, &bodies::cluster())),
     ]);
-    let body = serde_json::json!({"node": bodies::node()["node"], "runtimes": bodies::runtimes()["runtimes"], "models": bodies::models()["models"]});
+    let cluster = serde_json::json!({"id": "c1", "is_issuer": true, "address": "10.0.0.2:7400",
+        "certificate_until": "2026-12-24T15:35:19.120Z", "nodes": 3, "up": 2});
+    let body = serde_json::json!({"node": bodies::node()["node"], "cluster": cluster, "pid": null,
+        "runtimes": bodies::runtimes()["runtimes"], "models": bodies::models()["models"]});
     let shown = every_form(&gateway, &["status"], &body, 1, "name,status,version,").out;
     for wanted in [
         "workstation (degraded), version 0.1.0, up 3 h",
+        "id:            n1\n",
+        "c1, 2 of 3 nodes up, this node lets others in, reached at 10.0.0.2:7400 over UDP\n",
         "the journal cannot be written: disk full",
         "23 MB",
         "smollm2",
@@ -263,6 +269,26 @@ fn status_in_every_form() {
     ] {
         assert!(shown.contains(wanted), "{shown}\nlacks {wanted}");
     }
+}
+
+#[test]
+fn status_names_the_process_and_says_when_a_node_is_alone_or_does_not_tell() {
+    let status = |cluster: crate::gateway::Answer| {
+        let gateway = Gateway::with(&[
+            ("GET /state/node", json(200, &bodies::node())),
+            ("GET /state/runtimes", json(200, &bodies::runtimes())),
+            ("GET /state/models", json(200, &bodies::models())),
+            ("GET /state/cluster", cluster),
+        ]);
+        gateway.write_node_files();
+        let command = crate::gateway::arw(gateway.state_dir.path(), &["status"]);
+        crate::gateway::run(command, "").expect(0).out
+    };
+    let alone = status(json(200, &bodies::alone()));
+    assert!(alone.contains("cluster:       none: this node is alone\n"), "{alone}");
+    assert!(alone.contains(&format!("(pid {})", std::process::id())), "{alone}");
+    let unknown = status(json(403, &serde_json::json!({"title": "no", "detail": "no", "help": ""})));
+    assert!(unknown.contains("cluster:       unknown\n"), "{unknown}");
 }
 
 #[test]

@@ -48,7 +48,7 @@ fn followed_events_are_lines_for_people_and_gaps_are_told() {
     ];
     let gateway = Gateway::with(&[("GET /events/stream", sse(&events).staying_open())]);
     let ended = follow(&gateway, &["events", "-f", "--after", "0", "--kind", "runtime_restarted"], 1);
-    assert_eq!(ended.out, "15:35:19 warning smollm2: smollm2 was restarted: killed by SIGKILL\n");
+    assert_eq!(ended.out, "15:35:19Z warning smollm2: smollm2 was restarted: killed by SIGKILL\n");
     assert!(ended.err.contains("events 1 to 5 are no longer kept"), "{}", ended.err);
 }
 
@@ -98,7 +98,7 @@ fn a_watched_tree_is_told_by_its_changes_where_it_cannot_be_redrawn() {
     assert!(shown.contains("└─ store"), "{shown}");
     assert!(
         shown.ends_with(
-            "\n15:35:20 node/store: backoff, was running\n15:35:20 node/store: running, was backoff\n"
+            "\n15:35:20Z node/store: backoff, was running\n15:35:20Z node/store: running, was backoff\n"
         ),
         "{shown}"
     );

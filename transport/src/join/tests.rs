@@ -1,3 +1,4 @@
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::*;
@@ -5,7 +6,7 @@ use crate::certificate::{
     CERTIFICATE_LIFETIME, CertificateError, ClusterKey, Revocation, RevocationSet, Role, Roles,
 };
 use crate::identity::NodeId;
-use crate::token::{JoinToken, KeyingMaterial, NewToken, TokenId, TokenTable};
+use crate::token::{ADDRESSES_MAX, JoinToken, KeyingMaterial, NewToken, TokenId, TokenTable};
 use crate::wire::{CloseCode, Join, JoinRefusal, PeerAddresses, Versions};
 use arw_actors::moment::Moment;
 
@@ -283,6 +284,36 @@ fn addresses_are_tried_again_for_a_while_where_one_says_nothing() {
     assert!(matches!(next, Some(JoinAction::Dial { .. })));
     let failed = failure(&mut attempt, JoinEvent::ConnectionFailed);
     assert!(matches!(failed, JoinFailure::Unreachable { .. }), "nobody was silent");
+}
+
+proptest::proptest! {
+    #[test]
+    fn an_attempt_is_decided_in_time_whatever_its_addresses_do(
+        count in 1..=ADDRESSES_MAX,
+        fates in proptest::collection::vec((0..4_u8, 0..=100_u32), 64),
+    ) {
+        let mut token = Issuer::new().token;
+        token.addresses = (0..count).map(|port| SocketAddr::from(([192, 0, 2, 1], 1 + port as u16))).collect();
+        let (mut attempt, _) = JoinAttempt::start(start(), node(1), "kitchen", token);
+        let mut now = start();
+        let mut fates = fates.into_iter().cycle();
+        let mut steps = 0;
+        while let (Some(deadline), Some((fate, percent))) = (attempt.deadline(), fates.next()) {
+            steps += 1;
+            proptest::prop_assert!(steps < 10_000, "it goes on for ever");
+            let event = match fate {
+                0 => JoinEvent::DeadlinePassed,
+                1 => JoinEvent::ConnectionFailed,
+                2 => JoinEvent::Connected { peer: Issuer::OWN, keying: SESSION },
+                _ => JoinEvent::Closed(CloseCode::Malformed),
+            };
+            // Silence lasts until the deadline; anything else comes at some time before.
+            let share = if fate == 0 { 100 } else { percent };
+            now = now + deadline.since(now) * share / 100;
+            attempt.handle((now, wall()), event);
+        }
+        proptest::prop_assert!(now.since(start()) <= DECIDED_WITHIN, "{:?}", now.since(start()));
+    }
 }
 
 #[test]

@@ -196,6 +196,37 @@ async fn a_removed_node_is_alone_and_comes_back_with_a_new_token_only() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_files_of_a_membership_are_looked_at_without_a_change() {
+    let [first, second] = folders();
+    let one = Node::start(first.path(), "one", 1);
+    let wall = Clock::system().wall();
+    assert!(inspect(first.path(), one.id, wall).unwrap().is_none());
+    one.token().await;
+    let id = one.id;
+    one.link.stop().await;
+    let look = |at: WallTime| inspect(first.path(), id, at).unwrap().unwrap();
+    let found = look(wall);
+    assert_eq!((found.issuer, found.certificate.as_ref().unwrap().node), (id, id));
+    assert!(matches!(found.cluster_key, Some(Ok(()))));
+    let over = look(wall + CERTIFICATE_LIFETIME * 2).certificate;
+    assert!(matches!(over, Err(CertificateError::Expired { .. })), "{over:?}");
+    let other = inspect(first.path(), NodeId::from_bytes([1; 32]), wall).unwrap().unwrap();
+    assert!(
+        matches!(other.certificate, Err(CertificateError::OtherNode { .. })) && other.cluster_key.is_none()
+    );
+
+    let key = first.path().join(CLUSTER_KEY);
+    ClusterKey::load_or_create(&second.path().join(CLUSTER_KEY)).unwrap();
+    std::fs::rename(second.path().join(CLUSTER_KEY), &key).unwrap();
+    assert!(matches!(look(wall).cluster_key, Some(Err(LinkError::OtherClusterKey { .. }))));
+    std::fs::remove_file(&key).unwrap();
+    assert!(matches!(look(wall).cluster_key, Some(Err(LinkError::NoClusterKey { .. }))));
+    assert!(!key.exists(), "looking makes nothing");
+    std::fs::write(first.path().join("cluster.json"), "{").unwrap();
+    assert!(inspect(first.path(), id, wall).is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_leaves_is_seen_leaving_and_may_join_again_at_once() {
     let [first, second] = folders();
     let (one, two) = (Node::start(first.path(), "one", 1), Node::start(second.path(), "two", 1));

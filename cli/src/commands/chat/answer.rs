@@ -43,7 +43,7 @@ impl Answer {
         };
         if chunk.get("error").is_some_and(|error| !error.is_null()) {
             // Mid-stream there is no status; 502 is what a lost engine would have been.
-            return Piece::Failed(Box::new(Problem::from_body(502, &chunk, "")));
+            return Piece::Failed(Box::new(Problem::from_body(502, &chunk, &[])));
         }
         if chunk.get("usage").is_some_and(Value::is_object) {
             self.usage = Some(chunk["usage"].clone());

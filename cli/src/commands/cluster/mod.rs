@@ -1,64 +1,46 @@
 //! `arw cluster …`: every node of the cluster, as the asked one knows it.
 
+mod changes;
 mod facts;
 mod nodes;
-mod summary;
+pub(crate) mod summary;
 mod token;
 
 use serde_json::Value;
 
 use crate::args::ClusterCommand;
-use crate::client::http::Call;
-use crate::client::row::{encoded, list};
+use crate::client::row::list;
 use crate::commands::watching::{self, Change, Watched};
 use crate::context::Context;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::output::formats::Format;
 use crate::output::screen::{Page, Screen};
 use crate::output::table::Table;
 
-pub(crate) async fn run(context: &Context, command: ClusterCommand) -> Result<(), Failure> {
+pub(crate) async fn run(context: &Context, command: ClusterCommand) -> Result<Exit, Failure> {
     match command {
-        ClusterCommand::Status { watch: false } => {
-            let body = context.node()?.get("/state/cluster").await?;
-            let text = summary::screenful(&body, &context.screen.style, context.screen.now());
-            context.screen.show(&Page { text: Some(text), ..page(body) })
-        }
-        ClusterCommand::Status { watch: true } => watch(context).await,
+        ClusterCommand::Status { watch: false, exit_code } => return status(context, exit_code).await,
+        ClusterCommand::Status { watch: true, .. } => watch(context).await?,
         ClusterCommand::Nodes => {
             let body = context.node()?.get("/state/cluster").await?;
-            context.screen.show(&page(body))
+            context.screen.show(&page(body))?;
         }
-        ClusterCommand::Token(command) => token::run(context, command).await,
-        ClusterCommand::Drain { node } => {
-            context
-                .node()?
-                .answer(Call::post(&format!("/cluster/nodes/{}/drain", encoded(&node)), None))
-                .await?;
-            context
-                .screen
-                .note(&format!("node {node} gets nothing new; `arw cluster resume {node}` ends that"));
-            Ok(())
-        }
-        ClusterCommand::Resume { node } => {
-            context
-                .node()?
-                .answer(Call::post(&format!("/cluster/nodes/{}/resume", encoded(&node)), None))
-                .await?;
-            context.screen.note(&format!("node {node} gets new work again"));
-            Ok(())
-        }
-        ClusterCommand::Remove { node } => {
-            context.node()?.answer(Call::delete(&format!("/cluster/nodes/{}", encoded(&node)))).await?;
-            context.screen.note(&format!("node {node} is removed; it can join again with a new token"));
-            Ok(())
-        }
-        ClusterCommand::Leave => {
-            context.node()?.answer(Call::post("/cluster/leave", None)).await?;
-            context.screen.note("this node is in no cluster any more");
-            Ok(())
-        }
+        ClusterCommand::Token(command) => token::run(context, command).await?,
+        ClusterCommand::Drain { node, wait } => changes::drain(context, &node, wait).await?,
+        ClusterCommand::Resume { node } => changes::resume(context, &node).await?,
+        ClusterCommand::Remove { node, yes } => changes::remove(context, &node, yes).await?,
+        ClusterCommand::Leave { yes } => changes::leave(context, yes).await?,
     }
+    Ok(Exit::Done)
+}
+
+async fn status(context: &Context, exit_code: bool) -> Result<Exit, Failure> {
+    let body = context.node()?.get("/state/cluster").await?;
+    let now = context.screen.now();
+    let is_well = summary::is_well(&body, now);
+    let text = summary::screenful(&body, &context.screen.style, now);
+    context.screen.show(&Page { text: Some(text), ..page(body) })?;
+    Ok(if exit_code && !is_well { Exit::Failed } else { Exit::Done })
 }
 
 fn page(body: Value) -> Page {
@@ -71,9 +53,9 @@ async fn watch(context: &Context) -> Result<(), Failure> {
     let node = context.node()?;
     let screen = &context.screen;
     // Into a pipe a program reads along, unless a person says otherwise.
-    let is_piped = screen.is_for_people() && !screen.style.terminal_out && !screen.style.accessible;
-    if is_piped {
-        let for_programs = Screen::new(screen.style, Format::Ndjson);
+    let is_piped = !screen.style.terminal_out && !screen.style.accessible;
+    if is_piped && !screen.format_is_chosen {
+        let for_programs = Screen::new(screen.style, Format::Ndjson, false);
         return watching::watch(&for_programs, &node, WatchedCluster::default()).await;
     }
     watching::watch(screen, &node, WatchedCluster::default()).await
@@ -84,7 +66,7 @@ async fn watch(context: &Context) -> Result<(), Failure> {
 struct WatchedCluster(facts::Nodes);
 
 impl Watched for WatchedCluster {
-    const COMMAND: &'static str = "arw cluster nodes";
+    const COMMAND: &'static str = "arw cluster status";
 
     fn stream(&self) -> String {
         "/state/cluster/stream".to_owned()

@@ -1,6 +1,9 @@
 //! The cluster on one screen: sums, nodes, and what is wrong with which.
 
+use std::time::Duration;
+
 use arw_actors::moment::WallTime;
+use arw_transport::certificate::CERTIFICATE_LIFETIME;
 use serde_json::Value;
 
 use super::nodes;
@@ -13,6 +16,9 @@ pub(super) fn screenful(body: &Value, style: &Style, now: WallTime) -> String {
     let rows = list(body, "/nodes");
     let mut fields = vec![("cluster", cluster(body, rows))];
     fields.extend(reached_at(body).map(|words| ("reached at", words)));
+    if let Some(at) = certificate_until(body) {
+        fields.push(("certificate", format!("until {at} ({})", human::ago(at, now))));
+    }
     fields.extend([("nodes", counts(body)), ("machines", machines(body)), ("requests", requests(body))]);
     let mut out = field_lines(&fields);
     out.push('\n');
@@ -21,12 +27,53 @@ pub(super) fn screenful(body: &Value, style: &Style, now: WallTime) -> String {
         return out;
     }
     out.push_str(&nodes::table(rows).text(style, now));
-    for row in rows {
-        if let Some(words) = trouble(row, now) {
-            out.push_str(&format!("\n{}\n", human::printable(&words)));
-        }
+    let troubles = rows.iter().filter_map(|row| trouble(row, now));
+    for words in expiry(body, now).into_iter().chain(troubles) {
+        out.push_str(&format!("\n{}\n", human::printable(&words)));
     }
     out
+}
+
+/// Whether nothing needs anybody: every node that has not left is up and well, and this one stays a member.
+pub(super) fn is_well(body: &Value, now: WallTime) -> bool {
+    let rows = list(body, "/nodes");
+    let is_well = |row: &Value| {
+        text(row, "/state") == "left" || (text(row, "/state") == "up" && trouble(row, now).is_none())
+    };
+    !rows.is_empty() && rows.iter().all(is_well) && expiry(body, now).is_none()
+}
+
+fn certificate_until(body: &Value) -> Option<&str> {
+    Some(text(body, "/cluster/certificate_until")).filter(|at| !at.is_empty())
+}
+
+/// A certificate is renewed when a third of its time is left. Where a day later it still is not, somebody should know.
+const RENEWED_BEFORE: Duration =
+    Duration::from_secs(CERTIFICATE_LIFETIME.as_secs() / 3).saturating_sub(Duration::from_secs(24 * 3600));
+
+/// That this node is about to fall out of its cluster, and what to do.
+pub(crate) fn expiry_in_words(until: WallTime, now: WallTime) -> Option<(String, &'static str)> {
+    let left = until.since(now);
+    if left >= RENEWED_BEFORE {
+        return None;
+    }
+    let when = human::ago(&until.to_string(), now);
+    Some(if left.is_zero() {
+        let words =
+            format!("the certificate of this node ended {when}: it is no member of its cluster any more");
+        (
+            words,
+            "join again with a new token: `arw cluster token create` where the cluster was made, `arw join TOKEN` here",
+        )
+    } else {
+        let words = format!("the certificate of this node ends {when} and was not renewed");
+        (words, "make sure that the node which made the cluster runs and can be reached: only it renews")
+    })
+}
+
+fn expiry(body: &Value, now: WallTime) -> Option<String> {
+    let until = certificate_until(body)?.parse().ok()?;
+    expiry_in_words(until, now).map(|(words, help)| format!("{words}\n  {help}"))
 }
 
 fn cluster(body: &Value, rows: &[Value]) -> String {
@@ -107,4 +154,46 @@ fn trouble(row: &Value, now: WallTime) -> Option<String> {
         hint => format!("\n  {hint}"),
     };
     Some(format!("{} is {}{since}{reason}{hint}", nodes::called(row), nodes::state(row)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn now() -> WallTime {
+        "2026-11-24T12:00:00Z".parse().unwrap()
+    }
+
+    #[test]
+    fn a_certificate_that_should_have_been_renewed_is_told_before_it_ends() {
+        let days = |days: u64| now() + Duration::from_secs(days * 24 * 3600);
+        for days_left in [30, 20, 10, 9] {
+            assert_eq!(expiry_in_words(days(days_left), now()), None, "{days_left}");
+        }
+        for days_left in [8, 1] {
+            let (words, help) = expiry_in_words(days(days_left), now()).unwrap();
+            assert!(words.contains("ends in") && help.contains("only it renews"), "{words}: {help}");
+        }
+        let (words, help) = expiry_in_words(now() - Duration::from_secs(3600), now()).unwrap();
+        assert!(words.contains("ended 60 min ago") && help.contains("arw join"), "{words}: {help}");
+    }
+
+    #[test]
+    fn a_cluster_is_well_when_every_node_that_has_not_left_is() {
+        let body = |states: &[(&str, &str)], until: &str| {
+            let row = |(state, health): &(&str, &str)| json!({"state": state, "health": {"state": health}});
+            json!({"nodes": states.iter().map(row).collect::<Vec<_>>(), "cluster": {"certificate_until": until}})
+        };
+        let far = "2026-12-20T12:00:00Z";
+        let well = |states: &[(&str, &str)]| is_well(&body(states, far), now());
+        assert!(well(&[("up", "ok"), ("up", "info"), ("left", "error")]));
+        for (state, health) in [("down", "ok"), ("suspect", "ok"), ("up", "warning"), ("up", "error")] {
+            assert!(!well(&[("up", "ok"), (state, health)]), "{state} {health}");
+        }
+        assert!(!well(&[]), "nobody has looked yet");
+        assert!(!is_well(&body(&[("up", "ok")], "2026-11-26T12:00:00Z"), now()));
+        assert!(is_well(&json!({"nodes": [{"state": "up"}], "cluster": null}), now()), "alone and well");
+    }
 }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::args::{JoinTokenCommand, JoinTokenCreate};
 use crate::client::http::Call;
 use crate::client::row::{encoded, list, text};
+use crate::commands::confirm::confirm;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::screen::Page;
@@ -18,12 +19,32 @@ pub(crate) async fn run(context: &Context, command: JoinTokenCommand) -> Result<
             let body = context.node()?.get("/cluster/tokens").await?;
             context.screen.show(&page(body))
         }
-        JoinTokenCommand::Revoke { id } => {
-            context.node()?.answer(Call::delete(&format!("/cluster/tokens/{}", encoded(&id)))).await?;
-            context.screen.note(&format!("join token {id} is revoked"));
-            Ok(())
-        }
+        JoinTokenCommand::Revoke { id, yes } => revoke(context, &id, yes).await,
     }
+}
+
+async fn revoke(context: &Context, id: &str, yes: bool) -> Result<(), Failure> {
+    let node = context.node()?;
+    let row = async || {
+        let body = node.get("/cluster/tokens").await.ok()?;
+        list(&body, "/tokens").iter().find(|row| text(row, "/id") == id).cloned()
+    };
+    let about = match row().await {
+        Some(row) => format!("join token {id} ({})", about(&row)),
+        None => format!("join token {id}"),
+    };
+    confirm(context, yes, &format!("revoke {about} for good? Nobody joins with it any more."))?;
+    node.answer(Call::delete(&format!("/cluster/tokens/{}", encoded(id)))).await?;
+    let done = match row().await {
+        Some(row) => Page { body: row.clone(), ..page(json!({"tokens": [row]})) },
+        None => Page::of_one(&[("id", json!(id)), ("revoked", json!(true))]),
+    };
+    context.screen.done(&format!("join token {id} is revoked"), &done)
+}
+
+/// What tells it from others, for people.
+fn about(row: &Value) -> String {
+    words(row, "/roles")
 }
 
 async fn create(context: &Context, wanted: &JoinTokenCreate) -> Result<(), Failure> {

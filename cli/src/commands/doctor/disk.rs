@@ -149,6 +149,11 @@ fn open_to_others(facts: &std::fs::Metadata) -> Option<u32> {
     }
 }
 
+/// The mode of a file that others can read; `None` also where there is no file.
+pub(super) fn mode_for_others(path: &Path) -> Option<u32> {
+    std::fs::metadata(path).ok().and_then(|facts| readable_by_others(&facts))
+}
+
 fn readable_by_others(facts: &std::fs::Metadata) -> Option<u32> {
     #[cfg(unix)]
     return Some(mode(facts)).filter(|mode| mode & 0o077 != 0);

@@ -2,6 +2,7 @@
 
 mod disk;
 mod machine;
+mod membership;
 mod node;
 mod port;
 
@@ -78,6 +79,9 @@ impl Check {
 
 pub(crate) async fn run(context: &Context, configured: &Configured) -> Result<Exit, Failure> {
     let mut checks = Vec::new();
+    let mut local = Vec::new();
+    let mut issuer = None;
+    let now = context.screen.now();
     // A node that was named with --server is elsewhere: this machine's folders and ports say nothing about it.
     if context.locator.server.is_none() {
         let (settings, loaded) = settings(context, configured)?;
@@ -88,8 +92,19 @@ pub(crate) async fn run(context: &Context, configured: &Configured) -> Result<Ex
         let http = config.map_or(arw_actors::config::HTTP, |config| config.gateway.http);
         checks.extend([disk::state_dir(&dir), disk::space(&dir), disk::token(&dir)]);
         checks.push(port::check(http, &dir));
+        let listen = config.map_or(arw_actors::config::CLUSTER_LISTEN, |config| config.cluster.listen);
+        let found = membership::files(&dir, now);
+        local.extend(found.checks);
+        local.extend([port::for_nodes(listen, &dir, found.is_member), membership::clock(&dir, now)]);
+        issuer = found.issuer;
     }
     checks.extend(node::checks(context).await);
+    checks.extend(local);
+    if let Some(body) = node::cluster(context).await {
+        checks.extend(issuer.map(|issuer| membership::issuer(&body, issuer)));
+        // The files say more, where they can be seen.
+        checks.extend(membership::from_node(&body, now).filter(|_| context.locator.server.is_some()));
+    }
     if context.locator.server.is_none() {
         checks.extend(machine::checks());
     }

@@ -40,6 +40,14 @@ pub(super) async fn checks(context: &Context) -> Vec<Check> {
     }
 }
 
+/// What the node knows of its cluster, where one answers.
+pub(super) async fn cluster(context: &Context) -> Option<Value> {
+    if context.locator.server.is_none() {
+        read_node_file(&context.locator.state_dir).ok().flatten().filter(|file| process_runs(file.pid))?;
+    }
+    context.locator.find().ok().map(Node::new)?.get("/state/cluster").await.ok()
+}
+
 async fn answering(node: &Node) -> Check {
     const NAME: &str = "node";
     let body = match node.get("/state/node").await {

@@ -146,7 +146,7 @@ async fn read_import(
         } else if line.get("model").is_some() {
             return Ok(Imported { is_known: flag(&line, "/known"), row: line["model"].take() });
         } else if let Some(problem) = line.get("error") {
-            let problem = Problem::from_body(500, problem, "");
+            let problem = Problem::from_body(500, problem, &[]);
             return Err(ClientError::Refused(Box::new(problem)).into());
         }
     }
