@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use arw_actors::config::{Entry, Layer, MachineDefaults, NodeConfig, Origin, Settings, Value, nearest};
+use arw_actors::runtime::spec::API_KEY_PREFIX;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -123,7 +124,7 @@ fn environment_layer(variables: impl Iterator<Item = (OsString, OsString)>) -> (
         variables.filter_map(|(name, value)| name.into_string().ok().map(|name| (name, value))).collect();
     variables.sort();
     for (name, value) in variables.into_iter().filter(|(name, _)| name.starts_with("ARW_")) {
-        if others.contains(&name) {
+        if others.contains(&name) || name.starts_with(API_KEY_PREFIX) {
             continue;
         }
         let Some(place) = names.iter().position(|known| *known == name) else {
@@ -367,6 +368,7 @@ mod tests {
             ("ARW_GATEWAY__HTTP", "127.0.0.1:1"),
             ("ARW_TOKEN", "t"),
             ("ARW_ENGINE_MARK", "x"),
+            ("ARW_KEY_NORTH__1", "k"),
             ("HOME", "/"),
         ]);
         assert_eq!(layer.entries.len(), 1);

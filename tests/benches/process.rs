@@ -120,6 +120,8 @@ async fn launch(
         env: Default::default(),
         model: None,
         allow_read: Vec::new(),
+        allow_exec: Vec::new(),
+        allow_unix_connect: false,
         scratch: state_dir.join("runtime/bench/scratch"),
         log: Arc::clone(log),
     };

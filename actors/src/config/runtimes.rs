@@ -44,18 +44,14 @@ pub(super) fn read_one(
     let args = reader.texts(&key("args"));
     let base_url = reader.text(&key("base_url"));
     let api_key_env = reader.text(&key("api_key_env"));
-    let allow_read = reader.texts(&key("allow_read"));
+    let allow_read = read_paths(reader, &key("allow_read"));
+    let allow_exec = read_paths(reader, &key("allow_exec"));
+    let allow_unix_connect = reader.boolean(&key("allow_unix_connect"), false);
     let env = reader.map(&key("env"));
     let idle_after = reader.optional_duration_or_off(&key("idle_after"), SECOND..=365 * DAY);
     let max = reader.optional_small(&key("restart.max"));
     let window = reader.optional_duration(&key("restart.window"), SECOND..=DAY);
 
-    for folder in allow_read.iter().filter(|folder| !Path::new(folder).is_absolute()) {
-        let why = format!(
-            "`{folder}` is not absolute; write the whole path, so that it cannot depend on where `arw` starts"
-        );
-        reader.conflict(&key("allow_read"), why);
-    }
     let spec = RuntimeSpec {
         id: id?,
         adapter: adapter?,
@@ -66,7 +62,9 @@ pub(super) fn read_one(
         args,
         base_url,
         api_key_env,
-        allow_read: allow_read.into_iter().map(PathBuf::from).collect(),
+        allow_read,
+        allow_exec,
+        allow_unix_connect,
         env,
         idle_after_s: idle_after.map(IdleAfter::from_span),
         restart: (max.is_some() || window.is_some()).then(|| RestartSpec {
@@ -78,6 +76,18 @@ pub(super) fn read_one(
         reader.conflict(section, error.to_string());
     }
     Some(spec)
+}
+
+/// Paths that are open to the program besides its own.
+fn read_paths(reader: &mut Reader<'_>, key: &str) -> Vec<PathBuf> {
+    let paths = reader.texts(key);
+    for path in paths.iter().filter(|path| !Path::new(path).is_absolute()) {
+        let why = format!(
+            "`{path}` is not absolute; write the whole path, so that it cannot depend on where `arw` starts"
+        );
+        reader.conflict(key, why);
+    }
+    paths.into_iter().map(PathBuf::from).collect()
 }
 
 fn read_id(reader: &mut Reader<'_>, section: &str) -> Option<RuntimeId> {

@@ -197,6 +197,15 @@ fn a_runtime_lacking_what_its_adapter_needs_is_refused() {
                 id.clone(),
                 adapter("process"),
                 ("runtimes[0].program", text("p")),
+                ("runtimes[0].allow_exec", Value::List(vec![text("rel/bin")])),
+            ],
+            "`rel/bin` is not absolute",
+        ),
+        (
+            vec![
+                id.clone(),
+                adapter("process"),
+                ("runtimes[0].program", text("p")),
                 ("runtimes[0].modell", text("m")),
             ],
             "did you mean `runtimes[0].model`?",

@@ -74,6 +74,10 @@ pub struct LaunchSpec {
     pub model: Option<PathBuf>,
     /// Further folders or files that the program may read.
     pub allow_read: Vec<PathBuf>,
+    /// Further folders or files that the program may read and execute.
+    pub allow_exec: Vec<PathBuf>,
+    /// It may connect to Unix sockets.
+    pub allow_unix_connect: bool,
     /// The only folder it may write; made when missing, emptied before the start.
     pub scratch: PathBuf,
     /// Receives what the program prints.
@@ -136,6 +140,8 @@ pub struct SandboxReport {
     pub capabilities_dropped: bool,
     /// `unix_socket_only`, `bind_one_port` or `unrestricted`.
     pub network: &'static str,
+    /// To which Unix sockets it may connect: `denied` (none), `own_folder` (those in the folders that it may write) or `unrestricted`.
+    pub unix_connect: &'static str,
     /// What could not be enforced here, in words.
     pub notes: Vec<String>,
 }

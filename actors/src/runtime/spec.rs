@@ -62,12 +62,18 @@ pub struct RuntimeSpec {
     /// For `openai`: where the server is, for example `http://127.0.0.1:9000/v1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_url: Option<String>,
-    /// For `openai`: the environment variable of the node that holds the key. The key itself is never stored.
+    /// For `openai`: the environment variable of the node that holds the key, [`API_KEY_PREFIX`] and more. The key itself is never stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key_env: Option<String>,
     /// Folders or files that the program may read besides its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow_read: Vec<PathBuf>,
+    /// Folders or files that the program may read and execute besides its own: what a start script leads to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_exec: Vec<PathBuf>,
+    /// The program may connect to Unix sockets; otherwise it can only serve one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_unix_connect: bool,
     /// Environment for the program.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -193,6 +199,11 @@ pub enum BadRuntimeSpec {
         /// The field.
         field: &'static str,
     },
+    /// The node's environment holds other secrets, and whoever names the variable also names where its value is sent.
+    #[error(
+        "`api_key_env` may only name a variable that begins with {API_KEY_PREFIX} (capital letters, digits and _), not `{0}`: start the node with the key in a variable of such a name"
+    )]
+    BadKeyName(String),
     /// Zero is not a span.
     #[error("`{0}` must be at least 1")]
     Zero(&'static str),
@@ -200,6 +211,16 @@ pub enum BadRuntimeSpec {
 
 /// Arguments that a program may have; the kernel's own limit is far above.
 pub const ARGS_MAX: usize = 1024;
+
+/// Variables of the node's environment that hold keys for other servers begin with this; no other is ever sent anywhere.
+pub const API_KEY_PREFIX: &str = "ARW_KEY_";
+
+/// Whether a runtime may have the value of this variable of the node's environment sent to its server.
+pub(super) fn is_key_name(name: &str) -> bool {
+    let rest = name.strip_prefix(API_KEY_PREFIX).unwrap_or_default();
+    let is_plain = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
+    !rest.is_empty() && rest.bytes().all(is_plain)
+}
 
 impl RuntimeSpec {
     /// Checks what can be checked without looking at the machine.
@@ -213,6 +234,9 @@ impl RuntimeSpec {
         }
         if self.idle_after_s == Some(IdleAfter::Seconds(0)) {
             return Err(BadRuntimeSpec::Zero("idle_after_s"));
+        }
+        if let Some(name) = self.api_key_env.as_deref().filter(|name| !is_key_name(name)) {
+            return Err(BadRuntimeSpec::BadKeyName(name.to_owned()));
         }
         if self.adapter == Adapter::Openai {
             if self.program.is_some() {
@@ -271,5 +295,32 @@ fn check_base_url(url: &str) -> Result<(), BadRuntimeSpec> {
         Some("http") => Ok(()),
         Some("https") => bad("https is not supported yet: put a local proxy in front of it"),
         Some(_) | None => bad("it must begin with http://"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_variables_that_hold_keys_by_their_name_are_ever_sent() {
+        let spec = |name: &str| {
+            let json = serde_json::json!({"id": "a", "adapter": "openai", "base_url": "http://h/v1", "api_key_env": name});
+            serde_json::from_value::<RuntimeSpec>(json).unwrap().check()
+        };
+        assert_eq!(spec("ARW_KEY_NORTH_2"), Ok(()));
+        for name in [
+            "HOME",
+            "ARW_TOKEN",
+            "AWS_SECRET_ACCESS_KEY",
+            "ARW_KEY_",
+            "",
+            "arw_key_x",
+            "ARW_KEY_A=B",
+            "ARW_KEY_a",
+            " ARW_KEY_A",
+        ] {
+            assert_eq!(spec(name), Err(BadRuntimeSpec::BadKeyName(name.to_owned())), "{name}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use super::duration;
 #[derive(Debug, Subcommand)]
 pub(crate) enum RuntimeCommand {
     /// Add a runtime
-    Add(RuntimeAdd),
+    Add(Box<RuntimeAdd>),
     /// Remove a runtime; its model stays
     #[command(visible_alias = "rm")]
     Remove {
@@ -60,12 +60,18 @@ pub(crate) struct RuntimeAdd {
     /// Address of the server, for --adapter openai
     #[arg(long, value_name = "URL")]
     pub(crate) base_url: Option<String>,
-    /// Environment variable of the node that holds the server's key, for --adapter openai
+    /// Environment variable of the node that holds the server's key, ARW_KEY_…, for --adapter openai
     #[arg(long, value_name = "NAME")]
     pub(crate) api_key_env: Option<String>,
     /// Folder that the program may read besides its own and the model
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) allow_read: Vec<PathBuf>,
+    /// Folder that the program may read and execute besides its own: where a start script leads to
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) allow_exec: Vec<PathBuf>,
+    /// Let the program connect to Unix sockets; without it, it can only serve
+    #[arg(long)]
+    pub(crate) allow_unix_connect: bool,
     /// Environment variable for the program
     #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
     pub(crate) env: Vec<(String, String)>,

@@ -62,6 +62,12 @@ pub(crate) struct Run {
     /// Folder that the engine may read besides its own and the model
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) allow_read: Vec<PathBuf>,
+    /// Folder that the engine may read and execute besides its own: where a start script leads to
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) allow_exec: Vec<PathBuf>,
+    /// Let the engine connect to Unix sockets; without it, it can only serve
+    #[arg(long)]
+    pub(crate) allow_unix_connect: bool,
     /// Engine program; without it, llama-server is looked up in PATH
     #[arg(long, value_name = "PROGRAM", value_hint = ValueHint::CommandName)]
     pub(crate) engine: Option<String>,

@@ -11,7 +11,7 @@ use crate::client::error::ClientError;
 use crate::client::http::{Call, Node};
 use crate::client::row::{list, text};
 use crate::commands::ensure_node::ensure_node;
-use crate::commands::runtime::{Move, program_path, settle};
+use crate::commands::runtime::{Move, allowed, program_path, settle};
 use crate::commands::{chat, model};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
@@ -94,10 +94,13 @@ async fn add(
         engine.split_first().map_or((ENGINE, &[][..]), |(program, args)| (program.as_str(), args));
     let mut body =
         json!({"id": id, "adapter": "llama_cpp", "model": model, "program": program, "args": args});
-    let folders: Vec<String> =
-        wanted.allow_read.iter().map(|dir| place::absolute(dir).to_string_lossy().into_owned()).collect();
-    if !folders.is_empty() {
-        body["allow_read"] = Value::from(folders);
+    for (name, folders) in [("allow_read", &wanted.allow_read), ("allow_exec", &wanted.allow_exec)] {
+        if let Some(folders) = allowed(folders) {
+            body[name] = folders;
+        }
+    }
+    if wanted.allow_unix_connect {
+        body["allow_unix_connect"] = Value::Bool(true);
     }
     node.answer(Call::post("/runtimes", Some(body))).await?;
     context.screen.note(&format!("runtime {id} is added; its engine is {program}"));

@@ -15,7 +15,7 @@ pub(crate) fn runtime(id: &str, state: &str) -> Value {
         "usage": {"requests": 3, "prompt_tokens": 90, "completion_tokens": 40, "cached_tokens": 0},
         "memory": {"needed_bytes": 200_000_000, "resident_bytes": 199_000_000},
         "accelerator": "cpu",
-        "sandbox": {"landlock_abi": 7, "seccomp": true, "capabilities_dropped": true, "network": "unix_socket_only"}})
+        "sandbox": {"landlock_abi": 7, "seccomp": true, "capabilities_dropped": true, "network": "unix_socket_only", "unix_connect": "denied"}})
 }
 
 pub(crate) fn quarantined(id: &str) -> Value {

@@ -43,11 +43,17 @@ pub(crate) struct NewRuntime {
     pub(crate) args: Vec<String>,
     /// For `openai`: where the server is.
     pub(crate) base_url: Option<String>,
-    /// For `openai`: the environment variable of the node that holds the key.
+    /// For `openai`: the environment variable of the node that holds the key; its name begins with `ARW_KEY_`.
     pub(crate) api_key_env: Option<String>,
     /// Folders or files that the program may read besides its own.
     #[serde(default)]
     pub(crate) allow_read: Vec<String>,
+    /// Folders or files that the program may read and execute besides its own.
+    #[serde(default)]
+    pub(crate) allow_exec: Vec<String>,
+    /// The program may connect to Unix sockets; otherwise it can only serve one.
+    #[serde(default)]
+    pub(crate) allow_unix_connect: bool,
     /// Environment for the program.
     #[serde(default)]
     pub(crate) env: BTreeMap<String, String>,
@@ -108,6 +114,8 @@ impl NewRuntime {
             base_url: self.base_url,
             api_key_env: self.api_key_env,
             allow_read: self.allow_read.into_iter().map(Into::into).collect(),
+            allow_exec: self.allow_exec.into_iter().map(Into::into).collect(),
+            allow_unix_connect: self.allow_unix_connect,
             env: self.env,
             idle_after_s: self.idle_after_s,
             restart: self.restart.map(|restart| RestartSpec { max: restart.max, window_s: restart.window_s }),
@@ -279,6 +287,8 @@ pub(crate) struct SandboxRow {
     pub(crate) capabilities_dropped: bool,
     /// `unix_socket_only`, `bind_one_port` or `unrestricted`.
     pub(crate) network: String,
+    /// To which Unix sockets it may connect: `denied` (none), `own_folder` or `unrestricted`.
+    pub(crate) unix_connect: String,
     /// What could not be enforced, in words.
     pub(crate) notes: Vec<String>,
 }

@@ -50,6 +50,7 @@ fn not_added(error: &AddRuntimeError) -> Problem {
                 BadRuntimeSpec::ProgramMissing(_) => "program",
                 BadRuntimeSpec::NoAddress => "args",
                 BadRuntimeSpec::ModelMissing => "model",
+                BadRuntimeSpec::BadKeyName(_) => "api_key_env",
                 BadRuntimeSpec::BaseUrlMissing | BadRuntimeSpec::BadBaseUrl { .. } => "base_url",
                 BadRuntimeSpec::Superfluous { field, .. } | BadRuntimeSpec::Zero(field) => field,
             };

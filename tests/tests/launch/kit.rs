@@ -58,6 +58,8 @@ impl Node {
             env: Default::default(),
             model: None,
             allow_read: Vec::new(),
+            allow_exec: Vec::new(),
+            allow_unix_connect: false,
             scratch: self.scratch(),
             log: Arc::clone(&self.log),
         }

@@ -140,6 +140,60 @@ async fn another_port_than_its_own_cannot_be_bound_and_the_diagnosis_says_so() {
 }
 
 #[tokio::test]
+async fn it_changes_the_mode_of_no_file_not_even_of_its_own() {
+    let node = Node::new();
+    let others = node.outside().join("admin.token");
+    std::fs::write(&others, "x").unwrap();
+    std::fs::set_permissions(&others, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let path = unnamed(&node, &others);
+    let _engine = node.launch(&["--change-mode", &path, "--write-file", "own", "--change-mode", "own"]).await;
+    for file in [path.as_str(), "own"] {
+        let line = node.line(&format!("probe change-mode {file}")).await;
+        assert!(line.contains("Operation not permitted"), "{line}");
+    }
+    assert_eq!(std::fs::metadata(&others).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn it_reaches_no_unix_socket_of_the_machine_and_serves_all_the_same() {
+    for host in [["--host", "{socket}"], ["--port", "{port}"]] {
+        let node = Node::new();
+        let [stream, datagram] = ["bus.sock", "log.sock"].map(|name| node.outside().join(name));
+        let _bus = std::os::unix::net::UnixListener::bind(&stream).unwrap();
+        let _log = std::os::unix::net::UnixDatagram::bind(&datagram).unwrap();
+        let [stream, datagram] = [stream, datagram].map(|path| path.display().to_string());
+        let args = ["--connect-unix", &stream, "--send-unix", &datagram, host[0], host[1]];
+        let engine = node.launch(&args).await;
+        node.line("listening on").await;
+        assert_eq!(engine.sandbox().unix_connect, "denied", "{:?}", engine.sandbox());
+        for tried in [format!("probe connect-unix {stream}"), format!("probe send-unix {datagram}")] {
+            let answer = answer(&node, &tried);
+            assert!(answer.contains("Operation not permitted"), "{tried}: {answer}");
+        }
+        assert_eq!(crate::kit::ask(&*engine, "GET", "/health", None, "").await.0, 200);
+    }
+}
+
+#[tokio::test]
+async fn connecting_to_unix_sockets_is_allowed_per_runtime_and_the_report_says_so() {
+    let node = Node::new();
+    let path = node.outside().join("bus.sock");
+    let _bus = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let mut spec = node.spec(&["--connect-unix", &path.display().to_string(), "--host", "{socket}"]);
+    spec.allow_unix_connect = true;
+    let engine = node.launch_spec(spec).await.unwrap();
+    node.line("listening on").await;
+    let report = engine.sandbox();
+    let tried = answer(&node, &format!("probe connect-unix {}", path.display()));
+    if report.unix_connect == "own_folder" {
+        assert!(tried.contains("denied"), "{tried}");
+        return;
+    }
+    assert_eq!((report.unix_connect, tried.as_str()), ("unrestricted", "ok, connected"), "{report:?}");
+    assert!(report.notes.iter().any(|note| note.contains("every Unix socket")), "{report:?}");
+}
+
+#[tokio::test]
 async fn it_has_no_capability_and_cannot_get_one() {
     let node = Node::new();
     let engine = node.serve(&[]).await;

@@ -16,7 +16,7 @@ use crate::runtime::launcher::{
     Cause, Diagnosis, Endpoint, Engine, EngineExit, ExitStatus, LaunchSpec, Secret,
 };
 use crate::runtime::machine::RuntimeEvent;
-use crate::runtime::spec::RuntimeSpec;
+use crate::runtime::spec::{RuntimeSpec, is_key_name};
 use crate::supervision::ExitReason;
 
 /// How a launch went.
@@ -149,6 +149,8 @@ async fn launch(
         env: spec.env.clone(),
         model: model.map(|model| shared.models.path_of(&model)),
         allow_read: spec.allow_read.clone(),
+        allow_exec: spec.allow_exec.clone(),
+        allow_unix_connect: spec.allow_unix_connect,
         scratch: shared.scratch.clone(),
         log: Arc::clone(&shared.log),
     };
@@ -191,7 +193,11 @@ fn needed_bytes(spec: &RuntimeSpec, model: &ModelRecord) -> u64 {
 /// Where an external server is reached.
 pub(super) fn external(spec: &RuntimeSpec) -> Result<Serving, Fault> {
     let url = spec.base_url.as_deref().unwrap_or_default();
-    let secret = spec.api_key_env.as_deref().and_then(|name| std::env::var(name).ok());
+    let secret = spec
+        .api_key_env
+        .as_deref()
+        .filter(|name| is_key_name(name))
+        .and_then(|name| std::env::var(name).ok());
     Ok(Serving {
         pid: None,
         endpoint: Some(Endpoint::Url(url.parse()?)),

@@ -26,7 +26,7 @@ use super::keepers::{END_MAX as KEEPER_END_MAX, Keeper, Keepers, SPARE_AFTER};
 use super::plan::{Enforced, Failure, Order, Report, Stage};
 use super::prepare::{Prepared, Surroundings, prepare, unexpected};
 use super::procfs::Procfs;
-use super::sandbox::Network;
+use super::sandbox::{Network, UnixConnect};
 use super::sweep::Record;
 use super::wire::{Received, Wire, wait_readable};
 use crate::clock::Clock;
@@ -114,7 +114,7 @@ impl Attendant {
         oom_kills: Option<u64>,
     ) -> Result<(Attended, SandboxReport), LaunchError> {
         let prepared = prepare(&self.spec, &self.shared.around)?;
-        let network = prepared.plan.sandbox.network;
+        let (network, unix) = (prepared.plan.sandbox.network, prepared.plan.sandbox.unix_connect);
         let mut may_be_spare = true;
         loop {
             if self.orders.take().kill {
@@ -129,7 +129,7 @@ impl Attendant {
             match self.wait_for_start(&mut keeper, &prepared) {
                 Ok((pid, enforced)) => {
                     let files_restricted = enforced.landlock_abi.is_some();
-                    let sandbox = self.report(enforced, network, with_namespace);
+                    let sandbox = self.report(enforced, network, unix, with_namespace);
                     self.spec.log.marker(&format!("started pid {pid}"));
                     capture.go();
                     let record = self.record(pid);
@@ -210,8 +210,14 @@ impl Attendant {
         }
     }
 
-    fn report(&self, enforced: Enforced, network: Network, with_namespace: bool) -> SandboxReport {
-        let network = network.word(&enforced);
+    fn report(
+        &self,
+        enforced: Enforced,
+        network: Network,
+        unix: UnixConnect,
+        with_namespace: bool,
+    ) -> SandboxReport {
+        let (network, unix_connect) = (network.word(&enforced), unix.word(&enforced));
         let mut notes = enforced.notes;
         if !with_namespace {
             notes.push("no pid namespace: a program's children are found by other means".into());
@@ -221,6 +227,7 @@ impl Attendant {
             seccomp: enforced.seccomp,
             capabilities_dropped: enforced.capabilities_dropped,
             network,
+            unix_connect,
             notes,
         }
     }

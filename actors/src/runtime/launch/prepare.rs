@@ -15,7 +15,7 @@ use super::plan::Plan;
 use super::procfs::is_there;
 use super::program::{self, DEFAULT_PATH, Search, refuse};
 use super::sandbox::rules::{Facts, Protected, compute};
-use super::sandbox::{Network, Sandbox};
+use super::sandbox::{Network, Sandbox, UnixConnect};
 use super::scratch::{self, SOCKET_NAME, SOCKET_PATH_BYTES_MAX, SocketFolder};
 use super::sweep::{MARKER, Marker};
 use crate::runtime::launcher::{Cause, Endpoint, LaunchError, LaunchSpec, Secret};
@@ -80,7 +80,8 @@ pub(super) fn prepare(spec: &LaunchSpec, around: &Surroundings) -> Result<Prepar
     let endpoint = socket
         .map(Endpoint::Unix)
         .or(port.map(|p| Endpoint::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, p)))));
-    let sandbox = Sandbox { rules: compute(&facts), network };
+    let unix_connect = if spec.allow_unix_connect { UnixConnect::Allowed } else { UnixConnect::Denied };
+    let sandbox = Sandbox { rules: compute(&facts), network, unix_connect };
     let plan = Plan {
         program: program.path,
         args,

@@ -4,6 +4,8 @@ mod logs;
 mod moves;
 pub(crate) mod view;
 
+use std::path::PathBuf;
+
 use serde_json::{Map, Value, json};
 
 use crate::args::{RuntimeAdd, RuntimeCommand};
@@ -65,9 +67,10 @@ fn definition(wanted: &RuntimeAdd) -> Result<Value, Failure> {
     }
     set("base_url", wanted.base_url.as_ref().map(|url| json!(url)));
     set("api_key_env", wanted.api_key_env.as_ref().map(|name| json!(name)));
-    let folders: Vec<String> =
-        wanted.allow_read.iter().map(|dir| place::absolute(dir).to_string_lossy().into_owned()).collect();
-    set("allow_read", (!folders.is_empty()).then(|| json!(folders)));
+    for (name, folders) in [("allow_read", &wanted.allow_read), ("allow_exec", &wanted.allow_exec)] {
+        set(name, allowed(folders));
+    }
+    set("allow_unix_connect", wanted.allow_unix_connect.then_some(Value::Bool(true)));
     let env: Map<String, Value> =
         wanted.env.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
     set("env", (!env.is_empty()).then_some(Value::Object(env)));
@@ -87,6 +90,13 @@ fn restart(wanted: &RuntimeAdd) -> Result<Option<Value>, Failure> {
             "give both --restart-max COUNT and --restart-window DURATION",
         )),
     }
+}
+
+/// Folders that the program may use besides its own, by their whole paths; `None`: none.
+pub(crate) fn allowed(folders: &[PathBuf]) -> Option<Value> {
+    let folders: Vec<String> =
+        folders.iter().map(|dir| place::absolute(dir).to_string_lossy().into_owned()).collect();
+    (!folders.is_empty()).then(|| json!(folders))
 }
 
 /// A name is looked up in `PATH` by the node; anything with a slash is a path from here.
@@ -125,7 +135,7 @@ mod tests {
     fn wanted(line: &[&str]) -> RuntimeAdd {
         let words = ["arw", "runtime", "add"].iter().chain(line);
         match Arguments::try_parse_from(words).unwrap().command {
-            Command::Runtime(RuntimeCommand::Add(add)) => add,
+            Command::Runtime(RuntimeCommand::Add(add)) => *add,
             other => panic!("{other:?}"),
         }
     }
@@ -153,6 +163,9 @@ mod tests {
             "--auto-start",
             "--allow-read",
             "/data",
+            "--allow-exec",
+            "/opt/x",
+            "--allow-unix-connect",
             "--env",
             "A=1",
             "--env",
@@ -168,7 +181,7 @@ mod tests {
         ]))
         .unwrap();
         let wanted = json!({"id": "a", "adapter": "llama_cpp", "model": "m", "profile": "p", "auto_start": true,
-            "program": "/opt/llama-server", "args": [], "allow_read": ["/data"], "env": {"A": "1", "B": "x=y"},
+            "program": "/opt/llama-server", "args": [], "allow_read": ["/data"], "allow_exec": ["/opt/x"], "allow_unix_connect": true, "env": {"A": "1", "B": "x=y"},
             "idle_after_s": 1800, "restart": {"max": 2, "window_s": 60}});
         assert_eq!(body, wanted);
     }

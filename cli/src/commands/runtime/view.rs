@@ -274,8 +274,13 @@ fn sandbox(row: &Value) -> String {
     };
     let word = |pointer: &str, yes: &'static str, no: &'static str| if flag(row, pointer) { yes } else { no };
     let network = text(row, "/sandbox/network").replace('_', " ");
+    let unix = match text(row, "/sandbox/unix_connect") {
+        "denied" => "connects to no Unix socket",
+        "own_folder" => "connects to Unix sockets of its own folder only",
+        _ => "may connect to Unix sockets of other programs",
+    };
     format!(
-        "{landlock}, {}, {}, network: {network}",
+        "{landlock}, {}, {}, network: {network}, {unix}",
         word("/sandbox/seccomp", "seccomp", "no seccomp"),
         word("/sandbox/capabilities_dropped", "no capabilities", "capabilities kept")
     )
@@ -300,7 +305,7 @@ mod tests {
             "usage": {"requests": 3, "prompt_tokens": 9000, "completion_tokens": 40, "cached_tokens": 0},
             "memory": {"needed_bytes": 200_000_000, "resident_bytes": null},
             "accelerator": "cpu",
-            "sandbox": {"landlock_abi": 7, "seccomp": true, "capabilities_dropped": true, "network": "unix_socket_only"}});
+            "sandbox": {"landlock_abi": 7, "seccomp": true, "capabilities_dropped": true, "network": "unix_socket_only", "unix_connect": "denied"}});
         let history = [Happening { at: "2026-11-24T11:59:57Z".to_owned(), message: "restarted".to_owned() }];
         let text = details(&row, &history, now);
         for wanted in [
@@ -312,7 +317,7 @@ mod tests {
             "unloads:      after 30 min without a request",
             "usage:        3 requests, 9,000 prompt tokens (0 cached), 40 completion tokens",
             "memory:       unknown held, 200 MB needed",
-            "sandbox:      Landlock ABI 7, seccomp, no capabilities, network: unix socket only",
+            "sandbox:      Landlock ABI 7, seccomp, no capabilities, network: unix socket only, connects to no Unix socket",
             "history:\n  3 s ago      restarted",
         ] {
             assert!(text.contains(wanted), "{text}\nlacks {wanted}");

@@ -38,6 +38,8 @@ fn live(state_dir: &Path, pid_namespace: bool, args: &[String]) -> Result<(), Bo
         env: Default::default(),
         model: None,
         allow_read: Vec::new(),
+        allow_exec: Vec::new(),
+        allow_unix_connect: false,
         scratch: state_dir.join("runtime/node-engine/scratch"),
         log: Arc::clone(&log),
     };

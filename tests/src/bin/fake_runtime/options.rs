@@ -22,6 +22,7 @@ fake_runtime: a model server without a model
   --ignore-term  --close-output  --spam-logs  --alloc-mb N
   --child  --daemonize  --orphans N      start processes that outlive it
   --print-env  --read-file F  --write-file F  --list-dir D  --execute F  --connect ADDR  --bind-udp  --signal-pid N
+  --change-mode F  --connect-unix F  --send-unix F
                                          try, print what came of it, go on
   --as-node STATE_DIR [--no-namespace] -- ARGS…
                                          launch itself with ARGS through the OS launcher, print its pid, live
@@ -52,6 +53,9 @@ pub(crate) enum Probe {
     List(PathBuf),
     Execute(PathBuf),
     Connect(String),
+    ChangeMode(PathBuf),
+    ConnectUnix(PathBuf),
+    SendUnix(PathBuf),
     BindUdp,
     SignalPid(i32),
 }
@@ -182,6 +186,9 @@ impl Options {
             "--list-dir" => Probe::List(value.into()),
             "--execute" => Probe::Execute(value.into()),
             "--connect" => Probe::Connect(value),
+            "--change-mode" => Probe::ChangeMode(value.into()),
+            "--connect-unix" => Probe::ConnectUnix(value.into()),
+            "--send-unix" => Probe::SendUnix(value.into()),
             "--signal-pid" => Probe::SignalPid(number(flag, &value)?),
             _ => return Ok(false),
         };

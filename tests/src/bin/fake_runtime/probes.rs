@@ -5,6 +5,8 @@
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
@@ -87,6 +89,17 @@ fn try_out(probe: &Probe) {
             tell("execute", path.display(), run.map(|status| status.to_string()));
         }
         Probe::Connect(address) => tell("connect", address, connect(address)),
+        Probe::ChangeMode(path) => {
+            let changed = fs::set_permissions(path, fs::Permissions::from_mode(0o666));
+            tell("change-mode", path.display(), changed.map(|()| "changed".into()));
+        }
+        Probe::ConnectUnix(path) => {
+            tell("connect-unix", path.display(), UnixStream::connect(path).map(|_| "connected".into()));
+        }
+        Probe::SendUnix(path) => {
+            let sent = UnixDatagram::unbound().and_then(|socket| socket.send_to(b"x", path));
+            tell("send-unix", path.display(), sent.map(|_| "sent".into()));
+        }
         Probe::BindUdp => {
             tell("bind-udp", "127.0.0.1", UdpSocket::bind("127.0.0.1:0").map(|_| "bound".into()));
         }

@@ -22,6 +22,12 @@ pub(super) fn apply(sandbox: &Sandbox, enforced: &mut Enforced) -> Result<(), Fa
         LandlockStatus::Available { effective_abi, .. } => {
             let abi = effective_abi as u32;
             enforced.landlock_abi = Some(abi);
+            if abi < 3 {
+                enforced.notes.push(
+                    "files of the node's user can be cut off (truncated) by their path (needs Linux 6.2)"
+                        .into(),
+                );
+            }
             if abi < LANDLOCK_ABI_TCP && matches!(sandbox.network, Network::BindOnePort(_)) {
                 enforced.notes.push("this kernel's Landlock cannot restrict TCP (needs Linux 6.7)".into());
             }

@@ -19,6 +19,7 @@ use super::plan::{Enforced, Failure, Stage};
 pub(super) struct Sandbox {
     pub(super) rules: Vec<PathRule>,
     pub(super) network: Network,
+    pub(super) unix_connect: UnixConnect,
 }
 
 /// What a program may do with a file, or with a folder and all below it.
@@ -62,7 +63,29 @@ impl Network {
     }
 }
 
+/// Whether a program may connect to Unix sockets, which every program of the machine may offer: D-Bus, container engines, SSH agents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum UnixConnect {
+    Denied,
+    /// The operator asked for it: some engines talk to processes of their own this way.
+    Allowed,
+}
+
+impl UnixConnect {
+    /// The word for it in a [`crate::runtime::launcher::SandboxReport`].
+    pub(super) fn word(self, enforced: &Enforced) -> &'static str {
+        match self {
+            UnixConnect::Denied if enforced.seccomp => "denied",
+            _ if enforced.landlock_abi.is_some_and(|abi| abi >= LANDLOCK_ABI_UNIX) => "own_folder",
+            UnixConnect::Denied | UnixConnect::Allowed => "unrestricted",
+        }
+    }
+}
+
 const LANDLOCK_ABI_TCP: u32 = 4;
+/// From this one on the kernel asks whose folder a socket lies in.
+const LANDLOCK_ABI_UNIX: u32 = 9;
 
 /// Puts this process, and all it will start, into the sandbox. There is no way back.
 pub(super) fn enter(sandbox: &Sandbox, enforced: &mut Enforced) -> Result<(), Failure> {
@@ -72,9 +95,15 @@ pub(super) fn enter(sandbox: &Sandbox, enforced: &mut Enforced) -> Result<(), Fa
         Ok(()) => enforced.capabilities_dropped = true,
         Err(error) => enforced.notes.push(format!("capabilities could not be dropped: {error}")),
     }
-    match seccomp::apply(sandbox.network) {
+    match seccomp::apply(sandbox.network, sandbox.unix_connect) {
         Ok(()) => enforced.seccomp = true,
         Err(problem) => enforced.notes.push(format!("no system call filter: {problem}")),
     }
-    landlock_rules::apply(sandbox, enforced)
+    landlock_rules::apply(sandbox, enforced)?;
+    if sandbox.unix_connect.word(enforced) == "unrestricted" {
+        enforced.notes.push(
+            "it may connect to every Unix socket that the node's user may (D-Bus, container engines, SSH agents)".into(),
+        );
+    }
+    Ok(())
 }

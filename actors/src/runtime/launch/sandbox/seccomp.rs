@@ -1,7 +1,8 @@
 //! Forbids the system calls that a model server never needs and that Landlock does not cover.
 //!
 //! A deny-list on purpose: engines, Python and GPU drivers use most of the rest, and files, TCP and other processes are
-//! Landlock's. A forbidden call fails with EPERM, so that a program can say what it wanted.
+//! Landlock's. A forbidden call fails with EPERM, so that a program can say what it wanted. A filter sees numbers and not what pointers
+//! lead to: a call whose harm depends on a path or an address is forbidden as a whole.
 
 use std::collections::BTreeMap;
 
@@ -10,21 +11,25 @@ use seccompiler::{
     TargetArch,
 };
 
-use super::Network;
+use super::{Network, UnixConnect};
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-pub(super) fn apply(network: Network) -> Result<(), String> {
+pub(super) fn apply(network: Network, unix: UnixConnect) -> Result<(), String> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)
         .map_err(|_| "not known for this processor".to_owned())?;
-    for program in programs(network, arch).map_err(|error| error.to_string())? {
+    for program in programs(network, unix, arch).map_err(|error| error.to_string())? {
         seccompiler::apply_filter(&program).map_err(|error| error.to_string())?;
     }
     Ok(())
 }
 
 /// The filters, in the order they are installed. The strictest answer wins, so their order does not matter to the program.
-fn programs(network: Network, arch: TargetArch) -> Result<Vec<BpfProgram>, seccompiler::Error> {
+fn programs(
+    network: Network,
+    unix: UnixConnect,
+    arch: TargetArch,
+) -> Result<Vec<BpfProgram>, seccompiler::Error> {
     let compile = |rules: Rules, errno: i32| -> Result<BpfProgram, seccompiler::Error> {
         #[expect(clippy::cast_sign_loss, reason = "error numbers are positive")]
         let denied = SeccompAction::Errno(errno as u32);
@@ -32,18 +37,24 @@ fn programs(network: Network, arch: TargetArch) -> Result<Vec<BpfProgram>, secco
     };
     // clone3 hides its flags from filters; told that it does not exist, the C library uses clone.
     let hidden: Rules = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
-    let mut forbidden = compile(denied(network)?, libc::EPERM)?;
+    let mut forbidden = compile(denied(network, unix)?, libc::EPERM)?;
     if cfg!(target_arch = "x86_64") {
         forbidden.splice(0..0, x32_guard());
     }
     Ok(vec![compile(hidden, libc::ENOSYS)?, forbidden])
 }
 
-fn denied(network: Network) -> Result<Rules, seccompiler::Error> {
-    let mut rules: Rules = NEVER.iter().map(|call| (*call, Vec::new())).collect();
+fn denied(network: Network, unix: UnixConnect) -> Result<Rules, seccompiler::Error> {
+    let mut rules: Rules =
+        NEVER.iter().chain(ATTRIBUTES).chain(IPC).map(|call| (*call, Vec::new())).collect();
     #[cfg(target_arch = "x86_64")]
-    rules.extend([libc::SYS_iopl, libc::SYS_ioperm, libc::SYS_uselib].map(|call| (call, Vec::new())));
-    rules.insert(libc::SYS_socket, sockets(network)?);
+    rules.extend(OF_X86_64.iter().map(|call| (*call, Vec::new())));
+    if unix == UnixConnect::Denied {
+        // An engine only listens. The address lies behind a pointer, so whom it names cannot be asked.
+        rules.insert(libc::SYS_connect, Vec::new());
+        rules.insert(libc::SYS_socketpair, datagrams()?);
+    }
+    rules.insert(libc::SYS_socket, sockets(network, unix)?);
     // A new user namespace would give capabilities back inside it and opens much of the kernel.
     let namespaces = [libc::CLONE_NEWUSER, libc::CLONE_NEWNS, libc::CLONE_NEWNET, libc::CLONE_NEWPID];
     let clone = namespaces.map(|flag| rule(vec![has_bit(0, flag.unsigned_abs())?]));
@@ -53,32 +64,55 @@ fn denied(network: Network) -> Result<Rules, seccompiler::Error> {
     for (call, argument) in [(libc::SYS_sendto, 3), (libc::SYS_sendmsg, 2), (libc::SYS_sendmmsg, 3)] {
         rules.insert(call, vec![rule(vec![has_bit(argument, fast_open)?])?]);
     }
-    // Typing into the terminal that started the node.
-    let terminal =
-        [libc::TIOCSTI, libc::TIOCLINUX].map(|request| rule(vec![low(1, SeccompCmpOp::Eq, request)?]));
-    rules.insert(libc::SYS_ioctl, terminal.into_iter().collect::<Result<_, _>>()?);
+    let ioctls = TERMINAL_IOCTLS.iter().chain(ATTRIBUTE_IOCTLS);
+    let ioctls = ioctls.map(|request| rule(vec![low(1, SeccompCmpOp::Eq, *request)?]));
+    rules.insert(libc::SYS_ioctl, ioctls.collect::<Result<_, _>>()?);
+    // Limits and priorities of the user's other processes; of itself a program may change them.
+    let others = |argument| low(argument, SeccompCmpOp::Ne, 0);
+    rules.insert(libc::SYS_prlimit64, vec![rule(vec![others(0)?])?]);
+    rules.insert(libc::SYS_setpriority, vec![rule(vec![others(0)?])?]);
+    let one_process = low(0, SeccompCmpOp::Ne, IOPRIO_WHO_PROCESS)?;
+    rules.insert(libc::SYS_ioprio_set, vec![rule(vec![one_process])?]);
     Ok(rules)
 }
 
+/// Unix sockets through which one send call reaches any address, without a connect.
+fn datagrams() -> Result<Vec<SeccompRule>, seccompiler::Error> {
+    let is_unix = || low(FAMILY, SeccompCmpOp::Eq, u64::from(libc::AF_UNIX.unsigned_abs()));
+    // The kernel takes SOCK_RAW for SOCK_DGRAM in this family. A send on the other two kinds ignores its address.
+    let kinds = [libc::SOCK_DGRAM, libc::SOCK_RAW].map(|kind| u64::from(kind.unsigned_abs()));
+    kinds.into_iter().map(|kind| rule(vec![is_unix()?, is_kind(kind)?])).collect()
+}
+
+const FAMILY: u8 = 0;
+const KIND: u8 = 1;
+const PROTOCOL: u8 = 2;
+/// The rest of the second argument is flags (SOCK_CLOEXEC, SOCK_NONBLOCK).
+const KIND_MASK: u64 = 0xf;
+
+fn is_kind(kind: u64) -> Result<SeccompCondition, seccompiler::Error> {
+    low(KIND, SeccompCmpOp::MaskedEq(KIND_MASK), kind)
+}
+
 /// Which sockets cannot be made: a rule matches when all its conditions hold.
-fn sockets(network: Network) -> Result<Vec<SeccompRule>, seccompiler::Error> {
-    const FAMILY: u8 = 0;
-    const KIND: u8 = 1;
-    const PROTOCOL: u8 = 2;
-    // The rest of the second argument is flags (SOCK_CLOEXEC, SOCK_NONBLOCK).
-    const KIND_MASK: u64 = 0xf;
-    let [unix, inet, inet6, netlink] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK]
+fn sockets(network: Network, unix: UnixConnect) -> Result<Vec<SeccompRule>, seccompiler::Error> {
+    let [local, inet, inet6, netlink] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK]
         .map(|family| u64::from(family.unsigned_abs()));
     let not = |family| low(FAMILY, SeccompCmpOp::Ne, family);
+    let mut rules = match unix {
+        UnixConnect::Denied => datagrams()?,
+        UnixConnect::Allowed => Vec::new(),
+    };
     if network == Network::UnixOnly {
-        return Ok(vec![rule(vec![not(unix)?])?]);
+        rules.push(rule(vec![not(local)?])?);
+        return Ok(rules);
     }
     let is = |family| low(FAMILY, SeccompCmpOp::Eq, family);
-    let mut rules = vec![rule(vec![not(unix)?, not(inet)?, not(inet6)?, not(netlink)?])?];
+    rules.push(rule(vec![not(local)?, not(inet)?, not(inet6)?, not(netlink)?])?);
     for family in [inet, inet6] {
         // Everything but a stream, and of the streams everything but TCP: MPTCP and SCTP slip past Landlock's TCP rules.
         for kind in (0..=KIND_MASK).filter(|kind| *kind != u64::from(libc::SOCK_STREAM.unsigned_abs())) {
-            rules.push(rule(vec![is(family)?, low(KIND, SeccompCmpOp::MaskedEq(KIND_MASK), kind)?])?);
+            rules.push(rule(vec![is(family)?, is_kind(kind)?])?);
         }
         let tcp = u64::from(libc::IPPROTO_TCP.unsigned_abs());
         rules.push(rule(vec![
@@ -129,6 +163,8 @@ const NEVER: &[i64] = &[
     libc::SYS_pidfd_getfd,
     libc::SYS_kcmp,
     libc::SYS_perf_event_open,
+    libc::SYS_process_madvise,
+    SYS_PROCESS_MRELEASE,
     // Does file and network operations out of sight of this filter.
     libc::SYS_io_uring_setup,
     libc::SYS_io_uring_enter,
@@ -138,6 +174,7 @@ const NEVER: &[i64] = &[
     libc::SYS_userfaultfd,
     libc::SYS_add_key,
     libc::SYS_request_key,
+    libc::SYS_fanotify_init,
     libc::SYS_keyctl,
     // Mounts and namespaces.
     libc::SYS_mount,
@@ -146,6 +183,7 @@ const NEVER: &[i64] = &[
     libc::SYS_chroot,
     libc::SYS_move_mount,
     libc::SYS_open_tree,
+    SYS_OPEN_TREE_ATTR,
     libc::SYS_fsopen,
     libc::SYS_fsconfig,
     libc::SYS_fsmount,
@@ -164,11 +202,83 @@ const NEVER: &[i64] = &[
     libc::SYS_swapoff,
     libc::SYS_acct,
     libc::SYS_quotactl,
+    SYS_QUOTACTL_FD,
     libc::SYS_syslog,
     libc::SYS_settimeofday,
     libc::SYS_clock_settime,
     libc::SYS_sethostname,
     libc::SYS_setdomainname,
+];
+
+/// What Landlock does not mediate: mode, owner, times and extended attributes of every file that the node's user owns, also of one that
+/// cannot be opened. A key that became readable for others, or a folder that its owner can no longer enter, would be the node's end.
+const ATTRIBUTES: &[i64] = &[
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    SYS_FCHMODAT2,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_utimensat,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_fsetxattr,
+    SYS_SETXATTRAT,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
+    libc::SYS_fremovexattr,
+    SYS_REMOVEXATTRAT,
+    SYS_FILE_SETATTR,
+];
+
+// New calls have one number on all processors; the crate does not name all of them yet.
+const SYS_QUOTACTL_FD: i64 = 443;
+const SYS_PROCESS_MRELEASE: i64 = 448;
+const SYS_FCHMODAT2: i64 = 452;
+const SYS_SETXATTRAT: i64 = 463;
+const SYS_REMOVEXATTRAT: i64 = 466;
+const SYS_OPEN_TREE_ATTR: i64 = 467;
+const SYS_FILE_SETATTR: i64 = 469;
+
+/// Flags of files by a descriptor that need only be readable: FS_IOC_SETFLAGS, FS_IOC_SETVERSION, FS_IOC_FSSETXATTR,
+/// FS_IOC_ENABLE_VERITY (after which nobody can write the file again) and FS_IOC_SET_ENCRYPTION_POLICY.
+const ATTRIBUTE_IOCTLS: &[u64] = &[0x4008_6602, 0x4008_7602, 0x401c_5820, 0x4080_6685, 0x800c_6613];
+
+/// Typing into the terminal that started the node.
+const TERMINAL_IOCTLS: &[u64] = &[libc::TIOCSTI, libc::TIOCLINUX];
+
+/// The target of [`libc::SYS_ioprio_set`] that means one process.
+const IOPRIO_WHO_PROCESS: u64 = 1;
+
+/// Memory and queues that the user's other programs share by number or by name, past every rule about files.
+const IPC: &[i64] = &[
+    libc::SYS_shmget,
+    libc::SYS_shmat,
+    libc::SYS_shmctl,
+    libc::SYS_semget,
+    libc::SYS_semop,
+    libc::SYS_semtimedop,
+    libc::SYS_semctl,
+    libc::SYS_msgget,
+    libc::SYS_msgsnd,
+    libc::SYS_msgrcv,
+    libc::SYS_msgctl,
+    libc::SYS_mq_open,
+    libc::SYS_mq_unlink,
+];
+
+/// What only this processor has, or has under an older name besides.
+#[cfg(target_arch = "x86_64")]
+const OF_X86_64: &[i64] = &[
+    libc::SYS_iopl,
+    libc::SYS_ioperm,
+    libc::SYS_uselib,
+    libc::SYS_kexec_file_load,
+    libc::SYS_chmod,
+    libc::SYS_chown,
+    libc::SYS_lchown,
+    libc::SYS_utime,
+    libc::SYS_utimes,
+    libc::SYS_futimesat,
 ];
 
 #[cfg(test)]
@@ -181,8 +291,10 @@ mod tests {
 
     #[test]
     fn the_filters_compile_for_both_kinds_of_network() {
-        for network in [Network::UnixOnly, Network::BindOnePort(4000)] {
-            let programs = programs(network, arch()).unwrap();
+        let networks = [Network::UnixOnly, Network::BindOnePort(4000)];
+        let unix = [UnixConnect::Denied, UnixConnect::Allowed];
+        for (network, unix) in networks.into_iter().flat_map(|network| unix.map(|unix| (network, unix))) {
+            let programs = programs(network, unix, arch()).unwrap();
             assert_eq!(programs.len(), 2);
             // The kernel takes at most 4,096 instructions.
             assert!(
@@ -197,7 +309,7 @@ mod tests {
     fn a_thread_in_the_filter_keeps_unix_sockets_and_loses_the_rest() {
         // A filter holds for the thread that asked for it.
         let seen = std::thread::spawn(|| {
-            apply(Network::UnixOnly).unwrap();
+            apply(Network::UnixOnly, UnixConnect::Denied).unwrap();
             let unix = std::os::unix::net::UnixStream::pair().is_ok();
             let tcp = std::net::TcpListener::bind("127.0.0.1:0").map_err(|e| e.kind());
             let udp = std::net::UdpSocket::bind("127.0.0.1:0").map_err(|e| e.kind());
@@ -210,7 +322,7 @@ mod tests {
     #[test]
     fn one_port_means_tcp_and_no_datagrams() {
         let seen = std::thread::spawn(|| {
-            apply(Network::BindOnePort(0)).unwrap();
+            apply(Network::BindOnePort(0), UnixConnect::Denied).unwrap();
             let tcp = std::net::TcpListener::bind("127.0.0.1:0").is_ok();
             let tcp6 =
                 rustix::net::socket(rustix::net::AddressFamily::INET6, rustix::net::SocketType::STREAM, None);
@@ -232,9 +344,79 @@ mod tests {
     #[test]
     fn threads_still_start_inside() {
         let started = std::thread::spawn(|| {
-            apply(Network::UnixOnly).unwrap();
+            apply(Network::UnixOnly, UnixConnect::Denied).unwrap();
             std::thread::spawn(|| 7).join().unwrap()
         });
         assert_eq!(started.join().unwrap(), 7);
+    }
+
+    /// What comes of it inside the filter; a filter holds for the thread that asked for it.
+    fn inside<T: Send + 'static>(unix: UnixConnect, act: impl FnOnce() -> T + Send + 'static) -> T {
+        let network = Network::UnixOnly;
+        std::thread::spawn(move || apply(network, unix).map(|()| act()).unwrap()).join().unwrap()
+    }
+
+    #[test]
+    fn no_attribute_of_a_file_can_be_changed() {
+        use rustix::fs::{AtFlags, CWD, Mode, Timestamps, XattrFlags};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let file = std::fs::File::create(&path).unwrap();
+        let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: 0 };
+        let times = Timestamps { last_access: now, last_modification: now };
+        let (mode, at) = (Mode::from_raw_mode(0o666), AtFlags::empty());
+        let xattr = XattrFlags::empty();
+        let answers = inside(UnixConnect::Allowed, move || {
+            vec![
+                rustix::fs::chmod(&path, mode),
+                rustix::fs::fchmod(&file, mode),
+                rustix::fs::chmodat(CWD, &path, mode, at),
+                rustix::fs::chown(&path, None, None),
+                rustix::fs::fchown(&file, None, None),
+                rustix::fs::chownat(CWD, &path, None, None, AtFlags::SYMLINK_NOFOLLOW),
+                rustix::fs::utimensat(CWD, &path, &times, at),
+                rustix::fs::futimens(&file, &times),
+                rustix::fs::setxattr(&path, "user.a", b"x", xattr),
+                rustix::fs::lsetxattr(&path, "user.a", b"x", xattr),
+                rustix::fs::fsetxattr(&file, "user.a", b"x", xattr),
+                rustix::fs::removexattr(&path, "user.a"),
+                rustix::fs::fremovexattr(&file, "user.a"),
+                rustix::fs::ioctl_setflags(&file, rustix::fs::IFlags::NOATIME),
+            ]
+        });
+        for (index, answer) in answers.into_iter().enumerate() {
+            assert_eq!(answer, Err(rustix::io::Errno::PERM), "call {index}");
+        }
+    }
+
+    #[test]
+    fn no_unix_socket_of_another_is_reached_by_connecting_or_by_sending() {
+        use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+        let folder = tempfile::tempdir().unwrap();
+        let (stream, datagram) = (folder.path().join("stream"), folder.path().join("datagram"));
+        let _listener = UnixListener::bind(&stream).unwrap();
+        let _receiver = UnixDatagram::bind(&datagram).unwrap();
+        let reach = move || {
+            let connected = UnixStream::connect(&stream).map(drop);
+            let sent = UnixDatagram::unbound().and_then(|socket| socket.send_to(b"x", &datagram)).map(drop);
+            // One end of a pair could send to another address than its peer's.
+            let beside = UnixDatagram::pair().and_then(|(one, _)| one.send_to(b"x", &datagram)).map(drop);
+            [connected, sent, beside].map(|result| result.map_err(|error| error.kind()))
+        };
+        let denied = Err(std::io::ErrorKind::PermissionDenied);
+        assert_eq!(inside(UnixConnect::Denied, reach.clone()), [denied; 3]);
+        assert_eq!(inside(UnixConnect::Allowed, reach), [Ok(()); 3]);
+    }
+
+    #[test]
+    fn limits_of_other_processes_stay_and_own_ones_can_be_lowered() {
+        use rustix::process::{Pid, Resource, Rlimit, prlimit, setrlimit};
+        let parent = rustix::process::getppid().unwrap_or(Pid::INIT);
+        let (own, others) = inside(UnixConnect::Denied, move || {
+            let limit = || Rlimit { current: Some(0), maximum: None };
+            (setrlimit(Resource::Core, limit()), prlimit(Some(parent), Resource::Core, limit()).map(drop))
+        });
+        assert_ne!(own, Err(rustix::io::Errno::PERM));
+        assert_eq!(others, Err(rustix::io::Errno::PERM));
     }
 }
