@@ -10,10 +10,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 
 use super::log::EngineLog;
+use super::spec::RuntimeSpec;
 use crate::ids::RuntimeId;
 use crate::moment::WallTime;
 
@@ -30,6 +32,18 @@ pub trait Launcher: Send + Sync + fmt::Debug + 'static {
         program: &Path,
         env: &BTreeMap<String, String>,
     ) -> BoxFuture<'static, Result<PathBuf, LaunchError>>;
+
+    /// Refuses what a launch of this runtime would be refused for at once: its program cannot be found, or a path that it names must stay closed.
+    /// Nothing is started.
+    fn check(&self, spec: &RuntimeSpec) -> BoxFuture<'static, Result<(), LaunchError>> {
+        match &spec.program {
+            Some(program) => {
+                let found = self.find_program(program, &spec.env);
+                async move { found.await.map(drop) }.boxed()
+            }
+            None => std::future::ready(Ok(())).boxed(),
+        }
+    }
 
     /// Ends engines that an earlier node process with the same state folder left running. Called once, before any launch.
     fn sweep(&self) -> BoxFuture<'static, SweepReport>;

@@ -3,6 +3,8 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use arw_actors::runtime::launcher::{Cause, LaunchSpec, Launcher as _};
+
 use crate::kit::{Node, exit_of};
 
 /// A path that is no absolute file name: absolute ones in the arguments are opened for the program.
@@ -31,7 +33,7 @@ async fn it_reads_only_what_it_was_given() {
     std::fs::write(&model, "GGUF and so on").unwrap();
     let named = node.outside().join("named").display().to_string();
     let paths = [secret.as_path(), Path::new("/etc/shadow"), &given.join("lora")].map(|p| unnamed(&node, p));
-    let key = node.state_dir().join("node.key").display().to_string();
+    let key = unnamed(&node, &node.state_dir().join("node.key"));
     let [secret, shadow, lora] = &paths;
     let mut args = vec!["--host={socket}", "--model", "{model}"];
     for path in [secret, shadow, lora, &named, &key] {
@@ -57,6 +59,96 @@ async fn it_reads_only_what_it_was_given() {
     }
     assert_eq!(answer(&node, &format!("probe read {lora}")), "ok, 4 bytes");
     assert_eq!(answer(&node, &format!("probe read {named}")), "ok, 5 bytes");
+}
+
+/// Whatever names a file of the state folder, by whichever way, is refused before anything runs.
+#[tokio::test]
+async fn nothing_that_a_runtime_names_opens_the_nodes_state() {
+    use std::os::unix::fs::symlink;
+    let node = Node::new();
+    let key = node.state_dir().join("node.key");
+    std::fs::write(&key, "key").unwrap();
+    let link = node.outside().join("link");
+    symlink(node.state_dir(), &link).unwrap();
+    let script = node.state_dir().join("script.sh");
+    std::fs::write(&script, "#!/bin/sh\n").unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let plain = || node.spec(&["--print-env"]);
+    let around = node.outside().join("state/models/../node.key");
+    std::fs::create_dir_all(node.state_dir().join("models")).unwrap();
+    let specs = [
+        ("allow_read", LaunchSpec { allow_read: vec![node.state_dir()], ..plain() }),
+        ("above", LaunchSpec { allow_read: vec![node.outside()], ..plain() }),
+        ("exec", LaunchSpec { allow_exec: vec![node.state_dir().join("runtime")], ..plain() }),
+        ("link", LaunchSpec { allow_read: vec![link.join("node.key")], ..plain() }),
+        ("around", LaunchSpec { allow_read: vec![around.clone()], ..plain() }),
+        ("argument", LaunchSpec { args: vec![key.display().to_string()], ..plain() }),
+        (
+            "linked argument",
+            LaunchSpec { args: vec![link.join("node.key").display().to_string()], ..plain() },
+        ),
+        ("argument around", LaunchSpec { args: vec![format!("--x={}", around.display())], ..plain() }),
+        ("model", LaunchSpec { model: Some(link.join("node.key")), ..plain() }),
+        ("program", LaunchSpec { program: script, ..plain() }),
+        ("root", LaunchSpec { allow_read: vec!["/".into()], ..plain() }),
+        ("proc", LaunchSpec { allow_exec: vec!["/proc".into()], ..plain() }),
+    ];
+    for (name, spec) in specs {
+        let error = node.launch_spec(spec).await.expect_err(name);
+        assert_eq!(error.0.cause, Cause::SandboxDenied, "{name}: {error:?}");
+        assert!(error.0.permanent && error.0.hint.is_some(), "{name}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_runtime_that_names_the_nodes_state_is_refused_when_it_is_added() {
+    let node = Node::new();
+    let key = node.state_dir().join("node.key");
+    std::fs::write(&key, "key").unwrap();
+    let spec = |fields: serde_json::Value| {
+        let mut whole = serde_json::json!({"id": "m", "adapter": "process", "program": crate::kit::FAKE});
+        whole.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        serde_json::from_value::<arw_actors::runtime::spec::RuntimeSpec>(whole).unwrap()
+    };
+    node.launcher.check(&spec(serde_json::json!({"args": ["{socket}"]}))).await.unwrap();
+    for fields in [
+        serde_json::json!({"allow_read": [node.state_dir()]}),
+        serde_json::json!({"allow_exec": [node.outside()]}),
+        serde_json::json!({"args": [format!("--file={}", key.display())]}),
+    ] {
+        let error = node.launcher.check(&spec(fields.clone())).await.expect_err(&fields.to_string());
+        assert!(error.0.detail.contains("the node's"), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_start_script_runs_a_server_of_another_folder_when_that_is_allowed() {
+    let node = Node::new();
+    let elsewhere = node.outside().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    let server = elsewhere.join("server");
+    std::fs::copy("/bin/true", &server).unwrap();
+    // What lies in the script's own folder would be open anyway.
+    std::fs::create_dir(node.outside().join("scripts")).unwrap();
+    let script = node.outside().join("scripts/start.sh");
+    // Two steps, so that the path is no argument.
+    std::fs::write(&script, format!("#!/bin/sh\n{}\necho result $?\n", server.display())).unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    for (read, exec, wanted) in [
+        (vec![elsewhere.clone()], Vec::new(), "result 126"),
+        (Vec::new(), vec![elsewhere.clone()], "result 0"),
+    ] {
+        let node = Node::new();
+        let spec =
+            LaunchSpec { program: script.clone(), allow_read: read, allow_exec: exec, ..node.spec(&[]) };
+        let mut engine = node.launch_spec(spec).await.unwrap();
+        if engine.sandbox().landlock_abi.is_none() {
+            eprintln!("skipped: this kernel has no Landlock");
+            return;
+        }
+        exit_of(&mut engine).await;
+        assert_eq!(node.line("result").await, wanted);
+    }
 }
 
 #[tokio::test]
@@ -136,7 +228,7 @@ async fn another_port_than_its_own_cannot_be_bound_and_the_diagnosis_says_so() {
         return;
     }
     let exit = exit_of(&mut engine).await;
-    assert_eq!(exit.diagnosis.cause, arw_actors::runtime::launcher::Cause::SandboxDenied, "{exit:?}");
+    assert_eq!(exit.diagnosis.cause, Cause::SandboxDenied, "{exit:?}");
 }
 
 #[tokio::test]

@@ -215,10 +215,7 @@ impl DirectoryActor {
         }
         let launcher = Arc::clone(&self.args.launcher);
         context.spawn(async move {
-            let sought = match &spec.program {
-                Some(program) => launcher.find_program(program, &spec.env).await.map(drop),
-                None => Ok(()),
-            };
+            let sought = launcher.check(&spec).await;
             DirectoryMessage::ProgramSought(spec, sought, reply)
         });
     }

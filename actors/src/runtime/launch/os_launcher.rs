@@ -19,12 +19,13 @@ use super::attendant::{Attendant, Shared, no_thread};
 use super::engine::{KillOnDrop, Orders, OsEngine};
 use super::keepers::Keepers;
 use super::libraries::LibraryFolders;
-use super::prepare::{Surroundings, short_tag, socket_bases, unexpected};
+use super::prepare::{self, Surroundings, short_tag, socket_bases, unexpected};
 use super::procfs::Procfs;
 use super::program::Search;
 use super::{scratch, sweep};
 use crate::clock::Clock;
 use crate::runtime::launcher::{Engine, LaunchError, LaunchSpec, Launcher, SweepReport};
+use crate::runtime::spec::RuntimeSpec;
 
 /// The program that is started as keeper and shim: it calls [`super::run_hidden`] first thing in `main`.
 #[derive(Clone, Debug)]
@@ -140,6 +141,18 @@ impl Launcher for OsLauncher {
                 .await
                 .map_err(|error| unexpected("looking for the program failed", &error.to_string()))?;
             found.map(|program| program.path)
+        }
+        .boxed()
+    }
+
+    fn check(&self, spec: &RuntimeSpec) -> BoxFuture<'static, Result<(), LaunchError>> {
+        let (spec, shared) = (spec.clone(), Arc::clone(&self.shared));
+        let checked = tokio::task::spawn_blocking(move || prepare::check(&spec, &shared.around));
+        async move {
+            let failed = |error: tokio::task::JoinError| {
+                unexpected("looking for the program failed", &error.to_string())
+            };
+            checked.await.map_err(failed)?
         }
         .boxed()
     }

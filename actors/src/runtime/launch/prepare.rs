@@ -13,12 +13,14 @@ use super::libraries::LibraryFolders;
 use super::placeholders::{self, Named, Values};
 use super::plan::Plan;
 use super::procfs::is_there;
-use super::program::{self, DEFAULT_PATH, Search, refuse};
+use super::program::{self, DEFAULT_PATH, Program, Search, refuse};
+use super::sandbox::guard;
 use super::sandbox::rules::{Facts, Protected, compute};
-use super::sandbox::{Network, Sandbox, UnixConnect};
+use super::sandbox::{Network, PathRule, Sandbox, UnixConnect};
 use super::scratch::{self, SOCKET_NAME, SOCKET_PATH_BYTES_MAX, SocketFolder};
 use super::sweep::{MARKER, Marker};
 use crate::runtime::launcher::{Cause, Endpoint, LaunchError, LaunchSpec, Secret};
+use crate::runtime::spec::RuntimeSpec;
 
 /// What stays the same from launch to launch.
 #[derive(Debug)]
@@ -64,26 +66,25 @@ pub(super) fn prepare(spec: &LaunchSpec, around: &Surroundings) -> Result<Prepar
     let args = placeholders::fill(&spec.args, &values)
         .map_err(|error| refuse(Cause::BadOption, error.to_string(), "correct the runtime's arguments"))?;
     let env = environment(spec, around);
-    let library_path = env.get("LD_LIBRARY_PATH");
-    let facts = Facts {
-        library_folders: program.binaries.iter().flat_map(|b| around.libraries.of(b, library_path)).collect(),
-        hops: program.hops,
+    let wanted = Wanted {
+        files: argument_files(&spec.args, &args, spec.model.as_deref(), named),
+        library_path: env.get("LD_LIBRARY_PATH"),
         model: spec.model.clone(),
-        argument_files: argument_files(&spec.args, &args, spec.model.as_deref(), named),
-        allow_read: spec.allow_read.clone(),
-        scratch: spec.scratch.clone(),
-        socket_folder: socket_folder.as_ref().map(|folder| folder.path().to_owned()),
-        devices: gpu_devices(Path::new("/dev")),
-        protected: protected(around),
+        allow_read: &spec.allow_read,
+        allow_exec: &spec.allow_exec,
+        scratch: &spec.scratch,
+        socket_folder: socket_folder.as_ref().map(SocketFolder::path),
     };
+    let path = program.path.clone();
+    let rules = rules_for(program, wanted, around)?;
     let network = port.map_or(Network::UnixOnly, Network::BindOnePort);
     let endpoint = socket
         .map(Endpoint::Unix)
         .or(port.map(|p| Endpoint::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, p)))));
     let unix_connect = if spec.allow_unix_connect { UnixConnect::Allowed } else { UnixConnect::Denied };
-    let sandbox = Sandbox { rules: compute(&facts), network, unix_connect };
+    let sandbox = Sandbox { rules, network, unix_connect };
     let plan = Plan {
-        program: program.path,
+        program: path,
         args,
         env,
         folder: spec.scratch.clone(),
@@ -92,6 +93,82 @@ pub(super) fn prepare(spec: &LaunchSpec, around: &Surroundings) -> Result<Prepar
     };
     let model = spec.model.clone().zip(model);
     Ok(Prepared { plan, endpoint, secret, model, socket_folder })
+}
+
+/// What a launch asks for, as far as the rules go.
+struct Wanted<'a> {
+    files: Vec<PathBuf>,
+    library_path: Option<&'a String>,
+    model: Option<PathBuf>,
+    allow_read: &'a [PathBuf],
+    allow_exec: &'a [PathBuf],
+    scratch: &'a Path,
+    socket_folder: Option<&'a Path>,
+}
+
+/// The rules for a program, each by the real place of its path: a link that is made later leads nowhere else.
+fn rules_for(
+    program: Program,
+    wanted: Wanted<'_>,
+    around: &Surroundings,
+) -> Result<Vec<PathRule>, LaunchError> {
+    let libraries = program.binaries.iter().flat_map(|b| around.libraries.of(b, wanted.library_path));
+    let facts = Facts {
+        library_folders: libraries.collect(),
+        hops: program.hops,
+        model: wanted.model,
+        argument_files: wanted.files,
+        allow_read: wanted.allow_read.to_vec(),
+        allow_exec: wanted.allow_exec.to_vec(),
+        scratch: wanted.scratch.to_owned(),
+        socket_folder: wanted.socket_folder.map(Path::to_owned),
+        devices: gpu_devices(Path::new("/dev")),
+        protected: protected(around),
+    };
+    let mut rules = compute(&facts);
+    let real: Vec<PathBuf> = rules.iter().map(|rule| real_place(&rule.path)).collect();
+    let own: Vec<PathBuf> =
+        [Some(wanted.scratch), wanted.socket_folder].into_iter().flatten().map(real_place).collect();
+    if let Some(refusal) = guard::refuse(rules.iter().zip(&real), &facts.protected, &own) {
+        return Err(refuse(Cause::SandboxDenied, refusal.detail, refusal.hint));
+    }
+    for (rule, real) in rules.iter_mut().zip(real) {
+        rule.path = real;
+    }
+    Ok(rules)
+}
+
+/// What a launch of this runtime would be refused for at once: its program, and paths that must stay closed.
+pub(super) fn check(spec: &RuntimeSpec, around: &Surroundings) -> Result<(), LaunchError> {
+    let Some(program) = &spec.program else { return Ok(()) };
+    let program = Search::new(&spec.env).resolve(program)?;
+    let scratch = around.state_dir.join("runtime").join("scratch").join(spec.id.as_str());
+    let wanted = Wanted {
+        files: argument_files(&spec.args, &spec.args, None, placeholders::named(&spec.args)),
+        library_path: spec.env.get("LD_LIBRARY_PATH"),
+        model: None,
+        allow_read: &spec.allow_read,
+        allow_exec: &spec.allow_exec,
+        scratch: &scratch,
+        socket_folder: None,
+    };
+    rules_for(program, wanted, around).map(drop)
+}
+
+/// Where a path leads when all links on the way are followed; of one that is not there, the part that is.
+fn real_place(path: &Path) -> PathBuf {
+    let mut existing = path;
+    let mut missing = Vec::new();
+    loop {
+        if let Ok(real) = existing.canonicalize() {
+            return missing.iter().rev().fold(real, |path, name| path.join(name));
+        }
+        let (Some(parent), Some(last)) = (existing.parent(), existing.components().next_back()) else {
+            return path.to_owned();
+        };
+        missing.push(last.as_os_str());
+        existing = parent;
+    }
 }
 
 /// A launch must not wait for a program to find out what one look tells. Its size, for a file.
@@ -187,7 +264,13 @@ fn argument_files(raw: &[String], filled: &[String], model: Option<&Path>, named
         .zip(filled)
         .filter(|(raw, _)| is_plain(raw))
         .filter_map(|(_, arg)| program::file_named_by(arg));
-    files.chain(model.into_iter().flat_map(parts_of)).collect()
+    // Links to parts may lie beside each other, or only what they lead to does.
+    let with_parts = |file: PathBuf| {
+        let real = real_place(&file);
+        let parts = [parts_of(&file), parts_of(&real)].concat();
+        std::iter::once(file).chain(parts)
+    };
+    files.chain(model.map(Path::to_owned)).flat_map(with_parts).filter(|file| is_there(file)).collect()
 }
 
 /// `m-00001-of-00003.gguf` comes with `m-00002-of-00003.gguf` and so on, next to it.

@@ -9,7 +9,7 @@ use landlock::{
 };
 
 use super::super::plan::{Enforced, Failure, Stage};
-use super::rules::ALLOWED;
+use super::rules::{ALLOWED, ALLOWED_EXECUTE};
 use super::{Access, LANDLOCK_ABI_TCP, Network, PathRule, Sandbox};
 
 /// The newest rights that this code was written for; the crate leaves out what the kernel does not know.
@@ -75,8 +75,8 @@ fn add(
     let (path, rights) = (&rule.path, rights(rule.access));
     let Ok(fd) = PathFd::new(path) else {
         // Most of the list names what some machines have; what the operator named was meant to be there.
-        if rule.reason == ALLOWED {
-            notes.push(format!("{ALLOWED} {}: it is not there", path.display()));
+        if [ALLOWED, ALLOWED_EXECUTE].contains(&rule.reason.as_str()) {
+            notes.push(format!("{} {}: it is not there", rule.reason, path.display()));
         }
         return Ok(ruleset);
     };

@@ -4,6 +4,7 @@
 //! what a program is for. A kernel that lacks something is worked around and said, never silently.
 
 pub(super) mod capabilities;
+pub(super) mod guard;
 mod landlock_rules;
 pub(super) mod rules;
 mod seccomp;

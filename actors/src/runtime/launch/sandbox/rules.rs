@@ -18,6 +18,7 @@ pub(in super::super) struct Facts {
     /// Existing files that the arguments name.
     pub(in super::super) argument_files: Vec<PathBuf>,
     pub(in super::super) allow_read: Vec<PathBuf>,
+    pub(in super::super) allow_exec: Vec<PathBuf>,
     pub(in super::super) scratch: PathBuf,
     /// Where its socket lies, when that is not the scratch folder.
     pub(in super::super) socket_folder: Option<PathBuf>,
@@ -106,20 +107,23 @@ const SYSTEM_DEVICES: &[&str] = &["/dev/null", "/dev/zero"];
 const GPU_READ: &[&str] = &["/etc/OpenCL", "/etc/vulkan", "/etc/glvnd"];
 const GPU_EXECUTE: &[&str] = &["/opt/rocm"];
 
-/// The reason of rules that the operator asked for.
+/// The reasons of rules that the operator asked for.
 pub(super) const ALLOWED: &str = "--allow-read";
+pub(super) const ALLOWED_EXECUTE: &str = "--allow-exec";
+/// The reason of rules that every program has.
+pub(super) const SYSTEM: &str = "system";
 
 /// The rules for one launch, each path once, with the most that any reason gives it.
 pub(in super::super) fn compute(facts: &Facts) -> Vec<PathRule> {
     let mut rules = Rules::default();
     for path in SYSTEM_READ {
-        rules.add(Path::new(path), Access::Read, "system");
+        rules.add(Path::new(path), Access::Read, SYSTEM);
     }
     for path in SYSTEM_EXECUTE {
-        rules.add(Path::new(path), Access::ReadExecute, "system");
+        rules.add(Path::new(path), Access::ReadExecute, SYSTEM);
     }
     for path in SYSTEM_DEVICES {
-        rules.add(Path::new(path), Access::Device, "system");
+        rules.add(Path::new(path), Access::Device, SYSTEM);
     }
     for hop in &facts.hops {
         add_hop(&mut rules, hop, &facts.protected);
@@ -133,20 +137,17 @@ pub(in super::super) fn compute(facts: &Facts) -> Vec<PathRule> {
         rules.add(model, Access::Read, "model");
     }
     for file in &facts.argument_files {
-        // The node's keys and data base lie in its state folder; a program has business with models and bundles there only.
         // What these name is no file of a disk: `/dev/stdin` is another thing in every process.
         if ["/dev", "/proc", "/sys"].iter().any(|place| file.starts_with(place)) {
             continue;
         }
-        let own = ["models", "runtime/bundles"]
-            .iter()
-            .any(|part| file.starts_with(facts.protected.state_dir.join(part)));
-        if own || !file.starts_with(&facts.protected.state_dir) {
-            rules.add(file, Access::Read, "named in the arguments");
-        }
+        rules.add(file, Access::Read, "named in the arguments");
     }
     for path in &facts.allow_read {
         rules.add(path, Access::Read, ALLOWED);
+    }
+    for path in &facts.allow_exec {
+        rules.add(path, Access::ReadExecute, ALLOWED_EXECUTE);
     }
     if !facts.devices.is_empty() {
         GPU_READ.iter().for_each(|path| rules.add(Path::new(path), Access::Read, "GPU"));
@@ -305,16 +306,16 @@ mod tests {
     }
 
     #[test]
-    fn models_arguments_and_allowed_folders_can_be_read_and_nothing_of_the_nodes_state() {
+    fn models_arguments_and_allowed_folders_can_be_read() {
         let facts = Facts {
             model: Some("/models/a.gguf".into()),
             argument_files: vec![
                 "/home/u/t.jinja".into(),
                 "/dev/stdin".into(),
-                "/home/u/.local/share/arw/node.key".into(),
                 "/home/u/.local/share/arw/models/by-hash/ab".into(),
             ],
             allow_read: vec!["/data/lora".into()],
+            allow_exec: vec!["/opt/x".into()],
             ..facts()
         };
         assert_eq!(
@@ -323,7 +324,8 @@ mod tests {
                 "Read /models/a.gguf",
                 "Read /home/u/t.jinja",
                 "Read /home/u/.local/share/arw/models/by-hash/ab",
-                "Read /data/lora"
+                "Read /data/lora",
+                "ReadExecute /opt/x"
             ]
         );
     }
