@@ -10,7 +10,7 @@
 //! ├── directory             which runtimes there are, who gets memory
 //! ├── cluster               the picture of all nodes, and this node's own card
 //! ├── views                 /state/*
-//! └── caretaker             the journal's health and retention, dead letters
+//! └── caretaker             the health of journal and log, retention, dead letters
 //! ```
 
 mod caretaker;

@@ -209,9 +209,8 @@ impl State {
         let to_file = self.file.is_some() && (stream == LogStream::Arw || self.allowance.take(bytes, now));
         let mut text = String::new();
         if to_file && self.file_dropped > 0 {
-            let notice = format!("--- {} lines left out: printed too fast", self.file_dropped);
-            file::append_line(&mut text, at, &notice);
-            self.file_dropped = 0;
+            let words = "printed too fast, or the file could not be written";
+            file::append_line(&mut text, at, &format!("--- {} lines left out: {words}", self.file_dropped));
         }
         // More lines at once than the ring holds: only the last ones can still be seen, so only those are worth cleaning.
         let skipped = if to_file { 0 } else { lines.len().saturating_sub(self.lines_max) };
@@ -228,10 +227,10 @@ impl State {
             }
             self.ring.push_back(LogLine { number: self.newest, at, stream, text: clean });
         }
-        match &mut self.file {
-            Some(file) if to_file => file.append(&text, now),
-            Some(_) => self.file_dropped += lines.len() as u64,
-            None => {}
+        if let Some(file) = &mut self.file {
+            let is_written = to_file && file.append(&text, now);
+            // What could not be written is told with what follows, and so is that the notice of it could not.
+            self.file_dropped = if is_written { 0 } else { self.file_dropped + lines.len() as u64 };
         }
         self.newest
     }

@@ -286,6 +286,36 @@ fn addresses_are_tried_again_for_a_while_where_one_says_nothing() {
     assert!(matches!(failed, JoinFailure::Unreachable { .. }), "nobody was silent");
 }
 
+#[test]
+fn the_longest_attempt_takes_hardly_less_than_it_may() {
+    let mut token = Issuer::new().token;
+    token.addresses =
+        (1..=ADDRESSES_MAX).map(|port| SocketAddr::from(([192, 0, 2, 1], port as u16))).collect();
+    let (mut attempt, _) = JoinAttempt::start(start(), node(1), "kitchen", token);
+    let mut now = start();
+    let at_last = |attempt: &JoinAttempt| attempt.deadline().unwrap().minus(MS);
+    let connected = || JoinEvent::Connected { peer: Issuer::OWN, keying: SESSION };
+    // A first round that ends just before it would be the last: two addresses are silent, the others end soon.
+    for _ in 0..2 {
+        now = attempt.deadline().unwrap();
+        attempt.handle((now, wall()), JoinEvent::DeadlinePassed);
+    }
+    for _ in 2..ADDRESSES_MAX {
+        now = now + Duration::from_millis(990);
+        attempt.handle((now, wall()), JoinEvent::ConnectionFailed);
+    }
+    // And a second one in which each is connected at the last moment and then says nothing.
+    for _ in 0..ADDRESSES_MAX {
+        now = at_last(&attempt);
+        attempt.handle((now, wall()), connected());
+        now = attempt.deadline().unwrap();
+        attempt.handle((now, wall()), JoinEvent::DeadlinePassed);
+    }
+    assert_eq!(attempt.deadline(), None, "it is over");
+    let took = now.since(start());
+    assert!(took <= DECIDED_WITHIN && took + Duration::from_secs(1) > DECIDED_WITHIN, "{took:?}");
+}
+
 proptest::proptest! {
     #[test]
     fn an_attempt_is_decided_in_time_whatever_its_addresses_do(

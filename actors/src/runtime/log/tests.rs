@@ -138,6 +138,32 @@ fn a_file_that_cannot_be_written_is_said_and_holds_nothing_up() {
     assert!(log.file_problem().unwrap().contains("engine.log"));
 }
 
+#[test]
+fn lines_that_a_full_disk_swallowed_are_counted_in_the_file_when_it_has_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let blocked = folder.path().join("folder");
+    std::fs::write(&blocked, "").unwrap();
+    let path = blocked.join("engine.log");
+    let log = EngineLog::new(EngineLogOptions { file: Some(path.clone()), ..Default::default() });
+    let at = WallTime::from_millis(0);
+    let write = |now: Moment, line: &[u8]| log.state.lock().write(&[line], LogStream::Output, now, at);
+    let start = log.clock.now();
+    for line in [b"one", b"two"] {
+        write(start, line);
+    }
+    std::fs::remove_file(&blocked).unwrap();
+    write(start + Duration::from_secs(60), b"three");
+    write(start + Duration::from_secs(61), b"four");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<&str> =
+        text.lines().filter_map(|line| line.split_once(' ')).map(|(_, text)| text).collect();
+    assert_eq!(
+        lines,
+        ["--- 2 lines left out: printed too fast, or the file could not be written", "three", "four"]
+    );
+    assert_eq!(texts(&log.lines(4)), ["one", "two", "three", "four"], "here nothing is lost");
+}
+
 #[tokio::test]
 async fn a_follower_sees_every_line_once_and_is_told_what_it_missed() {
     let log = Arc::new(EngineLog::new(EngineLogOptions { lines_max: 4, ..Default::default() }));
