@@ -702,13 +702,32 @@ mod tests {
                 }
                 continue;
             }
-            if !(event.trim().is_empty() || event.starts_with(':')) {
+            if !(event == "\n" || event == "\n\n" || event.starts_with(':')) {
                 last = event.contains("finish_reason").then_some(passed.len());
             }
             passed.push(event.replace("/models/by-hash/0.gguf", "smol").replace("/m.gguf", "smol"));
         }
         passed.concat()
     }
+
+    const PARTS: [&str; 16] = [
+        "\n",
+        "\r\n",
+        "\r",
+        "\n\n",
+        "data: ",
+        "data:",
+        "error: ",
+        "event: error\n",
+        ": c\n",
+        "id: 1\n",
+        "{\"choices\":[{\"finish_reason\":\"stop\"}],\n",
+        "{\"choices\":[{\"finish_reason\":\"stop\"}],\"model\":\"x\"}",
+        "{\"choices\":[],\"usage\":{},\"t\":1}",
+        "{\"error\":\"x\"}",
+        "data: \"a\":1}",
+        "data: [DONE]\n\n",
+    ];
 
     proptest! {
         /// Cutting the bytes anywhere changes neither what goes on nor what is metered, with either line end: HTTP-13 and HTTP-15.
@@ -737,6 +756,22 @@ mod tests {
             let expected = expected(&events, wants_usage).replace('\n', end);
             let told = out.strip_prefix(&expected);
             prop_assert!(told.is_some_and(|told| told.is_empty() != is_lost), "{out:?} is not {expected:?}");
+        }
+
+        /// Also of what is no stream of events, or a broken one: HTTP-12 to HTTP-15.
+        #[test]
+        fn cuts_do_not_matter_to_nonsense_either(
+            parts in prop::collection::vec(prop::sample::select(&PARTS[..]), 0..30),
+            cuts in prop::collection::vec(0_usize..600, 0..30),
+            wants_usage in any::<bool>(),
+        ) {
+            let text = parts.concat();
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).chain([0, text.len()]).collect();
+            cuts.sort_unstable();
+            let pieces: Vec<&[u8]> = cuts.windows(2).map(|cut| &text.as_bytes()[cut[0]..cut[1]]).collect();
+            let (mut cut, mut uncut) = (relay(wants_usage), relay(wants_usage));
+            prop_assert_eq!(run_out(&mut cut, &pieces), run_out(&mut uncut, &[text.as_bytes()]));
+            prop_assert_eq!(cut.usage(), uncut.usage());
         }
 
         #[test]
