@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::journal::{Event, Journal};
-use crate::mailbox::{Actor, Context, DeadLetterCounts, Fault};
+use crate::mailbox::{Actor, Context, Fault};
 use crate::node::NodeStatus;
 use crate::store::{Store, StoreHealth};
 
@@ -19,7 +19,6 @@ pub(super) struct CaretakerActor {
     journal: Journal,
     health: watch::Receiver<StoreHealth>,
     status: watch::Sender<NodeStatus>,
-    dead_letters: DeadLetterCounts,
 }
 
 pub(super) enum CaretakerMessage {
@@ -42,12 +41,8 @@ impl Actor for CaretakerActor {
     async fn start(args: &CaretakerArgs, context: &mut Context<CaretakerMessage>) -> Result<Self, Fault> {
         context.every(RETAIN_EVERY, || CaretakerMessage::Retain);
         context.every(DEAD_LETTERS_EVERY, || CaretakerMessage::CountDeadLetters);
-        let actor = Self {
-            journal: args.journal.clone(),
-            health: args.store.health(),
-            status: args.status.clone(),
-            dead_letters: context.system().dead_letters().counts(),
-        };
+        let actor =
+            Self { journal: args.journal.clone(), health: args.store.health(), status: args.status.clone() };
         actor.watch_store(context);
         actor.show_health();
         Ok(actor)
@@ -102,19 +97,13 @@ impl CaretakerActor {
         });
     }
 
-    fn count_dead_letters(&mut self, context: &Context<CaretakerMessage>) {
-        let system = context.system();
-        let counts = system.dead_letters().counts();
-        let before = std::mem::replace(&mut self.dead_letters, counts);
-        let newest = system.dead_letters().newest();
-        let path = newest.last().map_or_else(String::new, |letter| letter.path.to_string());
-        let by_reason = [
-            ("stopped", counts.stopped - before.stopped),
-            ("overloaded", counts.overloaded - before.overloaded),
-            ("expired", counts.expired - before.expired),
-        ];
-        for (reason, count) in by_reason.into_iter().filter(|(_, count)| *count > 0) {
-            self.journal.append(Event::DeadLetters { path: path.clone(), reason: reason.to_owned(), count });
+    fn count_dead_letters(&self, context: &Context<CaretakerMessage>) {
+        for tally in context.system().dead_letters().take_tallies() {
+            self.journal.append(Event::DeadLetters {
+                path: tally.path.map_or_else(|| "other actors".to_owned(), |path| path.to_string()),
+                reason: tally.reason.word().to_owned(),
+                count: tally.count,
+            });
         }
     }
 }
