@@ -303,6 +303,8 @@ impl RuntimeActor {
             }
             RuntimeAction::Probe { attempt, kind } => self.probe(context, attempt, kind),
             RuntimeAction::Changed { from, to } => self.changed(from, to),
+            // The row is published after each action.
+            RuntimeAction::ReasonChanged | RuntimeAction::Restarted { .. } => {}
             RuntimeAction::Stuck { diagnosis } => {
                 error!(runtime = %self.spec.id, reason = diagnosis.detail, "a runtime's program does not end");
             }
