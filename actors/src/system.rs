@@ -42,7 +42,7 @@ use crate::policy::Tokens;
 use crate::runtime::directory::{Board, DirectoryActor, DirectoryArgs, Runtimes};
 use crate::runtime::engine_client::EngineClient;
 use crate::runtime::launcher::{Launcher, SweepReport};
-use crate::runtime::spec::RuntimeSpec;
+use crate::runtime::spec::{RESTART_WINDOW_MAX, RuntimeSpec};
 use crate::store::{Store, StoreOptions};
 use crate::supervision::{ActorSpec, ActorSystem, ExitReason, RestartHistory};
 use crate::tree::ActorPath;
@@ -105,7 +105,7 @@ pub struct RunningNode {
 }
 
 /// Budgets are rebuilt from so far back: no restart window is longer.
-const HISTORY: Duration = Duration::from_secs(24 * 3600);
+const HISTORY: Duration = RESTART_WINDOW_MAX;
 /// Engines get their grace within this time, one after the other in the worst case.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(60);
 /// The last events are on the disk well before.

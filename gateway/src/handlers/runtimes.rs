@@ -51,7 +51,9 @@ fn not_added(error: &AddRuntimeError) -> Problem {
                 BadRuntimeSpec::NoAddress => "args",
                 BadRuntimeSpec::ModelMissing => "model",
                 BadRuntimeSpec::BaseUrlMissing | BadRuntimeSpec::BadBaseUrl { .. } => "base_url",
-                BadRuntimeSpec::Superfluous { field, .. } | BadRuntimeSpec::Zero(field) => field,
+                BadRuntimeSpec::Superfluous { field, .. }
+                | BadRuntimeSpec::Zero(field)
+                | BadRuntimeSpec::TooMuch { field, .. } => field,
             };
             Problem::field(
                 field,
