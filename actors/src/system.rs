@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! node                      one_for_one
-//! ├── runtimes              one_for_one, an engine budget per runtime
+//! ├── runtimes              one_for_one, an engine budget per runtime; stopped together
 //! │   └── <id> ── engine    the runtime's actor, and its program as a row
 //! ├── directory             which runtimes there are, who gets memory
 //! ├── cluster               the picture of all nodes, and this node's own card
@@ -44,7 +44,7 @@ use crate::runtime::engine_client::EngineClient;
 use crate::runtime::launcher::{Launcher, SweepReport};
 use crate::runtime::spec::{RESTART_WINDOW_MAX, RuntimeSpec};
 use crate::store::{Store, StoreOptions};
-use crate::supervision::{ActorSpec, ActorSystem, ExitReason, RestartHistory};
+use crate::supervision::{ActorSpec, ActorSystem, ExitReason, RestartHistory, StopOrder};
 use crate::tree::ActorPath;
 use crate::views::{Sources, Views, ViewsActor, ViewsArgs};
 
@@ -106,7 +106,7 @@ pub struct RunningNode {
 
 /// Budgets are rebuilt from so far back: no restart window is longer.
 const HISTORY: Duration = RESTART_WINDOW_MAX;
-/// Engines get their grace within this time, one after the other in the worst case.
+/// Engines, which are stopped together, get their grace within this time.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(60);
 /// The last events are on the disk well before.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
@@ -137,7 +137,7 @@ impl RunningNode {
         let board = Arc::new(Board::default());
 
         let mut root = system.root();
-        let supervisor = root.nest(root.supervisor("runtimes"));
+        let supervisor = root.nest(root.supervisor("runtimes").stop_order(StopOrder::Together));
         let directory = root.actor(ActorSpec::<DirectoryActor>::new(
             "directory",
             DirectoryArgs {

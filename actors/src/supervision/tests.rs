@@ -353,6 +353,24 @@ async fn a_message_that_was_begun_is_no_dead_letter_however_late_its_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn children_that_are_stopped_together_take_as_long_as_the_slowest_of_them() {
+    let mut stage = Stage::new(Strategy::OneForOne);
+    let mut inner = stage.root.supervisor("inner").stop_order(StopOrder::Together);
+    let handles: Vec<_> =
+        (0..20).map(|n| inner.actor(ActorSpec::<Puppet>::new(format!("p{n}"), stage.args("p")))).collect();
+    stage.root.nest(inner);
+    let (system, _, diary) = stage.start().await;
+    for handle in &handles {
+        handle.try_tell(PuppetMessage::Sleep(SECOND * 3)).unwrap();
+    }
+    tokio::task::yield_now().await;
+    let began = tokio::time::Instant::now();
+    assert_eq!(system.shutdown(SECOND * 60).await, Some(ExitReason::Stop));
+    assert!(began.elapsed() <= SECOND * 4, "{:?}", began.elapsed());
+    assert_eq!(take(&diary).iter().filter(|line| *line == "p stopping").count(), 20, "none was killed");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stuck_handler_is_visible_by_age() {
     let mut stage = Stage::new(Strategy::OneForOne);
     let a = stage.add("a");
