@@ -14,6 +14,7 @@
 //! ```
 
 mod caretaker;
+mod condition;
 mod identity;
 mod lock;
 mod observer;
@@ -23,10 +24,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
 use tracing::warn;
 
 use self::caretaker::{CaretakerActor, CaretakerArgs};
+use self::condition::Condition;
 use self::identity::Identity;
 use self::lock::StateLock;
 use self::observer::JournalObserver;
@@ -36,15 +37,18 @@ use crate::config::NodeConfig;
 use crate::hardware::{HardwareSources, probe};
 use crate::ids::NodeId;
 use crate::journal::{Event, Journal, JournalOptions, Retention};
+use crate::mailbox::Actor;
 use crate::model::{ModelLibrary, ModelStore};
-use crate::node::{Node, NodeInfo, NodeStatus};
+use crate::node::{Node, NodeInfo};
 use crate::policy::Tokens;
 use crate::runtime::directory::{Board, DirectoryActor, DirectoryArgs, Runtimes};
 use crate::runtime::engine_client::EngineClient;
 use crate::runtime::launcher::{Launcher, SweepReport};
 use crate::runtime::spec::{RESTART_WINDOW_MAX, RuntimeSpec};
 use crate::store::{Store, StoreOptions};
-use crate::supervision::{ActorSpec, ActorSystem, ExitReason, RestartHistory, StopOrder};
+use crate::supervision::{
+    ActorSpec, ActorSystem, ExitReason, OnExhausted, Quarantine, RestartHistory, RestartLimits, StopOrder,
+};
 use crate::tree::ActorPath;
 use crate::views::{Sources, Views, ViewsActor, ViewsArgs};
 
@@ -99,7 +103,7 @@ pub struct RunningNode {
     /// For the gateway.
     pub node: Node,
     store: Store,
-    status: watch::Sender<NodeStatus>,
+    condition: Arc<Condition>,
     http: Arc<Mutex<String>>,
     _lock: StateLock,
 }
@@ -126,10 +130,11 @@ impl RunningNode {
         report_sweep(&launcher.sweep().await, &journal);
 
         let history = read_history(&journal, clock)?;
-        let observer = Arc::new(JournalObserver::new(journal.clone(), clock));
+        let condition = Arc::new(Condition::new());
+        let status = condition.status();
+        let observer = Arc::new(JournalObserver::new(journal.clone(), Arc::clone(&condition), clock));
         let seed = info.started_at.as_millis().unsigned_abs();
         let system = ActorSystem::with("node", clock, Some(observer), history.clone(), seed);
-        let (status, status_seen) = watch::channel(NodeStatus::Starting);
         let http = Arc::new(Mutex::new(String::new()));
         let machine = HardwareSources::system();
         let hardware = Arc::new(Mutex::new(probe(&machine)));
@@ -164,48 +169,35 @@ impl RunningNode {
             runtimes: runtimes.clone(),
             cluster: Cluster::default(),
             hardware,
-            status: status_seen.clone(),
+            status: status.clone(),
             http: Arc::clone(&http),
             clock,
         });
         let cluster = sources.cluster.clone();
-        root.actor(ActorSpec::<ClusterActor>::new("cluster", cluster_args(&sources, machine)));
+        root.actor(leaf(ActorSpec::<ClusterActor>::new("cluster", cluster_args(&sources, machine))));
         let views = Views::new(info.incarnation, Arc::clone(&sources));
-        root.actor(ActorSpec::<ViewsActor>::new("views", ViewsArgs { views: views.clone(), sources }));
-        let care = CaretakerArgs { journal: journal.clone(), store: store.clone(), status: status.clone() };
-        root.actor(ActorSpec::<CaretakerActor>::new("caretaker", care));
+        root.actor(leaf(ActorSpec::<ViewsActor>::new("views", ViewsArgs { views: views.clone(), sources })));
+        let care = CaretakerArgs {
+            journal: journal.clone(),
+            store: store.clone(),
+            condition: Arc::clone(&condition),
+        };
+        root.actor(leaf(ActorSpec::<CaretakerActor>::new("caretaker", care)));
         system.start(root).await?;
 
-        let node = Node {
-            info,
-            system,
-            journal,
-            tokens,
-            models,
-            runtimes,
-            engines,
-            cluster,
-            views,
-            status: status_seen,
-        };
-        Ok(Self { node, store, status, http, _lock: lock })
+        let node = Node { info, system, journal, tokens, models, runtimes, engines, cluster, views, status };
+        Ok(Self { node, store, condition, http, _lock: lock })
     }
 
     /// The gateway listens there: from now on the node counts as ready.
     pub fn serves_at(&self, http: String) {
         *self.http.lock() = http;
-        self.status.send_if_modified(|status| {
-            let starts = *status == NodeStatus::Starting;
-            if starts {
-                *status = NodeStatus::Ready;
-            }
-            starts
-        });
+        self.condition.serves();
     }
 
     /// Ends everything in order: engines, actors, journal, database.
     pub async fn shutdown(self, reason: &str) -> Option<ExitReason> {
-        self.status.send_replace(NodeStatus::Stopping);
+        self.condition.stops();
         self.node.journal.append(Event::NodeStopping { reason: reason.to_owned() });
         let ended = self.node.system.shutdown(SHUTDOWN_PATIENCE).await;
         if !self.node.journal.flush(FLUSH_PATIENCE).await {
@@ -216,6 +208,17 @@ impl RunningNode {
         }
         ended
     }
+}
+
+/// An actor that only shows or tends what others do. A defect in it must not end the node and its engines: past its budget it is set aside, which the node's status
+/// says, and tried again.
+fn leaf<A: Actor>(spec: ActorSpec<A>) -> ActorSpec<A> {
+    spec.on_exhausted(OnExhausted::Quarantine(Quarantine {
+        first: Duration::from_secs(30),
+        max: Duration::from_secs(1800),
+        probation: Duration::from_secs(60),
+        limits: RestartLimits { max: 3, window: Duration::from_secs(60) },
+    }))
 }
 
 /// What lies in the state folder, opened: everything that must be there before the first actor.

@@ -22,7 +22,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::event::{ClusterNode, Event, Severity};
+pub use self::event::{ClusterNode, CountedFailure, Event, Severity};
 pub use self::record::{JournalItem, JournalStatus, Page, Record, RestartRecord};
 pub use self::subscription::Subscription;
 

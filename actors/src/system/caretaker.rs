@@ -1,24 +1,25 @@
 //! Looks after what no other actor does: whether the journal can be written, how long it is kept, and dead letters.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::condition::Condition;
 use crate::journal::{Event, Journal};
 use crate::mailbox::{Actor, Context, Fault};
-use crate::node::NodeStatus;
 use crate::store::{Store, StoreHealth};
 
 pub(super) struct CaretakerArgs {
     pub(super) journal: Journal,
     pub(super) store: Store,
-    pub(super) status: watch::Sender<NodeStatus>,
+    pub(super) condition: Arc<Condition>,
 }
 
 pub(super) struct CaretakerActor {
     journal: Journal,
     health: watch::Receiver<StoreHealth>,
-    status: watch::Sender<NodeStatus>,
+    condition: Arc<Condition>,
 }
 
 pub(super) enum CaretakerMessage {
@@ -41,8 +42,11 @@ impl Actor for CaretakerActor {
     async fn start(args: &CaretakerArgs, context: &mut Context<CaretakerMessage>) -> Result<Self, Fault> {
         context.every(RETAIN_EVERY, || CaretakerMessage::Retain);
         context.every(DEAD_LETTERS_EVERY, || CaretakerMessage::CountDeadLetters);
-        let actor =
-            Self { journal: args.journal.clone(), health: args.store.health(), status: args.status.clone() };
+        let actor = Self {
+            journal: args.journal.clone(),
+            health: args.store.health(),
+            condition: Arc::clone(&args.condition),
+        };
         actor.watch_store(context);
         actor.show_health();
         Ok(actor)
@@ -79,22 +83,11 @@ impl CaretakerActor {
     }
 
     fn show_health(&self) {
-        let degraded = match &*self.health.borrow() {
+        let why = match &*self.health.borrow() {
             StoreHealth::Ok => None,
             StoreHealth::Degraded { reason, .. } => Some(format!("events cannot be written: {reason}")),
         };
-        self.status.send_if_modified(|status| {
-            let next = match (&*status, degraded) {
-                (NodeStatus::Stopping | NodeStatus::Starting, None) | (NodeStatus::Stopping, Some(_)) => {
-                    return false;
-                }
-                (_, Some(reason)) => NodeStatus::Degraded(vec![reason]),
-                (NodeStatus::Ready | NodeStatus::Degraded(_), None) => NodeStatus::Ready,
-            };
-            let changes = *status != next;
-            *status = next;
-            changes
-        });
+        self.condition.note("journal", why);
     }
 
     fn count_dead_letters(&self, context: &Context<CaretakerMessage>) {
