@@ -398,10 +398,7 @@ impl SupervisorMachine {
                     actions.push(SupervisorAction::Show(key, ActorState::Stopped));
                 }
                 // Nobody knows when it ends: the end does not wait for it.
-                ChildState::Stuck => {
-                    child.state = ChildState::Stopped;
-                    actions.push(SupervisorAction::Show(key, ActorState::Failed));
-                }
+                ChildState::Stuck => actions.push(SupervisorAction::Show(key, ActorState::Failed)),
                 ChildState::Idle | ChildState::Stopped => {}
             }
         }
