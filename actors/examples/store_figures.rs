@@ -57,6 +57,7 @@ fn restarted(number: u64) -> Event {
         max: 5,
         window_s: 300,
         at: WallTime::from_millis(0),
+        down_ms: Some(7),
     }
 }
 

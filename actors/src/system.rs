@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! node                      one_for_one
-//! ├── runtimes              one_for_one, an engine budget per runtime
+//! ├── runtimes              one_for_one, an engine budget per runtime; stopped together
 //! │   └── <id> ── engine    the runtime's actor, and its program as a row
 //! ├── directory             which runtimes there are, who gets memory
 //! ├── cluster               the picture of all nodes, and this node's own card
@@ -14,6 +14,7 @@
 //! ```
 
 mod caretaker;
+mod condition;
 mod identity;
 mod lock;
 mod observer;
@@ -23,10 +24,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
 use tracing::warn;
 
 use self::caretaker::{CaretakerActor, CaretakerArgs, CaretakerMessage};
+use self::condition::Condition;
 use self::identity::Identity;
 use self::lock::StateLock;
 use self::observer::JournalObserver;
@@ -37,16 +38,18 @@ use crate::hardware::{HardwareSources, probe};
 use crate::ids::NodeId;
 use crate::journal::{Event, Journal, JournalOptions, Retention};
 use crate::log_health::LogHealth;
-use crate::mailbox::Handle;
+use crate::mailbox::{Actor, Handle};
 use crate::model::{ModelLibrary, ModelStore};
-use crate::node::{Node, NodeInfo, NodeStatus};
+use crate::node::{Node, NodeInfo};
 use crate::policy::Tokens;
 use crate::runtime::directory::{Board, DirectoryActor, DirectoryArgs, Runtimes};
 use crate::runtime::engine_client::EngineClient;
 use crate::runtime::launcher::{Launcher, SweepReport};
-use crate::runtime::spec::RuntimeSpec;
+use crate::runtime::spec::{RESTART_WINDOW_MAX, RuntimeSpec};
 use crate::store::{Store, StoreOptions};
-use crate::supervision::{ActorSpec, ActorSystem, ExitReason, RestartHistory};
+use crate::supervision::{
+    ActorSpec, ActorSystem, ExitReason, OnExhausted, Quarantine, RestartHistory, RestartLimits, StopOrder,
+};
 use crate::tree::ActorPath;
 use crate::views::{Sources, Views, ViewsActor, ViewsArgs};
 
@@ -101,7 +104,7 @@ pub struct RunningNode {
     /// For the gateway.
     pub node: Node,
     store: Store,
-    status: watch::Sender<NodeStatus>,
+    condition: Arc<Condition>,
     http: Arc<Mutex<String>>,
     caretaker: Handle<CaretakerMessage>,
     log: Arc<OnceLock<LogHealth>>,
@@ -109,8 +112,8 @@ pub struct RunningNode {
 }
 
 /// Budgets are rebuilt from so far back: no restart window is longer.
-const HISTORY: Duration = Duration::from_secs(24 * 3600);
-/// Engines get their grace within this time, one after the other in the worst case.
+const HISTORY: Duration = RESTART_WINDOW_MAX;
+/// Engines, which are stopped together, get their grace within this time.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(60);
 /// The last events are on the disk well before.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
@@ -130,10 +133,11 @@ impl RunningNode {
         report_sweep(&launcher.sweep().await, &journal);
 
         let history = read_history(&journal, clock)?;
-        let observer = Arc::new(JournalObserver::new(journal.clone(), clock));
+        let condition = Arc::new(Condition::new());
+        let status = condition.status();
+        let observer = Arc::new(JournalObserver::new(journal.clone(), Arc::clone(&condition), clock));
         let seed = info.started_at.as_millis().unsigned_abs();
         let system = ActorSystem::with("node", clock, Some(observer), history.clone(), seed);
-        let (status, status_seen) = watch::channel(NodeStatus::Starting);
         let http = Arc::new(Mutex::new(String::new()));
         let machine = HardwareSources::system();
         let hardware = Arc::new(Mutex::new(probe(&machine)));
@@ -141,7 +145,7 @@ impl RunningNode {
         let board = Arc::new(Board::default());
 
         let mut root = system.root();
-        let supervisor = root.nest(root.supervisor("runtimes"));
+        let supervisor = root.nest(root.supervisor("runtimes").stop_order(StopOrder::Together));
         let directory = root.actor(ActorSpec::<DirectoryActor>::new(
             "directory",
             DirectoryArgs {
@@ -168,43 +172,26 @@ impl RunningNode {
             runtimes: runtimes.clone(),
             cluster: Cluster::default(),
             hardware,
-            status: status_seen.clone(),
+            status: status.clone(),
             http: Arc::clone(&http),
             clock,
         });
         let cluster = sources.cluster.clone();
-        root.actor(ActorSpec::<ClusterActor>::new("cluster", cluster_args(&sources, machine)));
+        root.actor(leaf(ActorSpec::<ClusterActor>::new("cluster", cluster_args(&sources, machine))));
         let views = Views::new(info.incarnation, Arc::clone(&sources));
-        root.actor(ActorSpec::<ViewsActor>::new("views", ViewsArgs { views: views.clone(), sources }));
+        root.actor(leaf(ActorSpec::<ViewsActor>::new("views", ViewsArgs { views: views.clone(), sources })));
         let log = Arc::default();
-        let caretaker = root.actor(caretaker(&journal, &store, &status, &log, &cluster));
+        let caretaker = root.actor(leaf(caretaker(&journal, &store, &condition, &log, &cluster)));
         system.start(root).await?;
 
-        let node = Node {
-            info,
-            system,
-            journal,
-            tokens,
-            models,
-            runtimes,
-            engines,
-            cluster,
-            views,
-            status: status_seen,
-        };
-        Ok(Self { node, store, status, http, caretaker, log, _lock: lock })
+        let node = Node { info, system, journal, tokens, models, runtimes, engines, cluster, views, status };
+        Ok(Self { node, store, condition, http, caretaker, log, _lock: lock })
     }
 
     /// The gateway listens there: from now on the node counts as ready.
     pub fn serves_at(&self, http: String) {
         *self.http.lock() = http;
-        self.status.send_if_modified(|status| {
-            let starts = *status == NodeStatus::Starting;
-            if starts {
-                *status = NodeStatus::Ready;
-            }
-            starts
-        });
+        self.condition.serves();
     }
 
     /// From now on the node says of this log, in its status, when it cannot be written. Only the first one counts.
@@ -217,7 +204,7 @@ impl RunningNode {
 
     /// Ends everything in order: engines, actors, journal, database.
     pub async fn shutdown(self, reason: &str) -> Option<ExitReason> {
-        self.status.send_replace(NodeStatus::Stopping);
+        self.condition.stops();
         self.node.journal.append(Event::NodeStopping { reason: reason.to_owned() });
         let ended = self.node.system.shutdown(SHUTDOWN_PATIENCE).await;
         if !self.node.journal.flush(FLUSH_PATIENCE).await {
@@ -228,6 +215,17 @@ impl RunningNode {
         }
         ended
     }
+}
+
+/// An actor that only shows or tends what others do. A defect in it must not end the node and its engines: past its budget it is set aside, which the node's status
+/// says, and tried again.
+fn leaf<A: Actor>(spec: ActorSpec<A>) -> ActorSpec<A> {
+    spec.on_exhausted(OnExhausted::Quarantine(Quarantine {
+        first: Duration::from_secs(30),
+        max: Duration::from_secs(1800),
+        probation: Duration::from_secs(60),
+        limits: RestartLimits { max: 3, window: Duration::from_secs(60) },
+    }))
 }
 
 /// What lies in the state folder, opened: everything that must be there before the first actor.
@@ -282,13 +280,13 @@ impl Ground {
 fn caretaker(
     journal: &Journal,
     store: &Store,
-    status: &watch::Sender<NodeStatus>,
+    condition: &Arc<Condition>,
     log: &Arc<OnceLock<LogHealth>>,
     cluster: &Cluster,
 ) -> ActorSpec<CaretakerActor> {
     let (journal, store) = (journal.clone(), store.clone());
-    let (status, log, cluster) = (status.clone(), Arc::clone(log), cluster.clone());
-    let args = CaretakerArgs { journal, store, status, log, cluster };
+    let (condition, log, cluster) = (Arc::clone(condition), Arc::clone(log), cluster.clone());
+    let args = CaretakerArgs { journal, store, condition, log, cluster };
     ActorSpec::new("caretaker", args)
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arw_actors::clock::Clock;
-use arw_actors::journal::{Event, Journal, JournalOptions};
+use arw_actors::journal::{CountedFailure, Event, Journal, JournalOptions};
 use arw_actors::mailbox::{Actor, Context, Fault, Handle, Reply};
 use arw_actors::store::{Store, StoreOptions};
 use arw_actors::supervision::{
@@ -180,22 +180,29 @@ struct Observer(Journal);
 impl SupervisionObserver for Observer {
     // As the node's own observer does, which is private to it.
     fn observe(&self, event: &RestartEvent) {
-        if let RestartEvent::Restarting { path, reason, budget, .. } = event {
-            self.0.append(Event::ActorCrashed {
-                path: path.to_string(),
-                reason: "crash".into(),
-                detail: reason.to_string(),
-                handling: Some("Crash".into()),
-            });
-            self.0.append(Event::ActorRestarted {
-                path: path.to_string(),
-                reason: "crash".into(),
-                detail: reason.to_string(),
-                used: budget.used,
-                max: budget.max,
-                window_s: budget.window.as_secs(),
-                at: Clock::system().wall(),
-            });
+        match event {
+            RestartEvent::Restarting { path, reason, budget, .. } => {
+                self.0.append(Event::ActorCrashed {
+                    path: path.to_string(),
+                    reason: "crash".into(),
+                    detail: reason.to_string(),
+                    handling: Some("Crash".into()),
+                    budget: Some(CountedFailure::new(budget, Clock::system().wall())),
+                });
+            }
+            RestartEvent::Restarted { path, reason, budget, .. } => {
+                self.0.append(Event::ActorRestarted {
+                    path: path.to_string(),
+                    reason: "crash".into(),
+                    detail: reason.to_string(),
+                    used: budget.used,
+                    max: budget.max,
+                    window_s: budget.window.as_secs(),
+                    at: Clock::system().wall(),
+                    down_ms: Some(0),
+                });
+            }
+            _ => {}
         }
     }
 }

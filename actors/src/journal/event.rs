@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::moment::WallTime;
+use crate::tree::RestartUse;
 
 /// How much an event matters to the person who runs the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -55,6 +56,27 @@ pub struct ClusterNode {
     pub away_ms: Option<u64>,
 }
 
+/// A failure that counts against a restart budget, and the budget after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    missing_docs,
+    reason = "the fields repeat the names of the read models, which spec/http.md explains"
+)]
+pub struct CountedFailure {
+    pub used: u32,
+    pub max: u32,
+    pub window_s: u64,
+    pub at: WallTime,
+}
+
+impl CountedFailure {
+    /// A failure at `at`, after which a budget is used like this.
+    #[must_use]
+    pub fn new(usage: &RestartUse, at: WallTime) -> Self {
+        Self { used: usage.used, max: usage.max, window_s: usage.window.as_secs(), at }
+    }
+}
+
 /// Something that happened on this node.
 ///
 /// `path` is an actor's path (`node/runtimes/runtime/smollm2`), `id` a runtime's or token's id. Kinds and field names are
@@ -72,8 +94,18 @@ pub enum Event {
     NodeStopping { reason: String },
 
     /// An actor ended in an unplanned way.
-    ActorCrashed { path: String, reason: String, detail: String, handling: Option<String> },
-    /// An actor runs again. Restart windows are rebuilt from these records, so runtimes write one too.
+    /// Where it counts against a restart budget, `budget` says so.
+    ActorCrashed {
+        path: String,
+        reason: String,
+        detail: String,
+        handling: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        budget: Option<CountedFailure>,
+    },
+    /// A runtime's program failed, or could not be started; this counts against its restart budget. `path` is that of its row in the tree of actors.
+    EngineFailed { id: String, path: String, reason: String, detail: String, budget: CountedFailure },
+    /// An actor or a runtime's program runs again, `down_ms` after its failure. Without `down_ms` an earlier version wrote it, in place of the failure itself.
     ActorRestarted {
         path: String,
         reason: String,
@@ -82,6 +114,8 @@ pub enum Event {
         max: u32,
         window_s: u64,
         at: WallTime,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        down_ms: Option<u64>,
     },
     /// An actor used up its restarts and waits for a trial.
     ActorQuarantined {
@@ -196,7 +230,8 @@ impl Event {
         match self {
             Self::NodeStarted { .. } => "node_started",
             Self::NodeStopping { .. } => "node_stopping",
-            Self::ActorCrashed { .. } => "actor_crashed",
+            Self::ActorCrashed { .. } => ACTOR_CRASHED,
+            Self::EngineFailed { .. } => ENGINE_FAILED,
             Self::ActorRestarted { .. } => ACTOR_RESTARTED,
             Self::ActorQuarantined { .. } => "actor_quarantined",
             Self::ActorStuck { .. } => "actor_stuck",
@@ -239,6 +274,7 @@ impl Event {
         match self {
             Self::NodeStarted { clean: false, .. }
             | Self::ActorCrashed { .. }
+            | Self::EngineFailed { .. }
             | Self::ActorRestarted { .. }
             | Self::DeadLetters { .. }
             | Self::ClusterNodeRestarted(_)
@@ -296,6 +332,7 @@ impl Event {
         match self {
             Self::NodeStarted { .. } | Self::NodeStopping { .. } | Self::OrphanLeft { .. } => "node",
             Self::ActorCrashed { path, .. }
+            | Self::EngineFailed { path, .. }
             | Self::ActorRestarted { path, .. }
             | Self::ActorQuarantined { path, .. }
             | Self::ActorStuck { path }
@@ -365,6 +402,7 @@ impl Event {
                 hint.iter_mut().for_each(|hint| cut(hint, TEXT_BYTES_MAX));
             }
             Self::ActorCrashed { detail, .. }
+            | Self::EngineFailed { detail, .. }
             | Self::ActorRestarted { detail, .. }
             | Self::ActorQuarantined { detail, .. }
             | Self::ActorEscalated { detail, .. }
@@ -412,7 +450,10 @@ impl Event {
     }
 }
 
-/// The kind from which restart windows are rebuilt.
+/// The kinds from which restart windows are rebuilt.
+pub(super) const ACTOR_CRASHED: &str = "actor_crashed";
+pub(super) const ENGINE_FAILED: &str = "engine_failed";
+/// Of journals of earlier versions.
 pub(super) const ACTOR_RESTARTED: &str = "actor_restarted";
 
 /// Enough lines to see why a program died; the log file holds the rest.

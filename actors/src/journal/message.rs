@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::event::{ClusterNode, Event};
+use super::event::{ClusterNode, CountedFailure, Event};
 use crate::moment::WallTime;
 
 impl Event {
@@ -15,12 +15,14 @@ impl Event {
         match self {
             Self::NodeStarted { name, version, clean, .. } => node_started(name, version, *clean),
             Self::NodeStopping { reason } => format!("The node stops: {}.", bare(reason)),
-            Self::ActorCrashed { path, reason, detail, handling } => {
-                crashed(path, &cause(reason, detail), handling.as_deref())
+            Self::ActorCrashed { path, reason, detail, handling, budget } => {
+                crashed(path, &cause(reason, detail), handling.as_deref(), budget.as_ref())
             }
-            Self::ActorRestarted { path, reason, detail, used, max, window_s, .. } => {
-                let (cause, budget) = (cause(reason, detail), budget(*used, *max, *window_s));
-                format!("{path} was restarted after {cause}. {budget}.")
+            Self::EngineFailed { path, reason, detail, budget, .. } => {
+                crashed(path, &cause(reason, detail), None, Some(budget))
+            }
+            Self::ActorRestarted { path, reason, detail, used, max, window_s, down_ms, .. } => {
+                restarted(path, &cause(reason, detail), *down_ms, &budget(*used, *max, *window_s))
             }
             Self::ActorQuarantined { path, reason, detail, used, max, window_s, retry_at } => {
                 let (cause, budget) = (cause(reason, detail), budget(*used, *max, *window_s));
@@ -88,9 +90,15 @@ impl Event {
     }
 }
 
-fn crashed(path: &str, cause: &str, handling: Option<&str>) -> String {
+fn crashed(path: &str, cause: &str, handling: Option<&str>, counted: Option<&CountedFailure>) -> String {
     let doing = handling.map(|message| format!(" while handling {message}")).unwrap_or_default();
-    format!("{path} ended{doing}: {cause}.")
+    let used = counted.map(|it| format!(" {}.", budget(it.used, it.max, it.window_s))).unwrap_or_default();
+    format!("{path} ended{doing}: {cause}.{used}")
+}
+
+fn restarted(path: &str, cause: &str, down_ms: Option<u64>, budget: &str) -> String {
+    let down = down_ms.map(|down| format!(" {}", span(down))).unwrap_or_default();
+    format!("{path} was restarted{down} after {cause}. {budget}.")
 }
 
 fn stuck(path: &str) -> String {

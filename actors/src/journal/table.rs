@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
-use super::event::{ACTOR_RESTARTED, Event};
+use super::event::{ACTOR_CRASHED, ACTOR_RESTARTED, CountedFailure, ENGINE_FAILED, Event};
 use super::record::{Record, RestartRecord};
 use crate::moment::WallTime;
 
@@ -90,19 +90,33 @@ pub(super) fn restarts(db: &Connection, since: WallTime, up_to: u64) -> rusqlite
     let mut found: Vec<RestartRecord> = db
         .prepare_cached(
             "SELECT seq, at, kind, severity, subject, message, data FROM journal
-             WHERE kind = ?1 AND seq <= ?2 AND at >= ?3 ORDER BY seq DESC LIMIT ?4",
+             WHERE kind IN (?1, ?2, ?3) AND seq <= ?4 AND at >= ?5 ORDER BY seq DESC LIMIT ?6",
         )?
-        .query_map(params![ACTOR_RESTARTED, to_sql(up_to), since.as_millis(), RESTARTS_MAX], record)?
+        .query_map(
+            params![
+                ACTOR_CRASHED,
+                ENGINE_FAILED,
+                ACTOR_RESTARTED,
+                to_sql(up_to),
+                since.as_millis(),
+                RESTARTS_MAX
+            ],
+            record,
+        )?
         .filter_map(|row| row.map(|record| restart(&record, since)).transpose())
         .collect::<rusqlite::Result<_>>()?;
     found.reverse();
     Ok(found)
 }
 
-/// The restart that `record` tells of, when it is one at or after `since`.
+/// BUDGET-1: the failure that `record` tells of, when it counts and is one at or after `since`.
 pub(super) fn restart(record: &Record, since: WallTime) -> Option<RestartRecord> {
     match &record.event {
-        Event::ActorRestarted { path, reason, at, .. } if *at >= since => {
+        Event::ActorCrashed { path, reason, budget: Some(CountedFailure { at, .. }), .. }
+        | Event::EngineFailed { path, reason, budget: CountedFailure { at, .. }, .. }
+        | Event::ActorRestarted { path, reason, at, down_ms: None, .. }
+            if *at >= since =>
+        {
             Some(RestartRecord { path: path.clone(), at: *at, reason: reason.clone() })
         }
         _ => None,

@@ -34,7 +34,59 @@ fn restarted(path: &str, millis: i64) -> Event {
         max: 5,
         window_s: 300,
         at: WallTime::from_millis(millis),
+        down_ms: None,
     }
+}
+
+fn counted(millis: i64) -> CountedFailure {
+    CountedFailure { used: 1, max: 5, window_s: 300, at: WallTime::from_millis(millis) }
+}
+
+fn crashed(path: &str, budget: Option<CountedFailure>) -> Event {
+    Event::ActorCrashed {
+        path: path.to_owned(),
+        reason: "crash".into(),
+        detail: "boom".into(),
+        handling: None,
+        budget,
+    }
+}
+
+/// BUDGET-1.
+#[test]
+fn budgets_are_rebuilt_from_failures_and_from_what_earlier_versions_wrote() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_store, journal) = open(folder.path());
+    let failed = |path: &str, millis| Event::EngineFailed {
+        id: "x".into(),
+        path: path.to_owned(),
+        reason: "process_exit".into(),
+        detail: "code 1".into(),
+        budget: counted(millis),
+    };
+    let mut again = restarted("node/a", 4);
+    if let Event::ActorRestarted { down_ms, .. } = &mut again {
+        *down_ms = Some(100);
+    }
+    journal.append(restarted("node/old", 1));
+    journal.append(failed("node/runtimes/x/engine", 2));
+    journal.append(crashed("node/a", Some(counted(3))));
+    journal.append(again.clone());
+    journal.append(crashed("node/b", None));
+    let found = journal.restarts_since_blocking(WallTime::from_millis(0)).unwrap();
+    let found: Vec<_> = found.iter().map(|it| (it.path.as_str(), it.at.as_millis())).collect();
+    assert_eq!(found, [("node/old", 1), ("node/runtimes/x/engine", 2), ("node/a", 3)]);
+    assert_eq!(
+        again.message(),
+        "node/a was restarted 100 ms after crash (boom). 1 of 5 restarts within 5 min are used."
+    );
+    assert_eq!(
+        failed("node/runtimes/x/engine", 2).message(),
+        "node/runtimes/x/engine ended: process exit (code 1). 1 of 5 restarts within 5 min are used."
+    );
+    let old = r#"{"path":"a","reason":"crash","detail":"boom","handling":null}"#;
+    let read = Event::from_parts("actor_crashed", "warning", "a", "", old);
+    assert_eq!(read, crashed("a", None));
 }
 
 fn numbers(page: &Page) -> Vec<u64> {
@@ -71,7 +123,8 @@ fn one_of_each_about_actors() -> Vec<Event> {
             clean: false,
         },
         Event::NodeStopping { reason: text() },
-        Event::ActorCrashed { path: text(), reason: text(), detail: text(), handling: some() },
+        Event::ActorCrashed { path: text(), reason: text(), detail: text(), handling: some(), budget: None },
+        Event::EngineFailed { id: text(), path: text(), reason: text(), detail: text(), budget: counted(7) },
         restarted("node/a", 7),
         Event::ActorQuarantined {
             path: text(),

@@ -1,8 +1,8 @@
-//! Messages that nobody handled: counted by reason, the newest remembered.
+//! Messages that nobody handled: counted by reason and by actor, the newest remembered.
 //!
 //! Refuses to keep the messages themselves: they may be large or secret.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -12,14 +12,14 @@ use crate::moment::WallTime;
 use crate::tree::ActorPath;
 
 /// Why a message was not handled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DeadLetterReason {
     /// Its actor had stopped, or stopped before it came to this message.
     Stopped,
     /// The mailbox was full.
     Overloaded,
-    /// Its asker's deadline passed first.
+    /// Its asker's deadline passed before it was begun.
     Expired,
 }
 
@@ -59,11 +59,43 @@ pub struct DeadLetters {
     stopped: AtomicU64,
     overloaded: AtomicU64,
     expired: AtomicU64,
-    newest: Mutex<VecDeque<DeadLetter>>,
+    remembered: Mutex<Remembered>,
+}
+
+#[derive(Debug, Default)]
+struct Remembered {
+    newest: VecDeque<DeadLetter>,
+    /// Since they were last taken. `None`: of all actors beyond the most that are told apart.
+    tallies: BTreeMap<(Option<ActorPath>, DeadLetterReason), u64>,
+}
+
+/// Dead letters of one actor, for one reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetterTally {
+    /// The actor that they were for; `None` for further actors.
+    pub path: Option<ActorPath>,
+    /// Why.
+    pub reason: DeadLetterReason,
+    /// How many.
+    pub count: u64,
 }
 
 /// Enough to see who is flooded or asked in vain; a log of all of them would itself be a flood.
 const REMEMBERED_MAX: usize = 64;
+/// Actors and reasons that are told apart between two looks: each becomes an event.
+const TALLIES_MAX: usize = 32;
+
+impl DeadLetterReason {
+    /// The word in JSON and in events.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Overloaded => "overloaded",
+            Self::Expired => "expired",
+        }
+    }
+}
 
 impl DeadLetters {
     pub(crate) fn add(&self, letter: DeadLetter) {
@@ -73,11 +105,22 @@ impl DeadLetters {
             DeadLetterReason::Expired => &self.expired,
         };
         counter.fetch_add(1, Ordering::Relaxed);
-        let mut newest = self.newest.lock();
-        if newest.len() == REMEMBERED_MAX {
-            newest.pop_front();
+        let mut remembered = self.remembered.lock();
+        let own = (Some(letter.path.clone()), letter.reason);
+        let is_told_apart = remembered.tallies.len() < TALLIES_MAX || remembered.tallies.contains_key(&own);
+        let key = if is_told_apart { own } else { (None, letter.reason) };
+        *remembered.tallies.entry(key).or_default() += 1;
+        if remembered.newest.len() == REMEMBERED_MAX {
+            remembered.newest.pop_front();
         }
-        newest.push_back(letter);
+        remembered.newest.push_back(letter);
+    }
+
+    /// Counts by actor and reason since this was last called.
+    pub(crate) fn take_tallies(&self) -> Vec<DeadLetterTally> {
+        let tallies = std::mem::take(&mut self.remembered.lock().tallies);
+        let tally = |((path, reason), count)| DeadLetterTally { path, reason, count };
+        tallies.into_iter().map(tally).collect()
     }
 
     /// The counts.
@@ -93,6 +136,42 @@ impl DeadLetters {
     /// The newest ones, oldest first; at most 64.
     #[must_use]
     pub fn newest(&self) -> Vec<DeadLetter> {
-        self.newest.lock().iter().cloned().collect()
+        self.remembered.lock().newest.iter().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letter(path: &str, reason: DeadLetterReason) -> DeadLetter {
+        DeadLetter { path: ActorPath::root(path), message: "Ping", reason, at: WallTime::from_millis(0) }
+    }
+
+    #[test]
+    fn each_actor_has_its_own_tally_for_each_reason() {
+        let letters = DeadLetters::default();
+        for _ in 0..500 {
+            letters.add(letter("a", DeadLetterReason::Overloaded));
+        }
+        letters.add(letter("b", DeadLetterReason::Expired));
+        let found = letters.take_tallies();
+        let found: Vec<_> =
+            found.iter().map(|it| (it.path.as_ref().unwrap().as_str(), it.reason.word(), it.count)).collect();
+        assert_eq!(found, [("a", "overloaded", 500), ("b", "expired", 1)]);
+        assert_eq!(letters.take_tallies(), []);
+        assert_eq!(letters.counts().total(), 501);
+    }
+
+    #[test]
+    fn dead_letters_of_many_actors_are_counted_together_and_none_is_lost() {
+        let letters = DeadLetters::default();
+        for n in 0..10 * TALLIES_MAX {
+            letters.add(letter(&format!("a{n}"), DeadLetterReason::Stopped));
+        }
+        let found = letters.take_tallies();
+        assert!(found.len() <= TALLIES_MAX + 3, "{}", found.len());
+        assert_eq!(found.iter().map(|it| it.count).sum::<u64>(), 10 * TALLIES_MAX as u64);
+        assert!(found.iter().any(|it| it.path.is_none()));
     }
 }

@@ -12,6 +12,7 @@ use std::marker::PhantomData;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -19,8 +20,10 @@ use ractor::{ActorProcessingErr, ActorRef};
 
 use super::actor::{Actor, Fault};
 use super::context::Context;
+use super::dead_letters::DeadLetterReason;
 use super::inbox::{Alive, Core, Envelope, Took};
 use super::message::Message;
+use super::unanswered::{Fate, ThenDropping, Until, as_before, in_handler};
 use crate::supervision::{ExitReason, poll_in_actor, take_panic_location};
 use crate::tree::Record;
 
@@ -40,12 +43,15 @@ pub(crate) struct ResidentArgs<A: Actor> {
 }
 
 pub(crate) struct ResidentState<A: Actor> {
+    /// First and last but one: what the actor holds is dropped for the reason for which it ends.
+    fate: ThenDropping,
     actor: A,
     context: Context<A::Message>,
     core: Arc<Core<A::Message>>,
     incarnation: u32,
     batch: VecDeque<Envelope<A::Message>>,
     pace: Pace,
+    _before: Until,
     /// Last, so that it counts until all the rest is dropped.
     _alive: Alive<A::Message>,
 }
@@ -74,12 +80,14 @@ impl<A: Actor> ractor::Actor for Resident<A> {
             Err(panic) => return Err(StartFault(panic_text(panic.as_ref())).into()),
         };
         Ok(ResidentState {
+            fate: ThenDropping(Fate::Stopped),
             actor,
             context,
             core: start.core,
             incarnation,
             batch: VecDeque::new(),
             pace: Pace::default(),
+            _before: as_before(),
             _alive: alive,
         })
     }
@@ -96,6 +104,9 @@ impl<A: Actor> ractor::Actor for Resident<A> {
     ) -> Result<(), ActorProcessingErr> {
         // On the heap once per incarnation: ractor keeps room for this future several times over, in every actor.
         let reason = Box::pin(state.run()).await;
+        if matches!(reason, ExitReason::Crash { .. }) {
+            state.fate.0 = Fate::Crashed;
+        }
         if !reason.is_abnormal() {
             state.actor.stopping(&mut state.context).await;
         }
@@ -187,7 +198,8 @@ async fn handle_all<A: Actor>(
     let batch = PutBack { core, batch };
     while let Some(envelope) = batch.batch.pop_front() {
         if envelope.due != 0 && core.system.deadlines.has_fired(envelope.due) {
-            // Its asker has given up and counted it; handling it would be work for nobody.
+            // Its asker has given up; handling it would be work for nobody.
+            core.dead_letter(envelope.message.kind(), DeadLetterReason::Expired);
             continue;
         }
         core.record.begins(envelope.message.kind(), batch.batch.len() + 1);
@@ -196,7 +208,8 @@ async fn handle_all<A: Actor>(
             let mut handler = pin!(actor.handle(envelope.message, context));
             let mut waits = false;
             poll_fn(|cx| {
-                let polled = handler.as_mut().poll(cx);
+                let polled =
+                    in_handler(|| handler.as_mut().poll(cx), |polled| matches!(polled, Poll::Ready(Err(_))));
                 note_wait(polled.is_pending(), &mut waits, &core.record);
                 polled
             })

@@ -84,7 +84,7 @@ pub enum AskError {
     /// The deadline passed. The message may be handled later, or be skipped if it had not been begun.
     #[error("no answer within {0:?}")]
     Expired(Duration),
-    /// The handler panicked while it had this message in hand. Its effects up to there stand.
+    /// The actor crashed while it had this message in hand: its handler panicked or returned a fault. Its effects up to there stand.
     #[error("the actor crashed while handling the message")]
     Crashed,
     /// The actor was killed or stopped with this message in hand or in its queue.
@@ -208,14 +208,13 @@ impl<M: Message> Handle<M> {
     ///
     /// # Errors
     /// See [`AskError`]; it never waits longer than `patience`.
-    pub async fn ask<T>(
+    pub async fn ask<T: 'static>(
         &self,
         message: impl FnOnce(Reply<T>) -> M,
         patience: Duration,
     ) -> Result<T, AskError> {
         let (reply, answer) = Reply::pair();
         let message = message(reply);
-        let kind = message.kind();
         let due = self.core.system.deadlines.tick_after(patience);
         match self.core.push(message, due) {
             Ok(()) => {}
@@ -229,14 +228,13 @@ impl<M: Message> Handle<M> {
         match (AnswerWithin { core: &self.core, answer, due, entry: None }).await {
             Some(Ok(Answer::Value(value))) => Ok(value),
             Some(Ok(Answer::Crashed)) => Err(AskError::Crashed),
+            Some(Ok(Answer::Stopped)) => Err(AskError::Stopped),
             Some(Err(_)) => Err(match (self.core.closed(), self.core.control()) {
                 (None, Control::Run) => AskError::NoReply,
                 (Some(_), _) | (None, Control::Stop | Control::Killed) => AskError::Stopped,
             }),
-            None => {
-                self.core.dead_letter(kind, DeadLetterReason::Expired);
-                Err(AskError::Expired(patience))
-            }
+            // A dead letter only where the message was not begun, which its driver finds.
+            None => Err(AskError::Expired(patience)),
         }
     }
 

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use super::dead_letters::{DeadLetter, DeadLetterReason};
 use super::handle::{Down, RefusedReason};
 use super::message::Message;
+use super::unanswered::{Fate, dropping};
 use crate::supervision::{ExitReason, SystemShared};
 use crate::tree::Record;
 
@@ -268,8 +269,11 @@ impl<M: Message> Core<M> {
     }
 
     fn leave_unhandled(&self, rest: VecDeque<Envelope<M>>) {
+        let _until = dropping(Fate::Stopped);
         for envelope in rest {
-            self.dead_letter(envelope.message.kind(), DeadLetterReason::Stopped);
+            let has_expired = envelope.due != 0 && self.system.deadlines.has_fired(envelope.due);
+            let reason = if has_expired { DeadLetterReason::Expired } else { DeadLetterReason::Stopped };
+            self.dead_letter(envelope.message.kind(), reason);
         }
     }
 

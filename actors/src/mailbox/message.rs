@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::unanswered::{self, Fate, Held, Now};
+
 /// A mailbox's message type: one enum per actor. Implement it with [`message!`](crate::message).
 pub trait Message: Send + 'static {
     /// The names of the variants, for the actor tree and for exit reasons.
@@ -38,9 +40,9 @@ macro_rules! message {
     };
 }
 
-/// The right to answer one ask, once. Dropping it unanswered fails the asker at once, so an ask never hangs on a handler
-/// that forgot it.
-pub struct Reply<T> {
+/// The right to answer one ask, once. Dropping it unanswered fails the asker, so an ask never hangs on a handler that forgot it: at once, or when the handler
+/// that drops it returns, because only then it is known whether it has crashed.
+pub struct Reply<T: 'static> {
     to: Option<To<T>>,
 }
 
@@ -53,8 +55,10 @@ enum To<T> {
 
 pub(crate) enum Answer<T> {
     Value(T),
-    /// The handler panicked while it held the reply.
+    /// Its actor crashed while it held the reply.
     Crashed,
+    /// Its actor was stopped or killed before it answered.
+    Stopped,
 }
 
 /// Takes the answer of an ask for which no task of this process waits.
@@ -63,7 +67,7 @@ pub(crate) trait Settle<T>: Send + Sync {
     fn settle(&self, answer: Option<Answer<T>>);
 }
 
-impl<T> Reply<T> {
+impl<T: 'static> Reply<T> {
     pub(crate) fn pair() -> (Self, oneshot::Receiver<Answer<T>>) {
         let (to, from) = oneshot::channel();
         (Self { to: Some(To::Waiting(to)) }, from)
@@ -105,23 +109,42 @@ impl<T> Reply<T> {
     }
 }
 
-impl<T> std::fmt::Debug for Reply<T> {
+impl<T: 'static> std::fmt::Debug for Reply<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Reply")
     }
 }
 
-impl<T> Drop for Reply<T> {
+impl<T: 'static> Drop for Reply<T> {
     fn drop(&mut self) {
-        let is_crash = std::thread::panicking();
-        match self.to.take() {
-            Some(To::Waiting(to)) if is_crash => {
-                // The asker may be gone; then there is nobody to tell.
-                let _ = to.send(Answer::Crashed);
-            }
-            Some(To::PassedOn(to)) => to.settle(is_crash.then_some(Answer::Crashed)),
-            // Its asker sees that the channel is closed.
-            Some(To::Waiting(_)) | None => {}
+        let Some(to) = self.to.take() else { return };
+        match unanswered::now() {
+            Now::Settle(fate) => to.settle(fate),
+            Now::Hold => unanswered::hold(Box::new(to)),
         }
+    }
+}
+
+impl<T> To<T> {
+    fn settle(self, fate: Option<Fate>) {
+        let answer = fate.map(|fate| match fate {
+            Fate::Crashed => Answer::Crashed,
+            Fate::Stopped => Answer::Stopped,
+        });
+        match (self, answer) {
+            (Self::Waiting(to), Some(answer)) => {
+                // The asker may be gone; then there is nobody to tell.
+                let _ = to.send(answer);
+            }
+            // Its asker sees that the channel is closed.
+            (Self::Waiting(_), None) => {}
+            (Self::PassedOn(to), answer) => to.settle(answer),
+        }
+    }
+}
+
+impl<T> Held for To<T> {
+    fn settle(self: Box<Self>, fate: Option<Fate>) {
+        Self::settle(*self, fate);
     }
 }

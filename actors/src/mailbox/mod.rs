@@ -9,6 +9,7 @@
 mod actor;
 mod message;
 mod replies;
+mod unanswered;
 
 mod handle;
 mod inbox;
@@ -22,7 +23,7 @@ mod deadline;
 
 pub use actor::{Actor, Fault};
 pub use context::{Context, TaskHandle};
-pub use dead_letters::{DeadLetter, DeadLetterCounts, DeadLetterReason, DeadLetters};
+pub use dead_letters::{DeadLetter, DeadLetterCounts, DeadLetterReason, DeadLetterTally, DeadLetters};
 pub use handle::{AskError, Down, Handle, MonitorGuard, Refused, RefusedReason};
 pub use message::{Message, Reply};
 pub use replies::{NotRead, Replies, RepliesEnd, RepliesIn};

@@ -84,6 +84,7 @@ impl<M: Message, T, F: FnOnce(Result<T, AskError>) + Send> Settle<T> for PassedO
         self.tell(match answer {
             Some(Answer::Value(value)) => Ok(value),
             Some(Answer::Crashed) => Err(AskError::Crashed),
+            Some(Answer::Stopped) => Err(AskError::Stopped),
             None => Err(self.forgotten()),
         });
     }

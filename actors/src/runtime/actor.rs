@@ -34,7 +34,7 @@ use super::machine::{
 };
 use super::row::RuntimeRow;
 use super::spec::{Adapter, RuntimeSpec};
-use crate::journal::{Event, Journal};
+use crate::journal::{CountedFailure, Event, Journal};
 use crate::mailbox::{Actor, Context, Fault, Handle, Reply};
 use crate::model::{ModelLibrary, ModelRecord};
 use crate::moment::Moment;
@@ -348,6 +348,9 @@ impl RuntimeActor {
                     self.ask_properties(context);
                 }
             }
+            // The row is published after each action.
+            RuntimeAction::ReasonChanged => {}
+            RuntimeAction::Restarted { since } => self.restarted(context, since),
             RuntimeAction::Stuck { diagnosis } => {
                 error!(runtime = %self.spec.id, reason = diagnosis.detail, "a runtime's program does not end");
             }
@@ -450,16 +453,33 @@ impl RuntimeActor {
             log_tail,
         });
         // From these the budget is rebuilt when the node starts again.
+        self.args.journal.append(Event::EngineFailed {
+            id: self.spec.id.to_string(),
+            path: engine_path(context.path().as_str()),
+            reason: self.last_exit_word(),
+            detail: diagnosis.detail.clone(),
+            budget: CountedFailure::new(&usage, context.clock().wall()),
+        });
+    }
+
+    fn restarted(&self, context: &Context<RuntimeMessage>, since: Moment) {
+        let usage = self.machine.budget().usage(context.now());
+        let down = context.now().since(since);
         self.args.journal.append(Event::ActorRestarted {
             path: engine_path(context.path().as_str()),
-            // Whatever it failed of, its end has been noted by now.
-            reason: self.engine_row.last_exit().map_or("start_failed", |exit| exit.reason.word()).to_owned(),
-            detail: diagnosis.detail.clone(),
+            reason: self.last_exit_word(),
+            detail: self.machine.diagnosis().map_or_else(String::new, |diagnosis| diagnosis.detail.clone()),
             used: usage.used,
             max: usage.max,
             window_s: usage.window.as_secs(),
             at: context.clock().wall(),
+            down_ms: Some(u64::try_from(down.as_millis()).unwrap_or(u64::MAX)),
         });
+    }
+
+    /// Whatever it failed of, its end has been noted by now.
+    fn last_exit_word(&self) -> String {
+        self.engine_row.last_exit().map_or("start_failed", |exit| exit.reason.word()).to_owned()
     }
 
     fn changed(&mut self, from: RuntimeState, to: RuntimeState) {

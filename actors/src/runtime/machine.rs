@@ -30,7 +30,7 @@ pub use words::{By, RuntimeAction, RuntimeEvent, RuntimeState};
 pub use health::{Health, HealthAnswer, Probe, ProbeKind, ProbeStatus};
 pub use rules::RuntimeRules;
 
-use super::launcher::{Cause, Diagnosis};
+use super::launcher::Diagnosis;
 use crate::moment::Moment;
 use crate::supervision::RestartBudget;
 use crate::supervision::budget::Chance;
@@ -119,12 +119,11 @@ impl RuntimeMachine {
         }
     }
 
-    /// As the actor's last incarnation left it: launches go on counting from `attempt` (RUN-3), and what an operator has
-    /// stopped stays so.
+    /// RUN-3: goes on from an earlier machine of the same runtime, whose last launch had this number. `held`: an operator had stopped it.
     #[must_use]
     pub fn continuing(mut self, attempt: u64, held: bool) -> Self {
-        self.attempt = attempt;
-        self.held = held;
+        self.attempt = self.attempt.max(attempt);
+        self.held |= held;
         self
     }
 
@@ -390,6 +389,9 @@ impl RuntimeMachine {
             return;
         }
         self.program = Program::Running;
+        if let Some(since) = self.failing_since.filter(|_| self.rules.is_managed) {
+            actions.push(RuntimeAction::Restarted { since });
+        }
         if self.rules.has_http {
             self.health.probe_soon(now);
             self.probe_if_due(now, actions);
@@ -423,19 +425,7 @@ impl RuntimeMachine {
     fn timer_fired(&mut self, now: Moment, actions: &mut Vec<RuntimeAction>) {
         match self.state {
             RuntimeState::Starting | RuntimeState::Warming if now >= self.start_deadline => {
-                let diagnosis = Diagnosis {
-                    cause: Cause::Unknown,
-                    detail: format!(
-                        "not ready after {} s, and no progress seen for {} s",
-                        now.since(self.start_began).as_secs(),
-                        self.rules.start_timeout.as_secs()
-                    ),
-                    hint: Some(
-                        "see `arw runtime logs`; raise `runtime.start_timeout` if it only needs longer"
-                            .to_owned(),
-                    ),
-                    permanent: false,
-                };
+                let diagnosis = self.late_diagnosis(now);
                 self.after = After::Failure(diagnosis);
                 self.give_up_start(now, actions);
             }

@@ -207,8 +207,20 @@ pub enum BadRuntimeSpec {
     /// Zero is not a span.
     #[error("`{0}` must be at least 1")]
     Zero(&'static str),
+    /// More than is allowed.
+    #[error("`{field}` is {value}: at most {max} is allowed")]
+    TooMuch {
+        /// The field.
+        field: &'static str,
+        /// As given; of a list, how long it is.
+        value: u64,
+        /// The most.
+        max: u64,
+    },
 }
 
+/// The longest restart window: budgets are rebuilt from the journal of so long, which keeps its events at least as long as that by default.
+pub const RESTART_WINDOW_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Arguments that a program may have; the kernel's own limit is far above.
 pub const ARGS_MAX: usize = 1024;
 
@@ -232,6 +244,9 @@ impl RuntimeSpec {
         if self.restart.is_some_and(|restart| restart.window_s == 0) {
             return Err(BadRuntimeSpec::Zero("restart.window_s"));
         }
+        let window_s = self.restart.map_or(0, |restart| restart.window_s);
+        at_most("restart.window_s", window_s, RESTART_WINDOW_MAX.as_secs())?;
+        at_most("args", self.args.len() as u64, ARGS_MAX as u64)?;
         if self.idle_after_s == Some(IdleAfter::Seconds(0)) {
             return Err(BadRuntimeSpec::Zero("idle_after_s"));
         }
@@ -284,6 +299,10 @@ impl RuntimeSpec {
     }
 }
 
+fn at_most(field: &'static str, value: u64, max: u64) -> Result<(), BadRuntimeSpec> {
+    if value > max { Err(BadRuntimeSpec::TooMuch { field, value, max }) } else { Ok(()) }
+}
+
 fn check_base_url(url: &str) -> Result<(), BadRuntimeSpec> {
     let bad = |why| Err(BadRuntimeSpec::BadBaseUrl { url: url.to_owned(), why });
     let Ok(uri) = url.parse::<http::Uri>() else { return bad("it is not a URL") };
@@ -302,13 +321,38 @@ fn check_base_url(url: &str) -> Result<(), BadRuntimeSpec> {
 mod tests {
     use super::*;
 
+    fn spec(json: &serde_json::Value) -> RuntimeSpec {
+        let mut whole = serde_json::json!({"id": "x", "adapter": "process", "program": "/bin/true"});
+        whole.as_object_mut().unwrap().extend(json.as_object().unwrap().clone());
+        serde_json::from_value(whole).unwrap()
+    }
+
+    #[test]
+    fn a_restart_window_is_at_most_a_day_however_it_is_given() {
+        let window =
+            |window_s: u64| spec(&serde_json::json!({"restart": {"max": 1, "window_s": window_s}})).check();
+        assert_eq!((window(1), window(86_400)), (Ok(()), Ok(())));
+        assert!(matches!(window(0), Err(BadRuntimeSpec::Zero("restart.window_s"))));
+        for too_long in [86_401, u64::MAX] {
+            let told = window(too_long).unwrap_err().to_string();
+            assert_eq!(told, format!("`restart.window_s` is {too_long}: at most 86400 is allowed"));
+        }
+    }
+
+    #[test]
+    fn a_program_has_a_bounded_number_of_arguments() {
+        let args = |count: usize| spec(&serde_json::json!({"args": vec!["a"; count]})).check();
+        assert_eq!(args(ARGS_MAX), Ok(()));
+        assert_eq!(args(ARGS_MAX + 1).unwrap_err().to_string(), "`args` is 1025: at most 1024 is allowed");
+    }
+
     #[test]
     fn only_variables_that_hold_keys_by_their_name_are_ever_sent() {
-        let spec = |name: &str| {
+        let key_in = |name: &str| {
             let json = serde_json::json!({"id": "a", "adapter": "openai", "base_url": "http://h/v1", "api_key_env": name});
             serde_json::from_value::<RuntimeSpec>(json).unwrap().check()
         };
-        assert_eq!(spec("ARW_KEY_NORTH_2"), Ok(()));
+        assert_eq!(key_in("ARW_KEY_NORTH_2"), Ok(()));
         for name in [
             "HOME",
             "ARW_TOKEN",
@@ -320,7 +364,7 @@ mod tests {
             "ARW_KEY_a",
             " ARW_KEY_A",
         ] {
-            assert_eq!(spec(name), Err(BadRuntimeSpec::BadKeyName(name.to_owned())), "{name}");
+            assert_eq!(key_in(name), Err(BadRuntimeSpec::BadKeyName(name.to_owned())), "{name}");
         }
     }
 }

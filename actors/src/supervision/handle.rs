@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::child::Child;
 use super::spec::{ActorSpec, AddChildError};
 use super::supervisor::{Command, SupervisorMessage};
-use super::system::SystemShared;
+use super::system::{RestartEvent, SystemShared};
 use crate::mailbox::{Actor, Handle};
 use crate::tree::ActorPath;
 
@@ -61,6 +61,7 @@ impl SupervisorPort {
             self.system.tree.leave(child.record());
             self.system.lingering.forget(child.record());
             child.is_over();
+            self.system.observe(&RestartEvent::Forgotten { path: child.record().path().clone() });
         }
     }
 }

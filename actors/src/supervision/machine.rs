@@ -28,7 +28,7 @@ use crate::moment::Moment;
 use crate::tree::{ActorPath, ActorState};
 
 pub use words::{
-    AutoShutdown, BadChild, ChildKey, ChildRules, OnExhausted, Quarantine, Restart, Strategy,
+    AutoShutdown, BadChild, ChildKey, ChildRules, OnExhausted, Quarantine, Restart, StopOrder, Strategy,
     SupervisorAction, SupervisorEvent, SupervisorRules,
 };
 
@@ -266,7 +266,9 @@ impl SupervisorMachine {
         }
         actions.push(SupervisorAction::Show(key, ActorState::Running));
         self.step_done(Step::Start(key));
-        if self.children.get(&key).is_some_and(|child| child.halt) {
+        let ends_together =
+            matches!(self.phase, Phase::Ending(_)) && self.rules.stop_order == StopOrder::Together;
+        if ends_together || self.children.get(&key).is_some_and(|child| child.halt) {
             self.stop_now(key, actions);
         }
     }
@@ -396,12 +398,16 @@ impl SupervisorMachine {
                     actions.push(SupervisorAction::Show(key, ActorState::Stopped));
                 }
                 // Nobody knows when it ends: the end does not wait for it.
-                ChildState::Stuck => {
-                    child.state = ChildState::Stopped;
-                    actions.push(SupervisorAction::Show(key, ActorState::Failed));
-                }
+                ChildState::Stuck => actions.push(SupervisorAction::Show(key, ActorState::Failed)),
                 ChildState::Idle | ChildState::Stopped => {}
             }
+        }
+        if self.rules.stop_order == StopOrder::Together {
+            let runs = |(key, child): (&ChildKey, &Child)| {
+                matches!(child.state, ChildState::Running).then_some(*key)
+            };
+            let running: Vec<ChildKey> = self.children.iter().rev().filter_map(runs).collect();
+            running.into_iter().for_each(|key| self.stop_now(key, actions));
         }
     }
 

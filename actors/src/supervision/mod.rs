@@ -22,7 +22,7 @@ mod system;
 pub use budget::{Backoff, RestartBudget, RestartLimits};
 pub use exit::ExitReason;
 pub use handle::SupervisorHandle;
-pub use machine::{AutoShutdown, OnExhausted, Quarantine, Restart, Strategy};
+pub use machine::{AutoShutdown, OnExhausted, Quarantine, Restart, StopOrder, Strategy};
 pub use panics::install_panic_hook;
 pub use spec::{ActorSpec, AddChildError, ChildSpec, Shutdown, SupervisorSpec};
 pub use system::{ActorSystem, RestartEvent, RestartHistory, StartSystemError, SupervisionObserver};

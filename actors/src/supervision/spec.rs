@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use super::child::{ActorChild, Child, SupervisorChild};
 use super::handle::{SupervisorHandle, SupervisorPort};
-use super::machine::{AutoShutdown, BadChild, ChildRules, OnExhausted, Restart, Strategy, SupervisorRules};
+use super::machine::{
+    AutoShutdown, BadChild, ChildRules, OnExhausted, Restart, StopOrder, Strategy, SupervisorRules,
+};
 use super::system::SystemShared;
 use super::{Backoff, RestartLimits};
 use crate::mailbox::{Actor, Core, CoreOptions, Handle, Message};
@@ -254,6 +256,13 @@ impl SupervisorSpec {
     #[must_use]
     pub fn auto_shutdown(mut self, auto_shutdown: AutoShutdown) -> Self {
         self.rules.auto_shutdown = auto_shutdown;
+        self
+    }
+
+    /// In which order it stops its children when it ends.
+    #[must_use]
+    pub fn stop_order(mut self, stop_order: StopOrder) -> Self {
+        self.rules.stop_order = stop_order;
         self
     }
 

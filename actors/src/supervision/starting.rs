@@ -81,6 +81,7 @@ impl SupervisorState {
                     // Whoever added it may have given up.
                     let _ = added.send(Ok(()));
                 }
+                self.note_restart(key);
                 SupervisorEvent::Started(key)
             }
             Err(text) => {

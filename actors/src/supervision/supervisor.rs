@@ -80,6 +80,9 @@ pub(super) struct Slot {
     budget: Arc<Mutex<RestartBudget>>,
     pub(super) cancel: Option<oneshot::Sender<()>>,
     kill_timer: Option<AbortHandle>,
+    /// Since when it has not run, and how it failed last.
+    failed: Option<(Moment, ExitReason)>,
+    is_stuck: bool,
     pub(super) added: Option<oneshot::Sender<Result<(), AddChildError>>>,
 }
 
@@ -224,6 +227,8 @@ impl SupervisorState {
             budget,
             cancel: None,
             kill_timer: None,
+            failed: None,
+            is_stuck: false,
             added,
         };
         self.slots.insert(key, slot);
@@ -283,12 +288,14 @@ impl SupervisorState {
             }
             SupervisorAction::Healing { child, reason, budget, delay } => {
                 self.show_budget(child);
+                self.note_failure(child, &reason);
                 let path = self.path_of(child)?;
                 warn!(%path, %reason, used = budget.used, max = budget.max, ?delay, "restarting");
                 self.system.observe(&RestartEvent::Restarting { path, reason, budget, delay });
             }
             SupervisorAction::Quarantined { child, reason, until } => {
                 self.show_budget(child);
+                self.note_failure(child, &reason);
                 let path = self.path_of(child)?;
                 let wait = until.since(self.system.clock.now());
                 warn!(%path, %reason, ?wait, "quarantined: restart budget used up");
@@ -296,7 +303,8 @@ impl SupervisorState {
                 self.system.observe(&RestartEvent::Quarantined { path, reason, budget, wait });
             }
             SupervisorAction::Stuck(key) => {
-                let slot = self.slots.get(&key)?;
+                let slot = self.slots.get_mut(&key)?;
+                slot.is_stuck = true;
                 slot.child.record().set_last_exit(ExitReason::Killed);
                 let path = slot.child.record().path().clone();
                 error!(%path, "killed, and has not ended: it blocks its thread; nothing of it is started until it has ended");
@@ -396,6 +404,9 @@ impl SupervisorState {
         }
         let child = Arc::clone(&slot.child);
         let incarnation = child.record().incarnation();
+        if std::mem::take(&mut slot.is_stuck) {
+            self.system.observe(&RestartEvent::StuckEnded { path: child.record().path().clone() });
+        }
         child.record().set_last_exit(reason.clone());
         child.buried();
         self.feed(myself, SupervisorEvent::Ended(key, reason.clone()));
@@ -407,6 +418,7 @@ impl SupervisorState {
         if let Some(slot) = self.slots.remove(&key) {
             slot.child.is_over();
             slot.child.show(ActorState::Stopped);
+            self.system.observe(&RestartEvent::Forgotten { path: slot.child.record().path().clone() });
             self.system.tree.leave(slot.child.record());
             self.system.lingering.forget(slot.child.record());
             self.port.added.lock().retain(|added| !Arc::ptr_eq(added.record(), slot.child.record()));
@@ -429,6 +441,24 @@ impl SupervisorState {
         }
         self.record.offer_exit(self.record.incarnation(), reason);
         myself.stop(None);
+    }
+
+    fn note_failure(&mut self, key: ChildKey, reason: &ExitReason) {
+        let now = self.system.clock.now();
+        if let Some(slot) = self.slots.get_mut(&key) {
+            let since = slot.failed.take().map_or(now, |(since, _)| since);
+            slot.failed = Some((since, reason.clone()));
+        }
+    }
+
+    /// It runs; where it had failed, that is told.
+    pub(super) fn note_restart(&mut self, key: ChildKey) {
+        let now = self.system.clock.now();
+        let Some(slot) = self.slots.get_mut(&key) else { return };
+        let Some((since, reason)) = slot.failed.take() else { return };
+        let path = slot.child.record().path().clone();
+        let budget = self.machine.budget(key).usage(now);
+        self.system.observe(&RestartEvent::Restarted { path, reason, budget, down: now.since(since) });
     }
 
     /// Copies the deciding budget to where the tree reads it.

@@ -31,7 +31,7 @@ pub trait SupervisionObserver: Send + Sync + fmt::Debug + 'static {
 /// What a [`SupervisionObserver`] is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RestartEvent {
-    /// A child failed and will be started again.
+    /// A child failed, and will be started again.
     Restarting {
         /// The child.
         path: ActorPath,
@@ -41,6 +41,27 @@ pub enum RestartEvent {
         budget: RestartUse,
         /// The wait before its start.
         delay: Duration,
+    },
+    /// A child runs again after a failure.
+    Restarted {
+        /// The child.
+        path: ActorPath,
+        /// How it had failed last.
+        reason: ExitReason,
+        /// The budget now.
+        budget: RestartUse,
+        /// How long it did not run.
+        down: Duration,
+    },
+    /// A stuck child has ended after all.
+    StuckEnded {
+        /// The child.
+        path: ActorPath,
+    },
+    /// A child is forgotten.
+    Forgotten {
+        /// The child.
+        path: ActorPath,
     },
     /// A child used up its own budget and was set aside.
     Quarantined {

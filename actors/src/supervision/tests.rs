@@ -14,6 +14,7 @@ use crate::tree::{ActorRow, ActorState};
 struct Puppet {
     name: &'static str,
     diary: Diary,
+    kept: Vec<Reply<()>>,
 }
 
 type Diary = Arc<Mutex<Vec<String>>>;
@@ -31,6 +32,8 @@ enum PuppetMessage {
     Panic,
     PanicHolding(Reply<()>),
     Forget(Reply<()>),
+    FaultHolding(Reply<()>, bool),
+    Keep(Reply<()>),
     Sleep(Duration),
     Stop,
     Note(u32),
@@ -45,6 +48,8 @@ crate::message!(PuppetMessage {
     Panic,
     PanicHolding,
     Forget,
+    FaultHolding,
+    Keep,
     Sleep,
     Stop,
     Note,
@@ -68,7 +73,7 @@ impl Actor for Puppet {
             return Err(Fault::new("not yet"));
         }
         args.diary.lock().push(format!("{} up", args.name));
-        Ok(Self { name: args.name, diary: Arc::clone(&args.diary) })
+        Ok(Self { name: args.name, diary: Arc::clone(&args.diary), kept: Vec::new() })
     }
 
     async fn handle(
@@ -81,6 +86,13 @@ impl Actor for Puppet {
             PuppetMessage::Panic => panic!("boom"),
             PuppetMessage::PanicHolding(_reply) => panic!("boom"),
             PuppetMessage::Forget(reply) => drop(reply),
+            PuppetMessage::FaultHolding(reply, drops_first) => {
+                if drops_first {
+                    drop(reply);
+                }
+                return Err(Fault::new("no good"));
+            }
+            PuppetMessage::Keep(reply) => self.kept.push(reply),
             PuppetMessage::Sleep(time) => tokio::time::sleep(time).await,
             PuppetMessage::Stop => context.stop(),
             PuppetMessage::Note(n) => self.diary.lock().push(format!("{} note {n}", self.name)),
@@ -271,10 +283,11 @@ async fn an_ask_past_its_deadline_fails_then_and_its_message_is_not_handled_for_
     assert_eq!(ping(&a).await, Err(AskError::Expired(SECOND)));
     let took = began.elapsed();
     assert!(took >= SECOND && took < SECOND + Duration::from_millis(20), "{took:?}");
-    assert_eq!(system.dead_letters().newest()[0].reason, DeadLetterReason::Expired);
+    assert_eq!(system.dead_letters().counts().total(), 0, "it may still be begun");
     let handled = row(&system, "node/a").handled;
     a.ask(PuppetMessage::Ping, SECOND * 5).await.unwrap();
     assert_eq!(row(&system, "node/a").handled, handled + 2, "the sleep and the second ping only");
+    assert_eq!(system.dead_letters().newest()[0].reason, DeadLetterReason::Expired);
     system.shutdown(SECOND).await.unwrap();
 }
 
@@ -286,6 +299,75 @@ async fn a_handler_that_forgets_its_reply_fails_the_asker_at_once() {
     assert_eq!(a.ask(PuppetMessage::Forget, SECOND).await, Err(AskError::NoReply));
     system.shutdown(SECOND).await.unwrap();
     assert_eq!(ping(&a).await, Err(AskError::Refused(RefusedReason::Stopped)));
+}
+
+fn asking(
+    handle: &Handle<PuppetMessage>,
+    message: impl FnOnce(Reply<()>) -> PuppetMessage + Send + 'static,
+) -> tokio::task::JoinHandle<Result<(), AskError>> {
+    let handle = handle.clone();
+    tokio::spawn(async move { handle.ask(message, SECOND * 60).await })
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_an_actor_holds_when_it_crashes_fails_its_asker_as_crashed() {
+    let mut stage = Stage::new(Strategy::OneForOne);
+    stage.root = stage.root.limits(RestartLimits { max: 100, window: SECOND });
+    let a = stage.add("a");
+    let (system, root, _) = stage.start().await;
+    for drops_first in [true, false] {
+        let kept = asking(&a, PuppetMessage::Keep);
+        let forgotten = asking(&a, PuppetMessage::Forget);
+        let fault = asking(&a, move |reply| PuppetMessage::FaultHolding(reply, drops_first));
+        let after = asking(&a, PuppetMessage::Forget);
+        assert_eq!(forgotten.await.unwrap(), Err(AskError::NoReply));
+        assert_eq!(fault.await.unwrap(), Err(AskError::Crashed), "a fault is a crash");
+        assert_eq!(kept.await.unwrap(), Err(AskError::Crashed), "it was in the actor's state");
+        assert_eq!(after.await.unwrap(), Err(AskError::NoReply), "the next incarnation forgot it");
+    }
+    let kept = asking(&a, PuppetMessage::Keep);
+    let panics = asking(&a, PuppetMessage::PanicHolding);
+    assert_eq!(
+        (kept.await.unwrap(), panics.await.unwrap()),
+        (Err(AskError::Crashed), Err(AskError::Crashed))
+    );
+
+    let kept = asking(&a, PuppetMessage::Keep);
+    ping(&a).await.unwrap();
+    a.try_tell(PuppetMessage::Sleep(SECOND * 60)).unwrap();
+    tokio::task::yield_now().await;
+    assert!(root.kill("a", SECOND).await);
+    assert_eq!(kept.await.unwrap(), Err(AskError::Stopped), "a kill is no crash");
+    system.shutdown(SECOND).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_was_begun_is_no_dead_letter_however_late_its_answer() {
+    let mut stage = Stage::new(Strategy::OneForOne);
+    let a = stage.add("a");
+    let (system, _, _) = stage.start().await;
+    assert_eq!(a.ask(PuppetMessage::Keep, SECOND).await, Err(AskError::Expired(SECOND)));
+    ping(&a).await.unwrap();
+    assert_eq!(system.dead_letters().counts().total(), 0, "the actor has it");
+    system.shutdown(SECOND).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn children_that_are_stopped_together_take_as_long_as_the_slowest_of_them() {
+    let mut stage = Stage::new(Strategy::OneForOne);
+    let mut inner = stage.root.supervisor("inner").stop_order(StopOrder::Together);
+    let handles: Vec<_> =
+        (0..20).map(|n| inner.actor(ActorSpec::<Puppet>::new(format!("p{n}"), stage.args("p")))).collect();
+    stage.root.nest(inner);
+    let (system, _, diary) = stage.start().await;
+    for handle in &handles {
+        handle.try_tell(PuppetMessage::Sleep(SECOND * 3)).unwrap();
+    }
+    tokio::task::yield_now().await;
+    let began = tokio::time::Instant::now();
+    assert_eq!(system.shutdown(SECOND * 60).await, Some(ExitReason::Stop));
+    assert!(began.elapsed() <= SECOND * 4, "{:?}", began.elapsed());
+    assert_eq!(take(&diary).iter().filter(|line| *line == "p stopping").count(), 20, "none was killed");
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,17 +6,17 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::warn;
 
+use super::condition::Condition;
 use crate::cluster::Cluster;
 use crate::journal::{Event, Journal};
 use crate::log_health::LogHealth;
-use crate::mailbox::{Actor, Context, DeadLetterCounts, Fault};
-use crate::node::NodeStatus;
+use crate::mailbox::{Actor, Context, Fault};
 use crate::store::{Store, StoreHealth};
 
 pub(super) struct CaretakerArgs {
     pub(super) journal: Journal,
     pub(super) store: Store,
-    pub(super) status: watch::Sender<NodeStatus>,
+    pub(super) condition: Arc<Condition>,
     /// The program's log, once somebody has named it.
     pub(super) log: Arc<OnceLock<LogHealth>>,
     pub(super) cluster: Cluster,
@@ -27,8 +27,7 @@ pub(super) struct CaretakerActor {
     health: watch::Receiver<StoreHealth>,
     /// What is wrong with the node as a member of a cluster.
     warnings: watch::Receiver<Vec<String>>,
-    status: watch::Sender<NodeStatus>,
-    dead_letters: DeadLetterCounts,
+    condition: Arc<Condition>,
     log: Arc<OnceLock<LogHealth>>,
     /// So many of the log's lost lines the log itself tells of.
     lost_lines_told: u64,
@@ -61,8 +60,7 @@ impl Actor for CaretakerActor {
             journal: args.journal.clone(),
             health: args.store.health(),
             warnings: args.cluster.warnings(),
-            status: args.status.clone(),
-            dead_letters: context.system().dead_letters().counts(),
+            condition: Arc::clone(&args.condition),
             log: Arc::clone(&args.log),
             lost_lines_told: 0,
         };
@@ -161,39 +159,23 @@ impl CaretakerActor {
             StoreHealth::Ok => None,
             StoreHealth::Degraded { reason, .. } => Some(format!("events cannot be written: {reason}")),
         };
+        self.condition.note("journal", events);
         let log = self.outage().map(|why| {
             let lost = self.log.get().map_or(0, LogHealth::lost);
             format!("the node's log cannot be written: {why}; {lost} lines are lost")
         });
+        self.condition.note("log", log);
         let warnings = self.warnings.borrow().clone();
-        let reasons: Vec<String> = events.into_iter().chain(log).chain(warnings).collect();
-        self.status.send_if_modified(|status| {
-            let next = match (&*status, reasons.is_empty()) {
-                (NodeStatus::Stopping | NodeStatus::Starting, true) | (NodeStatus::Stopping, false) => {
-                    return false;
-                }
-                (_, false) => NodeStatus::Degraded(reasons),
-                (NodeStatus::Ready | NodeStatus::Degraded(_), true) => NodeStatus::Ready,
-            };
-            let changes = *status != next;
-            *status = next;
-            changes
-        });
+        self.condition.note("cluster", warnings);
     }
 
-    fn count_dead_letters(&mut self, context: &Context<CaretakerMessage>) {
-        let system = context.system();
-        let counts = system.dead_letters().counts();
-        let before = std::mem::replace(&mut self.dead_letters, counts);
-        let newest = system.dead_letters().newest();
-        let path = newest.last().map_or_else(String::new, |letter| letter.path.to_string());
-        let by_reason = [
-            ("stopped", counts.stopped - before.stopped),
-            ("overloaded", counts.overloaded - before.overloaded),
-            ("expired", counts.expired - before.expired),
-        ];
-        for (reason, count) in by_reason.into_iter().filter(|(_, count)| *count > 0) {
-            self.journal.append(Event::DeadLetters { path: path.clone(), reason: reason.to_owned(), count });
+    fn count_dead_letters(&self, context: &Context<CaretakerMessage>) {
+        for tally in context.system().dead_letters().take_tallies() {
+            self.journal.append(Event::DeadLetters {
+                path: tally.path.map_or_else(|| "other actors".to_owned(), |path| path.to_string()),
+                reason: tally.reason.word().to_owned(),
+                count: tally.count,
+            });
         }
     }
 }

@@ -22,6 +22,7 @@ pub(crate) struct ViewsActor {
     sources: Arc<Sources>,
     pace: [Coalescer; COUNT],
     timers: [bool; COUNT],
+    ticks: u64,
 }
 
 pub(crate) enum ViewsMessage {
@@ -57,6 +58,7 @@ impl Actor for ViewsActor {
             sources: Arc::clone(&args.sources),
             pace: [const { Coalescer::new(PUBLISH_INTERVAL) }; COUNT],
             timers: [false; COUNT],
+            ticks: 0,
         })
     }
 
@@ -118,10 +120,8 @@ impl ViewsActor {
         if self.is_watched(View::Cluster) && self.views.is_behind(View::Cluster) {
             self.changed(context, View::Cluster);
         }
-        let ticks = context.now().since(crate::clock::START).as_millis() / TICK.as_millis();
-        if ticks.is_multiple_of(u128::from(NODE_EVERY_TICKS))
-            && self.views.model(View::Node).has_subscribers()
-        {
+        self.ticks = self.ticks.wrapping_add(1);
+        if self.ticks.is_multiple_of(NODE_EVERY_TICKS) && self.views.model(View::Node).has_subscribers() {
             self.views.publish(View::Node);
         }
     }

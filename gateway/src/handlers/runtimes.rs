@@ -52,7 +52,9 @@ fn not_added(error: &AddRuntimeError) -> Problem {
                 BadRuntimeSpec::ModelMissing => "model",
                 BadRuntimeSpec::BadKeyName(_) => "api_key_env",
                 BadRuntimeSpec::BaseUrlMissing | BadRuntimeSpec::BadBaseUrl { .. } => "base_url",
-                BadRuntimeSpec::Superfluous { field, .. } | BadRuntimeSpec::Zero(field) => field,
+                BadRuntimeSpec::Superfluous { field, .. }
+                | BadRuntimeSpec::Zero(field)
+                | BadRuntimeSpec::TooMuch { field, .. } => field,
             };
             Problem::field(
                 field,

@@ -95,7 +95,7 @@ async fn the_tree_the_journal_and_the_row_say_in_one_word_how_an_engine_ended() 
         let shown = row.last_exit.expect(id);
         assert_eq!(shown.reason, word, "{id}");
         let path = format!("node/runtimes/{id}/engine");
-        let told = stage.events("actor_restarted").await;
+        let told = stage.events("engine_failed").await;
         let told: Vec<_> = told.iter().filter(|event| event["path"] == path).collect();
         assert!(!told.is_empty() && told.iter().all(|event| event["reason"] == word), "{id}: {told:?}");
         let in_tree = ended_engine(&stage, id).await["last_exit"].clone();

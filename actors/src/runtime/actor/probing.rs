@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Full, Limited};
 
 use super::{RuntimeActor, RuntimeMessage, Serving};
 use crate::mailbox::Context;
-use crate::runtime::engine_client::EngineClient;
+use crate::runtime::engine_client::{EngineClient, EngineError};
 use crate::runtime::launcher::Endpoint;
 use crate::runtime::machine::{HealthAnswer, ProbeKind, RuntimeEvent};
 use crate::runtime::spec::Adapter;
@@ -90,7 +90,7 @@ async fn ask(
     };
     let answer = match client.send(endpoint, engine.secret.as_ref(), request).await {
         Ok(answer) => answer,
-        Err(error) => return HealthAnswer::Failed(error.to_string()),
+        Err(error) => return HealthAnswer::Unreachable(unreachable(&error, endpoint)),
     };
     let status = answer.status();
     // Read to its end, so that the connection can be used again.
@@ -99,6 +99,19 @@ async fn ask(
         return HealthAnswer::Failed(format!("its answer breaks off: {error}"));
     }
     judge(status, kind, matches!(endpoint, Endpoint::Url(_)))
+}
+
+/// The last cause says what happened, for example that the connection was refused; those above it name layers of the client.
+fn unreachable(error: &EngineError, endpoint: &Endpoint) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(below) = cause.source() {
+        cause = below;
+    }
+    match endpoint {
+        Endpoint::Url(url) => format!("{cause} at {url}"),
+        Endpoint::Tcp(address) => format!("{cause} at {address}"),
+        Endpoint::Unix(path) => format!("{cause} at {}", path.display()),
+    }
 }
 
 fn judge(status: StatusCode, kind: ProbeKind, is_external: bool) -> HealthAnswer {

@@ -25,8 +25,10 @@ pub enum HealthAnswer {
     Loading,
     /// No answer in time, but the program is visibly at work: this says nothing either way.
     Busy,
-    /// No answer, or a wrong one, in words.
+    /// No answer in time, or a wrong one, in words.
     Failed(String),
+    /// No connection, in words: of a program that starts this says nothing yet.
+    Unreachable(String),
 }
 
 /// What is known of a probe.
@@ -82,6 +84,8 @@ pub struct Health {
     pub work: Probe,
     /// One probe at a time: a slow answer must not pile up more.
     outstanding: bool,
+    /// Probes that were sent since the start began.
+    sent: u32,
 }
 
 impl Health {
@@ -127,7 +131,7 @@ impl Health {
         let is_due = |probe: &Probe| probe.next.is_some_and(|next| next <= now);
         // Liveness first: it is the cheaper one and says more about a program that is gone.
         let (probe, kind, every) = if is_due(&self.liveness) {
-            let every = if is_up { rules.liveness_every } else { rules.start_probe_every };
+            let every = if is_up { rules.liveness_every } else { rules.start_probe_after(self.sent) };
             (&mut self.liveness, ProbeKind::Liveness, every)
         } else if is_up && is_due(&self.work) {
             (&mut self.work, ProbeKind::Work, rules.work_every)
@@ -136,6 +140,7 @@ impl Health {
         };
         probe.next = Some(now + every);
         self.outstanding = true;
+        self.sent = self.sent.saturating_add(1);
         Some(kind)
     }
 
@@ -160,7 +165,7 @@ impl Health {
                 probe.failures = 0;
             }
             HealthAnswer::Loading | HealthAnswer::Busy => {}
-            HealthAnswer::Failed(detail) => {
+            HealthAnswer::Failed(detail) | HealthAnswer::Unreachable(detail) => {
                 probe.status = ProbeStatus::Failing;
                 probe.failures = probe.failures.saturating_add(1);
                 probe.detail.clone_from(detail);

@@ -17,7 +17,8 @@ pub struct RuntimeRules {
     pub start_timeout: Duration,
     /// A start that takes longer has failed, progress or not.
     pub start_timeout_max: Duration,
-    /// Between probes while it starts: ready is to be noticed within 50 ms.
+    /// Between probes while a program of ours starts: ready is to be noticed within 50 ms. A server of somebody else, which may stay away for days, is asked less and less often, down to
+    /// `liveness_every`.
     pub start_probe_every: Duration,
     /// Between liveness probes once it is up.
     pub liveness_every: Duration,
@@ -45,6 +46,17 @@ pub struct RuntimeRules {
     pub quarantine_max: Duration,
     /// Having run so long, it is trusted again: budget and waits start over.
     pub probation: Duration,
+}
+
+impl RuntimeRules {
+    /// The wait after a start's probe before which so many were sent.
+    pub(super) fn start_probe_after(&self, sent: u32) -> Duration {
+        if self.is_managed {
+            return self.start_probe_every;
+        }
+        let factor = 1_u32.checked_shl(sent).unwrap_or(u32::MAX);
+        self.start_probe_every.saturating_mul(factor).min(self.liveness_every)
+    }
 }
 
 impl Default for RuntimeRules {

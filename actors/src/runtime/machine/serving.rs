@@ -27,8 +27,10 @@ impl RuntimeMachine {
                 HealthAnswer::Loading if self.state == RuntimeState::Starting => {
                     self.enter(now, RuntimeState::Warming, actions);
                 }
-                // No failed probe counts before the start's deadline.
-                HealthAnswer::Loading | HealthAnswer::Busy | HealthAnswer::Failed(_) => {}
+                // A program that starts is not there yet.
+                HealthAnswer::Unreachable(_) if self.rules.is_managed => {}
+                HealthAnswer::Failed(_) | HealthAnswer::Unreachable(_) => self.start_fails(actions),
+                HealthAnswer::Loading | HealthAnswer::Busy => {}
             },
             RuntimeState::Ready | RuntimeState::Degraded => self.judge_probes(now, actions),
             RuntimeState::Draining
@@ -36,6 +38,43 @@ impl RuntimeMachine {
             | RuntimeState::Backoff
             | RuntimeState::Quarantined
             | RuntimeState::Failed => {}
+        }
+    }
+
+    /// A start's probe has failed: that is shown at once. It counts only at the start's deadline, and who waits for a server of somebody else is refused sooner.
+    fn start_fails(&mut self, actions: &mut Vec<RuntimeAction>) {
+        let Some((failures, detail)) = self.health.failing() else { return };
+        let diagnosis = self.failing_diagnosis(detail);
+        if self.diagnosis.as_ref() != Some(&diagnosis) {
+            self.diagnosis = Some(diagnosis);
+            actions.push(RuntimeAction::ReasonChanged);
+        }
+        if !self.rules.is_managed && failures >= self.rules.failures_to_restart {
+            // Nobody knows when it is back.
+            actions.push(RuntimeAction::RefuseWaiting);
+        }
+    }
+
+    /// Why its probes fail, and what to do.
+    pub(super) fn failing_diagnosis(&self, detail: String) -> Diagnosis {
+        let hint = if self.rules.is_managed { LOG_HINT } else { SERVER_HINT };
+        Diagnosis { cause: Cause::Unknown, detail, hint: Some(hint.to_owned()), permanent: false }
+    }
+
+    /// It was not ready in time.
+    pub(super) fn late_diagnosis(&self, now: Moment) -> Diagnosis {
+        let waited = now.since(self.start_began).as_secs();
+        match self.health.failing() {
+            Some((_, detail)) => self.failing_diagnosis(format!("not ready after {waited} s: {detail}")),
+            None => Diagnosis {
+                cause: Cause::Unknown,
+                detail: format!(
+                    "not ready after {waited} s, and no progress seen for {} s",
+                    self.rules.start_timeout.as_secs()
+                ),
+                hint: Some(LATE_HINT.to_owned()),
+                permanent: false,
+            },
         }
     }
 
@@ -48,12 +87,7 @@ impl RuntimeMachine {
             }
             return;
         };
-        let diagnosis = Diagnosis {
-            cause: Cause::Unknown,
-            detail,
-            hint: Some("see `arw runtime logs` for what it was doing".to_owned()),
-            permanent: false,
-        };
+        let diagnosis = self.failing_diagnosis(detail);
         let is_hopeless = failures >= self.rules.failures_to_restart;
         if is_hopeless && self.rules.is_managed {
             self.after = After::Failure(diagnosis);
@@ -108,3 +142,7 @@ impl RuntimeMachine {
         }
     }
 }
+
+const LOG_HINT: &str = "see `arw runtime logs` for what it was doing";
+const LATE_HINT: &str = "see `arw runtime logs`; raise `runtime.start_timeout` if it only needs longer";
+const SERVER_HINT: &str = "start that server, or correct the runtime's `base_url` and `api_key_env`; the server is asked again every few seconds";

@@ -122,6 +122,10 @@ pub enum RuntimeAction {
     Probe { attempt: u64, kind: ProbeKind },
     /// The state has changed.
     Changed { from: RuntimeState, to: RuntimeState },
+    /// The diagnosis has changed, and nothing else.
+    ReasonChanged,
+    /// The program runs again after a failure; the first one in a row was then.
+    Restarted { since: Moment },
     /// The program was killed and is not gone.
     Stuck { diagnosis: Diagnosis },
     /// A failure was counted.

@@ -151,7 +151,7 @@ impl SupervisorMachine {
         if !matches!(child.state, ChildState::Running | ChildState::Stopping) {
             return;
         }
-        child.state = if is_ending { ChildState::Stopped } else { ChildState::Stuck };
+        child.state = ChildState::Stuck;
         child.trial_until = None;
         child.with_group = false;
         child.stop_planned = false;

@@ -44,6 +44,16 @@ pub enum AutoShutdown {
     AllSignificant,
 }
 
+/// In which order a supervisor that ends stops its children.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StopOrder {
+    /// In the reverse of the start order, each when the one after it has ended.
+    #[default]
+    Reverse,
+    /// All at once: for children that know nothing of each other, whose graces would add up.
+    Together,
+}
+
 /// What happens to a child whose restart budget is used up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnExhausted {
@@ -91,6 +101,8 @@ pub struct SupervisorRules {
     pub backoff: Backoff,
     /// What significant children mean.
     pub auto_shutdown: AutoShutdown,
+    /// How children are stopped at the end.
+    pub stop_order: StopOrder,
 }
 
 /// Names a child within its supervisor; never used twice.

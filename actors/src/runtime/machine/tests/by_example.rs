@@ -12,6 +12,10 @@ fn rules() -> RuntimeRules {
     RuntimeRules { has_work: false, ..RuntimeRules::default() }
 }
 
+fn unreachable() -> HealthAnswer {
+    HealthAnswer::Unreachable("connection refused at http://127.0.0.1:9".into())
+}
+
 fn external() -> RuntimeRules {
     RuntimeRules { is_managed: false, ..rules() }
 }
@@ -607,13 +611,110 @@ fn an_external_server_is_probed_and_never_launched() {
 fn an_external_server_that_is_down_at_first_is_waited_for() {
     let mut stage = Stage::new(external());
     stage.request();
-    stage.probed(fails());
-    stage.pass(60 * SECOND);
-    did(&mut stage, "starting, refuse");
-    assert!(stage.machine.diagnosis().is_some());
-    stage.probed(fails());
+    stage.probed(unreachable());
     next_probe(&mut stage, HealthAnswer::Ok);
-    did(&mut stage, "ready, serve");
+    did(&mut stage, "starting, ready, serve");
+    assert_eq!(stage.machine.diagnosis(), None);
+}
+
+#[test]
+fn requests_for_an_external_server_that_is_not_there_are_refused_within_seconds_and_told_why() {
+    for answer in [unreachable(), HealthAnswer::Failed("it refuses our key (401): check api_key_env".into())]
+    {
+        let (HealthAnswer::Failed(why) | HealthAnswer::Unreachable(why)) = answer.clone() else {
+            panic!("both have words")
+        };
+        let mut stage = Stage::new(external());
+        let began = stage.now;
+        stage.request();
+        stage.probed(answer.clone());
+        let told = stage.machine.diagnosis().unwrap();
+        assert!(told.detail.contains(&why), "{}", told.detail);
+        assert!(told.hint.as_ref().unwrap().contains("base_url"), "{told:?}");
+        while stage.waiting > 0 {
+            next_probe(&mut stage, answer.clone());
+        }
+        assert!(stage.now.since(began) <= 5 * SECOND, "{:?}", stage.now.since(began));
+        // And it is looked for all the time.
+        stage.request();
+        next_probe(&mut stage, answer);
+        assert_eq!(stage.waiting, 0);
+        next_probe(&mut stage, HealthAnswer::Ok);
+        assert_eq!(stage.state, RuntimeState::Ready);
+    }
+}
+
+#[test]
+fn an_external_server_that_stays_away_is_asked_seldom() {
+    for answer in [unreachable(), fails(), HealthAnswer::Loading] {
+        let mut stage = Stage::new(external());
+        stage.start();
+        let (mut probes, began) = (1, stage.now);
+        stage.probed(answer.clone());
+        while stage.now.since(began) < 60 * SECOND {
+            next_probe(&mut stage, answer.clone());
+            probes += 1;
+        }
+        assert!((12..=24).contains(&probes), "{probes} in a minute");
+    }
+}
+
+#[test]
+fn a_program_whose_health_endpoint_answers_wrongly_says_so_while_it_starts_and_when_it_is_late() {
+    let mut stage = Stage::new(rules());
+    stage.request();
+    stage.launched();
+    stage.probed(unreachable());
+    assert_eq!(stage.machine.diagnosis(), None, "it does not listen yet");
+    next_probe(&mut stage, HealthAnswer::Failed("it answers 500".into()));
+    assert!(stage.machine.diagnosis().unwrap().detail.contains("it answers 500"));
+    assert_eq!(stage.waiting, 1, "it may still come up");
+    stage.pass(rules().start_timeout + SECOND);
+    stage.exits(false);
+    let told = stage.machine.diagnosis().unwrap();
+    assert!(
+        told.detail.starts_with("not ready after 6") && told.detail.contains("it answers 500"),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_program_was_restarted_when_it_runs_again_and_not_when_it_failed() {
+    let restarts = |actions: &[RuntimeAction]| {
+        actions.iter().filter(|action| matches!(action, RuntimeAction::Restarted { .. })).count()
+    };
+    let mut stage = ready(rules());
+    let attempt = stage.attempt();
+    stage.program = Program::None;
+    let ended =
+        stage.feed(RuntimeEvent::Exited { attempt, by_us: false, diagnosis: super::stage::diagnosis(false) });
+    assert_eq!(restarts(&ended), 0);
+    let attempt = stage.attempt();
+    stage.program = Program::Running { attempt, terminated: false };
+    assert_eq!(restarts(&stage.feed(RuntimeEvent::Launched { attempt })), 1);
+    let mut stage = Stage::new(rules());
+    stage.start();
+    stage.launch_fails(true);
+    assert_eq!(stage.state, RuntimeState::Failed);
+}
+
+/// RUN-3.
+#[test]
+fn a_runtime_goes_on_with_the_numbers_and_the_hold_of_the_one_before_it() {
+    let (rules, now) = (rules(), Moment::ZERO);
+    let machine = |attempt, held| {
+        RuntimeMachine::new(rules, RestartBudget::new(rules.limits), now, 7).continuing(attempt, held)
+    };
+    let mut first = machine(0, false);
+    first.handle(now, RuntimeEvent::StartWanted(By::Boot));
+    let old = first.attempt();
+    let mut second = machine(old, false);
+    second.handle(now, RuntimeEvent::StartWanted(By::Boot));
+    assert!(second.attempt() > old);
+    assert_eq!(second.handle(now, RuntimeEvent::Launched { attempt: old }), []);
+    let mut held = machine(old, true);
+    assert_eq!(held.handle(now, RuntimeEvent::StartWanted(By::Demand)), []);
+    assert!(held.is_held() && !held.has_program());
 }
 
 #[test]

@@ -38,11 +38,13 @@ enum Answer {
     Loading,
     Busy,
     Failed,
+    Unreachable,
 }
 
 fn happenings() -> impl Strategy<Value = Happening> {
     let answer = prop_oneof![
-        4 => Just(Answer::Ok), 1 => Just(Answer::Loading), 1 => Just(Answer::Busy), 3 => Just(Answer::Failed)
+        4 => Just(Answer::Ok), 1 => Just(Answer::Loading), 1 => Just(Answer::Busy), 3 => Just(Answer::Failed),
+        2 => Just(Answer::Unreachable)
     ];
     let permanent = || proptest::bool::weighted(0.15);
     prop_oneof![
@@ -109,6 +111,7 @@ fn happen(stage: &mut Stage, happening: Happening) {
             Answer::Loading => HealthAnswer::Loading,
             Answer::Busy => HealthAnswer::Busy,
             Answer::Failed => HealthAnswer::Failed("no".into()),
+            Answer::Unreachable => HealthAnswer::Unreachable("refused".into()),
         }),
         Happening::Progress => stage.progresses(stage.now.as_nanos()),
         Happening::Pass(ms) => stage.pass(Duration::from_millis(ms.into())),
@@ -208,6 +211,35 @@ proptest! {
         prop_assert_eq!(stage.waiting, 0);
         stage.settle();
         is_well(&stage);
+    }
+
+    /// RUN-3: also where the actor, and with it the machine, is made anew in between.
+    #[test]
+    fn no_number_is_used_twice_over_the_incarnations_of_an_actor(
+        rules in rules(true), lives in vec(vec(happenings(), 0..20), 1..6),
+    ) {
+        let mut last = 0;
+        for happenings in lives {
+            let mut stage = Stage::new(rules);
+            stage.machine = stage.machine.continuing(last, false);
+            let mut first = None;
+            for happening in happenings {
+                happen(&mut stage, happening);
+                if stage.machine.attempt() > last {
+                    first.get_or_insert(stage.machine.attempt());
+                }
+            }
+            prop_assert!(first.is_none_or(|first| first > last));
+            prop_assert!(stage.machine.attempt() >= last);
+            // What an earlier life still has to say changes nothing.
+            let before = (stage.machine.state(), stage.machine.has_program());
+            let late = RuntimeEvent::Exited { attempt: last, by_us: false, diagnosis: diagnosis(false) };
+            if stage.machine.attempt() > last {
+                prop_assert_eq!(stage.machine.handle(stage.now, late), vec![]);
+                prop_assert_eq!((stage.machine.state(), stage.machine.has_program()), before);
+            }
+            last = stage.machine.attempt();
+        }
     }
 
     /// RUN-1, from its simplest side: commands alone, answers as late as can be.

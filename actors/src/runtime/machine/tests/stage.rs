@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::super::*;
 use super::foresight::Foreseen;
+use crate::runtime::launcher::Cause;
 
 /// What there is of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,6 +163,11 @@ impl Stage {
                 assert!(self.now.since(asked_at) >= patience, "RUN-6: it still has time");
                 assert_eq!(self.machine.severity(), "error", "RUN-6");
                 self.diary.push("stuck".into());
+            }
+            RuntimeAction::ReasonChanged => assert!(self.machine.diagnosis().is_some()),
+            RuntimeAction::Restarted { since } => {
+                assert!(matches!(self.program, Program::Running { .. }), "only what runs was restarted");
+                assert_eq!(Some(*since), self.failing_since);
             }
             RuntimeAction::Failed { diagnosis } => foreseen.failed(diagnosis),
             RuntimeAction::Quarantined { until, .. } => foreseen.quarantined(*until),

@@ -566,3 +566,18 @@ fn the_end_waits_for_no_child_that_cannot_be_killed() {
     stage.sticks(b);
     did(&mut stage, "stop 1, finish");
 }
+
+/// SUP-1.
+#[test]
+fn children_that_are_stopped_together_end_in_any_order() {
+    let rules = SupervisorRules { stop_order: StopOrder::Together, ..at_once(Strategy::OneForOne) };
+    let (mut stage, [a, b, c]) = running(rules, [permanent("a"), permanent("b"), permanent("c")]);
+    stage.feed(SupervisorEvent::StopRequested);
+    did(&mut stage, "stop 2, stop 1, stop 0");
+    for child in [b, a] {
+        stage.ends(child, ExitReason::Stop);
+        assert!(!stage.finished);
+    }
+    stage.ends(c, ExitReason::Stop);
+    did(&mut stage, "finish");
+}

@@ -77,10 +77,11 @@ fn rules() -> impl Generator<Value = SupervisorRules> {
         Just(Backoff::default()),
         Just(Backoff { first: Duration::from_millis(300), ..Backoff::default() }),
     ];
-    (strategy, auto, backoff, 0_u32..6, 0_u64..6).prop_map(
-        |(strategy, auto_shutdown, backoff, max, window)| {
+    let stop_order = prop_oneof![3 => Just(StopOrder::Reverse), 1 => Just(StopOrder::Together)];
+    (strategy, auto, backoff, 0_u32..6, 0_u64..6, stop_order).prop_map(
+        |(strategy, auto_shutdown, backoff, max, window, stop_order)| {
             let limits = RestartLimits { max, window: Duration::from_secs(window) };
-            SupervisorRules { strategy, limits, backoff, auto_shutdown }
+            SupervisorRules { strategy, limits, backoff, auto_shutdown, stop_order }
         },
     )
 }

@@ -232,7 +232,9 @@ impl Stage {
     fn stop(&mut self, key: ChildKey) {
         let is_alone = self.child(key).is_halted;
         assert_eq!(self.child(key).life, Life::Running, "only what runs is stopped");
-        if self.ending.is_some() && !is_alone {
+        if self.ending.is_some() && self.rules.stop_order == StopOrder::Together {
+            // All at once.
+        } else if self.ending.is_some() && !is_alone {
             assert_eq!(self.alive().last(), Some(&key), "SUP-1: stops come in the reverse order of starts");
         } else if !is_alone {
             assert!(self.group.contains(&key), "nobody wanted this stop");
@@ -307,6 +309,8 @@ impl Stage {
         if self.ending.is_some() {
             for child in self.children.values() {
                 assert_ne!(child.life, Life::Starting { cancelled: false }, "SUP-4: the end cancels starts");
+                let waits = self.rules.stop_order == StopOrder::Together && child.life == Life::Running;
+                assert!(!waits, "SUP-1: all are stopped at once");
             }
             assert!(
                 self.finished || self.children.values().any(is_busy),
