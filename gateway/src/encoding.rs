@@ -1,6 +1,7 @@
 //! In which encoding a body comes: JSON in UTF-8 and nothing around it, or words that say what it is instead.
 //!
-//! Owns `Content-Encoding`, `charset` and the first bytes of a body. Refuses to decode anything: a few bytes could become gigabytes.
+//! Owns `Content-Encoding`, `charset` and the first bytes of a body. Refuses to decode anything: a few bytes
+//! could become gigabytes.
 
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};

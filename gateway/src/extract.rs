@@ -65,7 +65,8 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     Ok(value)
 }
 
-/// The text of a body that is an object, as far as its first character tells: serde would read a list as a struct, too.
+/// The text of a body that is an object, as far as its first character tells: serde would read a list as a
+/// struct, too.
 pub(crate) fn object_text(bytes: &[u8]) -> Result<&str, Problem> {
     let text = encoding::text(bytes)?;
     if text.trim_start_matches([' ', '\n', '\r', '\t']).starts_with('{') {

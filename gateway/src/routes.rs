@@ -1,6 +1,7 @@
 //! Every route: method, path, who may call it, and who answers.
 //!
-//! Owns the table. What is answered where it has nothing stands in `unrouted.rs`. Refuses to do anything else.
+//! Owns the table. What is answered where it has nothing stands in `unrouted.rs`. Refuses to do anything
+//! else.
 
 use arw_actors::policy::Scope::{ClusterManage, Infer, ModelManage, RuntimeManage, TokenManage};
 use axum::Router;

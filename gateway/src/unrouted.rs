@@ -58,7 +58,8 @@ fn browser(kind: Kind, detail: &str, origin: &str) -> Problem {
     Problem::new(kind, detail, help)
 }
 
-/// What to do for who meant a path of OpenAI's API: the usual slips are a base URL without `/v1`, with two of them, and slashes too many.
+/// What to do for who meant a path of OpenAI's API: the usual slips are a base URL without `/v1`, with two of
+/// them, and slashes too many.
 fn meant(path: &str) -> Option<String> {
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     let is_ours = segments.first().is_some_and(|first| OURS.contains(first));

@@ -110,7 +110,7 @@ fn object<'b, T: Deserialize<'b>>(json: &'b [u8]) -> Option<T> {
     is_object.then(|| serde_json::from_slice(json).ok()).flatten()
 }
 
-/// What is there, but no object of the expected form, is as good as none, and hides nothing that stands beside it.
+/// A member that is no object of the expected form counts as missing, and does not spoil those beside it.
 #[derive(Clone, Copy, Debug)]
 struct Lenient<T>(Option<T>);
 
@@ -224,11 +224,13 @@ impl WireUsage {
     }
 }
 
-/// A count of tokens, which some engines write as `10.0`, and leave out as `null`: what is no number counts as none.
+/// A count of tokens, which some engines write as `10.0`, and leave out as `null`: what is no number counts
+/// as none.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tokens(u64);
 
-/// No answer has as many. Counters add these up for as long as a node runs, and must not be filled by one engine's nonsense.
+/// No answer has as many. Counters add these up for as long as a node runs, and must not be filled by one
+/// engine's nonsense.
 const TOKENS_MAX: u64 = u32::MAX as u64;
 
 impl<'de> Deserialize<'de> for Tokens {

@@ -139,7 +139,8 @@ fn typed<'b, T: Deserialize<'b>>(field: &str, what: &str, raw: &'b RawValue) -> 
         let detail = if error.classify() == Category::Data {
             format!("field `{field}` must be {what}, not `{shown}`")
         } else {
-            // The form of a text is right, or the body would not be JSON; what its escapes mean may be half a character.
+            // The form of a text is right, or the body would not be JSON; what its escapes mean may be half a
+            // character.
             format!("field `{field}` is not valid Unicode: `{shown}` has half of a surrogate pair")
         };
         Problem::field(field, detail, "correct it, or leave it out")

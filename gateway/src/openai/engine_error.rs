@@ -1,6 +1,7 @@
 //! What an engine says of a failure, in the words that OpenAI's clients look for.
 //!
-//! Engines agree neither on a form nor on words. Owns HTTP-12's envelope. Refuses to decide what is an error, and whose fault it is.
+//! Engines agree neither on a form nor on words. Owns HTTP-12's envelope. Refuses to decide what is an error,
+//! and whose fault it is.
 
 use http::StatusCode;
 use serde_json::{Map, Value, json};

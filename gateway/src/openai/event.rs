@@ -16,8 +16,8 @@ pub(super) enum Line {
 }
 
 impl Line {
-    /// The place behind the blank line that ends an event, or `None` where there is none from `from` on. Each byte is looked at once:
-    /// the next search begins where this one has ended.
+    /// The place behind the blank line that ends an event, or `None` where there is none from `from` on. Each
+    /// byte is looked at once: the next search begins where this one has ended.
     pub(super) fn event_end(&mut self, bytes: &[u8], from: usize) -> Option<usize> {
         let mut line_from = from;
         for at in memchr::memchr_iter(b'\n', &bytes[from..]).map(|at| from + at) {

@@ -1,7 +1,8 @@
 //! The model that somebody meant who named one that there is not.
 //!
-//! Other servers call the same model by other names: with a provider before it, a tag or a file's ending behind it, in other case. Owns which
-//! known name is near enough to ask "did you mean". Refuses to take it for the one that was asked for.
+//! Other servers call the same model by other names: with a provider before it, a tag or a file's ending
+//! behind it, in other case. Owns which known name is near enough to ask "did you mean". Refuses to take it
+//! for the one that was asked for.
 
 /// More than any name has: comparing takes time for each pair of characters.
 const NAME_BYTES_MAX: usize = 200;

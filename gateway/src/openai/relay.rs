@@ -3,9 +3,11 @@
 //! Plain code: chunks as they come go in, whole events come out, as slices of the same bytes wherever an event lies within one chunk.
 //! Refuses to do IO.
 //!
-//! Invariants: what comes out is what came in, in order, but for four things: the usage chunk where the client did not ask for it, whose other
-//! members go into the chunk with the finish reason (HTTP-13); the model's name where the engine wrote another (HTTP-15); and an engine's error
-//! where it has not the form that clients look for (HTTP-12). Only whole events come out, so that an error can follow at any time (HTTP-14).
+//! Invariants: what comes out is what came in, in order, but for three things: the usage chunk where the
+//! client did not ask for it, whose other members go into the chunk with the finish reason (HTTP-13); the
+//! model's name where the engine wrote another (HTTP-15); and an engine's error where it has not the form
+//! that clients look for (HTTP-12). Only whole events come out, so that an error can follow at any time
+//! (HTTP-14).
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -61,7 +63,8 @@ struct Edit {
     put: Bytes,
 }
 
-/// A chunk with a finish reason, which may be the answer's last: it waits for the next event, which may be the usage chunk.
+/// A chunk with a finish reason, which may be the answer's last: it waits for the next event, which may be
+/// the usage chunk.
 #[derive(Debug)]
 enum Last {
     /// It is one of the events in hand; its own edits are those from `edits_from` on.
@@ -122,7 +125,8 @@ impl Relay {
         self.pass_edited(&events, out);
     }
 
-    /// The whole events that are in hand now, and those bytes of an overlong one that are; `ends` says where they end. What is left has begun.
+    /// The whole events that are in hand now, and those bytes of an overlong one that are; `ends` says where
+    /// they end. What is left has begun.
     fn whole_events(&mut self, mut chunk: Bytes) -> Bytes {
         let searched = self.begun.len();
         if searched > 0 {
@@ -237,7 +241,8 @@ impl Relay {
         (place.map_or(Verdict::Pass, rename), chunk.has_finish_reason())
     }
 
-    /// What followed the last chunk is known: it goes on, with what the usage chunk adds to it (HTTP-13). One that was kept goes to `place`.
+    /// Lets the last chunk go on, with what the usage chunk adds to it where that followed (HTTP-13). A chunk
+    /// that was kept from earlier events goes to `place`.
     fn let_last_go(&mut self, events: &[u8], place: usize, usage: Option<&[u8]>) {
         match self.last.take() {
             None => {}
@@ -258,7 +263,8 @@ impl Relay {
         }
     }
 
-    /// The events in hand go on now: of what waits for the next one, none does, and none of the comments behind it.
+    /// The events in hand are about to go on: a last chunk that still waits is kept here, with the comments
+    /// behind it.
     fn keep_last(&mut self, events: &[u8]) {
         let (kept_from, length) = match &mut self.last {
             None => return,
@@ -290,7 +296,8 @@ impl Relay {
         }
     }
 
-    /// Passes on bytes as they were edited: slices where something is only left out, one copy where something is put in.
+    /// Passes on bytes as they were edited: slices where something is only left out, one copy where something
+    /// is put in.
     fn pass_edited(&mut self, bytes: &Bytes, out: &mut VecDeque<Bytes>) {
         let grown: usize = self.edits.iter().map(|edit| edit.put.len()).sum();
         let gone: usize = self.edits.iter().map(|edit| edit.at.len()).sum();
@@ -594,7 +601,8 @@ mod tests {
         assert!(!relay.end(End::Broken, lost, &mut VecDeque::new()));
     }
 
-    /// HTTP-12: an engine's error ends the stream in the form that clients look for, and none of ours follows.
+    /// HTTP-12: an engine's error ends the stream in the form that clients look for, and none of ours
+    /// follows.
     #[test]
     fn an_engines_own_error_is_told_so_that_clients_hear_it() {
         let told = |code: &str, message: &str, kind: &str| {
@@ -730,7 +738,8 @@ mod tests {
     ];
 
     proptest! {
-        /// Cutting the bytes anywhere changes neither what goes on nor what is metered, with either line end: HTTP-13 and HTTP-15.
+        /// Cutting the bytes anywhere changes neither what goes on nor what is metered, with either line end:
+        /// HTTP-13 and HTTP-15.
         #[test]
         fn cuts_do_not_matter(
             events in any_events(),

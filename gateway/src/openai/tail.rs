@@ -1,8 +1,9 @@
 //! The end of a stream's answer: what an engine says in the usage chunk besides usage.
 //!
-//! Some engines move what they tell of a finished answer (llama.cpp: `timings`) from the chunk with the finish reason into the usage
-//! chunk where they are asked for one. Who did not ask gets no usage chunk, so that it goes back to where it would have been. Owns which
-//! members those are. Refuses to decide which chunk is which (`relay.rs` does).
+//! Some engines move what they tell of a finished answer (llama.cpp: `timings`) from the chunk with the
+//! finish reason into the usage chunk where they are asked for one. Who did not ask gets no usage chunk, so
+//! that it goes back to where it would have been. Owns which members those are. Refuses to decide which chunk
+//! is which (`relay.rs` does).
 
 use std::fmt;
 
