@@ -283,8 +283,7 @@ impl Stage {
         let is_ending = self.ending.is_some();
         let Some(child) = self.children.get_mut(&key) else { return };
         child.is_removed |= forget;
-        // The end waits for no stuck child, so that it is as good as gone by then.
-        if forget && (child.life == Life::Away || (is_ending && child.life == Life::Stuck)) {
+        if forget && child.life == Life::Away {
             foreseen.forgets.insert(key);
         }
         if is_ending {

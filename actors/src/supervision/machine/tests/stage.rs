@@ -182,9 +182,7 @@ impl Stage {
             }
             SupervisorAction::Forget(key) => {
                 foreseen.forgotten(*key);
-                let life = self.child(*key).life;
-                let is_left = life == Life::Stuck && self.ending.is_some();
-                assert!(is_left || life == Life::Away, "what lives is not forgotten: {life:?}");
+                assert_eq!(self.child(*key).life, Life::Away, "what lives is not forgotten");
                 self.children.remove(key);
                 self.diary.push(format!("forget {}", key.0));
             }
@@ -296,12 +294,7 @@ impl Stage {
                 Life::Starting { .. } => child.shown == Some(ActorState::Starting),
                 Life::Running => child.shown == Some(ActorState::Running),
                 Life::Stopping => child.shown == Some(ActorState::Stopping),
-                // During the end one that was also asked to stop may be shown as stopped.
-                Life::Stuck => match child.shown {
-                    Some(ActorState::Quarantined | ActorState::Failed) => true,
-                    Some(ActorState::Stopped) => self.ending.is_some(),
-                    _ => false,
-                },
+                Life::Stuck => matches!(child.shown, Some(ActorState::Quarantined | ActorState::Failed)),
             };
             assert!(fits, "child {} is {:?} and shown as {:?}", key.0, child.life, child.shown);
             assert_eq!(self.machine.find(&child.rules.id), Some(*key));
