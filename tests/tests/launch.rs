@@ -23,6 +23,9 @@ mod refusals;
 #[path = "launch/sandbox.rs"]
 mod sandbox;
 #[cfg(test)]
+#[path = "launch/scripts.rs"]
+mod scripts;
+#[cfg(test)]
 #[path = "launch/serving.rs"]
 mod serving;
 #[cfg(test)]

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use super::launcher::{Cause, Diagnosis, ExitStatus};
 pub use cpu::missing_features;
+pub use lines::denied_paths;
 pub use signals::signal_name;
 
 /// What is known when a program has ended.
@@ -35,6 +36,8 @@ pub struct ExitFacts<'a> {
     pub port: Option<PortFacts>,
     /// What the sandbox let it read; `None` when no file rule was in force.
     pub readable: Option<&'a [PathBuf]>,
+    /// Where paths that its lines name lead, for those that lead elsewhere ([`denied_paths`] tells which to look up).
+    pub links: &'a [(PathBuf, PathBuf)],
     /// This machine's CPU features as `/proc/cpuinfo` names them; empty when not known.
     pub cpu_flags: &'a BTreeSet<String>,
 }
@@ -88,6 +91,7 @@ pub struct PortFacts {
 ///     model: None,
 ///     port: None,
 ///     readable: None,
+///     links: &[],
 ///     cpu_flags: &Default::default(),
 /// };
 /// assert_eq!(diagnose(&facts).cause, Cause::LibraryMissing);
@@ -117,7 +121,7 @@ fn diagnose_unasked(facts: &ExitFacts<'_>) -> Diagnosis {
         ExitStatus::Code(0) => Diagnosis {
             cause: Cause::Finished,
             detail: with_last_line("ended by itself with exit code 0", facts),
-            hint: Some("a model server should run until it is stopped: check its arguments".into()),
+            hint: Some("a model server should run until it is stopped: check its arguments; a start script that leaves its server in the background ends with it: begin the last line with `exec`".into()),
             permanent: false,
         },
         ExitStatus::Code(code) => match lines::first_match(facts) {

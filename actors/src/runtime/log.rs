@@ -8,6 +8,7 @@
 
 mod cutter;
 mod file;
+mod veil;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 pub use cutter::LineCutter;
+pub use veil::Veil;
 
 use crate::clock::Clock;
 use crate::moment::{Moment, WallTime};

@@ -42,3 +42,14 @@ async fn a_program_that_reads_no_key_is_started_all_the_same() {
     let exit = exit_of(&mut engine).await;
     assert_eq!(exit.diagnosis.detail, "ended with exit code 7; its last line: closed");
 }
+
+#[tokio::test]
+async fn the_key_never_shows_in_the_log() {
+    let node = Node::new();
+    let mut engine =
+        node.launch(&["--crash-at-start", "--print-line", "key {secret}, twice {secret}{secret}"]).await;
+    let key = engine.secret().reveal().to_owned();
+    let exit = crate::kit::exit_of(&mut engine).await;
+    assert_eq!(node.line("key ").await, "key (key), twice (key)(key)");
+    assert!(!format!("{exit:?} {:?}", node.all_lines()).contains(&key));
+}

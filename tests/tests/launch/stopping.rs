@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use arw_actors::runtime::launcher::{Cause, ExitStatus};
+use arw_actors::runtime::launcher::{Cause, ExitStatus, Launcher as _};
+use futures_util::FutureExt as _;
 use rustix::process::Signal;
 
 use crate::kit::{Node, exit_of, is_alive, signal};
@@ -78,4 +79,34 @@ async fn an_engine_may_close_its_output_and_lives_on() {
     assert_eq!(crate::kit::ask(&*engine, "GET", "/health", None, "").await.0, 200);
     engine.terminate(Duration::from_secs(10));
     assert_eq!(exit_of(&mut engine).await.status, ExitStatus::Code(0));
+}
+
+#[tokio::test]
+async fn a_launch_begins_only_when_those_before_it_in_its_folder_are_over() {
+    let node = Node::new();
+    for _ in 0..5 {
+        let first = node.serve(&["--ignore-term"]).await;
+        let pid = first.pid();
+        let waiting = node.launcher.launch(node.spec(&["--host", "{socket}"]));
+        // Given up while it waits: who comes after it still waits for the first.
+        assert!(waiting.now_or_never().is_none());
+        let next = node.launcher.launch(node.spec(&["--host", "{socket}"]));
+        drop(first);
+        let second = tokio::time::timeout(crate::kit::PATIENCE, next).await.unwrap().unwrap();
+        assert!(!crate::kit::is_alive(pid), "two programs at once");
+        assert_ne!(second.pid(), pid);
+        drop(second);
+    }
+}
+
+#[tokio::test]
+async fn a_launch_that_was_given_up_takes_nothing_from_the_next_one() {
+    let node = Node::new();
+    for _ in 0..5 {
+        let given_up = node.launcher.launch(node.spec(&["--host", "{socket}"]));
+        assert!(given_up.now_or_never().is_none());
+        let engine = node.launch(&["--host", "{socket}"]).await;
+        crate::kit::listens(&node.scratch().join("engine.sock")).await;
+        assert_eq!(crate::kit::ask(&*engine, "GET", "/health", None, "").await.0, 200);
+    }
 }

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{ExitFacts, is_within, shorten};
-use crate::runtime::launcher::{Cause, Diagnosis};
+use crate::runtime::launcher::{Cause, Diagnosis, ExitStatus};
 
 pub(super) const MEMORY_HINT: &str =
     "give it a smaller context (`-c`), fewer GPU layers, a smaller quantisation, or stop another runtime";
@@ -32,7 +32,7 @@ fn explain(line: &str, facts: &ExitFacts<'_>) -> Option<Diagnosis> {
     if has(&["bind HTTP server socket", "ddress already in use", "EADDRINUSE"]) {
         return Some(bind(line, facts));
     }
-    if has(&["Permission denied", "Operation not permitted"]) {
+    if has(&[DENIED, FORBIDDEN]) {
         return denied(line, facts);
     }
     if has(&["failed to open", "unable to open", "FileNotFoundError"]) && has(&["No such file"]) {
@@ -105,7 +105,16 @@ fn bind(line: &str, facts: &ExitFacts<'_>) -> Diagnosis {
 
 /// A refusal is the sandbox's when the path lies outside its rules, and the file system's when inside.
 fn denied(line: &str, facts: &ExitFacts<'_>) -> Option<Diagnosis> {
-    let Some(path) = path_in(line) else {
+    let paths = paths_in(line);
+    // The rules speak of the places that links lead to.
+    let real = |path: &PathBuf| {
+        let link = facts.links.iter().find(|(named, _)| named == path);
+        link.map_or_else(|| path.clone(), |(_, real)| real.clone())
+    };
+    let is_outside =
+        |path: &&PathBuf| facts.readable.is_some_and(|readable| !is_within(&real(path), readable));
+    // A shell names its script first and then what the script wanted; the sandbox refuses only what lies outside its rules.
+    let Some(path) = paths.iter().find(is_outside).or(paths.first()) else {
         // What the system call filter refuses, as Python tells it: fatal, and without saying what was wanted.
         if line.contains("PermissionError: [Errno 1]") {
             let hint = "the sandbox allows its own address and no other network, no debugging, no mounts: see the lines above it";
@@ -117,14 +126,28 @@ fn denied(line: &str, facts: &ExitFacts<'_>) -> Option<Diagnosis> {
             row(Cause::SandboxDenied, line, hint, true)
         });
     };
-    let outside = facts.readable.is_some_and(|readable| !is_within(&path, readable));
-    if outside {
-        let folder = path.parent().filter(|p| p.parent().is_some()).unwrap_or(&path).to_owned();
-        let hint = format!("if the program should read it, add `--allow-read {}`", folder.display());
-        let detail = format!("the sandbox denied access to {}: {}", path.display(), shorten(line));
+    if is_outside(&path) {
+        let target = real(path);
+        let folder = target.parent().filter(|p| p.parent().is_some()).unwrap_or(&target).display();
+        let shown = if target == *path {
+            path.display().to_string()
+        } else {
+            format!("{}, which leads to {}", path.display(), target.display())
+        };
+        // What shells say of a program that they may not execute.
+        let (detail, hint) = if facts.status == ExitStatus::Code(126) {
+            let hint =
+                format!("if it should run it, add `--allow-exec {folder}`, or name it as the program itself");
+            (format!("the sandbox does not let it run {shown}: {}", shorten(line)), hint)
+        } else {
+            let hint = format!(
+                "if the program should read it, add `--allow-read {folder}`; if it should execute it, `--allow-exec {folder}`"
+            );
+            (format!("the sandbox denied access to {shown}: {}", shorten(line)), hint)
+        };
         return Some(Diagnosis { cause: Cause::SandboxDenied, detail, hint: Some(hint), permanent: true });
     }
-    if facts.model.as_ref().is_some_and(|model| model.path == path) {
+    if facts.model.as_ref().is_some_and(|model| model.path == *path) {
         let hint = "let the user that runs ARW read the model file";
         return Some(row(Cause::ModelDenied, line, hint, true));
     }
@@ -133,7 +156,7 @@ fn denied(line: &str, facts: &ExitFacts<'_>) -> Option<Diagnosis> {
 
 fn missing_file(line: &str, facts: &ExitFacts<'_>) -> Option<Diagnosis> {
     let model = facts.model.as_ref();
-    let is_model = line.contains("GGUF") || model.is_some_and(|m| path_in(line).is_some_and(|p| p == m.path));
+    let is_model = line.contains("GGUF") || model.is_some_and(|m| paths_in(line).contains(&m.path));
     is_model
         .then(|| row(Cause::ModelMissing, line, "import the model again with `arw model import FILE`", true))
 }
@@ -160,13 +183,23 @@ fn without_stamp(line: &str) -> &str {
     if is_stamp { letter.unwrap_or(rest) } else { line }
 }
 
-/// The first absolute path in a line: quoted, or standing alone.
-fn path_in(line: &str) -> Option<PathBuf> {
-    let quoted = ['\'', '"', '`'].iter().find_map(|quote| {
-        let mut parts = line.split(*quote).skip(1).step_by(2);
-        parts.find(|part| part.starts_with('/') && part.len() > 1)
-    });
-    let bare = || line.split_whitespace().find(|word| word.starts_with('/') && word.len() > 1);
-    let found = quoted.or_else(bare)?;
-    Some(Path::new(found.trim_end_matches([':', ',', ')', '.'])).to_owned())
+/// The paths in lines that tell of a denial: whether they were the sandbox's to deny depends on where they lead.
+#[must_use]
+pub fn denied_paths(lines: &[String]) -> Vec<PathBuf> {
+    let denials = lines.iter().filter(|line| line.contains(DENIED) || line.contains(FORBIDDEN));
+    denials.take(DENIALS_MAX).flat_map(|line| paths_in(without_stamp(line.trim()))).collect()
+}
+
+const DENIED: &str = "Permission denied";
+const FORBIDDEN: &str = "Operation not permitted";
+/// The first one decides; a program may print many.
+const DENIALS_MAX: usize = 16;
+
+/// The absolute paths in a line: those in quotes, then those that stand alone.
+fn paths_in(line: &str) -> Vec<PathBuf> {
+    let is_path = |text: &&str| text.starts_with('/') && text.len() > 1;
+    let quoted = ['\'', '"', '`'].into_iter().flat_map(|quote| line.split(quote).skip(1).step_by(2));
+    let bare = line.split_whitespace();
+    let found = quoted.filter(is_path).chain(bare.filter(is_path));
+    found.map(|text| Path::new(text.trim_end_matches([':', ',', ')', '.'])).to_owned()).collect()
 }

@@ -9,6 +9,7 @@ struct Case {
     model: Option<ModelFacts>,
     port: Option<PortFacts>,
     readable: Vec<PathBuf>,
+    links: Vec<(PathBuf, PathBuf)>,
     flags: BTreeSet<String>,
     asked: Asked,
 }
@@ -26,6 +27,7 @@ fn case(status: ExitStatus, lines: &[&str]) -> Case {
         }),
         port: None,
         readable: vec!["/usr".into(), GGUF.into()],
+        links: Vec::new(),
         flags: BTreeSet::new(),
         asked: Asked::Not,
     }
@@ -41,6 +43,7 @@ impl Case {
             model: self.model.clone(),
             port: self.port.clone(),
             readable: Some(&self.readable),
+            links: &self.links,
             cpu_flags: &self.flags,
         })
     }
@@ -142,6 +145,17 @@ fn stamps_are_left_out_and_warnings_passed_over() {
 fn a_denial_outside_the_rules_names_the_path_and_the_flag() {
     let line = "ld: /srv/lib/libfoo.so: Permission denied";
     check(&case(ONE, &[line]), Cause::SandboxDenied, "/srv/lib/libfoo.so", "--allow-read /srv/lib", true);
+    // The script is allowed, what it starts is not.
+    let lines = [
+        "/usr/bin/start: line 2: /opt/x/server: Permission denied",
+        "/usr/bin/start: line 2: /opt/x/server: Success",
+    ];
+    let denied = case(ExitStatus::Code(126), &lines);
+    check(&denied, Cause::SandboxDenied, "does not let it run /opt/x/server", "--allow-exec /opt/x", true);
+    // The folder that a link leads to is the one to open.
+    let mut linked = case(ONE, &["open /usr/share/part2: Permission denied"]);
+    linked.links = vec![("/usr/share/part2".into(), "/data/parts/part2".into())];
+    check(&linked, Cause::SandboxDenied, "leads to /data/parts/part2", "--allow-read /data/parts", true);
     let quoted = "cannot open \"/srv/with space/x\": Permission denied";
     check(
         &case(ONE, &[quoted]),
@@ -165,6 +179,7 @@ fn a_denial_without_file_rules_is_not_blamed_on_the_sandbox() {
         model: None,
         port: None,
         readable: None,
+        links: &[],
         cpu_flags: &denied.flags,
     };
     assert_eq!(diagnose(&facts).cause, Cause::ExitCode);

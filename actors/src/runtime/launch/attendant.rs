@@ -22,17 +22,18 @@ use tokio::sync::{oneshot, watch};
 use self::ending::Ending;
 use super::capture::Capture;
 use super::engine::{Orders, Running, Wishes};
+use super::family::Family;
 use super::keepers::{END_MAX as KEEPER_END_MAX, Keeper, Keepers, SPARE_AFTER};
 use super::plan::{Enforced, Failure, Order, Report, Stage};
 use super::prepare::{Prepared, Surroundings, prepare, unexpected};
 use super::procfs::Procfs;
 use super::sandbox::{Network, UnixConnect};
-use super::sweep::Record;
+use super::sweep::{Marker, Record};
 use super::wire::{Received, Wire, wait_readable};
 use crate::clock::Clock;
 use crate::moment::Moment;
 use crate::runtime::diagnosis::Asked;
-use crate::runtime::launcher::{EngineExit, ExitStatus, LaunchError, LaunchSpec, SandboxReport};
+use crate::runtime::launcher::{EngineExit, ExitStatus, LaunchError, LaunchSpec, SandboxReport, Secret};
 
 /// From the keeper's start to the program's: milliseconds, unless the machine is out of breath.
 const START_MAX: Duration = Duration::from_secs(30);
@@ -58,6 +59,8 @@ pub(super) struct Attendant {
     pub(super) shared: Arc<Shared>,
     pub(super) spec: LaunchSpec,
     pub(super) orders: Arc<Orders>,
+    /// Of this launch alone.
+    pub(super) marker: Marker,
 }
 
 /// A program that runs, and all that goes with it.
@@ -79,6 +82,7 @@ struct Watched {
     program: Option<OwnedFd>,
     /// The program's parent, whose end is the end of all: in a namespace it is the first process, elsewhere it kills what is left first.
     keeper: Option<OwnedFd>,
+    keeper_pid: Option<u32>,
 }
 
 type Started = oneshot::Sender<Result<Running, LaunchError>>;
@@ -97,6 +101,11 @@ impl Attendant {
                 let (tell, exit) = watch::channel(None);
                 let running = Running {
                     pid: attended.pid,
+                    family: Family::new(
+                        self.shared.procfs.clone(),
+                        attended.pid,
+                        attended.watched.keeper_pid,
+                    ),
                     endpoint: attended.prepared.endpoint.clone(),
                     secret: attended.prepared.secret.clone(),
                     sandbox,
@@ -113,7 +122,11 @@ impl Attendant {
         log_start: u64,
         oom_kills: Option<u64>,
     ) -> Result<(Attended, SandboxReport), LaunchError> {
-        let prepared = prepare(&self.spec, &self.shared.around)?;
+        // Whoever gave this launch up may have begun the next one, in the same folder.
+        if self.orders.take().kill {
+            return Err(failures::given_up());
+        }
+        let prepared = prepare(&self.spec, &self.shared.around, &self.marker)?;
         let (network, unix) = (prepared.plan.sandbox.network, prepared.plan.sandbox.unix_connect);
         let mut may_be_spare = true;
         loop {
@@ -124,7 +137,7 @@ impl Attendant {
             let spare = may_be_spare.then(|| self.shared.keepers.take_spare(with_namespace)).flatten();
             let is_spare = spare.is_some();
             let (mut keeper, mut capture) = self
-                .with_capture(spare, with_namespace)
+                .with_capture(spare, with_namespace, &prepared.secret)
                 .map_err(|e| failures::no_keeper(self.shared.keepers.program(), &e))?;
             match self.wait_for_start(&mut keeper, &prepared) {
                 Ok((pid, enforced)) => {
@@ -165,13 +178,18 @@ impl Attendant {
         }
     }
 
-    fn with_capture(&self, spare: Option<Keeper>, with_namespace: bool) -> io::Result<(Keeper, Capture)> {
+    fn with_capture(
+        &self,
+        spare: Option<Keeper>,
+        with_namespace: bool,
+        secret: &Secret,
+    ) -> io::Result<(Keeper, Capture)> {
         let mut keeper = match spare {
             Some(spare) => spare,
             None => self.shared.keepers.start(with_namespace)?,
         };
         let output = keeper.output.take().ok_or(io::ErrorKind::BrokenPipe)?;
-        let capture = Capture::start(output, Arc::clone(&self.spec.log))?;
+        let capture = Capture::start(output, Arc::clone(&self.spec.log), secret)?;
         Ok((keeper, capture))
     }
 
@@ -235,8 +253,8 @@ impl Attendant {
     fn watch(&self, pid: u32) -> Watched {
         let parent = self.shared.procfs.stat(pid).map(|stat| stat.parent);
         // A program that is already an orphan has a parent that is none of ours.
-        let keeper = parent.filter(|parent| self.shared.procfs.is_keeper(*parent));
-        Watched { program: open(pid), keeper: keeper.and_then(open) }
+        let keeper_pid = parent.filter(|parent| self.shared.procfs.is_keeper(*parent));
+        Watched { program: open(pid), keeper: keeper_pid.and_then(open), keeper_pid }
     }
 
     fn record(&self, pid: u32) -> Option<Record> {

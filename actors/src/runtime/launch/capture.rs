@@ -14,7 +14,8 @@ use rustix::event::EventfdFlags;
 use rustix::pipe::PipeFlags;
 
 use super::wire::wait_readable;
-use crate::runtime::log::{EngineLog, LineCutter, LogStream};
+use crate::runtime::launcher::Secret;
+use crate::runtime::log::{EngineLog, LineCutter, LogStream, Veil};
 
 /// As much as a user may have without being root; the program waits less often.
 const PIPE_BYTES: usize = 1024 * 1024;
@@ -49,7 +50,8 @@ pub(super) struct Capture {
 impl Capture {
     /// Makes the thread. Nothing is read before [`Capture::go`], so that what ARW says about a start comes first in the log; until
     /// then the pipe holds what is printed.
-    pub(super) fn start(Output(read): Output, log: Arc<EngineLog>) -> std::io::Result<Self> {
+    pub(super) fn start(Output(read): Output, log: Arc<EngineLog>, secret: &Secret) -> std::io::Result<Self> {
+        let veil = Veil::new(secret.reveal().as_bytes());
         let stop = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let (tell, ended) = sync_channel(1);
         let (go, gone) = sync_channel::<()>(1);
@@ -58,7 +60,7 @@ impl Capture {
         thread.spawn(move || {
             // Ends with the sender, which is dropped at the latest with the whole value.
             let _ = gone.recv();
-            read_all(&mut File::from(read), &stopped, &log);
+            read_all(&mut File::from(read), &stopped, &log, veil);
             // Nobody may be waiting any more.
             let _ = tell.try_send(());
         })?;
@@ -81,7 +83,8 @@ impl Capture {
     }
 }
 
-fn read_all(pipe: &mut File, stop: &OwnedFd, log: &EngineLog) {
+/// Nothing of this launch's key gets into the log, which anybody on this machine may read.
+fn read_all(pipe: &mut File, stop: &OwnedFd, log: &EngineLog, mut veil: Veil) {
     let mut cutter = LineCutter::default();
     let mut buffer = vec![0_u8; BUFFER_BYTES];
     loop {
@@ -93,11 +96,15 @@ fn read_all(pipe: &mut File, stop: &OwnedFd, log: &EngineLog) {
         }
         match pipe.read(&mut buffer) {
             Ok(0) => break,
-            Ok(count) => cutter.cut(&buffer[..count], |lines| log.write(lines, LogStream::Output)),
+            Ok(count) => {
+                let shown = veil.hide(&buffer[..count]);
+                cutter.cut(&shown, |lines| log.write(lines, LogStream::Output));
+            }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(_) => break,
         }
     }
+    cutter.cut(&veil.finish(), |lines| log.write(lines, LogStream::Output));
     cutter.finish(|lines| log.write(lines, LogStream::Output));
 }
 
@@ -111,18 +118,18 @@ mod tests {
     fn all_that_was_printed_is_there_when_the_pipe_has_ended() {
         let log = Arc::new(EngineLog::in_memory());
         let (output, write) = Output::new().unwrap();
-        let capture = Capture::start(output, Arc::clone(&log)).unwrap();
-        File::from(write).write_all(b"one\ntwo").unwrap();
+        let capture = Capture::start(output, Arc::clone(&log), &Secret::new("k3y")).unwrap();
+        File::from(write).write_all(b"one k3y\ntwo k3").unwrap();
         capture.finish(Duration::from_secs(10));
         let texts: Vec<_> = log.lines(10).iter().map(|l| l.text.to_string()).collect();
-        assert_eq!(texts, ["one", "two"]);
+        assert_eq!(texts, ["one (key)", "two k3"]);
     }
 
     #[test]
     fn a_pipe_that_somebody_holds_open_is_left_at_the_deadline() {
         let log = Arc::new(EngineLog::in_memory());
         let (output, write) = Output::new().unwrap();
-        let capture = Capture::start(output, Arc::clone(&log)).unwrap();
+        let capture = Capture::start(output, Arc::clone(&log), &Secret::new("k3y")).unwrap();
         let mut held = File::from(write);
         held.write_all(b"unfinished").unwrap();
         capture.finish(Duration::from_millis(50));

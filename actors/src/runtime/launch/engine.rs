@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use rustix::event::EventfdFlags;
 use tokio::sync::watch;
 
-use super::procfs::Procfs;
+use super::family::Family;
 use crate::clock::Clock;
 use crate::runtime::launcher::{
     Cause, Diagnosis, Endpoint, Engine, EngineExit, ExitStatus, SandboxReport, Secret,
@@ -72,6 +72,7 @@ impl Drop for KillOnDrop {
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) pid: u32,
+    pub(super) family: Family,
     pub(super) endpoint: Option<Endpoint>,
     pub(super) secret: Secret,
     pub(super) sandbox: SandboxReport,
@@ -82,7 +83,6 @@ pub(super) struct Running {
 pub(super) struct OsEngine {
     pub(super) running: Running,
     pub(super) orders: KillOnDrop,
-    pub(super) procfs: Procfs,
 }
 
 impl OsEngine {
@@ -109,12 +109,12 @@ impl Engine for OsEngine {
     }
 
     fn resident_bytes(&self) -> Option<u64> {
-        // The number may belong to another process by then.
-        if self.has_ended() { None } else { self.procfs.resident_bytes(self.running.pid) }
+        // The numbers may belong to other processes by then.
+        if self.has_ended() { None } else { self.running.family.resident_bytes() }
     }
 
     fn progress(&self) -> u64 {
-        if self.has_ended() { 0 } else { self.procfs.progress(self.running.pid) }
+        if self.has_ended() { 0 } else { self.running.family.progress() }
     }
 
     fn exited(&mut self) -> BoxFuture<'_, EngineExit> {

@@ -12,8 +12,9 @@ use std::sync::atomic::AtomicBool;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::attendant::{Attendant, Shared, no_thread};
 use super::engine::{KillOnDrop, Orders, OsEngine};
@@ -22,6 +23,7 @@ use super::libraries::LibraryFolders;
 use super::prepare::{self, Surroundings, short_tag, socket_bases, unexpected};
 use super::procfs::Procfs;
 use super::program::Search;
+use super::sweep::Marker;
 use super::{scratch, sweep};
 use crate::clock::Clock;
 use crate::runtime::launcher::{Engine, LaunchError, LaunchSpec, Launcher, SweepReport};
@@ -75,6 +77,8 @@ pub struct OsLauncherOptions {
 #[derive(Debug)]
 pub struct OsLauncher {
     shared: Arc<Shared>,
+    /// By scratch folder, the launches that are not over: the other end closes when one is.
+    rows: Mutex<BTreeMap<PathBuf, Vec<watch::Receiver<()>>>>,
 }
 
 impl OsLauncher {
@@ -96,19 +100,42 @@ impl OsLauncher {
             without_namespace: AtomicBool::new(!options.pid_namespace),
             clock: Clock::system(),
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared: Arc::new(shared), rows: Mutex::default() })
     }
 
-    fn begin(&self, mut spec: LaunchSpec) -> Result<(KillOnDrop, Starting), LaunchError> {
-        let shared = Arc::clone(&self.shared);
-        // Rules, checks and the program all need to mean the same folder by its name.
-        spec.scratch = in_state_dir(&spec.scratch, &shared.around.state_dir);
+    /// Makes a place in the row of launches that share a scratch folder: those before it to wait for, and what the next waits for.
+    fn line_up(&self, scratch: &Path) -> (Vec<watch::Receiver<()>>, watch::Sender<()>) {
+        let (over, wait) = watch::channel(());
+        let mut rows = self.rows.lock();
+        for row in rows.values_mut() {
+            row.retain(|launch| launch.has_changed().is_ok());
+        }
+        rows.retain(|_, row| !row.is_empty());
+        let row = rows.entry(scratch.to_owned()).or_default();
+        // All of them: one that is given up while it waits is over before what it waited for.
+        let before = row.clone();
+        row.push(wait);
+        (before, over)
+    }
+
+    fn begin(
+        shared: Arc<Shared>,
+        spec: LaunchSpec,
+        over: watch::Sender<()>,
+    ) -> Result<(KillOnDrop, Starting), LaunchError> {
         let orders =
             Arc::new(Orders::new().map_err(|error| unexpected("no event for orders", &error.to_string()))?);
         let (tell, started) = oneshot::channel();
-        let attendant = Attendant { shared, spec, orders: Arc::clone(&orders) };
+        let marker = Marker::new(&shared.around.state_id, &spec.runtime, spec.attempt)
+            .map_err(|error| unexpected("no random bytes for a launch", &error.to_string()))?;
+        let attendant = Attendant { shared, spec, orders: Arc::clone(&orders), marker };
         let thread = std::thread::Builder::new().name("engine".into()).stack_size(512 * 1024);
-        thread.spawn(move || attendant.run(tell)).map_err(|error| no_thread(&error))?;
+        let attend = move || {
+            attendant.run(tell);
+            // Closed only now: the next launch in the same folder may begin.
+            drop(over);
+        };
+        thread.spawn(attend).map_err(|error| no_thread(&error))?;
         Ok((KillOnDrop(orders), started))
     }
 }
@@ -116,14 +143,21 @@ impl OsLauncher {
 type Starting = oneshot::Receiver<Result<super::engine::Running, LaunchError>>;
 
 impl Launcher for OsLauncher {
-    fn launch(&self, spec: LaunchSpec) -> BoxFuture<'static, Result<Box<dyn Engine>, LaunchError>> {
-        let begun = self.begin(spec);
-        let procfs = self.shared.procfs.clone();
+    fn launch(&self, mut spec: LaunchSpec) -> BoxFuture<'static, Result<Box<dyn Engine>, LaunchError>> {
+        let shared = Arc::clone(&self.shared);
+        // Rules, checks and the program all need to mean the same folder by its name.
+        spec.scratch = in_state_dir(&spec.scratch, &shared.around.state_dir);
+        let (before, over) = self.line_up(&spec.scratch);
         async move {
-            let (orders, started) = begun?;
+            // RUN-1, also where a launch was given up or its actor crashed: its thread may still be at work in the folder, or its program
+            // alive. Nothing is ever sent; the other end closes when that thread is over.
+            for mut before in before {
+                while before.changed().await.is_ok() {}
+            }
+            let (orders, started) = Self::begin(shared, spec, over)?;
             let running =
                 started.await.map_err(|_| unexpected("the launch failed", "its attendant is gone"))??;
-            Ok(Box::new(OsEngine { running, orders, procfs }) as Box<dyn Engine>)
+            Ok(Box::new(OsEngine { running, orders }) as Box<dyn Engine>)
         }
         .boxed()
     }

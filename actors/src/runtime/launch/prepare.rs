@@ -44,7 +44,11 @@ pub(super) struct Prepared {
 /// What the program gets of the node's environment. Everything else stays out: it may hold keys.
 const INHERITED: &[&str] = &["PATH", "LANG", "LC_ALL", "TZ"];
 
-pub(super) fn prepare(spec: &LaunchSpec, around: &Surroundings) -> Result<Prepared, LaunchError> {
+pub(super) fn prepare(
+    spec: &LaunchSpec,
+    around: &Surroundings,
+    marker: &Marker,
+) -> Result<Prepared, LaunchError> {
     let search = Search::new(&spec.env);
     let program = search.resolve(&spec.program)?;
     let model = spec.model.as_deref().map(check_model).transpose()?;
@@ -65,7 +69,7 @@ pub(super) fn prepare(spec: &LaunchSpec, around: &Surroundings) -> Result<Prepar
     };
     let args = placeholders::fill(&spec.args, &values)
         .map_err(|error| refuse(Cause::BadOption, error.to_string(), "correct the runtime's arguments"))?;
-    let env = environment(spec, around);
+    let env = environment(spec, marker);
     let wanted = Wanted {
         files: argument_files(&spec.args, &args, spec.model.as_deref(), named),
         library_path: env.get("LD_LIBRARY_PATH"),
@@ -156,7 +160,7 @@ pub(super) fn check(spec: &RuntimeSpec, around: &Surroundings) -> Result<(), Lau
 }
 
 /// Where a path leads when all links on the way are followed; of one that is not there, the part that is.
-fn real_place(path: &Path) -> PathBuf {
+pub(super) fn real_place(path: &Path) -> PathBuf {
     let mut existing = path;
     let mut missing = Vec::new();
     loop {
@@ -244,14 +248,14 @@ fn free_port() -> Result<u16, LaunchError> {
     port.map_err(|error| unexpected("no free port on 127.0.0.1", &error.to_string()))
 }
 
-fn environment(spec: &LaunchSpec, around: &Surroundings) -> BTreeMap<String, String> {
+fn environment(spec: &LaunchSpec, marker: &Marker) -> BTreeMap<String, String> {
     let mut env = BTreeMap::from([("PATH".to_owned(), DEFAULT_PATH.to_owned())]);
     env.extend(INHERITED.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))));
     let scratch = spec.scratch.display().to_string();
     env.extend(["HOME", "TMPDIR"].map(|name| (name.to_owned(), scratch.clone())));
     env.extend(spec.env.clone());
     // Last, so that nothing can hide a program from the sweep.
-    env.insert(MARKER.to_owned(), Marker::of(&around.state_id, &spec.runtime, spec.attempt).to_string());
+    env.insert(MARKER.to_owned(), marker.to_string());
     env
 }
 

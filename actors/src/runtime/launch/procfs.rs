@@ -19,6 +19,18 @@ pub(super) struct Stat {
     cpu_ticks: u64,
 }
 
+/// More processes than any engine has; a program that forks without end must not hold the node up.
+const DESCENDANTS_MAX: usize = 256;
+
+/// Memory of one process that is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Memory {
+    /// Backed by no file.
+    pub(super) own_bytes: u64,
+    /// Of files and shared memory, which others may hold as well.
+    pub(super) shared_bytes: u64,
+}
+
 /// A `/proc` folder. Tests use one of their own.
 #[derive(Clone, Debug)]
 pub(super) struct Procfs {
@@ -92,10 +104,28 @@ impl Procfs {
             .collect()
     }
 
-    pub(super) fn resident_bytes(&self, pid: u32) -> Option<u64> {
+    /// All that descends from `root`, nearest first, at most [`DESCENDANTS_MAX`].
+    pub(super) fn descendants(&self, root: u32) -> Vec<u32> {
+        let mut found = self.children(root);
+        let mut next = 0;
+        while next < found.len() && found.len() < DESCENDANTS_MAX {
+            let children = self.children(found[next]);
+            // A number that was given away in between could lead back.
+            let new: Vec<u32> =
+                children.into_iter().filter(|pid| *pid != root && !found.contains(pid)).collect();
+            found.extend(new);
+            next += 1;
+        }
+        found.truncate(DESCENDANTS_MAX);
+        found
+    }
+
+    pub(super) fn memory(&self, pid: u32) -> Option<Memory> {
         let text = fs::read_to_string(self.of(pid, "statm")).ok()?;
-        let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
-        Some(pages * rustix::param::page_size() as u64)
+        let mut pages = text.split_ascii_whitespace().skip(1).map_while(|field| field.parse::<u64>().ok());
+        let (resident, shared) = (pages.next()?, pages.next()?);
+        let page = rustix::param::page_size() as u64;
+        Some(Memory { own_bytes: resident.saturating_sub(shared) * page, shared_bytes: shared * page })
     }
 
     /// Grows while a process uses the CPU, touches memory or reads and writes; 0 when it is gone.
@@ -180,7 +210,9 @@ mod tests {
         assert_eq!(procfs.own_pid(), Some(pid));
         let stat = procfs.stat(pid).unwrap();
         assert!(stat.start_time > 0 && procfs.children(stat.parent).contains(&pid));
-        assert!(procfs.resident_bytes(pid).unwrap() > 100_000);
+        let memory = procfs.memory(pid).unwrap();
+        assert!(memory.own_bytes > 10_000 && memory.shared_bytes > 10_000, "{memory:?}");
+        assert!(procfs.descendants(stat.parent).contains(&pid));
         assert!(procfs.progress(pid) > 0);
         assert!(procfs.boot_id().is_some() && procfs.oom_kills().is_some());
         assert_eq!(procfs.variable(pid, "PATH"), std::env::var("PATH").ok());
@@ -190,7 +222,7 @@ mod tests {
     fn a_process_that_is_gone_is_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let procfs = Procfs::at(folder.path());
-        assert_eq!((procfs.stat(1), procfs.resident_bytes(1), procfs.progress(1)), (None, None, 0));
+        assert_eq!((procfs.stat(1), procfs.memory(1), procfs.progress(1)), (None, None, 0));
         assert!(procfs.pids().is_empty() && procfs.children(1).is_empty());
     }
 }

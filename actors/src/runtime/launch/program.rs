@@ -10,6 +10,8 @@ use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::StatVfsMountFlags;
+
 use super::elf;
 use super::sandbox::rules::{Hop, Venv};
 use crate::runtime::launcher::{Cause, Diagnosis, LaunchError};
@@ -231,6 +233,10 @@ fn check_executable(file: &Path) -> Result<(), LaunchError> {
     let metadata = fs::metadata(file).map_err(|error| missing(file, &error.to_string(), "check the path"))?;
     if metadata.is_dir() {
         return Err(not_executable(file, "it is a folder", "name the program inside it"));
+    }
+    if rustix::fs::statvfs(file).is_ok_and(|disk| disk.f_flag.contains(StatVfsMountFlags::NOEXEC)) {
+        let hint = "put it on another file system, or mount this one without noexec";
+        return Err(not_executable(file, "it lies on a file system that is mounted noexec", hint));
     }
     if !is_executable_file(file) {
         let hint = format!("`chmod +x {}` if it is a program", file.display());

@@ -25,17 +25,23 @@ use crate::runtime::launcher::SweepReport;
 /// The environment variable that marks a program of ours, and everything it starts.
 pub(super) const MARKER: &str = "ARW_ENGINE";
 
-/// `<state id>:<runtime>:<attempt>`.
+/// `<state id>:<runtime>:<attempt>:<launch>`. Attempts may be counted anew; the last part is random, so that the clean-up after one
+/// launch can never end another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Marker {
     pub(super) state_id: String,
     pub(super) runtime: RuntimeId,
-    pub(super) attempt: u64,
+    attempt: u64,
+    launch: String,
 }
 
 impl Marker {
-    pub(super) fn of(state_id: &str, runtime: &RuntimeId, attempt: u64) -> Self {
-        Self { state_id: state_id.to_owned(), runtime: runtime.clone(), attempt }
+    /// Another one at each call.
+    pub(super) fn new(state_id: &str, runtime: &RuntimeId, attempt: u64) -> Result<Self, getrandom::Error> {
+        let mut random = [0_u8; 8];
+        getrandom::fill(&mut random)?;
+        let launch = base16ct::lower::encode_string(&random);
+        Ok(Self { state_id: state_id.to_owned(), runtime: runtime.clone(), attempt, launch })
     }
 
     /// What keepers carry in place of a marker: they are started before it is known for which launch. It names no launch that ever is.
@@ -49,6 +55,8 @@ impl Marker {
             state_id: parts.next()?.to_owned(),
             runtime: parts.next()?.parse().ok()?,
             attempt: parts.next()?.parse().ok()?,
+            // What an older version of ARW left running has none.
+            launch: parts.next().unwrap_or_default().to_owned(),
         };
         parts.next().is_none().then_some(marker)
     }
@@ -56,7 +64,7 @@ impl Marker {
 
 impl fmt::Display for Marker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.state_id, self.runtime, self.attempt)
+        write!(f, "{}:{}:{}:{}", self.state_id, self.runtime, self.attempt, self.launch)
     }
 }
 
@@ -236,9 +244,12 @@ mod tests {
 
     #[test]
     fn markers_read_back_and_nonsense_is_none() {
-        let marker = Marker::of("0123abcd", &"llama-3.1".parse().unwrap(), 7);
+        let new = || Marker::new("0123abcd", &"llama-3.1".parse().unwrap(), 7).unwrap();
+        let marker = new();
+        assert_ne!(new(), marker);
         assert_eq!(Marker::parse(&marker.to_string()), Some(marker));
-        for text in ["", "a", "a:b", "a:b:c", "a:b:1:2", "a:../b:1"] {
+        assert_eq!(Marker::parse("0123abcd:m:7").unwrap().state_id, "0123abcd");
+        for text in ["", "a", "a:b", "a:b:c", "a:b:1:2:3", "a:../b:1"] {
             assert_eq!(Marker::parse(text), None, "{text}");
         }
     }

@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use super::super::keepers::Keeper;
 use super::super::plan::Report;
-use super::super::sweep::{self, Marker};
+use super::super::prepare::real_place;
+use super::super::sweep;
 use super::super::wire::{Received, Wire, wait_readable};
 use super::{Attendant, Attended, Watched, kill};
 use crate::moment::Moment;
-use crate::runtime::diagnosis::{Asked, ExitFacts, ModelFacts, PortFacts, diagnose};
+use crate::runtime::diagnosis::{Asked, ExitFacts, ModelFacts, PortFacts, denied_paths, diagnose};
 use crate::runtime::launcher::{Endpoint, EngineExit, ExitStatus};
 use crate::runtime::log::LogStream;
 
@@ -99,6 +100,13 @@ impl Attendant {
             }
             Some(Endpoint::Unix(_) | Endpoint::Url(_)) | None => None,
         };
+        let named = denied_paths(&lines).into_iter();
+        let links: Vec<(PathBuf, PathBuf)> = named
+            .map(|path| {
+                let real = real_place(&path);
+                (path, real)
+            })
+            .collect();
         let facts = ExitFacts {
             status,
             asked,
@@ -109,6 +117,7 @@ impl Attendant {
             model: prepared.model.map(|(path, bytes_then)| look_at(path, bytes_then)),
             port,
             readable: files_restricted.then_some(readable.as_slice()),
+            links: &links,
             cpu_flags: &self.shared.cpu_flags,
         };
         let diagnosis = diagnose(&facts);
@@ -118,7 +127,7 @@ impl Attendant {
 
     /// The kernel kills a program whose keeper was killed, and the namespace with it; what neither reached is found by its marker.
     fn end_orphans(&self, attended: &Attended) {
-        let Watched { program, keeper } = &attended.watched;
+        let Watched { program, keeper, .. } = &attended.watched;
         for process in [program, keeper].into_iter().flatten() {
             // What cannot be waited for is not waited for.
             let ended =
@@ -130,8 +139,7 @@ impl Attendant {
                 while !ended(None) {}
             }
         }
-        let marker = Marker::of(&self.shared.around.state_id, &self.spec.runtime, self.spec.attempt);
-        sweep::end_launch(&self.shared.procfs, &marker);
+        sweep::end_launch(&self.shared.procfs, &self.marker);
     }
 }
 
