@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use arw_actors::moment::WallTime;
 
-pub use attempt::{JoinAction, JoinAttempt, JoinEvent, JoinFailure, Membership};
+pub use attempt::{JoinAction, JoinAttempt, JoinEvent, JoinFailure, LONGEST_JOIN, Membership};
 pub use issuer::{IssuerAction, IssuerContext, IssuerEvent, JoinIssuer};
 
 use crate::certificate::CLOCK_SKEW_ALLOWED;

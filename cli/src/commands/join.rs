@@ -3,6 +3,7 @@
 use std::io::Read as _;
 use std::time::Duration;
 
+use arw_transport::join::LONGEST_JOIN;
 use serde_json::{Value, json};
 
 use super::ensure_node::running_node;
@@ -13,8 +14,8 @@ use crate::client::row::{list, text};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 
-/// Four addresses at three seconds each, and the issuer's disk.
-const JOINED_WITHIN: Duration = Duration::from_secs(30);
+/// As long as the node may take, and the start of its network: who gives up before it is told of a failure while the node becomes a member.
+const JOINED_WITHIN: Duration = LONGEST_JOIN.saturating_add(Duration::from_secs(5));
 /// A token has about 200 characters.
 const TOKEN_BYTES_MAX: u64 = 4096;
 

@@ -12,11 +12,15 @@ use crate::certificate::{
     Certificate, CertificateError, ClusterId, ClusterPublicKey, RevocationSet, SignedCertificate,
 };
 use crate::identity::NodeId;
-use crate::token::{JoinToken, KeyingMaterial};
+use crate::token::{ADDRESSES_MAX, JoinToken, KeyingMaterial};
 use crate::wire::{CloseCode, Join, JoinAccepted, JoinRefusal, PeerAddresses, Versions, presentable};
 
 /// WIRE-24: for so long all addresses are tried again where one said nothing: its node may be busy, or packets were lost.
 const AGAIN_WITHIN: Duration = Duration::from_secs(8);
+
+/// No join takes longer: its last round begins within 8 s, and each address has 3 s to be reached and 6 s to answer.
+pub const LONGEST_JOIN: Duration =
+    AGAIN_WITHIN.saturating_add(FIRST_MESSAGE_WITHIN.saturating_mul(3 * ADDRESSES_MAX as u32));
 
 /// What happened on the joiner's side.
 #[derive(Clone, Debug)]
