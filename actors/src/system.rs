@@ -54,7 +54,7 @@ use crate::tree::ActorPath;
 use crate::views::{Sources, Views, ViewsActor, ViewsArgs};
 
 pub use self::identity::IdentityError;
-pub use self::lock::LockError;
+pub use self::lock::{FolderClaim, LockError, claim_folder};
 
 /// A node could not come up. Nothing of it is left running.
 #[derive(Debug, thiserror::Error)]

@@ -71,6 +71,8 @@ pub struct OwnPlace {
     pub certificate_until: WallTime,
     /// Whether this node lets others in and removes them.
     pub is_issuer: bool,
+    /// Who does: the node that made the cluster, which is its home.
+    pub issuer: NodeId,
 }
 
 /// What membership says of a node.

@@ -268,6 +268,9 @@ impl Core {
         self.saw_start(now, &peer, canonical(quinn.remote_address()));
         let code = if is_copy { GoodbyeReason::Copied } else { GoodbyeReason::Replaced };
         self.end_session(now, node, CloseCode::Goodbye(code));
+        if let Some(issuer) = &mut self.issuer {
+            issuer.saw_end(peer.certificate.not_after);
+        }
         let peer = Arc::new(peer);
         let connection = PeerConnection::new(&peer, quinn.clone());
         let address = connection.remote_address();
@@ -387,14 +390,6 @@ impl Core {
         std::mem::take(&mut self.effects)
     }
 
-    /// The cluster knows a later start of this node. It is told once.
-    fn note_later_start(&mut self) {
-        if !self.is_outdated {
-            self.is_outdated = true;
-            self.events.push(EndpointEvent::Outdated);
-        }
-    }
-
     fn send_datagram(&mut self, to: NodeId, bytes: &[u8]) {
         let mut datagram = BytesMut::with_capacity(1 + bytes.len());
         datagram.put_u8(DATAGRAM_MEMBERSHIP);
@@ -463,15 +458,6 @@ impl Core {
             session.connection.close(CloseCode::Goodbye(GoodbyeReason::Replaced));
         }
         self.session_over(now, key, reason);
-    }
-
-    /// WIRE-18: what this node says of itself from now on. Every peer gets it, and each that comes.
-    pub(super) fn publish_card(&mut self, card: Bytes) {
-        let message = self.card_message(&card);
-        for session in self.sessions.values() {
-            session.connection.queue().push_card(message.clone());
-        }
-        self.card = Some(card);
     }
 
     /// The node is reachable elsewhere. Connections that peers dialed cannot follow: QUIC lets only the dialer move.

@@ -117,8 +117,8 @@ pub enum RemoveError {
     /// There are no serials, or too many removed nodes.
     #[error("the node cannot be removed: {0}")]
     Refused(String),
-    /// It could not be stored; nothing has happened.
-    #[error(transparent)]
+    /// It could not be stored. What it had joined with lets nobody in until the next start of this node.
+    #[error("the node is still a member, as its removal could not be stored: {0}")]
     Ledger(#[from] LedgerError),
     /// The endpoint has ended.
     #[error("the endpoint has ended")]
@@ -131,17 +131,25 @@ pub(super) struct IssuerState {
     pub(super) tokens: TokenTable,
     serial_next: u64,
     serial_end: u64,
+    /// When the last certificate ends of which this node knows. This machine's clock may have been ahead when it was signed.
+    latest_end: WallTime,
 }
 
 impl IssuerState {
     /// With `count` serials from `first` on.
     pub(super) fn new(cluster: ClusterKey, tokens: TokenTable, first: u64, count: u64) -> Self {
-        Self { cluster, tokens, serial_next: first, serial_end: first.saturating_add(count) }
+        let serial_end = first.saturating_add(count);
+        Self { cluster, tokens, serial_next: first, serial_end, latest_end: WallTime::default() }
     }
 
     /// The serial that the next certificate gets; `None` when none is reserved.
     pub(super) fn serial(&self) -> Option<u64> {
         (self.serial_next < self.serial_end).then_some(self.serial_next)
+    }
+
+    /// A certificate of this cluster ends then.
+    pub(super) fn saw_end(&mut self, end: WallTime) {
+        self.latest_end = self.latest_end.max(end);
     }
 
     /// Uses [`IssuerState::serial`] up.
@@ -172,14 +180,15 @@ impl IssuerState {
         wall: WallTime,
     ) -> Option<SignedCertificate> {
         let serial = self.take_serial()?;
+        self.saw_end(wall + CERTIFICATE_LIFETIME);
         Some(self.cluster.certify(node, of.roles, serial, wall, CERTIFICATE_LIFETIME))
     }
 
     /// WIRE-10: the word that removes a node. It covers every certificate that was ever made: all of them have lower serials, and none lives longer than
-    /// one lifetime from now on.
+    /// one lifetime from now on, or, where the clock has been set back since, than the last one that is known.
     pub(super) fn revoke(&mut self, node: NodeId, wall: WallTime) -> Option<SignedRevocation> {
         let serial_max = self.take_serial()?;
-        let kept_until = wall + CERTIFICATE_LIFETIME;
+        let kept_until = self.latest_end.max(wall + CERTIFICATE_LIFETIME);
         Some(self.cluster.revoke(Revocation { node, serial_max, kept_until }))
     }
 }
@@ -217,6 +226,22 @@ mod tests {
         let after = certify(&mut issuer);
         assert!(before.verify(&key, node, wall, &revoked).is_err());
         assert!(after.verify(&key, node, wall, &revoked).is_ok());
+    }
+
+    #[test]
+    fn a_removal_outlives_a_certificate_that_was_signed_while_the_clock_was_ahead() {
+        // WIRE-10
+        let mut issuer = issuer();
+        let (node, wall) = (NodeId::from_bytes([7; 32]), WallTime::from_millis(1_800_000_000_000));
+        let ahead = wall + std::time::Duration::from_secs(2 * 24 * 3600);
+        let key = issuer.cluster.public();
+        let first = issuer.cluster.certify(node, Roles::default(), 1, ahead, CERTIFICATE_LIFETIME);
+        let of = first.verify(&key, node, ahead, &RevocationSet::default()).unwrap();
+        let signed = issuer.renew(node, &of, ahead).unwrap();
+        let end = signed.verify(&key, node, ahead, &RevocationSet::default()).unwrap().not_after;
+        // The clock is right again.
+        let revocation = issuer.revoke(node, wall).unwrap().verify(&key).unwrap();
+        assert!(revocation.kept_until >= end);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use arw_actors::clock::Clock;
 use arw_actors::moment::WallTime;
 
 use super::stored::Stored;
@@ -29,7 +30,7 @@ pub struct Inspection {
 /// # Errors
 /// [`StoredError`]: the file cannot be used.
 pub fn inspect(state_dir: &Path, node: NodeId, now: WallTime) -> Result<Option<Inspection>, StoredError> {
-    let Some(stored) = Stored::load(state_dir)? else { return Ok(None) };
+    let Some(stored) = Stored::load(state_dir, Clock::starting_at(now))? else { return Ok(None) };
     let contents = stored.contents();
     let path = state_dir.join(CLUSTER_KEY);
     let cluster_key = (contents.issuer == node).then(|| {

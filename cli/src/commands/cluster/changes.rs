@@ -1,4 +1,4 @@
-//! What changes the cluster: draining, removing, leaving.
+//! What changes a node of the cluster: draining, leaving.
 //!
 //! Owns the words and the waiting. Who a name means the node decides; what is asked of it here is only for the words and for what is confirmed.
 
@@ -44,22 +44,6 @@ pub(super) async fn resume(context: &Context, named: &str) -> Result<(), Failure
     context.screen.done(&format!("node {named} gets new work again"), &flagged(named, meant.as_ref(), false))
 }
 
-pub(super) async fn remove(context: &Context, named: &str, yes: bool) -> Result<(), Failure> {
-    let node = context.node()?;
-    let meant = meant(&node, named).await;
-    let who = meant.as_ref().map_or_else(|| format!("node {named}"), described);
-    confirm(
-        context,
-        yes,
-        &format!("remove {who} from the cluster for good? It can join again only with a new token."),
-    )?;
-    // What was confirmed is removed, and not whoever is called so by now.
-    let id = meant.as_ref().map_or(named, |row| text(row, "/id"));
-    node.answer(Call::delete(&format!("/cluster/nodes/{}", encoded(id)))).await?;
-    let done = Page::of_one(&[("id", json!(id)), ("name", name(meant.as_ref())), ("removed", json!(true))]);
-    context.screen.done(&format!("{who} is removed; it can join again with a new token"), &done)
-}
-
 pub(super) async fn leave(context: &Context, yes: bool) -> Result<(), Failure> {
     let node = context.node()?;
     // Only for the words.
@@ -79,7 +63,7 @@ pub(super) async fn leave(context: &Context, yes: bool) -> Result<(), Failure> {
 }
 
 /// The one row that is meant; `None` where it cannot be seen, or is not one: then the node says so.
-async fn meant(node: &Node, named: &str) -> Option<Value> {
+pub(super) async fn meant(node: &Node, named: &str) -> Option<Value> {
     let body = node.get("/state/cluster").await.ok()?;
     named_among(list(&body, "/nodes"), named).cloned()
 }
@@ -94,7 +78,7 @@ fn named_among<'r>(rows: &'r [Value], named: &str) -> Option<&'r Value> {
 }
 
 /// `node box2 (0b0b0b0b, up, at 10.0.0.2:7400)`
-fn described(row: &Value) -> String {
+pub(super) fn described(row: &Value) -> String {
     let id = text(row, "/id");
     let at = match text(row, "/address") {
         "" => String::new(),
@@ -104,7 +88,7 @@ fn described(row: &Value) -> String {
     format!("node {} ({short}, {}{at})", nodes::called(row), nodes::state(row))
 }
 
-fn name(row: Option<&Value>) -> Value {
+pub(super) fn name(row: Option<&Value>) -> Value {
     row.map_or(Value::Null, |row| row["name"].clone())
 }
 

@@ -1,8 +1,10 @@
 //! `arw cluster …`: every node of the cluster, as the asked one knows it.
 
+mod backup;
 mod changes;
 mod facts;
 mod nodes;
+mod remove;
 pub(crate) mod summary;
 mod token;
 
@@ -28,7 +30,17 @@ pub(crate) async fn run(context: &Context, command: ClusterCommand) -> Result<Ex
         ClusterCommand::Token(command) => token::run(context, command).await?,
         ClusterCommand::Drain { node, wait } => changes::drain(context, &node, wait).await?,
         ClusterCommand::Resume { node } => changes::resume(context, &node).await?,
-        ClusterCommand::Remove { node, yes } => changes::remove(context, &node, yes).await?,
+        ClusterCommand::Remove { node, yes, revoke_tokens } => {
+            remove::run(context, &node, yes, revoke_tokens).await?;
+        }
+        ClusterCommand::Home => {
+            let body = context.node()?.get("/state/cluster").await?;
+            let (text, records) = summary::home(&body);
+            let table = nodes::table(&records);
+            context.screen.show(&Page { text: Some(text), records, table, ..page(body) })?;
+        }
+        ClusterCommand::Backup { file } => backup::backup(context, &file)?,
+        ClusterCommand::Restore { file } => backup::restore(context, &file)?,
         ClusterCommand::Leave { yes } => changes::leave(context, yes).await?,
     }
     Ok(Exit::Done)

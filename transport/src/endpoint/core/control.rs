@@ -35,6 +35,15 @@ impl Core {
         self.ask_for_renewal_of(now, node);
     }
 
+    /// WIRE-18: what this node says of itself from now on. Every peer gets it, and each that comes.
+    pub(crate) fn publish_card(&mut self, card: Bytes) {
+        let message = self.card_message(&card);
+        for session in self.sessions.values() {
+            session.connection.queue().push_card(message.clone());
+        }
+        self.card = Some(card);
+    }
+
     pub(super) fn card_message(&self, card: &Bytes) -> Card {
         Card { incarnation: self.incarnation, card: card.to_vec() }
     }

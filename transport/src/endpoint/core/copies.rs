@@ -84,6 +84,14 @@ impl Core {
         }
     }
 
+    /// The cluster knows a later start of this node. It is told once.
+    pub(super) fn note_later_start(&mut self) {
+        if !self.is_outdated {
+            self.is_outdated = true;
+            self.events.push(EndpointEvent::Outdated);
+        }
+    }
+
     /// WIRE-25: the cluster has another start of this node: this one is out of it until a person decides.
     pub(crate) fn fence(&self) -> Option<Fence> {
         let has_peers = self.sessions.values().any(|it| it.connection.quinn().close_reason().is_none());

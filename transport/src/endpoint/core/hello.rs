@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use arw_actors::moment::Moment;
 
 use super::{Core, Effect};
+use crate::certificate::CERTIFICATE_LIFETIME;
 use crate::endpoint::connection::{PeerConnection, canonical};
 use crate::endpoint::dial_schedule::Attempt;
 use crate::handshake::{
@@ -186,6 +187,7 @@ impl Core {
         match &action {
             Some(IssuerAction::Accept(_)) => {
                 issuer.take_serial();
+                issuer.saw_end(wall + CERTIFICATE_LIFETIME);
                 self.counters.joined += 1;
                 self.reserve_if_low();
             }
