@@ -75,7 +75,7 @@ impl Service<Request> for Front {
 /// Refuses what no route shall see; hands on the rest.
 async fn answer(gate: &Gate, mut router: Router, request: Request) -> Response {
     let (uri, headers) = (request.uri(), request.headers());
-    let verdict = host::check(uri, headers, &gate.settings.allowed_hosts)
+    let verdict = host::check(request.version(), uri, headers, &gate.settings.allowed_hosts)
         .and_then(|()| limits::check_head(uri, headers, gate.settings.header_max_bytes));
     match verdict {
         Ok(()) => router.call(request).await.unwrap_or_else(|never| match never {}),

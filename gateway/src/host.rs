@@ -6,18 +6,28 @@
 use std::net::IpAddr;
 
 use http::header::HOST;
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, Uri, Version};
 
 use crate::problem::{Kind, Problem};
 
+/// What health checks ask. None of it changes anything, and tokens are asked for as ever.
+const PROBED: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
 /// HTTP-2: only `localhost`, loopback addresses and `allowed` names are answered.
-pub(crate) fn check(uri: &Uri, headers: &HeaderMap, allowed: &[String]) -> Result<(), Problem> {
+pub(crate) fn check(
+    version: Version,
+    uri: &Uri,
+    headers: &HeaderMap,
+    allowed: &[String],
+) -> Result<(), Problem> {
     let mut given = headers.get_all(HOST).iter();
     let (first, second) = (given.next(), given.next());
     let name = match (uri.authority(), first, second) {
         // The absolute form, as proxies use it, outranks the header (RFC 9112, 3.2.2).
         (Some(authority), _, None) => Some(authority.as_str()),
         (None, Some(value), None) => value.to_str().ok(),
+        // HTTP-2: HTTP/1.0 has no Host, and load balancers still check with it. Every browser sends one, so no page is behind this.
+        (None, None, None) if version <= Version::HTTP_10 && PROBED.contains(&uri.path()) => return Ok(()),
         (_, _, Some(_)) | (None, None, None) => None,
     };
     let Some(name) = name else {
@@ -64,7 +74,7 @@ mod tests {
     fn verdict(host: &str, allowed: &[&str]) -> bool {
         let headers = HeaderMap::from_iter([(HOST, HeaderValue::from_str(host).unwrap())]);
         let allowed: Vec<String> = allowed.iter().map(|&name| name.to_owned()).collect();
-        check(&Uri::from_static("/state/node"), &headers, &allowed).is_ok()
+        check(Version::HTTP_11, &Uri::from_static("/state/node"), &headers, &allowed).is_ok()
     }
 
     /// HTTP-2.
@@ -108,17 +118,33 @@ mod tests {
     #[test]
     fn no_host_and_two_hosts_are_refused() {
         let uri = Uri::from_static("/");
-        assert!(check(&uri, &HeaderMap::new(), &[]).is_err());
+        assert!(check(Version::HTTP_11, &uri, &HeaderMap::new(), &[]).is_err());
         let mut two = HeaderMap::new();
         two.append(HOST, HeaderValue::from_static("localhost"));
         two.append(HOST, HeaderValue::from_static("localhost"));
-        assert!(check(&uri, &two, &[]).is_err());
+        assert!(check(Version::HTTP_11, &uri, &two, &[]).is_err());
+    }
+
+    /// HTTP-2.
+    #[test]
+    fn health_checks_of_http_1_0_need_no_host() {
+        let ask = |version, path| check(version, &Uri::from_static(path), &HeaderMap::new(), &[]).is_ok();
+        for path in ["/healthz", "/readyz", "/metrics", "/healthz?verbose"] {
+            assert!(ask(Version::HTTP_10, path), "{path}");
+            assert!(!ask(Version::HTTP_11, path), "{path}");
+        }
+        for path in ["/state/node", "/tokens", "/v1/models", "/healthz/", "/"] {
+            assert!(!ask(Version::HTTP_10, path), "{path}");
+        }
+        // Who names a host is judged by it, in any version.
+        let evil = HeaderMap::from_iter([(HOST, HeaderValue::from_static("evil.example"))]);
+        assert!(check(Version::HTTP_10, &Uri::from_static("/healthz"), &evil, &[]).is_err());
     }
 
     #[test]
     fn the_absolute_form_outranks_the_header() {
         let headers = HeaderMap::from_iter([(HOST, HeaderValue::from_static("localhost"))]);
-        assert!(check(&Uri::from_static("http://evil.example/"), &headers, &[]).is_err());
-        assert!(check(&Uri::from_static("http://127.0.0.1:8091/"), &headers, &[]).is_ok());
+        assert!(check(Version::HTTP_11, &Uri::from_static("http://evil.example/"), &headers, &[]).is_err());
+        assert!(check(Version::HTTP_11, &Uri::from_static("http://127.0.0.1:8091/"), &headers, &[]).is_ok());
     }
 }

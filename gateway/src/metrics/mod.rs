@@ -54,6 +54,8 @@ impl Metrics {
     pub(crate) fn render(&self) -> Result<String, std::fmt::Error> {
         // A runtime that was removed takes its series along; one that is added again under its name begins anew.
         self.inference.keep(|runtime| self.node.runtimes.row(runtime).is_ok());
+        let picture = self.node.cluster.picture();
+        self.peers.keep(|node| picture.nodes.iter().any(|row| row.node == node));
         let mut text = String::new();
         prometheus_text::encode(&mut text, &self.registry)?;
         Ok(text)
