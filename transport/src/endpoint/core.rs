@@ -110,6 +110,8 @@ pub(super) struct Core {
     renewal_asked_at: Option<Moment>,
     pub(super) issuer: Option<IssuerState>,
     is_reserving: bool,
+    /// Nodes whose removal is decided and not stored yet, and how many removals of each.
+    removing: BTreeMap<NodeId, u32>,
     membership: Membership,
     view: MembershipView,
     schedule: DialSchedule,
@@ -171,6 +173,7 @@ impl Core {
             renewal_asked_at: None,
             issuer: beginning.issuer,
             is_reserving: false,
+            removing: BTreeMap::new(),
             membership: Membership::new(identity, membership, seed),
             view: MembershipView::new(now, identity, membership),
             schedule,
@@ -222,7 +225,14 @@ impl Core {
 
     /// Judges a handshake that somebody began. An admitted one counts as pending until [`Core::handshake_ended`].
     pub(super) fn admit(&mut self, now: Moment, source: IpAddr, is_proven: bool) -> Admission {
-        let admission = self.limiter.judge(now, source, is_proven);
+        let Self { limiter, view, schedule, .. } = self;
+        let is_known = || {
+            view.nodes().any(|node| node.identity.address.ip() == source)
+                || schedule
+                    .routes()
+                    .any(|(_, route)| route.addresses.iter().any(|known| known.ip() == source))
+        };
+        let admission = limiter.judge(now, (source, is_proven), is_known);
         let counter = match admission {
             Admission::Admit => &mut self.counters.handshakes,
             Admission::Retry => &mut self.counters.handshakes_retried,
