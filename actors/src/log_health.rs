@@ -1,6 +1,7 @@
 //! Whether the log of this program reaches whoever keeps it.
 //!
-//! Owns the count of lines that were lost, and why. Refuses to write: whoever does says here how it went, and must not end the program by it.
+//! Owns the count of lines that were lost, and why. Refuses to write: whoever does says here how it went, and
+//! must not end the program by it.
 
 use std::cell::Cell;
 use std::sync::Arc;

@@ -194,7 +194,8 @@ impl RunningNode {
         self.condition.serves();
     }
 
-    /// From now on the node says of this log, in its status, when it cannot be written. Only the first one counts.
+    /// From now on the node says of this log, in its status, when it cannot be written. Only the first one
+    /// counts.
     pub fn watch_log(&self, log: LogHealth) {
         // A caretaker whose mailbox is full looks by itself soon.
         if self.log.set(log).is_ok() {

@@ -169,7 +169,8 @@ pub(crate) async fn serve(
     reason.map(drop)
 }
 
-/// A file that reaches the limit of `ulimit -f` is an error of its write, as a full disk is: without a handler the kernel ends the process.
+/// A file that reaches the limit of `ulimit -f` is an error of its write, as a full disk is: without a
+/// handler the kernel ends the process.
 fn survive_large_files() -> Result<(), ServeError> {
     #[cfg(target_os = "linux")]
     {

@@ -67,7 +67,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Help and version go to standard output, which may not take them; what is wrong with the command line goes to standard error.
+/// Help and version go to standard output, which may not take them; what is wrong with the command line goes
+/// to standard error.
 fn answer_of_the_parser(words: &clap::Error) -> ExitCode {
     if let Some(failure) = empty_variable(words) {
         tell(&failure, Format::Table);
@@ -85,7 +86,8 @@ fn answer_of_the_parser(words: &clap::Error) -> ExitCode {
     }
 }
 
-/// A variable that is set to nothing, as compose files do, is refused by the name of its flag, which nobody wrote.
+/// A variable that is set to nothing, as compose files do, is refused by the name of its flag, which nobody
+/// wrote.
 fn empty_variable(words: &clap::Error) -> Option<Failure> {
     let Some(ContextValue::String(argument)) = words.get(ContextKind::InvalidArg) else { return None };
     let is_empty = |name: &str| std::env::var_os(name).is_some_and(|value| value.is_empty());

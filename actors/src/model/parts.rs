@@ -1,4 +1,5 @@
-//! The files of a model that was split: `big-00001-of-00003.gguf`, `big-00002-of-00003.gguf` and so on, in one folder.
+//! The files of a model that was split: `big-00001-of-00003.gguf`, `big-00002-of-00003.gguf` and so on, in
+//! one folder.
 //!
 //! Owns the form of their names. Refuses to join them.
 
@@ -7,7 +8,8 @@ use std::path::{Path, PathBuf};
 /// More parts than any model has.
 const PARTS_MAX: u32 = 1000;
 
-/// All parts of the model that `part` is one of, in order, itself among them; `None` where its name is not that of a part.
+/// All parts of the model that `part` is one of, in order, itself among them; `None` where its name is not
+/// that of a part.
 pub(super) fn all_of(part: &Path) -> Option<Vec<PathBuf>> {
     let (base, count) = base_and_count(part)?;
     let name = |number: u32| format!("{base}-{number:05}-of-{count:05}.{}", extension(part));

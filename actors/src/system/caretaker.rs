@@ -1,4 +1,5 @@
-//! Looks after what no other actor does: whether the journal and the log can be written, how long the journal is kept, and dead letters.
+//! Looks after what no other actor does: whether the journal and the log can be written, how long the journal
+//! is kept, and dead letters.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -44,8 +45,10 @@ crate::message!(CaretakerMessage { StoreChanged, LogChanged, ClusterChanged, Loo
 
 /// Rows grow old slowly, and each round removes a bounded chunk.
 const RETAIN_EVERY: Duration = Duration::from_secs(60);
-/// One event for all dead letters of this time: a flood of them must not become a flood of events. A log that could not be written is tried
-/// again as often, by telling what was lost: a quiet node would else never learn that its disk has room again.
+/// One event for all dead letters of this time: a flood of them must not become a flood of events. A log that
+/// could not be written is tried
+/// again as often, by telling what was lost: a quiet node would else never learn that its disk has room
+/// again.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 impl Actor for CaretakerActor {
@@ -134,7 +137,8 @@ impl CaretakerActor {
         self.log.get().and_then(|log| log.outage().borrow().clone())
     }
 
-    /// Once for each outage, when its first line gets through: until then this is what tries whether one does.
+    /// Once for each outage, when its first line gets through: until then this is what tries whether one
+    /// does.
     fn tell_lost_lines(&mut self) {
         let Some(log) = self.log.get() else { return };
         let lost = log.lost();

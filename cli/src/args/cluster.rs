@@ -19,7 +19,8 @@ pub(crate) enum ClusterCommand {
         /// Keep showing it as it changes, until Ctrl-C
         #[arg(long, short)]
         watch: bool,
-        /// Exit with 1 unless every node that has not left is up and well, and the certificate of this one is not about to end
+        /// Exit with 1 unless every node that has not left is up and well, and the certificate of this one is
+        /// not about to end
         #[arg(long, conflicts_with = "watch")]
         exit_code: bool,
     },

@@ -154,7 +154,8 @@ pub(crate) enum ModelCommand {
     /// Remove a model, or one of its names
     #[command(visible_alias = "remove")]
     Rm {
-        /// One of several names goes alone; by its last name, or by at least eight digits of its hash, the model goes
+        /// One of several names goes alone; by its last name, or by at least eight digits of its hash, the
+        /// model goes
         name: String,
     },
 }

@@ -199,12 +199,14 @@ pub(crate) fn process_runs(pid: u32) -> bool {
     }
 }
 
-/// What a call names that may turn out not to exist: the node in its query, the thing in its path, the model in its body.
+/// What a call names that may turn out not to exist: the node in its query, the thing in its path, the model
+/// in its body.
 fn names_in(path: &str, body: Option<&Value>) -> Vec<String> {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let node = query.split('&').filter_map(|part| part.strip_prefix("node="));
     let mut segments = path.trim_matches('/').split('/');
-    // What comes before the kind of thing: `/runtimes/{id}/start`, `/cluster/nodes/{node}/drain`, `/v1/models/{model}`.
+    // What comes before the kind of thing: `/runtimes/{id}/start`, `/cluster/nodes/{node}/drain`,
+    // `/v1/models/{model}`.
     let kind =
         segments.next().filter(|first| !matches!(*first, "cluster" | "v1")).or_else(|| segments.next());
     let thing = kind.and_then(|_| segments.next());

@@ -22,7 +22,8 @@ struct Beat {
     is_broken: bool,
 }
 
-/// A node that answers is asked again after so long without a byte from it: its stream says something every 15 s only (HTTP-8).
+/// A node that answers is asked again after so long without a byte from it: its stream says something every
+/// 15 s only (HTTP-8).
 const ASK_AFTER: Duration = Duration::from_secs(2);
 /// A node that is well has answered by then.
 const QUIET_MAX: Duration = Duration::from_secs(5);

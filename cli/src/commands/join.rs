@@ -14,7 +14,8 @@ use crate::client::row::{list, text};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 
-/// The node comes to its verdict within the attempt's own time; a slow disk may need some more to store what it led to.
+/// The node comes to its verdict within the attempt's own time; a slow disk may need some more to store what
+/// it led to.
 const JOINED_WITHIN: Duration = DECIDED_WITHIN.saturating_add(Duration::from_secs(15));
 /// A token has about 200 characters.
 const TOKEN_BYTES_MAX: u64 = 4096;

@@ -78,7 +78,8 @@ fn start_logging(log: LogSettings, context: &Context) -> Result<LogHealth, Failu
     let filter = EnvFilter::new(format!("{level},ractor=warn,hyper=warn,hyper_util=warn"));
     let health = LogHealth::default();
     let output = LogOutput::standard_error(health.clone());
-    // Its way of telling that a line cannot be written is to print that, which panics where printing is what fails.
+    // Its way of telling that a line cannot be written is to print that, which panics where printing is what
+    // fails.
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(output).log_internal_errors(false);
     let colour = context.screen.style.colour && context.screen.style.terminal_err;

@@ -1,6 +1,7 @@
 //! Following a read model until Ctrl-C: redrawn on a terminal; by its changes, line by line, for screen readers, pipes and programs.
 //!
-//! Owns the loop, the drawing, and that a node that is not heard any more is not shown as well. Refuses to know what is watched: that says what it looks like and what of it is news.
+//! Owns the loop, the drawing, and that a node that is not heard any more is not shown as well. Refuses to
+//! know what is watched: that says what it looks like and what of it is news.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -109,7 +110,8 @@ enum Happened {
     Resized,
 }
 
-/// Listens to everything besides the stream, and asks the node whether it is still there where the stream says nothing.
+/// Listens to everything besides the stream, and asks the node whether it is still there where the stream
+/// says nothing.
 struct Around {
     node: Node,
     pulse: Pulse,

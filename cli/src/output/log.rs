@@ -1,7 +1,9 @@
-//! The node's log, on standard error, which must never end or stop the node: a full disk, a pipe that nobody reads any more, a
+//! The node's log, on standard error, which must never end or stop the node: a full disk, a pipe that nobody
+//! reads any more, a
 //! terminal that stands still are all reasons to lose lines, and none to lose engines.
 //!
-//! Owns the writing of one line at a time and what is done when that fails: the line is lost and counted ([`LogHealth`]), the next one is
+//! Owns the writing of one line at a time and what is done when that fails: the line is lost and counted
+//! ([`LogHealth`]), the next one is
 //! tried again. Refuses to know what a line says.
 
 use std::io::{self, Write};
@@ -13,7 +15,8 @@ use tracing_subscriber::fmt::MakeWriter;
 
 /// So long a line waits for a reader that does not come to it. Whoever logs stands still meanwhile.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// What may be written at once without waiting where room was seen: what POSIX promises for a pipe, Linux's `PIPE_BUF`.
+/// What may be written at once without waiting where room was seen: what POSIX promises for a pipe, Linux's
+/// `PIPE_BUF`.
 const PIECE_BYTES: usize = 4096;
 
 /// Makes the writer of each line. Cheap to clone; every clone writes to the same place.
@@ -76,7 +79,8 @@ impl<'a, O: Outward + 'a> MakeWriter<'a> for LogOutput<O> {
 }
 
 impl<O: Outward> Write for LogOutput<O> {
-    /// Takes a whole line, as the subscriber hands it over. Never fails: whoever logs has nothing to do about it.
+    /// Takes a whole line, as the subscriber hands it over. Never fails: whoever logs has nothing to do about
+    /// it.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let written = self.outlet().put(line);
         // Not under the lock: it wakes others.

@@ -91,7 +91,8 @@ impl Screen {
         self.data(&text)
     }
 
-    /// Tells that something was done: people in words on standard error, programs by what it led to, on standard output.
+    /// Tells that something was done: people in words on standard error, programs by what it led to, on
+    /// standard output.
     pub(crate) fn done(&self, words: &str, page: &Page) -> Result<(), Failure> {
         if self.is_for_people() {
             self.note(words);

@@ -61,7 +61,8 @@ impl ModelRow {
 pub(crate) struct ImportLine {
     pub(crate) progress: Option<ImportProgress>,
     pub(crate) model: Option<ModelRow>,
-    /// With `model`: the content was in the store already. It was not copied again; a `name` that was asked for is one of its names now.
+    /// With `model`: the content was in the store already. It was not copied again; a `name` that was asked
+    /// for is one of its names now.
     pub(crate) known: Option<bool>,
     pub(crate) error: Option<ProblemBody>,
 }

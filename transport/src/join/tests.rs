@@ -295,7 +295,8 @@ fn the_longest_attempt_takes_hardly_less_than_it_may() {
     let mut now = start();
     let at_last = |attempt: &JoinAttempt| attempt.deadline().unwrap().minus(MS);
     let connected = || JoinEvent::Connected { peer: Issuer::OWN, keying: SESSION };
-    // A first round that ends just before it would be the last: two addresses are silent, the others end soon.
+    // A first round that ends just before it would be the last: two addresses are silent, the others end
+    // soon.
     for _ in 0..2 {
         now = attempt.deadline().unwrap();
         attempt.handle((now, wall()), JoinEvent::DeadlinePassed);

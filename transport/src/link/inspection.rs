@@ -1,6 +1,7 @@
 //! What the files of a node's membership say, for who looks after a node that may not even start.
 //!
-//! Owns the looking: it reads and changes nothing, also where a running node has the same files open. Refuses to mend.
+//! Owns the looking: it reads and changes nothing, also where a running node has the same files open. Refuses
+//! to mend.
 
 use std::path::Path;
 

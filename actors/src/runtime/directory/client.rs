@@ -298,7 +298,8 @@ impl Runtimes {
         Ok(Arc::clone(&self.entry(id)?.log))
     }
 
-    /// The ids of the runtimes whose model, as their definition has it (a name, or the beginning of a hash), is the one that is meant.
+    /// The ids of the runtimes whose model, as their definition has it (a name, or the beginning of a hash),
+    /// is the one that is meant.
     pub fn users_of(&self, is_meant: impl Fn(&str) -> bool) -> Vec<RuntimeId> {
         let entries = self.board.entries.load();
         let uses =

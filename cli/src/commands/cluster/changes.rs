@@ -1,6 +1,7 @@
 //! What changes a node of the cluster: draining, leaving.
 //!
-//! Owns the words and the waiting. Who a name means the node decides; what is asked of it here is only for the words and for what is confirmed.
+//! Owns the words and the waiting. Who a name means the node decides; what is asked of it here is only for
+//! the words and for what is confirmed.
 
 use std::time::Duration;
 

@@ -47,7 +47,8 @@ fn certificate_until(body: &Value) -> Option<&str> {
     Some(text(body, "/cluster/certificate_until")).filter(|at| !at.is_empty())
 }
 
-/// A certificate is renewed when a third of its time is left. Where a day later it still is not, somebody should know.
+/// A certificate is renewed when a third of its time is left. Where a day later it still is not, somebody
+/// should know.
 const RENEWED_BEFORE: Duration =
     Duration::from_secs(CERTIFICATE_LIFETIME.as_secs() / 3).saturating_sub(Duration::from_secs(24 * 3600));
 

@@ -1,4 +1,5 @@
-//! Checks of what makes this node a member of a cluster: its key, its membership, its certificate, the cluster's key, the clock.
+//! Checks of what makes this node a member of a cluster: its key, its membership, its certificate, the
+//! cluster's key, the clock.
 //!
 //! Reads the files themselves, because a node that cannot use them does not start. Refuses to mend anything.
 
@@ -182,7 +183,8 @@ pub(super) fn issuer(body: &Value, issuer: NodeId) -> Check {
     }
 }
 
-/// Compares the clock with what the node wrote: other nodes refuse one whose clock is wrong by more than five minutes.
+/// Compares the clock with what the node wrote: other nodes refuse one whose clock is wrong by more than five
+/// minutes.
 pub(super) fn clock(dir: &Path, now: WallTime) -> Check {
     const NAME: &str = "clock";
     let written = |name: &str| {

@@ -1,4 +1,5 @@
-//! Checks of the ports that the node listens on, for clients and for other nodes: free, ours, or taken by whom.
+//! Checks of the ports that the node listens on, for clients and for other nodes: free, ours, or taken by
+//! whom.
 
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
@@ -99,7 +100,8 @@ fn holder(address: SocketAddr, sockets: &Sockets) -> Option<(u32, String)> {
     })
 }
 
-/// The inode of the socket that is open on a port, out of the kernel's table. A socket on all addresses takes the port too.
+/// The inode of the socket that is open on a port, out of the kernel's table. A socket on all addresses takes
+/// the port too.
 fn open_inode(table: &str, wanted: SocketAddr, open: &str) -> Option<u64> {
     table.lines().skip(1).find_map(|line| {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();

@@ -37,7 +37,8 @@ async fn show(context: &Context, name: &str) -> Result<(), Failure> {
     context.screen.show(&page)
 }
 
-/// One of several names goes alone; otherwise the model goes. Which it was is asked of the node afterwards: it alone decides.
+/// One of several names goes alone; otherwise the model goes. Which it was is asked of the node afterwards:
+/// it alone decides.
 async fn remove(context: &Context, name: &str) -> Result<(), Failure> {
     let node = context.node()?;
     // Only for the words: a token may be allowed to remove and not to look.

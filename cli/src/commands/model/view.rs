@@ -24,7 +24,8 @@ pub(super) fn aliases(row: &Value) -> impl Iterator<Item = &str> {
     list(row, "/aliases").iter().filter_map(Value::as_str)
 }
 
-/// The model that is meant, by one of its names, or by the beginning of its hash where that fits only one: as the node decides it.
+/// The model that is meant, by one of its names, or by the beginning of its hash where that fits only one: as
+/// the node decides it.
 pub(super) fn find<'r>(rows: &'r [Value], wanted: &str) -> Result<&'r Value, Failure> {
     if let Some(row) = rows.iter().find(|row| names(row).any(|name| name == wanted)) {
         return Ok(row);
