@@ -239,6 +239,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::frame::FRAME_BYTES_MAX;
     use crate::frame::{Address, MessageType, TargetActor};
 
     fn header() -> Header {
