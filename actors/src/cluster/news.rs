@@ -41,7 +41,8 @@ pub enum ClusterNews {
         /// When the node last gave a sign of life.
         last_seen: Moment,
     },
-    /// The other nodes that run twice, each with where the one is that is taken for it, and where the other came from. Whoever is not named runs once.
+    /// The other nodes that run twice, each with where the one is that is taken for it, and where the other
+    /// came from. Whoever is not named runs once.
     Copies(Vec<(NodeId, SocketAddr, SocketAddr)>),
     /// A node's card came.
     Card {

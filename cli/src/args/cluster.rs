@@ -63,7 +63,8 @@ pub(crate) enum ClusterCommand {
     },
     /// Show which node made the cluster, lets nodes in and renews their certificates
     Home,
-    /// Write what only the node that made the cluster has into a new file: its keys, and what it knows of members
+    /// Write what only the node that made the cluster has into a new file: its keys, and what it knows of
+    /// members
     #[command(
         after_help = "Example:\n  arw cluster backup /media/stick/cluster.backup\n\nThe node may run. Whoever has the file has the cluster: only its owner may read it."
     )]

@@ -1,6 +1,7 @@
 //! A copy of what makes a node the one that made its cluster, for the day on which its disk is gone.
 //!
-//! Owns the form of the file, what must be in it, and what a restore changes: nothing that was given out before may be given out again. Refuses to
+//! Owns the form of the file, what must be in it, and what a restore changes: nothing that was given out
+//! before may be given out again. Refuses to
 //! know who asks, and whether a node runs on the folder.
 
 use std::fs::{self, OpenOptions};
@@ -19,7 +20,8 @@ use crate::identity::{KeyFileError, NodeId, NodeKey};
 /// The form that this program writes, and the newest that it reads.
 const FORM: u32 = 1;
 
-/// Serials that a restore skips. Nobody signs so many after a backup, so that none is given out twice: a removal of one node would cover another's certificate.
+/// Serials that a restore skips. Nobody signs so many after a backup, so that none is given out twice: a
+/// removal of one node would cover another's certificate.
 const SERIALS_SKIPPED: u64 = 1 << 32;
 
 /// Everything that is needed is smaller by far.
@@ -104,7 +106,8 @@ struct File {
 
 const WHAT: &str = "arw cluster backup";
 
-/// Writes the keys and the membership of the node of `state_dir` into a new file, which only its owner may read. The node may run: each of the three is
+/// Writes the keys and the membership of the node of `state_dir` into a new file, which only its owner may
+/// read. The node may run: each of the three is
 /// replaced as a whole, and two of them never change.
 ///
 /// # Errors
@@ -140,7 +143,8 @@ pub fn back_up(state_dir: &Path, file: &Path, clock: Clock) -> Result<BackedUp, 
     Ok(made)
 }
 
-/// Makes `state_dir` the folder of the node of a backup again. No node may run on it. Tokens from before let nobody in any more, and serials go on far above
+/// Makes `state_dir` the folder of the node of a backup again. No node may run on it. Tokens from before let
+/// nobody in any more, and serials go on far above
 /// those that may have been given out since the backup was made.
 ///
 /// # Errors

@@ -256,7 +256,8 @@ impl Pump {
         match event {
             EndpointEvent::Membership(change) => {
                 self.on_change(&change);
-                // The first members of a cluster are worth a write each: a power cut in the next seconds must not leave this node alone.
+                // The first members of a cluster are worth a write each: a power cut in the next seconds must
+                // not leave this node alone.
                 if let ViewChange::Joined { member } = &change
                     && self.stored.lacks(member.id)
                 {

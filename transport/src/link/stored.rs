@@ -216,7 +216,8 @@ impl Stored {
         self.change(|contents| contents.certificate = certificate)
     }
 
-    /// Where members are now. Whoever is not among them is remembered too, behind them, as long as there is room, and of each its addresses from before:
+    /// Where members are now. Whoever is not among them is remembered too, behind them, as long as there is
+    /// room, and of each its addresses from before:
     /// after a start that met nobody the way back must still be known. `gone` have left or were removed.
     pub(super) fn remember(
         &self,
@@ -271,7 +272,8 @@ impl Stored {
         Ok(())
     }
 
-    /// After a restore: what was given out since the backup was made is not known, so nothing of it is used again.
+    /// After a restore: what was given out since the backup was made is not known, so nothing of it is used
+    /// again.
     pub(super) fn restart(&self, serials_skipped: u64) -> Result<(), StoredError> {
         self.change(|contents| {
             contents.serial_next = contents.serial_next.saturating_add(serials_skipped);

@@ -311,7 +311,8 @@ async fn a_lost_maker_of_a_cluster_is_put_back_from_its_backup_and_members_take_
     std::fs::create_dir(&again).unwrap();
     restore(&again, &backup, Clock::system()).unwrap();
     let again = Node::start(&again, "again", 2);
-    // The member knows where the old machine was, and the new one nobody: somebody tells one of them, here by a new token.
+    // The member knows where the old machine was, and the new one nobody: somebody tells one of them, here by
+    // a new token.
     assert_eq!(
         two.link.join(token).await.unwrap_err().kind,
         ClusterErrorKind::Conflict,

@@ -1,6 +1,7 @@
 //! What is wrong with this node as a member, in words for people.
 //!
-//! A decider. Owns the sentences, which stand in `reasons` of the node, in events and in `arw cluster status`. Refuses to know how they get there.
+//! A decider. Owns the sentences, which stand in `reasons` of the node, in events and in `arw cluster
+//! status`. Refuses to know how they get there.
 
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use crate::certificate::Certificate;
 use crate::endpoint::{Fence, Picture};
 use crate::identity::NodeId;
 
-/// A renewal that has not come for so long is no matter of a restart or of a night: at least nine days are left to mend it.
+/// A renewal that has not come for so long is no matter of a restart or of a night: at least nine days are
+/// left to mend it.
 const RENEWED_WITHIN: Duration = Duration::from_secs(24 * 3600);
 
 /// Everything that a person should do something about. `issuer` signs the certificates.
@@ -35,7 +37,8 @@ pub(super) fn fenced(fence: &Fence) -> String {
     )
 }
 
-/// WIRE-21: from two thirds of its time on a certificate is renewed; where that does not happen the node drops out of the cluster at its end.
+/// WIRE-21: from two thirds of its time on a certificate is renewed; where that does not happen the node
+/// drops out of the cluster at its end.
 fn ending(certificate: &Certificate, own: NodeId, issuer: NodeId, wall: WallTime) -> Option<String> {
     if wall < certificate.renew_from() + RENEWED_WITHIN {
         return None;

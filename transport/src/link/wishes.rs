@@ -99,7 +99,8 @@ async fn found(shared: &Arc<Shared>, wall: WallTime) -> Result<Arc<Member>, Clus
     begun
 }
 
-/// A cluster's key without the membership that belongs to it is most likely half of a backup: a new cluster would make the other nodes' one ownerless.
+/// A cluster's key without the membership that belongs to it is most likely half of a backup: a new cluster
+/// would make the other nodes' one ownerless.
 fn refuse_leftover(key: &Path) -> Result<(), ClusterError> {
     if !key.exists() {
         return Ok(());
@@ -109,7 +110,8 @@ fn refuse_leftover(key: &Path) -> Result<(), ClusterError> {
     Err(refusals::error(Kind::Conflict, message, help))
 }
 
-/// Stores the membership and starts the network; where that fails the node is as alone as before. It waits for the disk, so it has a thread of its own.
+/// Stores the membership and starts the network; where that fails the node is as alone as before. It waits
+/// for the disk, so it has a thread of its own.
 async fn begin(
     shared: &Arc<Shared>,
     contents: Contents,
@@ -207,7 +209,8 @@ pub(super) async fn join(shared: &Arc<Shared>, text: &str) -> Result<JoinedClust
     }
     let issuer = token.issuer;
     let mut issuer_addresses = token.addresses.clone();
-    // Docker gives the same address to both machines: here it leads to this node itself. If nothing else is left it is tried all the same.
+    // Docker gives the same address to both machines: here it leads to this node itself. If nothing else is
+    // left it is tried all the same.
     if token.addresses.iter().any(|address| !shared.reach.is_itself(*address)) {
         token.addresses.retain(|address| !shared.reach.is_itself(*address));
     }
