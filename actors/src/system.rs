@@ -49,7 +49,7 @@ use crate::tree::ActorPath;
 use crate::views::{Sources, Views, ViewsActor, ViewsArgs};
 
 pub use self::identity::IdentityError;
-pub use self::lock::LockError;
+pub use self::lock::{FolderClaim, LockError, claim_folder};
 
 /// A node could not come up. Nothing of it is left running.
 #[derive(Debug, thiserror::Error)]
@@ -172,12 +172,7 @@ impl RunningNode {
         root.actor(ActorSpec::<ClusterActor>::new("cluster", cluster_args(&sources, machine)));
         let views = Views::new(info.incarnation, Arc::clone(&sources));
         root.actor(ActorSpec::<ViewsActor>::new("views", ViewsArgs { views: views.clone(), sources }));
-        let care = CaretakerArgs {
-            journal: journal.clone(),
-            store: store.clone(),
-            status: status.clone(),
-            cluster: cluster.clone(),
-        };
+        let care = CaretakerArgs::new(&journal, &store, &status, &cluster);
         root.actor(ActorSpec::<CaretakerActor>::new("caretaker", care));
         system.start(root).await?;
 

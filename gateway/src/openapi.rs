@@ -162,6 +162,7 @@ mod tests {
             warnings: vec!["a copy of it runs".to_owned()],
             certificate_until: clock.wall(),
             is_issuer: true,
+            issuer: id,
         };
         view.fold(At { now: clock.now(), wall: clock.wall() }, ClusterNews::Place(place));
         let mut card = NodeCard { runtimes: vec![CardRuntime::default()], ..NodeCard::default() };

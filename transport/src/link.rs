@@ -13,6 +13,7 @@
 //! ```
 
 mod address;
+mod backup;
 mod card;
 mod member;
 mod news;
@@ -42,6 +43,7 @@ use tokio::sync::{Mutex, watch};
 use tracing::{error, warn};
 
 use self::address::Reach;
+pub use self::backup::{BackedUp, BackupError, back_up, restore};
 use self::member::Member;
 use self::stored::Stored;
 pub use self::stored::StoredError;
@@ -153,7 +155,7 @@ impl Link {
     /// [`LinkError`]. A node whose certificate is over is alone, and says so in the log.
     pub fn open(options: LinkOptions) -> Result<Arc<Self>, LinkError> {
         let reach = Reach { listen: options.listen, advertise: options.advertise };
-        let stored = Stored::load(&options.state_dir)?;
+        let stored = Stored::load(&options.state_dir, options.clock)?;
         let shared = Arc::new(Shared {
             options,
             reach,
@@ -234,7 +236,9 @@ impl Shared {
             if shared.member.load().is_some() || *shared.stopping.borrow() {
                 return;
             }
-            let Ok(Some(stored)) = Stored::load(&shared.options.state_dir) else { return };
+            let Ok(Some(stored)) = Stored::load(&shared.options.state_dir, shared.options.clock) else {
+                return;
+            };
             let begun =
                 shared.cluster_key_of(&stored).and_then(|cluster| Member::start(&shared, stored, cluster));
             match begun {

@@ -41,7 +41,8 @@ pub enum ClusterNews {
         /// When the node last gave a sign of life.
         last_seen: Moment,
     },
-    /// The other nodes that run twice, each with where the one is that is taken for it, and where the other came from. Whoever is not named runs once.
+    /// The other nodes that run twice, each with where the one is that is taken for it, and where the other
+    /// came from. Whoever is not named runs once.
     Copies(Vec<(NodeId, SocketAddr, SocketAddr)>),
     /// A node's card came.
     Card {
@@ -71,6 +72,8 @@ pub struct OwnPlace {
     pub certificate_until: WallTime,
     /// Whether this node lets others in and removes them.
     pub is_issuer: bool,
+    /// Who does: the node that made the cluster, which is its home.
+    pub issuer: NodeId,
 }
 
 /// What membership says of a node.

@@ -40,7 +40,7 @@ impl At {
 pub struct Picture {
     /// `None`: this node is in no cluster.
     pub cluster: Option<ClusterRow>,
-    /// The node that owns the workspace, if one has that role.
+    /// The node that made the cluster: the same for every observer, whoever is up.
     pub home: Option<NodeId>,
     /// By name, then by id; those whose name is not known come last.
     pub nodes: Vec<NodeRow>,

@@ -268,7 +268,7 @@ impl ClusterView {
                 warnings: place.warnings.clone(),
                 certificate_until: place.certificate_until,
             }),
-            home: home_of(&nodes),
+            home: self.place.as_ref().map(|place| place.issuer),
             totals: Totals::of(&nodes),
             refused: self.refused,
             nodes,
@@ -296,12 +296,6 @@ impl ClusterView {
             source: Knowledge::Own,
         }
     }
-}
-
-/// A member with that role, rather than one that is gone; of several the one with the lowest id.
-fn home_of(rows: &[NodeRow]) -> Option<NodeId> {
-    let homes = rows.iter().filter(|row| row.roles.iter().any(|role| role == "home"));
-    homes.min_by_key(|row| (!row.is_alive(), row.node)).map(|row| row.node)
 }
 
 /// CLUSTER-3: what people should hear of when a node that stood like `before` stands like `after`. `told` is the newest start that they have heard of.

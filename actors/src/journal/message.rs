@@ -64,19 +64,14 @@ impl Event {
                 with_hint(text, hint.as_deref())
             }
             Self::RuntimeQuarantined { id, reason, hint, used, max, window_s, retry_at } => {
-                let (budget, next) = (budget(*used, *max, *window_s), next_try(retry_at.as_ref()));
-                with_hint(
-                    format!("{id} is quarantined: {}. {budget}. {next}.", bare(reason)),
-                    hint.as_deref(),
-                )
+                let next = (budget(*used, *max, *window_s), next_try(retry_at.as_ref()));
+                with_hint(quarantined(id, reason, next), hint.as_deref())
             }
             Self::RuntimeRecovered { id, down_ms } => format!("{id} serves again after {}.", span(*down_ms)),
             Self::ClusterEntered { cluster, roles } => entered(cluster, roles),
             Self::ClusterExited { cluster, nodes } => exited_cluster(cluster, *nodes),
             Self::ClusterWarning { reason } => format!("{}.", bare(reason)),
-            Self::ClusterWarningOver {} => {
-                "What was wrong with this node as a member of its cluster is over.".to_owned()
-            }
+            Self::ClusterWarningOver {} => warning_over(),
             Self::ClusterNodeCopied(it) => node_copied(it),
             Self::ClusterNodeJoined(it) => format!("{} is in the cluster{}.", node(it), place(it)),
             Self::ClusterNodeRestarted(it) => node_restarted(it),
@@ -117,6 +112,14 @@ fn node(it: &ClusterNode) -> String {
 
 fn place(it: &ClusterNode) -> String {
     it.address.as_ref().map(|address| format!(", at {address}")).unwrap_or_default()
+}
+
+fn quarantined(id: &str, reason: &str, (budget, next): (String, String)) -> String {
+    format!("{id} is quarantined: {}. {budget}. {next}.", bare(reason))
+}
+
+fn warning_over() -> String {
+    "What was wrong with this node as a member of its cluster is over.".to_owned()
 }
 
 fn node_copied(it: &ClusterNode) -> String {

@@ -17,6 +17,18 @@ pub(super) struct CaretakerArgs {
     pub(super) cluster: Cluster,
 }
 
+impl CaretakerArgs {
+    pub(super) fn new(
+        journal: &Journal,
+        store: &Store,
+        status: &watch::Sender<NodeStatus>,
+        cluster: &Cluster,
+    ) -> Self {
+        let (journal, store) = (journal.clone(), store.clone());
+        Self { journal, store, status: status.clone(), cluster: cluster.clone() }
+    }
+}
+
 pub(super) struct CaretakerActor {
     journal: Journal,
     health: watch::Receiver<StoreHealth>,

@@ -31,6 +31,20 @@ pub enum LockError {
     },
 }
 
+/// No node runs on the folder, and none starts, for as long as this lives.
+#[derive(Debug)]
+pub struct FolderClaim {
+    _lock: StateLock,
+}
+
+/// Claims a state folder for something that no running node may see half-done.
+///
+/// # Errors
+/// [`LockError`]: a node has it.
+pub fn claim_folder(state_dir: &Path) -> Result<FolderClaim, LockError> {
+    StateLock::take(state_dir).map(|lock| FolderClaim { _lock: lock })
+}
+
 impl StateLock {
     pub(super) fn take(state_dir: &Path) -> Result<Self, LockError> {
         let path = state_dir.join("node.lock");

@@ -1,5 +1,7 @@
 //! Commands for the cluster.
 
+use std::path::PathBuf;
+
 use clap::Subcommand;
 
 use super::join::JoinTokenCommand;
@@ -40,6 +42,28 @@ pub(crate) enum ClusterCommand {
     Remove {
         /// Its name, its id or the beginning of it, as `arw cluster nodes` shows them
         node: String,
+        /// Revoke the tokens too with which it came and that still let nodes in
+        #[arg(long)]
+        revoke_tokens: bool,
+    },
+    /// Show which node made the cluster, lets nodes in and renews their certificates
+    Home,
+    /// Write what only the node that made the cluster has into a new file: its keys, and what it knows of
+    /// members
+    #[command(
+        after_help = "Example:\n  arw cluster backup /media/stick/cluster.backup\n\nThe node may run. Whoever has the file has the cluster: only its owner may read it."
+    )]
+    Backup {
+        /// A file that does not exist yet
+        file: PathBuf,
+    },
+    /// Make this machine the node that made the cluster, from a backup, when the old machine is gone
+    #[command(
+        after_help = "Example:\n  arw cluster restore /media/stick/cluster.backup && arw up\n\nInto a state folder without a cluster, while no node runs on it. Join tokens from before let nobody in any more."
+    )]
+    Restore {
+        /// What `arw cluster backup` wrote
+        file: PathBuf,
     },
     /// Take this node out of its cluster
     Leave,

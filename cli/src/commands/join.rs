@@ -14,7 +14,8 @@ use crate::client::row::{list, text};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 
-/// As long as the node may take, and the start of its network: who gives up before it is told of a failure while the node becomes a member.
+/// As long as the node may take, and the start of its network: who gives up before it is told of a failure
+/// while the node becomes a member.
 const JOINED_WITHIN: Duration = LONGEST_JOIN.saturating_add(Duration::from_secs(5));
 /// A token has about 200 characters.
 const TOKEN_BYTES_MAX: u64 = 4096;

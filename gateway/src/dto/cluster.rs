@@ -13,7 +13,7 @@ pub(crate) struct ClusterState {
     pub(crate) ttl_seconds: u64,
     /// `null`: this node is in no cluster.
     pub(crate) cluster: Option<ClusterAbout>,
-    /// The id of the node that owns the workspace.
+    /// The id of the node that made the cluster, whether it is up or not.
     pub(crate) home: Option<String>,
     /// By name, then by id.
     pub(crate) nodes: Vec<ClusterNodeRow>,

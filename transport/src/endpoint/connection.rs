@@ -177,7 +177,8 @@ pub(super) fn proof_in(error: &quinn::ConnectionError) -> Option<Vec<u8>> {
     }
 }
 
-/// WIRE-25: closes because of another start of the peer, and says where that one is. It is for people: nothing follows from it.
+/// WIRE-25: closes because of another start of the peer, and says where that one is. It is for people:
+/// nothing follows from it.
 pub(super) fn close_with_address(
     connection: &quinn::Connection,
     code: CloseCode,
@@ -187,7 +188,8 @@ pub(super) fn close_with_address(
     connection.close(code.into(), text.as_bytes());
 }
 
-/// The connection was closed because of another start of this node: where that one is, and whether it is a copy with the same incarnation.
+/// The connection was closed because of another start of this node: where that one is, and whether it is a
+/// copy with the same incarnation.
 pub(super) fn another_start_in(error: &quinn::ConnectionError) -> Option<(Option<SocketAddr>, bool)> {
     let quinn::ConnectionError::ApplicationClosed(close) = error else { return None };
     let is_copy = match CloseCode::from_code(close.error_code.into_inner()) {

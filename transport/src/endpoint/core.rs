@@ -440,7 +440,8 @@ impl Core {
         if member.id == self.own || self.is_removed {
             return;
         }
-        // WIRE-17: it tells an address that is this node's own, as two machines with Docker have one of the same.
+        // WIRE-17: it tells an address that is this node's own, as two machines with Docker have one of the
+        // same.
         let is_own = member.address == self.membership.own().address;
         if is_own || self.own_addresses.contains(&member.address) {
             return;

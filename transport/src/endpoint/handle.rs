@@ -231,7 +231,8 @@ impl EndpointHandle {
         self.command(|reply| Command::Advertise { address, reply }).await;
     }
 
-    /// Where this node's own socket is, under every address of the machine: it is not looked for another node there.
+    /// Where this node's own socket is, under every address of the machine: it is not looked for another node
+    /// there.
     pub fn set_own_addresses(&self, addresses: BTreeSet<SocketAddr>) {
         self.hub.look(|core| core.set_own_addresses(addresses));
     }

@@ -131,7 +131,8 @@ pub(super) struct IssuerState {
     pub(super) tokens: TokenTable,
     serial_next: u64,
     serial_end: u64,
-    /// When the last certificate ends of which this node knows. This machine's clock may have been ahead when it was signed.
+    /// When the last certificate ends of which this node knows. This machine's clock may have been ahead when
+    /// it was signed.
     latest_end: WallTime,
 }
 
@@ -185,7 +186,8 @@ impl IssuerState {
     }
 
     /// WIRE-10: the word that removes a node. It covers every certificate that was ever made: all of them have lower serials, and none lives longer than
-    /// one lifetime from now on, or, where the clock has been set back since, than the last one that is known.
+    /// one lifetime from now on, or, where the clock has been set back since, than the last one that is
+    /// known.
     pub(super) fn revoke(&mut self, node: NodeId, wall: WallTime) -> Option<SignedRevocation> {
         let serial_max = self.take_serial()?;
         let kept_until = self.latest_end.max(wall + CERTIFICATE_LIFETIME);

@@ -14,6 +14,7 @@ use crate::wire::{Hello, HelloAck, HelloRefusal, HelloRefused, NAME_CHARS_MAX, V
 
 /// What happened on the acceptor's side.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one lives at a time, for as long as a call takes")]
 pub enum AcceptorEvent {
     /// The first message came.
     HelloReceived {

@@ -18,7 +18,8 @@ use crate::wire::{CloseCode, Join, JoinAccepted, JoinRefusal, PeerAddresses, Ver
 /// WIRE-24: for so long all addresses are tried again where one said nothing: its node may be busy, or packets were lost.
 const AGAIN_WITHIN: Duration = Duration::from_secs(8);
 
-/// No join takes longer: its last round begins within 8 s, and each address has 3 s to be reached and 6 s to answer.
+/// No join takes longer: its last round begins within 8 s, and each address has 3 s to be reached and 6 s to
+/// answer.
 pub const LONGEST_JOIN: Duration =
     AGAIN_WITHIN.saturating_add(FIRST_MESSAGE_WITHIN.saturating_mul(3 * ADDRESSES_MAX as u32));
 

@@ -140,7 +140,8 @@ impl JoinIssuer {
         if !clocks_agree(wall, join.sent_at_ms) {
             return self.refuse(JoinRefusal::Clock);
         }
-        // WIRE-25: a member has no reason to join. Whoever shows its key beside it is a copy of it, and the token stays good for another one.
+        // WIRE-25: a member has no reason to join. Whoever shows its key beside it is a copy of it, and the
+        // token stays good for another one.
         if context.is_present {
             return self.refuse(JoinRefusal::Copied);
         }

@@ -69,7 +69,8 @@ impl Reach {
         self.advertise.is_none() && self.listen.ip().is_unspecified()
     }
 
-    /// What others are told. `toward` are nodes that must be able to reach this one, the best first; empty where none is known.
+    /// What others are told. `toward` are nodes that must be able to reach this one, the best first; empty
+    /// where none is known.
     pub(super) fn advertised(&self, toward: &[SocketAddr]) -> Told {
         match self.advertise {
             Some(address) => Told { address, from: Origin::Advertise },
@@ -108,14 +109,16 @@ impl Reach {
         addresses
     }
 
-    /// This node's own socket is there, so nobody else is: no way to another node, whoever says so. Docker gives every machine the same address.
+    /// This node's own socket is there, so nobody else is: no way to another node, whoever says so. Docker
+    /// gives every machine the same address.
     pub(super) fn is_itself(&self, address: SocketAddr) -> bool {
         let ip = address.ip().to_canonical();
         let is_here = if self.listen.ip().is_unspecified() { is_own(ip) } else { ip == self.listen.ip() };
         self.listen.port() != 0 && address.port() == self.listen.port() && is_here
     }
 
-    /// What others shall be told instead, where every connection that stands ends at another address of this machine than the one `told`.
+    /// What others shall be told instead, where every connection that stands ends at another address of this
+    /// machine than the one `told`.
     /// `ends` are those ends. While one of them is at `told`, that address works for somebody, and stays.
     pub(super) fn better(&self, told: IpAddr, ends: &[IpAddr]) -> Option<IpAddr> {
         if !self.is_found() || ends.iter().any(|ip| ip.to_canonical() == told) {

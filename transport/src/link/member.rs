@@ -110,7 +110,8 @@ impl Member {
             stored: Arc::clone(&stored),
             cluster_key: contents.cluster_key,
             certificate,
-            is_issuer,
+            issuer: contents.issuer,
+            warned: Vec::new(),
             told_by: told.from,
             removed: BTreeSet::new(),
             connected: BTreeSet::new(),
@@ -210,7 +211,10 @@ struct Pump {
     stored: Arc<Stored>,
     cluster_key: ClusterPublicKey,
     certificate: Certificate,
-    is_issuer: bool,
+    /// Who signs certificates.
+    issuer: NodeId,
+    /// What of this node was last said in the log.
+    warned: Vec<String>,
     /// Where the address that others are told was taken from.
     told_by: Origin,
     /// Nodes that were removed and have not come back: membership speaks of them for a while yet.
@@ -252,7 +256,8 @@ impl Pump {
         match event {
             EndpointEvent::Membership(change) => {
                 self.on_change(&change);
-                // The first members of a cluster are worth a write each: a power cut in the next seconds must not leave this node alone.
+                // The first members of a cluster are worth a write each: a power cut in the next seconds must
+                // not leave this node alone.
                 if let ViewChange::Joined { member } = &change
                     && self.stored.lacks(member.id)
                 {
@@ -370,12 +375,13 @@ impl Pump {
 
     fn show(&mut self, picture: &Picture) {
         let Some(shared) = self.shared.upgrade() else { return };
-        shared.tell(ClusterNews::Place(news::place(
-            picture,
-            &self.certificate,
-            self.is_issuer,
-            &self.told_by,
-        )));
+        let wall = shared.options.clock.wall();
+        let place = news::place(picture, &self.certificate, self.issuer, &self.told_by, wall);
+        if place.warnings != self.warned {
+            place.warnings.iter().for_each(|warning| warn!("{warning}"));
+            self.warned.clone_from(&place.warnings);
+        }
+        shared.tell(ClusterNews::Place(place));
         let others = || picture.nodes.iter().filter(|entry| entry.identity.id != self.endpoint.id());
         for entry in others().filter(|entry| !self.removed.contains(&entry.identity.id)) {
             shared.tell(ClusterNews::Member(news::of_entry(entry)));

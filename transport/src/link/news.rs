@@ -3,12 +3,13 @@
 //! Owns the conversion. Refuses to know what follows from it.
 
 use arw_actors::cluster::{ClusterNews, Contact, MemberNews, MemberState, OwnPlace};
-use arw_actors::moment::Moment;
+use arw_actors::moment::{Moment, WallTime};
 
 use super::address::Origin;
 use super::warnings;
 use crate::certificate::{Certificate, Roles};
 use crate::endpoint::{ConnectionRow, Picture};
+use crate::identity::NodeId;
 use crate::membership::{DownReason, MemberIdentity, NodeEntry, NodeState, ViewChange};
 
 /// What a change of the picture means; `None` where nothing is shown of it.
@@ -79,8 +80,9 @@ pub(super) fn contact(connection: &ConnectionRow) -> Contact {
 pub(super) fn place(
     picture: &Picture,
     certificate: &Certificate,
-    is_issuer: bool,
+    issuer: NodeId,
     told_by: &Origin,
+    wall: WallTime,
 ) -> OwnPlace {
     OwnPlace {
         cluster: certificate.cluster.to_string(),
@@ -88,8 +90,9 @@ pub(super) fn place(
         address: picture.own.address,
         address_by: told_by.to_string(),
         certificate_until: certificate.not_after,
-        warnings: warnings::of(picture),
-        is_issuer,
+        warnings: warnings::of(picture, certificate, issuer, wall),
+        is_issuer: picture.own.id == issuer,
+        issuer,
     }
 }
 

@@ -12,12 +12,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arw_actors::clock::Clock;
 use arw_actors::files;
 use arw_actors::moment::WallTime;
 use parking_lot::Mutex;
 
 use crate::certificate::{
-    CertificateError, ClusterPublicKey, RevocationSet, SignedCertificate, SignedRevocation,
+    CertificateError, ClusterPublicKey, RevocationError, RevocationSet, SignedCertificate, SignedRevocation,
 };
 use crate::endpoint::{IssuerLedger, Known, LedgerError};
 use crate::identity::NodeId;
@@ -58,6 +59,11 @@ pub enum StoredError {
         /// Its form.
         found: u32,
     },
+    /// There is no room for another removal.
+    #[error(
+        "as many removed nodes are stored as can be: a removal ends by itself when the node's certificates have expired"
+    )]
+    TooManyRevocations,
     /// The node has left the cluster meanwhile.
     #[error("this node has left that cluster")]
     Forgotten,
@@ -85,6 +91,7 @@ pub(super) struct Contents {
 #[derive(Debug)]
 pub(super) struct Stored {
     path: PathBuf,
+    clock: Clock,
     state: Mutex<State>,
 }
 
@@ -98,17 +105,17 @@ struct State {
 }
 
 impl Stored {
-    fn new(path: PathBuf, contents: Contents) -> Arc<Self> {
+    fn new(path: PathBuf, contents: Contents, clock: Clock) -> Arc<Self> {
         let mut revoked = RevocationSet::default();
         for signed in &contents.revocations {
             // What is in the file was believed before it was written; what is of another cluster is left out.
             let _ = revoked.add(*signed, &contents.cluster_key);
         }
-        Arc::new(Self { path, state: Mutex::new(State { contents, revoked, is_forgotten: false }) })
+        Arc::new(Self { path, clock, state: Mutex::new(State { contents, revoked, is_forgotten: false }) })
     }
 
     /// The file in `state_dir`; `None` when the node is in no cluster.
-    pub(super) fn load(state_dir: &Path) -> Result<Option<Arc<Self>>, StoredError> {
+    pub(super) fn load(state_dir: &Path, clock: Clock) -> Result<Option<Arc<Self>>, StoredError> {
         let path = path_in(state_dir);
         let text = match fs::read(&path) {
             Ok(text) => text,
@@ -119,14 +126,18 @@ impl Stored {
             form::Unreadable::Newer { found } => StoredError::Newer { path: path.clone(), found },
             form::Unreadable::Damaged(why) => StoredError::Damaged { path: path.clone(), why },
         })?;
-        Ok(Some(Self::new(path, contents)))
+        Ok(Some(Self::new(path, contents, clock)))
     }
 
     /// Makes the file.
-    pub(super) fn create(state_dir: &Path, contents: Contents) -> Result<Arc<Self>, StoredError> {
+    pub(super) fn create(
+        state_dir: &Path,
+        contents: Contents,
+        clock: Clock,
+    ) -> Result<Arc<Self>, StoredError> {
         let path = path_in(state_dir);
         write(&path, &contents)?;
-        Ok(Self::new(path, contents))
+        Ok(Self::new(path, contents, clock))
     }
 
     /// Takes the file away: the node is in no cluster any more. A change that comes later fails.
@@ -205,7 +216,8 @@ impl Stored {
         self.change(|contents| contents.certificate = certificate)
     }
 
-    /// Where members are now. Whoever is not among them is remembered too, behind them, as long as there is room, and of each its addresses from before:
+    /// Where members are now. Whoever is not among them is remembered too, behind them, as long as there is
+    /// room, and of each its addresses from before:
     /// after a start that met nobody the way back must still be known. `gone` have left or were removed.
     pub(super) fn remember(
         &self,
@@ -238,15 +250,35 @@ impl Stored {
     pub(super) fn revoke(&self, signed: &[SignedRevocation]) -> Result<(), StoredError> {
         let mut state = self.state.lock();
         let mut revoked = state.revoked.clone();
+        // Removals whose certificates have all ended make room for new ones, however long the cluster lives.
+        revoked.prune(self.clock.wall());
         for signed in signed {
-            // What says nothing new, or is not of this cluster, leaves the set as it is.
-            let _ = revoked.add(*signed, &state.contents.cluster_key);
+            match revoked.add(*signed, &state.contents.cluster_key) {
+                // What says nothing new, or is not of this cluster, leaves the set as it is.
+                Ok(_)
+                | Err(
+                    RevocationError::OtherCluster { .. }
+                    | RevocationError::BadSignature
+                    | RevocationError::Malformed { .. },
+                ) => {}
+                // Nobody may take for removed who would be a member again after the next start.
+                Err(RevocationError::TooMany) => return Err(StoredError::TooManyRevocations),
+            }
         }
         let mut changed = state.contents.clone();
         changed.revocations = revoked.iter().copied().collect();
         state.put(&self.path, changed)?;
         state.revoked = revoked;
         Ok(())
+    }
+
+    /// After a restore: what was given out since the backup was made is not known, so nothing of it is used
+    /// again.
+    pub(super) fn restart(&self, serials_skipped: u64) -> Result<(), StoredError> {
+        self.change(|contents| {
+            contents.serial_next = contents.serial_next.saturating_add(serials_skipped);
+            contents.tokens.clear();
+        })
     }
 
     /// A serial that was never given out before.

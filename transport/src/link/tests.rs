@@ -266,6 +266,59 @@ async fn the_maker_of_a_cluster_certifies_itself_anew_after_a_long_sleep() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_maker_of_a_cluster_is_put_back_from_its_backup_and_members_take_it() {
+    let [first, second, third] = folders();
+    let backup = third.path().join("backup");
+    let one = Node::start(first.path(), "one", 1);
+    let two = Node::start(second.path(), "two", 1);
+    let token = one.token().await;
+    back_up(first.path(), &backup, Clock::system()).unwrap();
+    two.link.join(token.clone()).await.unwrap();
+    two.hears_card(one.id, "one").await;
+    one.link.stop().await;
+    let again = third.path().join("state");
+    std::fs::create_dir(&again).unwrap();
+    restore(&again, &backup, Clock::system()).unwrap();
+    let again = Node::start(&again, "again", 2);
+    // The member knows where the old machine was, and the new one nobody: somebody tells one of them, here by
+    // a new token.
+    assert_eq!(
+        two.link.join(token).await.unwrap_err().kind,
+        ClusterErrorKind::Conflict,
+        "it is a member still"
+    );
+    let [fourth] = folders();
+    let three = Node::start(fourth.path(), "three", 1);
+    three.link.join(again.token().await).await.unwrap();
+    again.hears_card(three.id, "three").await;
+    for node in [two, three, again] {
+        node.link.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_key_of_a_cluster_is_never_put_aside_for_a_new_one() {
+    let [folder] = folders();
+    let one = Node::start(folder.path(), "one", 1);
+    // A cluster that cannot begin leaves no key behind that would stop the next try.
+    let in_the_way = folder.path().join("cluster.json.new");
+    std::fs::create_dir_all(in_the_way.join("folder")).unwrap();
+    assert_eq!(one.link.create_token(order()).await.unwrap_err().kind, ClusterErrorKind::Failed);
+    assert!(!folder.path().join("cluster.key").exists());
+    std::fs::remove_dir_all(in_the_way).unwrap();
+    one.token().await;
+    one.link.stop().await;
+    let key = std::fs::read(folder.path().join("cluster.key")).unwrap();
+    std::fs::remove_file(folder.path().join("cluster.json")).unwrap();
+    let one = Node::start(folder.path(), "one", 2);
+    let refused = one.link.create_token(order()).await.unwrap_err();
+    assert_eq!(refused.kind, ClusterErrorKind::Conflict);
+    assert!(refused.help.contains("arw cluster restore"), "{}", refused.help);
+    assert_eq!(std::fs::read(folder.path().join("cluster.key")).unwrap(), key);
+    assert_eq!(one.link.status().listens_at, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copied_maker_of_a_cluster_says_what_to_do_and_lets_nobody_in() {
     // WIRE-25
     let [first, second, copy] = folders();

@@ -42,13 +42,13 @@ pub(super) async fn create_token(
     let is_first = before.is_none();
     let member = match before {
         Some(member) => member,
-        None if Stored::load(&shared.options.state_dir)
+        None if Stored::load(&shared.options.state_dir, shared.options.clock)
             .map_err(|error| refusals::link(&error.into()))?
             .is_some() =>
         {
             return Err(refusals::dormant());
         }
-        None => found(shared, wall)?,
+        None => found(shared, wall).await?,
     };
     // WIRE-25: whom it lets in now the cluster does not know.
     if let Some(fence) = member.endpoint().picture().fence {
@@ -69,11 +69,12 @@ pub(super) async fn create_token(
 }
 
 /// Makes this node the first of a new cluster.
-fn found(shared: &Arc<Shared>, wall: WallTime) -> Result<Arc<Member>, ClusterError> {
+async fn found(shared: &Arc<Shared>, wall: WallTime) -> Result<Arc<Member>, ClusterError> {
     let options = &shared.options;
-    put_aside(&shared.cluster_key_path())?;
-    let cluster = ClusterKey::load_or_create(&shared.cluster_key_path())
-        .map_err(|error| refusals::link(&LinkError::from(error)))?;
+    let key_path = shared.cluster_key_path();
+    refuse_leftover(&key_path)?;
+    let cluster =
+        ClusterKey::load_or_create(&key_path).map_err(|error| refusals::link(&LinkError::from(error)))?;
     let own = options.key.id();
     let roles = Roles::from_iter([Role::Home, Role::Gateway, Role::Worker]);
     let contents = Contents {
@@ -88,30 +89,47 @@ fn found(shared: &Arc<Shared>, wall: WallTime) -> Result<Arc<Member>, ClusterErr
         tokens: Vec::new(),
     };
     info!(cluster = %cluster.id(), "this node makes a cluster");
-    begin(shared, contents, Some(cluster))
+    let begun = begin(shared, contents, Some(cluster)).await;
+    if begun.is_err()
+        && let Err(error) = std::fs::remove_file(&key_path)
+    {
+        // It was made a moment ago, and signed nothing for anybody.
+        tracing::warn!(%error, "the key of a cluster that did not begin stays behind");
+    }
+    begun
 }
 
-/// A key of an earlier cluster is no key of a new one: what that cluster signed and revoked would be good again.
-fn put_aside(key: &Path) -> Result<(), ClusterError> {
+/// A cluster's key without the membership that belongs to it is most likely half of a backup: a new cluster
+/// would make the other nodes' one ownerless.
+fn refuse_leftover(key: &Path) -> Result<(), ClusterError> {
     if !key.exists() {
         return Ok(());
     }
-    let aside = key.with_extension("key.old");
-    tracing::warn!(from = %key.display(), to = %aside.display(), "the key of an earlier cluster is put aside");
-    std::fs::rename(key, &aside).map_err(|error| {
-        let message = format!("the key of an earlier cluster cannot be put aside: {error}");
-        refusals::error(Kind::Failed, message, "`arw doctor` checks the state folder")
-    })
+    let message = format!("{} is the key of a cluster, but cluster.json is missing beside it", key.display());
+    let help = "put that cluster back with `arw cluster restore FILE`, or copy cluster.json and node.key back; if that cluster is given up, move cluster.key away and try again";
+    Err(refusals::error(Kind::Conflict, message, help))
 }
 
-/// Stores the membership and starts the network; where that fails the node is as alone as before.
-fn begin(
+/// Stores the membership and starts the network; where that fails the node is as alone as before. It waits
+/// for the disk, so it has a thread of its own.
+async fn begin(
+    shared: &Arc<Shared>,
+    contents: Contents,
+    cluster: Option<ClusterKey>,
+) -> Result<Arc<Member>, ClusterError> {
+    let shared = Arc::clone(shared);
+    let begun = tokio::task::spawn_blocking(move || begin_now(&shared, contents, cluster)).await;
+    begun.unwrap_or_else(|_| Err(refusals::broken()))
+}
+
+fn begin_now(
     shared: &Arc<Shared>,
     contents: Contents,
     cluster: Option<ClusterKey>,
 ) -> Result<Arc<Member>, ClusterError> {
     let state_dir = &shared.options.state_dir;
-    let stored = Stored::create(state_dir, contents).map_err(|error| refusals::link(&error.into()))?;
+    let stored = Stored::create(state_dir, contents, shared.options.clock)
+        .map_err(|error| refusals::link(&error.into()))?;
     if *shared.stopping.borrow() {
         stored.forget().map_err(|error| refusals::link(&error.into()))?;
         return Err(refusals::stopping());
@@ -191,7 +209,8 @@ pub(super) async fn join(shared: &Arc<Shared>, text: &str) -> Result<JoinedClust
     }
     let issuer = token.issuer;
     let mut issuer_addresses = token.addresses.clone();
-    // Docker gives the same address to both machines: here it leads to this node itself. If nothing else is left it is tried all the same.
+    // Docker gives the same address to both machines: here it leads to this node itself. If nothing else is
+    // left it is tried all the same.
     if token.addresses.iter().any(|address| !shared.reach.is_itself(*address)) {
         token.addresses.retain(|address| !shared.reach.is_itself(*address));
     }
@@ -225,7 +244,7 @@ pub(super) async fn join(shared: &Arc<Shared>, text: &str) -> Result<JoinedClust
         serial_next: 0,
         tokens: Vec::new(),
     };
-    let member = begin(shared, contents, None)?;
+    let member = begin(shared, contents, None).await?;
     Ok(JoinedCluster {
         cluster: joined.certificate.cluster.to_string(),
         roles: news::role_words(joined.certificate.roles),
@@ -248,7 +267,8 @@ pub(super) async fn leave(shared: &Arc<Shared>) -> Result<(), ClusterError> {
     let changing = shared.changing.lock().await;
     let Some(member) = shared.member.load_full() else {
         let state_dir = &shared.options.state_dir;
-        let stored = Stored::load(state_dir).map_err(|error| refusals::link(&error.into()))?;
+        let stored =
+            Stored::load(state_dir, shared.options.clock).map_err(|error| refusals::link(&error.into()))?;
         return match stored {
             Some(stored) => stored.forget().map_err(|error| refusals::link(&error.into())),
             None => Err(refusals::alone()),

@@ -1,7 +1,9 @@
 //! `arw cluster …`: every node of the cluster, as the asked one knows it.
 
+mod backup;
 mod facts;
 mod nodes;
+mod remove;
 mod summary;
 mod token;
 
@@ -48,11 +50,15 @@ pub(crate) async fn run(context: &Context, command: ClusterCommand) -> Result<()
             context.screen.note(&format!("node {node} gets new work again"));
             Ok(())
         }
-        ClusterCommand::Remove { node } => {
-            context.node()?.answer(Call::delete(&format!("/cluster/nodes/{}", encoded(&node)))).await?;
-            context.screen.note(&format!("node {node} is removed; it can join again with a new token"));
-            Ok(())
+        ClusterCommand::Remove { node, revoke_tokens } => remove::run(context, &node, revoke_tokens).await,
+        ClusterCommand::Home => {
+            let body = context.node()?.get("/state/cluster").await?;
+            let (text, records) = summary::home(&body);
+            let table = nodes::table(&records);
+            context.screen.show(&Page { text: Some(text), records, table, ..page(body) })
         }
+        ClusterCommand::Backup { file } => backup::backup(context, &file),
+        ClusterCommand::Restore { file } => backup::restore(context, &file),
         ClusterCommand::Leave => {
             context.node()?.answer(Call::post("/cluster/leave", None)).await?;
             context.screen.note("this node is in no cluster any more");

@@ -29,6 +29,26 @@ pub(super) fn screenful(body: &Value, style: &Style, now: WallTime) -> String {
     out
 }
 
+/// The node that made the cluster, and its row, if it is shown.
+pub(super) fn home(body: &Value) -> (String, Vec<Value>) {
+    let home = text(body, "/home");
+    if home.is_empty() {
+        let alone = "none: this node is alone; `arw cluster token create` makes it the home of a cluster\n";
+        return (alone.to_owned(), Vec::new());
+    }
+    let row = list(body, "/nodes").iter().find(|row| text(row, "/id") == home).cloned();
+    let mut fields = vec![("home", home.to_owned())];
+    match &row {
+        Some(row) => fields.extend([
+            ("name", nodes::called(row).to_owned()),
+            ("state", nodes::state(row)),
+            ("address", text(row, "/address").to_owned()),
+        ]),
+        None => fields.push(("state", "this node has not met it since it was started".to_owned())),
+    }
+    (field_lines(&fields), row.into_iter().collect())
+}
+
 fn cluster(body: &Value, rows: &[Value]) -> String {
     let id = text(body, "/cluster/id");
     if id.is_empty() {

@@ -1,6 +1,7 @@
 //! Two nodes with one key: a machine's image was copied with the state folder in it, and both run.
 //!
-//! Owns which start of each peer is known by its own hello, that this node says when it meets two of one peer, and what it is told of itself. Which of two
+//! Owns which start of each peer is known by its own hello, that this node says when it meets two of one
+//! peer, and what it is told of itself. Which of two
 //! prevails is decided by the [handshake](crate::handshake). Refuses to know what people are told.
 
 use std::net::SocketAddr;
@@ -17,7 +18,8 @@ use crate::identity::NodeId;
 /// Who is turned away comes again after 30 s at most: one that has not come for so long was stopped.
 const COPY_KEPT: Duration = Duration::from_secs(90);
 
-/// Nodes of which more than one start was met, at most: an image that is copied to a whole hall makes one node of many machines.
+/// Nodes of which more than one start was met, at most: an image that is copied to a whole hall makes one
+/// node of many machines.
 const COPIES_MAX: usize = 64;
 
 /// Peers that told this node of another start of itself, at most: one is enough.
@@ -43,7 +45,8 @@ impl Core {
         self.starts.get(&node).copied()
     }
 
-    /// WIRE-25: a start of a peer was turned away because a later one is known by its own hello. A start that is over says no hello: two run.
+    /// WIRE-25: a start of a peer was turned away because a later one is known by its own hello. A start that
+    /// is over says no hello: two run.
     pub(super) fn turned_away(&mut self, now: Moment, node: NodeId, from: SocketAddr) {
         if !self.starts.contains_key(&node) {
             return;
@@ -70,7 +73,8 @@ impl Core {
         connected.or_else(|| self.view.node(&node).map(|entry| entry.identity.address))
     }
 
-    /// A peer does not take this node because of another start of it, which is at `elsewhere`. One bad peer may say so: as long as another one has a
+    /// A peer does not take this node because of another start of it, which is at `elsewhere`. One bad peer
+    /// may say so: as long as another one has a
     /// connection with this node, nothing follows from it.
     pub(crate) fn told_of_another_start(&mut self, by: NodeId, elsewhere: Option<SocketAddr>, is_copy: bool) {
         let fence = Fence { by, elsewhere, is_copy };

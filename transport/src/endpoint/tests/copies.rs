@@ -75,9 +75,9 @@ async fn a_node_that_is_started_again_is_no_copy_of_itself() {
         .await;
         assert_eq!((two.handle.picture().fence, one.handle.picture().copies), (None, Vec::new()));
         if incarnation % 2 == 0 {
-            two.crash().await
+            two.crash().await;
         } else {
-            two.handle.shutdown(GoodbyeReason::Stopping).await
+            two.handle.shutdown(GoodbyeReason::Stopping).await;
         }
     }
 }

@@ -1,6 +1,7 @@
 //! This machine's network interfaces, and on which of them other machines are likely to be.
 //!
-//! Owns the order of the machine's own addresses. A decider over what the system says of each interface; the reading is at the end. Refuses to know
+//! Owns the order of the machine's own addresses. A decider over what the system says of each interface; the
+//! reading is at the end. Refuses to know
 //! routes: where there is one, the system itself says from which address it would send.
 
 use std::fs;
@@ -29,13 +30,15 @@ pub(super) enum Likelihood {
     Card,
     /// A tunnel, or the way out of a container.
     Other,
-    /// The switch of this machine's own containers and virtual machines: every machine with Docker has the same address there.
+    /// The switch of this machine's own containers and virtual machines: every machine with Docker has the
+    /// same address there.
     Inside,
     /// Nothing is plugged in.
     Unplugged,
 }
 
-/// Programs that run containers name their networks so. Some of these have a card below them, because their packets leave the machine wrapped up.
+/// Programs that run containers name their networks so. Some of these have a card below them, because their
+/// packets leave the machine wrapped up.
 const INSIDE: [&str; 15] = [
     "docker", "br-", "veth", "virbr", "cni", "podman", "lxcbr", "lxdbr", "flannel", "cali", "cilium", "kube",
     "weave", "vxlan", "nerdctl",
@@ -55,7 +58,8 @@ impl Interface {
     }
 }
 
-/// The addresses that others could use, the likeliest first; of equal ones IPv4 first, then by number. Each with its interface.
+/// The addresses that others could use, the likeliest first; of equal ones IPv4 first, then by number. Each
+/// with its interface.
 pub(super) fn in_order(interfaces: &[Interface]) -> Vec<(IpAddr, &str)> {
     let all = interfaces.iter().flat_map(|interface| {
         let addresses = interface.addresses.iter().filter(|ip| is_usable(ip));

@@ -1,6 +1,7 @@
 //! The addresses of this node and of others, while they change.
 //!
-//! Owns when others are told another address of this node, and which addresses of others are worth keeping. Refuses to choose among this machine's
+//! Owns when others are told another address of this node, and which addresses of others are worth keeping.
+//! Refuses to choose among this machine's
 //! addresses.
 
 use std::collections::BTreeSet;
@@ -47,7 +48,8 @@ impl Pump {
         }
     }
 
-    /// What was told may have been a guess: where connections stand, and all of them elsewhere, that is the better one.
+    /// What was told may have been a guess: where connections stand, and all of them elsewhere, that is the
+    /// better one.
     pub(super) async fn follow_connections(&mut self, picture: &Picture) {
         let Some(shared) = self.shared.upgrade() else { return };
         if !shared.reach.is_found() {
@@ -65,7 +67,8 @@ impl Pump {
         self.told_by = Origin::Connections;
     }
 
-    /// The members that are up, and where: at the address of the connection with each, and where it says that it is.
+    /// The members that are up, and where: at the address of the connection with each, and where it says that
+    /// it is.
     pub(super) fn known_of(&self, picture: &Picture) -> Vec<(NodeId, Vec<SocketAddr>)> {
         let Some(shared) = self.shared.upgrade() else { return Vec::new() };
         let others = picture.nodes.iter().filter(|entry| entry.identity.id != picture.own.id);

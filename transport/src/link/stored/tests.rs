@@ -1,12 +1,17 @@
 use std::time::Duration;
 
 use super::*;
-use crate::certificate::{CERTIFICATE_LIFETIME, ClusterKey, Revocation, Role, Roles};
+use crate::certificate::{CERTIFICATE_LIFETIME, ClusterKey, REVOCATIONS_MAX, Revocation, Role, Roles};
 use crate::token::{NewToken, TokenTable};
 
 const NODE: NodeId = NodeId::from_bytes([7; 32]);
 const OTHER: NodeId = NodeId::from_bytes([9; 32]);
 const NOW: WallTime = WallTime::from_millis(1_700_000_000_000);
+
+/// The certificates of these tests are good at its time.
+fn clock() -> Clock {
+    Clock::starting_at(NOW)
+}
 
 fn cluster() -> ClusterKey {
     ClusterKey::from_seed(&[1; 32]).unwrap()
@@ -41,30 +46,30 @@ fn record() -> TokenRecord {
 #[test]
 fn what_was_stored_is_found_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
-    assert!(Stored::load(folder.path()).unwrap().is_none());
-    let stored = Stored::create(folder.path(), contents()).unwrap();
+    assert!(Stored::load(folder.path(), clock()).unwrap().is_none());
+    let stored = Stored::create(folder.path(), contents(), clock()).unwrap();
     stored.store_token(&record()).unwrap();
     assert_eq!(stored.reserve_serials(10).unwrap(), 2);
     let revocation =
         cluster().revoke(Revocation { node: OTHER, serial_max: 5, kept_until: NOW + CERTIFICATE_LIFETIME });
     stored.store_revocation(&revocation).unwrap();
-    let again = Stored::load(folder.path()).unwrap().unwrap();
+    let again = Stored::load(folder.path(), clock()).unwrap().unwrap();
     assert_eq!(again.contents(), stored.contents());
     assert_eq!(again.reserve_serials(1).unwrap(), 12);
     assert!(again.revoked().covers(OTHER, 5));
     assert_eq!(again.contents().tokens, [record()]);
     again.forget().unwrap();
-    assert!(Stored::load(folder.path()).unwrap().is_none());
+    assert!(Stored::load(folder.path(), clock()).unwrap().is_none());
     // What comes late does not bring it back.
     assert!(matches!(again.begin(9), Err(StoredError::Forgotten)));
     assert!(again.store_token(&record()).is_err());
-    assert!(Stored::load(folder.path()).unwrap().is_none());
+    assert!(Stored::load(folder.path(), clock()).unwrap().is_none());
 }
 
 #[test]
 fn a_node_is_revoked_once_however_often_it_is_said() {
     let folder = tempfile::tempdir().unwrap();
-    let stored = Stored::create(folder.path(), contents()).unwrap();
+    let stored = Stored::create(folder.path(), contents(), clock()).unwrap();
     for serial_max in 1..5 {
         let kept_until = NOW + CERTIFICATE_LIFETIME;
         stored.revoke(&[cluster().revoke(Revocation { node: OTHER, serial_max, kept_until })]).unwrap();
@@ -78,7 +83,7 @@ fn a_node_is_revoked_once_however_often_it_is_said() {
 #[test]
 fn who_is_away_is_remembered_behind_who_is_there() {
     let folder = tempfile::tempdir().unwrap();
-    let stored = Stored::create(folder.path(), contents()).unwrap();
+    let stored = Stored::create(folder.path(), contents(), clock()).unwrap();
     let before = contents().known;
     let nobody = BTreeSet::new();
     stored.remember(Vec::new(), &nobody).unwrap();
@@ -104,9 +109,12 @@ fn the_ways_that_a_node_was_reached_by_outlive_what_it_says_of_itself() {
     let in_token: Vec<SocketAddr> =
         ["192.0.2.1:8091", "192.0.2.2:8091"].map(|it| it.parse().unwrap()).to_vec();
     let issuer = OTHER;
-    let stored =
-        Stored::create(folder.path(), Contents { issuer, token_addresses: in_token.clone(), ..contents() })
-            .unwrap();
+    let stored = Stored::create(
+        folder.path(),
+        Contents { issuer, token_addresses: in_token.clone(), ..contents() },
+        clock(),
+    )
+    .unwrap();
     // It tells another address again and again, and many other members come.
     for n in 0..200 {
         let told: SocketAddr = SocketAddr::from(([172, 17, 0, n], 8091));
@@ -115,7 +123,7 @@ fn the_ways_that_a_node_was_reached_by_outlive_what_it_says_of_itself() {
         there.push((issuer, vec![told]));
         stored.remember(there, &BTreeSet::new()).unwrap();
     }
-    let again = Stored::load(folder.path()).unwrap().unwrap();
+    let again = Stored::load(folder.path(), clock()).unwrap().unwrap();
     let known = again.known();
     assert_eq!((known.len(), known[0].node), (KNOWN_MAX, issuer));
     assert_eq!(known[0].addresses[0], SocketAddr::from(([172, 17, 0, 199], 8091)), "the newest is the best");
@@ -124,9 +132,36 @@ fn the_ways_that_a_node_was_reached_by_outlive_what_it_says_of_itself() {
 }
 
 #[test]
+fn removals_that_have_ended_make_room_and_one_for_which_there_is_none_is_no_success() {
+    let folder = tempfile::tempdir().unwrap();
+    let stored = Stored::create(folder.path(), contents(), clock()).unwrap();
+    let removal =
+        |n: u16, kept_until| cluster().revoke(Revocation { node: many_node(n), serial_max: 5, kept_until });
+    let all = u16::try_from(REVOCATIONS_MAX).unwrap();
+    let (soon, late) = (NOW + Duration::from_secs(60), NOW + CERTIFICATE_LIFETIME);
+    let many: Vec<SignedRevocation> =
+        (0..all).map(|n| removal(n, if n < 10 { soon } else { late })).collect();
+    stored.revoke(&many).unwrap();
+    assert!(stored.store_revocation(&removal(all, late)).is_err());
+    assert!(!Stored::load(folder.path(), clock()).unwrap().unwrap().revoked().covers(many_node(all), 5));
+    // An hour later ten of them are over.
+    let later = Clock::starting_at(NOW + Duration::from_secs(3600));
+    let stored = Stored::load(folder.path(), later).unwrap().unwrap();
+    stored.store_revocation(&removal(all, late)).unwrap();
+    assert_eq!(stored.contents().revocations.len(), REVOCATIONS_MAX - 9);
+    assert!(Stored::load(folder.path(), later).unwrap().unwrap().revoked().covers(many_node(all), 5));
+}
+
+fn many_node(n: u16) -> NodeId {
+    let mut node = [1; 32];
+    node[..2].copy_from_slice(&n.to_le_bytes());
+    NodeId::from_bytes(node)
+}
+
+#[test]
 fn the_file_holds_no_token_and_only_its_owner_reads_it() {
     let folder = tempfile::tempdir().unwrap();
-    let stored = Stored::create(folder.path(), contents()).unwrap();
+    let stored = Stored::create(folder.path(), contents(), clock()).unwrap();
     stored.store_token(&record()).unwrap();
     let path = folder.path().join("cluster.json");
     let text = fs::read_to_string(&path).unwrap();
@@ -142,22 +177,25 @@ fn the_file_holds_no_token_and_only_its_owner_reads_it() {
 fn a_damaged_file_is_said_to_be_and_a_newer_one_too() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cluster.json");
-    Stored::create(folder.path(), contents()).unwrap();
+    Stored::create(folder.path(), contents(), clock()).unwrap();
     let whole = fs::read_to_string(&path).unwrap();
     let shorter_key = whole.replacen("\"cluster_key\": \"", "\"cluster_key\": \"00", 1);
     for damaged in ["", "{}", &whole[..whole.len() / 2], &shorter_key] {
         fs::write(&path, damaged).unwrap();
-        assert!(matches!(Stored::load(folder.path()), Err(StoredError::Damaged { .. })), "{damaged}");
+        assert!(
+            matches!(Stored::load(folder.path(), clock()), Err(StoredError::Damaged { .. })),
+            "{damaged}"
+        );
     }
     fs::write(&path, r#"{"form": 2, "colour": "red"}"#).unwrap();
-    assert!(matches!(Stored::load(folder.path()), Err(StoredError::Newer { found: 2, .. })));
+    assert!(matches!(Stored::load(folder.path(), clock()), Err(StoredError::Newer { found: 2, .. })));
 }
 
 #[cfg(unix)]
 #[test]
 fn what_could_not_be_written_is_not_believed_either() {
     let folder = tempfile::tempdir().unwrap();
-    let stored = Stored::create(folder.path(), contents()).unwrap();
+    let stored = Stored::create(folder.path(), contents(), clock()).unwrap();
     // A folder stands in the way of the new file.
     let beside = folder.path().join("cluster.json.new");
     fs::create_dir_all(beside.join("in the way")).unwrap();

@@ -1,0 +1,142 @@
+use std::time::Duration;
+
+use arw_actors::moment::WallTime;
+
+use super::*;
+use crate::certificate::{CERTIFICATE_LIFETIME, Role, Roles};
+use crate::link::stored::Contents;
+use crate::token::{NewToken, TokenId, TokenTable};
+
+const NOW: WallTime = WallTime::from_millis(1_700_000_000_000);
+
+fn clock() -> Clock {
+    Clock::starting_at(NOW)
+}
+
+/// The folder of a node that made a cluster and has made a token.
+fn maker() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let own = NodeKey::load_or_create(&folder.path().join("node.key")).unwrap().id();
+    let cluster = ClusterKey::load_or_create(&folder.path().join("cluster.key")).unwrap();
+    let wanted = NewToken {
+        roles: Roles::from_iter([Role::Worker]),
+        ttl: Duration::from_secs(60),
+        uses_max: 9,
+        addresses: vec!["192.0.2.1:8091".parse().unwrap()],
+    };
+    let random = (TokenId::from_bytes([3; 8]), [5; 16]);
+    let token = TokenTable::default().create(NOW, wanted, (cluster.id(), own), random).unwrap().1;
+    let contents = Contents {
+        cluster_key: cluster.public(),
+        certificate: cluster.certify(own, Roles::from_iter([Role::Home]), 1, NOW, CERTIFICATE_LIFETIME),
+        issuer: own,
+        known: Vec::new(),
+        token_addresses: Vec::new(),
+        revocations: Vec::new(),
+        incarnation: 7,
+        serial_next: 66,
+        tokens: vec![token],
+    };
+    Stored::create(folder.path(), contents, clock()).unwrap();
+    folder
+}
+
+fn contents(folder: &Path) -> Contents {
+    Stored::load(folder, clock()).unwrap().unwrap().contents()
+}
+
+#[test]
+fn what_was_given_out_before_a_restore_is_never_given_out_again() {
+    let (old, new) = (maker(), tempfile::tempdir().unwrap());
+    let file = new.path().join("backup");
+    let made = back_up(old.path(), &file, clock()).unwrap();
+    let folder = new.path().join("state");
+    fs::create_dir(&folder).unwrap();
+    assert_eq!(restore(&folder, &file, clock()).unwrap(), made);
+    let (before, after) = (contents(old.path()), contents(&folder));
+    assert_eq!(after.serial_next, before.serial_next + (1 << 32), "serials that were given out since");
+    assert!(after.tokens.is_empty(), "a token that was used up since would be good again");
+    assert_eq!((after.issuer, after.cluster_key, after.incarnation), (before.issuer, before.cluster_key, 7));
+    for key in ["node.key", "cluster.key"] {
+        assert_eq!(fs::read(old.path().join(key)).unwrap(), fs::read(folder.join(key)).unwrap());
+    }
+    let names: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 3, "nothing else is left: {names:?}");
+    // A second restore would go back to before the first one.
+    assert!(matches!(restore(&folder, &file, clock()), Err(BackupError::Exists { .. })));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_backup_is_for_its_owner_only_and_replaces_none() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let old = maker();
+    let file = old.path().join("backup");
+    back_up(old.path(), &file, clock()).unwrap();
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(matches!(back_up(old.path(), &file, clock()), Err(BackupError::Exists { .. })));
+    let folder = tempfile::tempdir().unwrap();
+    restore(folder.path(), &file, clock()).unwrap();
+    for name in ["node.key", "cluster.key", "cluster.json"] {
+        let mode = fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+}
+
+#[test]
+fn who_did_not_make_the_cluster_has_nothing_to_back_up() {
+    let file = tempfile::tempdir().unwrap().path().join("backup");
+    let alone = tempfile::tempdir().unwrap();
+    assert!(matches!(back_up(alone.path(), &file, clock()), Err(BackupError::Alone { .. })));
+    let member = maker();
+    fs::remove_file(member.path().join("node.key")).unwrap();
+    assert!(matches!(back_up(member.path(), &file, clock()), Err(BackupError::Missing { .. })));
+    NodeKey::load_or_create(&member.path().join("node.key")).unwrap();
+    assert!(matches!(back_up(member.path(), &file, clock()), Err(BackupError::NotIssuer { .. })));
+    let without_key = maker();
+    fs::remove_file(without_key.path().join("cluster.key")).unwrap();
+    assert!(matches!(back_up(without_key.path(), &file, clock()), Err(BackupError::Missing { .. })));
+    assert!(!without_key.path().join("cluster.key").exists(), "none is made");
+    assert!(!file.exists());
+}
+
+#[test]
+fn what_is_no_whole_backup_leaves_the_folder_as_it_was() {
+    let (old, other) = (maker(), maker());
+    let folder = tempfile::tempdir().unwrap();
+    let file = |folder: &tempfile::TempDir| {
+        let file = folder.path().join("backup");
+        back_up(folder.path(), &file, clock()).unwrap();
+        fs::read_to_string(file).unwrap()
+    };
+    let (good, foreign) = (file(&old), file(&other));
+    let changed = |change: &dyn Fn(&mut Value)| {
+        let mut value: Value = serde_json::from_str(&good).unwrap();
+        change(&mut value);
+        value.to_string()
+    };
+    let foreign: Value = serde_json::from_str(&foreign).unwrap();
+    let damaged = [
+        String::new(),
+        good[..good.len() / 2].to_owned(),
+        "{}".to_owned(),
+        changed(&|it| it["form"] = 2.into()),
+        changed(&|it| it["what"] = "a letter".into()),
+        changed(&|it| it["node_key"] = "arw-node-key-1:00".into()),
+        changed(&|it| it["cluster_key"] = foreign["cluster_key"].clone()),
+        changed(&|it| it["node_key"] = foreign["node_key"].clone()),
+        changed(&|it| it["membership"] = foreign["membership"].clone()),
+        changed(&|it| it["membership"] = Value::Null),
+    ];
+    let path = old.path().join("damaged");
+    for text in damaged {
+        fs::write(&path, &text).unwrap();
+        let refused = restore(folder.path(), &path, clock());
+        assert!(matches!(refused, Err(BackupError::Damaged { .. })), "{refused:?}: {text}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "{text}");
+    }
+    // The folder of another node is not taken from it.
+    NodeKey::load_or_create(&folder.path().join("node.key")).unwrap();
+    fs::write(&path, &good).unwrap();
+    assert!(matches!(restore(folder.path(), &path, clock()), Err(BackupError::OtherNode { .. })));
+}
