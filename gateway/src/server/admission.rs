@@ -1,9 +1,11 @@
 //! Who gets a place when there are more connections than places.
 //!
-//! Owns one decision: is a new connection taken in, and which one gives way to it. Pure: rows and the time go in. Refuses to know sockets.
+//! Owns one decision: is a new connection taken in, and which one gives way to it. Pure: rows and the time
+//! go in. Refuses to know sockets.
 //!
-//! A connection without a request in progress can be closed at little cost: its client opens another. So such a one gives way to a
-//! newcomer, whether it is between two requests, sends a head a byte at a time, or does not take its answer. One that waits for this node never does.
+//! A connection without a request in progress can be closed at little cost: its client opens another. So
+//! such a one gives way to a newcomer, whether it is between two requests, sends a head a byte at a time, or
+//! does not take its answer. One that waits for this node never does.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -11,7 +13,8 @@ use std::time::Duration;
 
 use arw_actors::moment::Moment;
 
-/// A client that has not taken what was written for so long is slow, not just busy: a network that loses packets recovers within seconds.
+/// A client that has not taken what was written for so long is slow, not just busy: a network that loses
+/// packets recovers within seconds.
 pub(super) const BEHIND: Duration = Duration::from_secs(10);
 
 /// What a connection is doing.
@@ -38,7 +41,8 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// Since when this connection could be closed for another one, from its client's doing; `None` while this node owes an answer.
+    /// Since when this connection could be closed for another one, from its client's doing; `None` while
+    /// this node owes an answer.
     fn yields_since(&self, now: Moment) -> Option<Moment> {
         if let Some(behind) = self.behind_since {
             return (now.since(behind) >= BEHIND).then_some(behind);
@@ -60,7 +64,8 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// Of `most` places a sixteenth is kept, at most 32: probes and an operator need a few, each for a moment.
+    /// Of `most` places a sixteenth is kept, at most 32: probes and an operator need a few, each for a
+    /// moment.
     pub(super) fn of(most: usize) -> Self {
         let kept = (most / 16).min(32);
         Self { open: most - kept, kept }
@@ -87,8 +92,9 @@ pub(super) enum Admission<K> {
     Wait,
 }
 
-/// HTTP-6: of those that can give way, the source with the most of them gives one up, and of its connections the eldest. A proxy with all
-/// clients behind it is one source, so that there is no other bound for a source.
+/// HTTP-6: of those that can give way, the source with the most of them gives one up, and of its connections
+/// the eldest. A proxy with all clients behind it is one source, so that there is no other bound for a
+/// source.
 pub(super) fn admit<K: Copy>(
     rows: impl ExactSizeIterator<Item = (K, Row)>,
     places: Places,
@@ -208,8 +214,8 @@ mod tests {
     }
 
     proptest! {
-        /// HTTP-6: who waits for this node is never closed; who gives way has the eldest claim of a source that holds most; and
-        /// nobody waits while somebody could give way.
+        /// HTTP-6: who waits for this node is never closed; who gives way has the eldest claim of a source
+        /// that holds most; and nobody waits while somebody could give way.
         #[test]
         fn only_those_who_can_give_way_do(rows in proptest::collection::vec(any_row(), 0..40), most in 1_usize..40) {
             let now = Moment::ZERO + Duration::from_secs(100);

@@ -1,10 +1,10 @@
 //! How far each connection is with its request.
 //!
-//! Owns a connection's stage and the rules by which it moves. What moves it is in `watched.rs`, what follows from it in `admission.rs`.
-//! Refuses to know sockets and HTTP beyond where a head ends.
+//! Owns a connection's stage and the rules by which it moves. What moves it is in `watched.rs`, what follows
+//! from it in `admission.rs`. Refuses to know sockets and HTTP beyond where a head ends.
 //!
 //! ```text
-//!   Idle ──first byte──▶ Head ──whole──▶ Body ──whole──▶ Working ──answered──▶ Idle, or Head if more bytes have come
+//!   Idle ──first byte──▶ Head ──whole──▶ Body ──whole──▶ Working ──answered──▶ Idle, or Head where more has come
 //! ```
 
 use std::net::IpAddr;
@@ -107,7 +107,8 @@ impl Progress {
         state.is_closing
     }
 
-    /// A request for this may be answered: all of them while there is room, and those of health checks and control always.
+    /// A request for this may be answered: all of them while there is room, and those of health checks and
+    /// control always.
     pub(super) fn may_ask(&self, path: &str) -> bool {
         let is_crowded = || self.room.places.is_crowded(self.room.in_use.load(Ordering::Relaxed));
         let takes_long = path.starts_with("/v1/") || path.ends_with("/stream");

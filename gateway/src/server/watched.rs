@@ -1,7 +1,8 @@
 //! A client's connection, watched from both sides.
 //!
-//! Owns what tells [`Progress`] how far the client is: the bytes on the socket, and the requests and answers of the service above it. hyper
-//! between them has one time for waiting and for reading a head; here these are two. Refuses to decide anything.
+//! Owns what tells [`Progress`] how far the client is: the bytes on the socket, and the requests and answers
+//! of the service above it. hyper between them has one time for waiting and for reading a head; here these
+//! are two. Refuses to decide anything.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -284,7 +285,8 @@ mod tests {
         assert!(read.starts_with(b"GET / HTT"), "{read:?}");
     }
 
-    /// HTTP-6: no time of the client's runs while this node works, and the idle time begins with the end of the answer.
+    /// HTTP-6: no time of the client's runs while this node works, and the idle time begins with the end of
+    /// the answer.
     #[tokio::test(start_paused = true)]
     async fn a_long_answer_costs_the_client_no_time() {
         let (mut client, mut server, progress) = pair();
