@@ -73,8 +73,10 @@ pub struct GatewaySettings {
     pub body_max_bytes: u64,
     /// The largest request head, in bytes.
     pub header_max_bytes: u64,
-    /// How long a client may take to send its request head.
+    /// How long a client may take to send its request head, from its first byte on.
     pub header_read_timeout: Duration,
+    /// How long a connection stays open without a request.
+    pub idle_timeout: Duration,
     /// How long a client may take to send its request body.
     pub body_read_timeout: Duration,
     /// How many connections are open at once.
@@ -203,6 +205,8 @@ pub const BODY_MAX_BYTES: u64 = 8 << 20;
 pub const HEADER_MAX_BYTES: u64 = 16 << 10;
 /// A client on a bad network sends a request head in a second; slower ones hold connections on purpose.
 pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longer than clients and proxies keep a connection (Go 90 s, nginx 75 s): who closes first cannot be met by a request under way.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// 8 MiB in 30 s is a slow mobile link.
 pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Ordinary machines allow 1,024 open files without being asked.
@@ -322,6 +326,7 @@ impl GatewaySettings {
                 HEADER_READ_TIMEOUT,
                 SECOND..=MINUTE,
             ),
+            idle_timeout: reader.duration("gateway.idle_timeout", IDLE_TIMEOUT, SECOND..=HOUR),
             body_read_timeout: reader.duration("gateway.body_read_timeout", BODY_READ_TIMEOUT, SECOND..=HOUR),
             connections_max: reader.integer("gateway.connections_max", CONNECTIONS_MAX, 16..=65_536),
             event_streams_max: reader.integer("gateway.event_streams_max", EVENT_STREAMS_MAX, 1..=65_536),

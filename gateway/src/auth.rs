@@ -62,8 +62,8 @@ where
         self.route.poll_ready(cx)
     }
 
-    /// Lets a request through, or answers for the route.
-    fn call(&mut self, request: Request) -> Self::Future {
+    /// Lets a request through, with the [`Granted`] that it was let through for; or answers for the route.
+    fn call(&mut self, mut request: Request) -> Self::Future {
         let Guard { gate, access, path } = &self.guard;
         let verdict = decide(
             *access,
@@ -77,7 +77,12 @@ where
             response
         };
         match verdict {
-            Ok(()) => Box::pin(self.route.call(request).map_ok(named)),
+            Ok(granted) => {
+                if let Some(granted) = granted {
+                    request.extensions_mut().insert(granted);
+                }
+                Box::pin(self.route.call(request).map_ok(named))
+            }
             Err(problem) => Box::pin(std::future::ready(Ok(named(problem.into_response())))),
         }
     }
@@ -89,10 +94,10 @@ fn decide(
     reads_need_token: bool,
     authorization: Option<&HeaderValue>,
     verify: impl FnOnce(&str) -> Result<Granted, Refusal>,
-) -> Result<(), Problem> {
+) -> Result<Option<Granted>, Problem> {
     let scope = match access {
         // HTTP-4: reading is open on loopback; elsewhere the settings demand a token for it (HTTP-1).
-        Access::Read if !reads_need_token => return Ok(()),
+        Access::Read if !reads_need_token => return Ok(None),
         Access::Read => Scope::StateRead,
         Access::Needs(scope) => scope,
     };
@@ -112,7 +117,7 @@ fn decide(
         Problem::new(Kind::TokenRefused, refusal.to_string(), help)
     })?;
     if granted.allows(scope) {
-        return Ok(());
+        return Ok(Some(granted));
     }
     let has: Vec<&str> = granted.scopes.iter().map(|scope| scope.as_str()).collect();
     let detail = format!(
@@ -142,7 +147,12 @@ mod tests {
     fn with_scopes(scopes: &[Scope]) -> impl FnOnce(&str) -> Result<Granted, Refusal> {
         let scopes: BTreeSet<Scope> = scopes.iter().copied().collect();
         move |token| match token {
-            "good" => Ok(Granted { id: "00000001".into(), name: "laptop".into(), scopes: Arc::new(scopes) }),
+            "good" => Ok(Granted {
+                id: "00000001".into(),
+                name: "laptop".into(),
+                scopes: Arc::new(scopes),
+                expires_at: None,
+            }),
             "old" => Err(Refusal::Revoked),
             _ => Err(Refusal::Unknown),
         }
@@ -151,7 +161,7 @@ mod tests {
     fn status(access: Access, strict: bool, header: Option<&'static str>, scopes: &[Scope]) -> u16 {
         let header = header.map(HeaderValue::from_static);
         match decide(access, strict, header.as_ref(), with_scopes(scopes)) {
-            Ok(()) => 200,
+            Ok(_) => 200,
             Err(problem) => problem.status().as_u16(),
         }
     }

@@ -2,29 +2,33 @@
 //!
 //! Owns the listener and the accept loop. Refuses to know what is asked (`routes.rs`), and how streams of other nodes are served (`peer/service.rs`).
 
+mod admission;
 mod holder;
+mod progress;
+mod watched;
 
+use std::collections::HashMap;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arw_actors::cluster::StreamService;
 use arw_actors::config::GatewaySettings;
+use arw_actors::moment::Moment;
 use arw_actors::node::Node;
-use axum::body::Body;
-use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
-use tower::ServiceExt;
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tracing::{debug, info, warn};
 
 pub use holder::Holder;
+
+use admission::{Admission, Places, Row, admit, next_deadline};
+use progress::{Patience, Progress, Room};
+use watched::{WatchedService, WatchedStream};
 
 use crate::front::Front;
 use crate::peer::{PeerLimits, PeerService};
@@ -36,6 +40,8 @@ const BACKLOG: u32 = 1024;
 const DRAIN: Duration = Duration::from_secs(10);
 /// Out of file descriptors or memory: some connection has to end first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Nothing tells of a place for so long only if something was missed.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// A client that takes nothing of what was sent to it for so long is gone, or as good as gone: it would hold an engine's slot or an event
 /// stream until the system gives up on it, which takes a quarter of an hour.
 pub(crate) const STALL: Duration = Duration::from_secs(60);
@@ -138,32 +144,35 @@ impl Gateway {
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) {
         let Self { gate, listener, address, peers } = self;
         let front = Front::new(gate.clone());
-        let most =
-            usize::try_from(gate.settings.connections_max).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        let permits = Arc::new(Semaphore::new(most));
-        let mut connections = JoinSet::new();
+        let mut connections = Connections::new(&gate);
+        // It was accepted when there was room, or somebody who would give way, and then there was not.
+        let mut waiting = None;
         let mut shutdown = pin!(shutdown);
         info!(%address, "the gateway serves");
         loop {
-            let accepted = tokio::select! {
+            let until = connections.full_until(&gate);
+            if until.is_none()
+                && let Some((stream, source)) = waiting.take()
+            {
+                waiting = connections.take(&gate, &front, stream, source);
+                continue;
+            }
+            tokio::select! {
                 biased;
                 () = &mut shutdown => break,
-                Some(ended) = connections.join_next() => {
-                    note_end(ended);
-                    continue;
-                }
-                accepted = accept(&listener, &permits) => accepted,
-            };
-            if let Some((stream, permit)) = accepted {
-                connections.spawn(connection(gate.clone(), front.clone(), stream, permit));
+                Some(ended) = connections.tasks.join_next_with_id() => connections.note_end(ended),
+                () = connections.room.freed(), if until.is_some() => {}
+                () = asleep(&gate, until), if until.is_some() => {}
+                accepted = accept(&listener), if until.is_none() => waiting = accepted,
             }
         }
+        let mut connections = connections.tasks;
         // Clients that come now are refused instead of left waiting.
         drop(listener);
         gate.stop();
         let drained = async {
             while let Some(ended) = connections.join_next().await {
-                note_end(ended);
+                note_panic(ended.as_ref().err());
             }
             peers.drained().await;
         };
@@ -185,15 +194,92 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// HTTP-6: beyond the limit, connections wait in the system's queue until another one ends.
-async fn accept(
-    listener: &TcpListener,
-    permits: &Arc<Semaphore>,
-) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-    // The semaphore is never closed.
-    let permit = Arc::clone(permits).acquire_owned().await.ok()?;
+/// The open connections, each a task.
+struct Connections {
+    room: Arc<Room>,
+    tasks: JoinSet<()>,
+    known: HashMap<Id, (Arc<Progress>, AbortHandle)>,
+}
+
+impl Connections {
+    fn new(gate: &Gate) -> Self {
+        let most = usize::try_from(gate.settings.connections_max).unwrap_or(usize::MAX).max(1);
+        Self { room: Arc::new(Room::new(Places::of(most))), tasks: JoinSet::new(), known: HashMap::new() }
+    }
+
+    fn rows(&self) -> impl ExactSizeIterator<Item = (Id, Row)> {
+        self.known.iter().map(|(id, (progress, _))| (*id, progress.row()))
+    }
+
+    /// HTTP-6: while every connection waits for this node, new ones wait in the system's queue. Then this is when to look again at the latest.
+    fn full_until(&self, gate: &Gate) -> Option<Moment> {
+        if self.known.len() < self.room.places().all() {
+            return None;
+        }
+        // First, so that what frees a place after this look is told.
+        self.room.want(true);
+        let now = gate.now();
+        if let Admission::Wait = admit(self.rows(), self.room.places(), now) {
+            return Some(next_deadline(self.rows()).unwrap_or(now + LOOK_AGAIN));
+        }
+        self.room.want(false);
+        None
+    }
+
+    /// Takes a connection in, maybe for another one; gives it back when it has to wait.
+    fn take(
+        &mut self,
+        gate: &Gate,
+        front: &Front,
+        stream: TcpStream,
+        source: IpAddr,
+    ) -> Option<(TcpStream, IpAddr)> {
+        match admit(self.rows(), self.room.places(), gate.now()) {
+            Admission::Replace(id) => {
+                // It may have begun a request since it was looked at.
+                let Some((progress, task)) = self.known.get(&id).filter(|(progress, _)| progress.close())
+                else {
+                    return Some((stream, source));
+                };
+                debug!(row = ?progress.row(), "a connection gives way to a new one");
+                task.abort();
+                self.known.remove(&id);
+            }
+            Admission::Admit => {}
+            Admission::Wait => return Some((stream, source)),
+        }
+        let is_extra = self.room.places().is_crowded(self.known.len() + 1);
+        let clock = gate.node.system.clock();
+        let progress = Arc::new(Progress::new(clock, Arc::clone(&self.room), source, is_extra));
+        let served = connection(gate.clone(), front.clone(), stream, Arc::clone(&progress));
+        let task = self.tasks.spawn(served);
+        self.known.insert(task.id(), (progress, task));
+        self.room.set_in_use(self.known.len());
+        None
+    }
+
+    fn note_end(&mut self, ended: Result<(Id, ()), JoinError>) {
+        let id = match &ended {
+            Ok((id, ())) => *id,
+            Err(error) => error.id(),
+        };
+        note_panic(ended.err().as_ref());
+        self.known.remove(&id);
+        self.room.set_in_use(self.known.len());
+    }
+}
+
+async fn asleep(gate: &Gate, until: Option<Moment>) {
+    match until {
+        Some(moment) => tokio::time::sleep_until(gate.node.system.clock().instant(moment)).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// HTTP-6.
+async fn accept(listener: &TcpListener) -> Option<(TcpStream, IpAddr)> {
     match listener.accept().await {
-        Ok((stream, _)) => Some((stream, permit)),
+        Ok((stream, from)) => Some((stream, from.ip())),
         Err(error) if is_the_clients(&error) => None,
         Err(error) => {
             warn!(%error, "cannot accept a connection");
@@ -209,24 +295,28 @@ fn is_the_clients(error: &std::io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-fn note_end(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended
+fn note_panic(error: Option<&JoinError>) {
+    if let Some(error) = error
         && error.is_panic()
     {
         tracing::error!(%error, "a connection's task panicked");
     }
 }
 
-async fn connection(gate: Gate, front: Front, stream: TcpStream, _permit: OwnedSemaphorePermit) {
+async fn connection(gate: Gate, front: Front, stream: TcpStream, progress: Arc<Progress>) {
     // Events and tokens are small writes: they must not wait for each other.
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "a connection without TCP_NODELAY");
     }
     cut_when_stalled(&stream, STALL);
-    let service = TowerToHyperService::new(
-        front.map_request(|request: http::Request<Incoming>| request.map(Body::new)),
-    );
-    let served = builder(&gate.settings).serve_connection(TokioIo::new(stream), service);
+    let settings = &gate.settings;
+    let patience = Patience { idle: settings.idle_timeout, head: settings.header_read_timeout };
+    let stream = WatchedStream::new(stream, Arc::clone(&progress), patience);
+    let service = WatchedService { front, progress };
+    // hyper's time for a head begins with the wait for its first byte; the stream has two of its own.
+    let served = builder(settings)
+        .header_read_timeout(None::<Duration>)
+        .serve_connection(TokioIo::new(stream), service);
     let mut served = pin!(served);
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
@@ -253,7 +343,7 @@ fn cut_when_stalled(stream: &TcpStream, after: Duration) {
 #[cfg(not(target_os = "linux"))]
 fn cut_when_stalled(_: &TcpStream, _: Duration) {}
 
-/// HTTP-6: hyper enforces the time for a head. It cuts heads off at twice the limit; `limits.rs` refuses smaller ones in words.
+/// HTTP-6: on a stream of another node, which carries one request, hyper enforces the time for a head. It cuts heads off at twice the limit; `limits.rs` refuses smaller ones in words.
 pub(crate) fn builder(settings: &GatewaySettings) -> http1::Builder {
     let head_max = usize::try_from(settings.header_max_bytes).unwrap_or(usize::MAX);
     let mut builder = http1::Builder::new();

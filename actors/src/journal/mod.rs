@@ -136,7 +136,10 @@ impl Journal {
         kind: Option<String>,
     ) -> Result<Page, ReadError> {
         let journal = self.clone();
-        off_the_async_threads(move || journal.replay_blocking(after, limit, kind.as_deref())).await
+        self.shared
+            .store
+            .off_the_async_threads(move || journal.replay_blocking(after, limit, kind.as_deref()))
+            .await
     }
 
     /// As [`Journal::replay`]. Not for async code: it blocks the thread.
@@ -182,7 +185,7 @@ impl Journal {
     /// The journal cannot be read.
     pub async fn restarts_since(&self, since: WallTime) -> Result<Vec<RestartRecord>, ReadError> {
         let journal = self.clone();
-        off_the_async_threads(move || journal.restarts_since_blocking(since)).await
+        self.shared.store.off_the_async_threads(move || journal.restarts_since_blocking(since)).await
     }
 
     /// As [`Journal::restarts_since`]. Not for async code: it blocks the thread.
@@ -243,10 +246,4 @@ impl fmt::Debug for Journal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Journal").field("status", &self.status()).finish_non_exhaustive()
     }
-}
-
-async fn off_the_async_threads<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ReadError> + Send + 'static,
-) -> Result<T, ReadError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(ReadError::Panicked(e.to_string())))
 }

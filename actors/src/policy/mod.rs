@@ -10,5 +10,5 @@ mod tests;
 
 pub use self::admin_file::{AdminFile, AdminFileError};
 pub use self::scope::{Scope, UnknownScope};
-pub use self::token::{CreateError, Granted, NoScope, Refusal, RevokeError, TokenRow, TokenText};
+pub use self::token::{BeyondOwn, CreateError, Granted, NoScope, Refusal, RevokeError, TokenRow, TokenText};
 pub use self::tokens::{TOKENS_MAX, Tokens};

@@ -93,9 +93,13 @@ impl fmt::Display for UnknownScope {
         if let Some(near) = Scope::ALL.into_iter().find(|scope| is_near(&self.given, scope.as_str())) {
             write!(f, " (did you mean `{near}`?)")?;
         }
-        let known: Vec<&str> = Scope::ALL.iter().map(|scope| scope.as_str()).collect();
-        write!(f, "; there are: {}", known.join(", "))
+        write!(f, "; there are: {}", words())
     }
+}
+
+/// The words of all scopes, for refusals.
+pub(super) fn words() -> String {
+    Scope::ALL.map(Scope::as_str).join(", ")
 }
 
 impl std::error::Error for UnknownScope {}

@@ -285,3 +285,43 @@ proptest! {
         prop_assert!(id.is_none_or(|id| id.len() == 8 && text.len() == 77));
     }
 }
+
+/// HTTP-3: nobody hands on, or takes away, more than he has, and a token outlives none that made it.
+#[test]
+fn a_token_makes_and_revokes_only_what_it_holds_itself() {
+    let granted = |scopes: &BTreeSet<Scope>, expires_at| super::Granted {
+        id: "00000001".into(),
+        name: "maker".into(),
+        scopes: std::sync::Arc::new(scopes.clone()),
+        expires_at,
+    };
+    let subsets: Vec<BTreeSet<Scope>> = (1_usize..1 << Scope::ALL.len())
+        .map(|bits| {
+            (0..Scope::ALL.len()).filter(|at| bits & (1 << at) != 0).map(|at| Scope::ALL[at]).collect()
+        })
+        .collect();
+    for own in &subsets {
+        let maker = granted(own, None);
+        for wanted in &subsets {
+            let holds = own.contains(&Scope::Admin) || wanted.is_subset(own);
+            assert_eq!(maker.may_create(wanted, None).is_ok(), holds, "{own:?} {wanted:?}");
+            let row = super::TokenRow {
+                id: "00000002".into(),
+                name: "other".into(),
+                scopes: wanted.clone(),
+                created_at: NOW,
+                expires_at: None,
+                last_used_at: None,
+                revoked_at: None,
+            };
+            assert_eq!(maker.may_revoke(&row).is_ok(), holds, "{own:?} {wanted:?}");
+        }
+    }
+    let brief = granted(&[Scope::Admin].into(), Some(NOW));
+    assert!(brief.may_create(&infer(), Some(NOW)).is_ok());
+    let later = NOW + Duration::from_millis(1);
+    for expires_at in [None, Some(later)] {
+        let refused = brief.may_create(&infer(), expires_at).unwrap_err().to_string();
+        assert!(refused.contains("expires at"), "{refused}");
+    }
+}

@@ -62,6 +62,8 @@ pub struct Granted {
     pub name: Arc<str>,
     /// What it may be used for.
     pub scopes: Arc<BTreeSet<Scope>>,
+    /// From when on it is refused; `None`: never.
+    pub expires_at: Option<WallTime>,
 }
 
 impl Granted {
@@ -70,6 +72,60 @@ impl Granted {
     pub fn allows(&self, wanted: Scope) -> bool {
         self.scopes.iter().any(|scope| scope.includes(wanted))
     }
+
+    /// Whether its holder may make a token with these scopes that lives so long: nobody hands on more than he has.
+    ///
+    /// # Errors
+    /// [`BeyondOwn`].
+    pub fn may_create(
+        &self,
+        scopes: &BTreeSet<Scope>,
+        expires_at: Option<WallTime>,
+    ) -> Result<(), BeyondOwn> {
+        self.holds(scopes)?;
+        match self.expires_at {
+            Some(until) if expires_at.is_none_or(|wanted| wanted > until) => {
+                Err(BeyondOwn::Expiry { name: Arc::clone(&self.name), until })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Whether its holder may revoke a token with these scopes: to lock out those who may do more is as much a change of rights.
+    ///
+    /// # Errors
+    /// [`BeyondOwn`].
+    pub fn may_revoke(&self, row: &TokenRow) -> Result<(), BeyondOwn> {
+        self.holds(&row.scopes)
+    }
+
+    fn holds(&self, scopes: &BTreeSet<Scope>) -> Result<(), BeyondOwn> {
+        match scopes.iter().find(|scope| !self.allows(**scope)) {
+            Some(scope) => Err(BeyondOwn::Scope { name: Arc::clone(&self.name), scope: *scope }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A token is asked to do something to a token that may do more than itself.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BeyondOwn {
+    /// The other token has a scope that this one lacks.
+    #[error("the token `{name}` has not the scope `{scope}` itself, so it can neither give nor take it")]
+    Scope {
+        /// The name of the token that asks.
+        name: Arc<str>,
+        /// What it lacks.
+        scope: Scope,
+    },
+    /// The other token would outlive this one.
+    #[error("the token `{name}` expires at {until}, and a token that it makes no later")]
+    Expiry {
+        /// The name of the token that asks.
+        name: Arc<str>,
+        /// When it expires.
+        until: WallTime,
+    },
 }
 
 /// Why a token is not accepted.
@@ -114,9 +170,7 @@ pub enum CreateError {
 
 /// No scope was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a token needs at least one scope: infer, runtime:manage, model:manage, token:manage, cluster:manage, state:read or admin"
-)]
+#[error("a token needs at least one scope; there are: {}", super::scope::words())]
 pub struct NoScope;
 
 /// A token was not revoked, or not for good.

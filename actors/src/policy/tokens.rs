@@ -225,10 +225,13 @@ impl Tokens {
             id: Arc::clone(&known.id),
             name: Arc::clone(&known.name),
             scopes: Arc::clone(&known.scopes),
+            expires_at: known.expires_at,
         })
     }
 
-    pub(super) fn find(&self, id: &str) -> Option<TokenRow> {
+    /// The token with this id.
+    #[must_use]
+    pub fn find(&self, id: &str) -> Option<TokenRow> {
         self.shared.known.load().get(id).map(|known| known.row())
     }
 

@@ -215,9 +215,17 @@ impl Store {
         T: Send + 'static,
         R: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
-        let _slot = self.owner.read_slots.acquire().await.map_err(|_| ReadError::Closed)?;
         let store = self.clone();
-        tokio::task::spawn_blocking(move || store.read_blocking(read))
+        self.off_the_async_threads(move || store.read_blocking(read)).await
+    }
+
+    /// Runs what reads and blocks, at most as many at once as there are readers: the others wait without a thread.
+    pub(crate) async fn off_the_async_threads<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let _slot = self.owner.read_slots.acquire().await.map_err(|_| ReadError::Closed)?;
+        tokio::task::spawn_blocking(work)
             .await
             .unwrap_or_else(|problem| Err(ReadError::Panicked(problem.to_string())))
     }

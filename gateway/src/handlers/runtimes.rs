@@ -2,10 +2,11 @@
 //!
 //! Owns the requests and their refusals. Refuses to know how a runtime lives: `/state/runtimes` shows it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use arw_actors::runtime::directory::{AddRuntimeError, ControlError};
-use arw_actors::runtime::log::{LogFollower, LogPage};
+use arw_actors::runtime::directory::{AddRuntimeError, ControlError, Runtimes};
+use arw_actors::runtime::log::{EngineLog, LogFollower, LogPage};
 use arw_actors::runtime::machine::RuntimeState;
 use arw_actors::runtime::row::RuntimeRow;
 use arw_actors::runtime::spec::BadRuntimeSpec;
@@ -225,7 +226,7 @@ pub(crate) struct FollowFrom {
 
 /// What a runtime's program prints, as it prints it.
 #[utoipa::path(get, path = "/runtimes/{id}/logs/stream", tag = "runtimes",
-    description = "Server-sent events: `line` with the line's number as id; `gap` (`{dropped}`) tells of lines that are no longer kept.",
+    description = "Server-sent events: `line` with the line's number as id; `gap` (`{dropped}`) tells of lines that are no longer kept. The stream ends when the runtime is removed.",
     params(
         ("id" = String, Path),
         ("after" = Option<u64>, Query, description = "begin after this line"),
@@ -251,7 +252,18 @@ pub(crate) async fn logs_stream(
     })?;
     let newest = log.newest();
     let after = last.or(from.after).unwrap_or_else(|| newest.saturating_sub(from.tail.unwrap_or(0)));
-    sse::respond(&gate, lines(log.subscribe(after)))
+    let lines = lines(log.subscribe(after));
+    sse::respond(&gate, lines.take_until(Box::pin(gone(gate.node.runtimes.clone(), id, log))))
+}
+
+/// Resolves when the runtime with this log is no longer there. One that is added again under its id has another log.
+async fn gone(runtimes: Runtimes, id: String, log: Arc<EngineLog>) {
+    let mut changes = runtimes.changes();
+    while runtimes.log(&id).is_ok_and(|now| Arc::ptr_eq(&now, &log)) {
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Lines that are turned into events at once.

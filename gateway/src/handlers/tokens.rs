@@ -5,9 +5,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use arw_actors::policy::{CreateError, RevokeError, Scope};
+use arw_actors::policy::{BeyondOwn, CreateError, Granted, RevokeError, Scope};
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::CACHE_CONTROL;
@@ -27,9 +27,10 @@ pub(crate) async fn list(State(gate): State<Gate>) -> Json<TokenList> {
 
 /// Makes a token. The answer is the only time its text is shown.
 #[utoipa::path(post, path = "/tokens", tag = "tokens", security(("token" = ["token:manage"])), request_body = NewToken,
-    responses((status = 201, body = CreatedToken), (status = 422, body = ProblemBody, content_type = "application/problem+json")))]
+    responses((status = 201, body = CreatedToken), (status = 403, body = ProblemBody, content_type = "application/problem+json"), (status = 422, body = ProblemBody, content_type = "application/problem+json")))]
 pub(crate) async fn create(
     State(gate): State<Gate>,
+    Extension(caller): Extension<Granted>,
     JsonBody(new): JsonBody<NewToken>,
 ) -> Result<Response, Problem> {
     let scopes = scopes(&new.scopes)?;
@@ -41,10 +42,28 @@ pub(crate) async fn create(
         ));
     }
     let expires_in = new.expires_in_s.map(Duration::from_secs);
-    let created = gate.node.tokens.create(&new.name, scopes, expires_in, gate.wall()).await;
+    let now = gate.wall();
+    // HTTP-3.
+    caller.may_create(&scopes, expires_in.map(|span| now + span)).map_err(|beyond| not_his(&beyond))?;
+    let created = gate.node.tokens.create(&new.name, scopes, expires_in, now).await;
     let (row, text) = created.map_err(|error| not_created(&error))?;
     let created = CreatedToken { row: row.into(), token: text.reveal().to_owned() };
     Ok((StatusCode::CREATED, [(CACHE_CONTROL, "no-store")], Json(created)).into_response())
+}
+
+fn not_his(beyond: &BeyondOwn) -> Problem {
+    let detail = beyond.to_string();
+    match beyond {
+        BeyondOwn::Scope { scope, .. } => {
+            let help = format!("use a token that has `{scope}`, or `admin`");
+            Problem::new(Kind::ScopeMissing, detail, help).with("scope", scope.as_str())
+        }
+        BeyondOwn::Expiry { .. } => Problem::field(
+            "expires_in_s",
+            format!("field `expires_in_s`: {detail}"),
+            "ask for less time, or use a token that lives longer",
+        ),
+    }
 }
 
 fn scopes(words: &[String]) -> Result<BTreeSet<Scope>, Problem> {
@@ -81,8 +100,16 @@ const STORE_RETRY: Duration = Duration::from_secs(10);
 /// Revokes a token: refused from now on.
 #[utoipa::path(delete, path = "/tokens/{id}", tag = "tokens", security(("token" = ["token:manage"])),
     params(("id" = String, Path, description = "eight hexadecimal digits, as in the list")),
-    responses((status = 204, description = "it is refused from now on"), (status = 404, body = ProblemBody, content_type = "application/problem+json")))]
-pub(crate) async fn revoke(State(gate): State<Gate>, Name(id): Name) -> Result<StatusCode, Problem> {
+    responses((status = 204, description = "it is refused from now on"), (status = 403, body = ProblemBody, content_type = "application/problem+json"), (status = 404, body = ProblemBody, content_type = "application/problem+json")))]
+pub(crate) async fn revoke(
+    State(gate): State<Gate>,
+    Extension(caller): Extension<Granted>,
+    Name(id): Name,
+) -> Result<StatusCode, Problem> {
+    // HTTP-3. The scopes of a token never change, so that nothing can come between.
+    if let Some(row) = gate.node.tokens.find(&id) {
+        caller.may_revoke(&row).map_err(|beyond| not_his(&beyond))?;
+    }
     match gate.node.tokens.revoke(&id, gate.wall()).await {
         Ok(_) => Ok(StatusCode::NO_CONTENT),
         Err(error) => Err(not_revoked(&error)),

@@ -225,3 +225,41 @@ async fn bodies_that_are_not_what_they_should_be_are_refused() {
         "did you mean `limit`?"
     );
 }
+
+/// HTTP-3: `token:manage` is no way to more than one has.
+#[tokio::test]
+async fn a_token_gives_and_takes_only_what_it_has() {
+    let node = TestNode::start().await;
+    let clerk = node.token("clerk", &[Scope::TokenManage, Scope::Infer]).await;
+    let ask = |method: &str, path: &str, body: Option<serde_json::Value>| {
+        let request = Request::builder().method(method).uri(path).header("host", "localhost");
+        let request = request
+            .header("authorization", format!("Bearer {clerk}"))
+            .header("content-type", "application/json");
+        request.body(body.map_or_else(Body::empty, |body| body.to_string().into())).unwrap()
+    };
+    let make =
+        |scopes: &[&str]| ask("POST", "/tokens", Some(serde_json::json!({"name": "new", "scopes": scopes})));
+    for scopes in [&["admin"][..], &["infer", "cluster:manage"]] {
+        node.call(make(scopes)).await.is_problem(403, "scope_missing");
+    }
+    let made = node.call(make(&["infer"])).await;
+    assert_eq!(made.status, 201);
+    let id = |text: &str| text["arw_".len()..][..8].to_owned();
+    let admin = format!("/tokens/{}", id(node.admin()));
+    node.call(ask("DELETE", &admin, None)).await.is_problem(403, "scope_missing");
+    assert_eq!(node.send("GET", "/tokens", None).await.status, 200);
+    let own = format!("/tokens/{}", made.json()["id"].as_str().unwrap());
+    assert_eq!(node.call(ask("DELETE", &own, None)).await.status, 204);
+
+    let brief = serde_json::json!({"name": "brief", "scopes": ["admin"], "expires_in_s": 60});
+    let brief = node.send("POST", "/tokens", Some(brief)).await.json()["token"].as_str().unwrap().to_owned();
+    let outlive = Request::post("/tokens").header("host", "localhost");
+    let outlive = outlive
+        .header("authorization", format!("Bearer {brief}"))
+        .header("content-type", "application/json")
+        .body(Body::from(r#"{"name": "long", "scopes": ["infer"]}"#))
+        .unwrap();
+    let refused = node.call(outlive).await.is_problem(422, "bad_field");
+    assert_eq!(refused["field"], "expires_in_s");
+}

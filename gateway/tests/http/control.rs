@@ -117,6 +117,19 @@ async fn logs_are_pages_and_streams() {
     }
 }
 
+/// Whoever follows it learns that nothing comes any more, and its place among the event streams is free.
+#[tokio::test]
+async fn a_log_stream_ends_when_its_runtime_is_removed() {
+    let node = TestNode::start().await;
+    let log = node.fixed.add(spec("r1", "m"), RuntimeState::Ready).await;
+    log.marker("one");
+    let request = get("/runtimes/r1/logs/stream?tail=1").body(Body::empty()).unwrap();
+    let mut events = Events::new(node.service().oneshot(request).await.unwrap().into_body());
+    assert_eq!(events.next().await.unwrap().name, "line");
+    node.fixed.remove("r1").await;
+    assert_eq!(events.next().await, None);
+}
+
 #[tokio::test]
 async fn lines_that_are_gone_are_told() {
     let node = TestNode::start().await;

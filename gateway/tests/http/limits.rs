@@ -115,25 +115,84 @@ async fn a_head_that_drips_closes_the_connection() {
     assert!(!rest.starts_with(b"HTTP/1.1 200"));
 }
 
-/// HTTP-6: beyond the limit a connection waits, and is served when another one ends.
+/// HTTP-6: while all others wait for this node, a connection beyond the limit waits, and is served when one of them ends.
 #[tokio::test]
 async fn connections_beyond_the_limit_wait_their_turn() {
     let node = TestNode::with(|settings| settings.connections_max = 2).await;
     let served = node.serve();
-    let ask = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
-    let mut open = Vec::new();
-    for _ in 0..2 {
-        let mut stream = TcpStream::connect(served.address).await.unwrap();
-        stream.write_all(ask).await.unwrap();
-        within(stream.read_u8()).await.unwrap();
-        open.push(stream);
-    }
+    let first = served.get("/events/stream").await;
+    let second = served.get("/events/stream").await;
+    assert_eq!((first.status().as_u16(), second.status().as_u16()), (200, 200));
     let mut third = TcpStream::connect(served.address).await.unwrap();
-    third.write_all(ask).await.unwrap();
+    third.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
     // It must not be served: there is no event to wait for, so time has to tell.
     assert!(tokio::time::timeout(Duration::from_millis(100), third.read_u8()).await.is_err());
-    open.pop();
+    drop(first);
     within(third.read_u8()).await.unwrap();
+}
+
+/// HTTP-6: clients that send nothing, a part of a head or a part of a body take no place from others.
+#[tokio::test]
+async fn a_crowd_of_slow_clients_does_not_keep_the_operator_out() {
+    let node = TestNode::with(|settings| settings.connections_max = 32).await;
+    let served = node.serve();
+    let body = format!(
+        "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+         authorization: Bearer {}\r\ncontent-length: 100\r\n\r\n{{",
+        node.admin()
+    );
+    let mut crowd = Vec::new();
+    for number in 0..300_usize {
+        let mut slow = TcpStream::connect(served.address).await.unwrap();
+        let part: &[u8] = match number % 3 {
+            0 => b"",
+            1 => b"GET /healthz HTTP/1.1\r\nhost: loc",
+            _ => body.as_bytes(),
+        };
+        // It may have been closed for a later one.
+        let _ = slow.write_all(part).await;
+        crowd.push(slow);
+    }
+    assert_eq!(served.get("/healthz").await.status(), 200);
+    let list = get("/tokens").header("authorization", format!("Bearer {}", node.admin()));
+    assert_eq!(served.send(list.body(http_body_util::Full::default()).unwrap()).await.status(), 200);
+    drop(crowd);
+}
+
+/// HTTP-6: with answers under way on all open places, the kept ones serve health checks and control, and nothing that lasts.
+#[tokio::test]
+async fn kept_places_serve_health_checks_while_all_others_are_busy() {
+    let node = TestNode::with(|settings| settings.connections_max = 16).await;
+    let served = node.serve();
+    let mut busy = Vec::new();
+    for _ in 0..15 {
+        busy.push(served.get("/events/stream").await);
+    }
+    assert_eq!(served.get("/healthz").await.status(), 200);
+    let refused = served.get("/events/stream").await;
+    assert_eq!(refused.status(), 503);
+    assert_eq!(
+        (&refused.headers()["connection"], &refused.headers()["retry-after"]),
+        (&"close".parse().unwrap(), &"1".parse().unwrap())
+    );
+    drop(refused);
+    assert_eq!(served.get("/healthz").await.status(), 200);
+}
+
+/// HTTP-6: the time for a head does not run between two requests.
+#[tokio::test]
+async fn an_idle_connection_outlives_the_time_for_a_head() {
+    let node = TestNode::with(|settings| settings.header_read_timeout = Duration::from_millis(20)).await;
+    let served = node.serve();
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    let ask = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    stream.write_all(ask).await.unwrap();
+    within(stream.read_u8()).await.unwrap();
+    // Nothing may happen, so time has to tell: ten times as long as a head may take.
+    let read_to_end = async { while stream.read_u8().await.is_ok() {} };
+    assert!(tokio::time::timeout(Duration::from_millis(200), read_to_end).await.is_err());
+    stream.write_all(ask).await.unwrap();
+    within(stream.read_u8()).await.unwrap();
 }
 
 /// HTTP-6.

@@ -1,0 +1,289 @@
+//! How far each connection is with its request.
+//!
+//! Owns a connection's stage and the rules by which it moves. What moves it is in `watched.rs`, what follows
+//! from it in `admission.rs`. Refuses to know sockets and HTTP beyond where a head ends.
+//!
+//! ```text
+//!   Idle ──first byte──▶ Head ──whole──▶ Body ──whole──▶ Working ──answered──▶ Idle, or Head where more has come
+//! ```
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arw_actors::clock::Clock;
+use arw_actors::moment::Moment;
+use tokio::sync::Notify;
+
+use super::admission::{Places, Row, Stage};
+
+/// What the connections of one gateway share.
+#[derive(Debug)]
+pub(super) struct Room {
+    places: Places,
+    in_use: AtomicUsize,
+    /// Somebody waits for a place.
+    is_wanted: AtomicBool,
+    freed: Notify,
+}
+
+impl Room {
+    pub(super) fn new(places: Places) -> Self {
+        Self { places, in_use: AtomicUsize::new(0), is_wanted: AtomicBool::new(false), freed: Notify::new() }
+    }
+
+    pub(super) fn places(&self) -> Places {
+        self.places
+    }
+
+    /// From now on [`Room::freed`] is told. Look at the rows again after this.
+    pub(super) fn want(&self, is_wanted: bool) {
+        self.is_wanted.store(is_wanted, Ordering::SeqCst);
+    }
+
+    /// Some connection may have become one that can give way.
+    pub(super) async fn freed(&self) {
+        self.freed.notified().await;
+    }
+
+    pub(super) fn set_in_use(&self, in_use: usize) {
+        self.in_use.store(in_use, Ordering::Relaxed);
+    }
+
+    fn tell(&self) {
+        if self.is_wanted.load(Ordering::SeqCst) {
+            self.freed.notify_one();
+        }
+    }
+}
+
+/// One connection's.
+#[derive(Debug)]
+pub(super) struct Progress {
+    clock: Clock,
+    room: Arc<Room>,
+    source: IpAddr,
+    /// It came when only the places for health checks and control were left.
+    is_extra: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct State {
+    stage: Stage,
+    since: Moment,
+    behind_since: Option<Moment>,
+    /// It gives way to another: no request of it begins any more.
+    is_closing: bool,
+    /// The last bytes that came.
+    tail: [u8; 4],
+    /// Bytes of the next request have come with this one.
+    has_more: bool,
+}
+
+impl Progress {
+    pub(super) fn new(clock: Clock, room: Arc<Room>, source: IpAddr, is_extra: bool) -> Self {
+        let state = State {
+            stage: Stage::Idle,
+            since: clock.now(),
+            behind_since: None,
+            is_closing: false,
+            tail: [0; 4],
+            has_more: false,
+        };
+        Self { clock, room, source, is_extra, state: Mutex::new(state) }
+    }
+
+    pub(super) fn row(&self) -> Row {
+        let State { stage, since, behind_since, .. } = *self.state();
+        Row { source: self.source, stage, since, behind_since }
+    }
+
+    /// It gives way. False when a request has begun since it was looked at.
+    pub(super) fn close(&self) -> bool {
+        let mut state = self.state();
+        state.is_closing = state.stage != Stage::Working || state.behind_since.is_some();
+        state.is_closing
+    }
+
+    /// A request for this may be answered: all of them while there is room, and those of health checks and
+    /// control always.
+    pub(super) fn may_ask(&self, path: &str) -> bool {
+        let is_crowded = || self.room.places.is_crowded(self.room.in_use.load(Ordering::Relaxed));
+        let takes_long = path.starts_with("/v1/") || path.ends_with("/stream");
+        !(self.is_extra && takes_long && is_crowded())
+    }
+
+    /// Bytes have come.
+    pub(super) fn received(&self, bytes: &[u8]) {
+        let mut state = self.state();
+        match state.stage {
+            Stage::Idle => state.enter(Stage::Head, self.clock.now()),
+            Stage::Head | Stage::Body => {}
+            Stage::Working => state.has_more = true,
+        }
+        for &byte in bytes.iter().rev().take(4).rev() {
+            state.tail.rotate_left(1);
+            state.tail[3] = byte;
+        }
+    }
+
+    /// A head is whole. False when the connection is being closed for another one.
+    pub(super) fn began(&self, has_body: bool) -> bool {
+        let mut state = self.state();
+        if state.is_closing {
+            return false;
+        }
+        // What comes behind a head without a body belongs to the next one.
+        state.has_more = !has_body && !(state.tail == *b"\r\n\r\n" || state.tail.ends_with(b"\n\n"));
+        let stage = if has_body { Stage::Body } else { Stage::Working };
+        state.enter(stage, self.clock.now());
+        drop(state);
+        if has_body {
+            self.room.tell();
+        }
+        true
+    }
+
+    /// The request's body is whole, or nobody wants more of it.
+    pub(super) fn body_ended(&self) {
+        let mut state = self.state();
+        if state.stage == Stage::Body {
+            state.enter(Stage::Working, self.clock.now());
+        }
+    }
+
+    /// The answer is complete.
+    pub(super) fn answered(&self) {
+        let mut state = self.state();
+        let next = if state.has_more { Stage::Head } else { Stage::Idle };
+        state.enter(next, self.clock.now());
+        drop(state);
+        self.room.tell();
+    }
+
+    /// The client does not take what is written.
+    pub(super) fn fell_behind(&self) {
+        let mut state = self.state();
+        if state.behind_since.is_none() {
+            state.behind_since = Some(self.clock.now());
+            drop(state);
+            self.room.tell();
+        }
+    }
+
+    /// All that was written is on its way.
+    pub(super) fn caught_up(&self) {
+        self.state().behind_since = None;
+    }
+
+    /// Until when the client may take to send what is missing, and what that is.
+    pub(super) fn deadline(&self, patience: Patience) -> Option<(Stage, Moment)> {
+        let state = self.state();
+        if state.behind_since.is_some() {
+            return None;
+        }
+        let span = match state.stage {
+            Stage::Idle => patience.idle,
+            Stage::Head => patience.head,
+            // The handler that reads the body limits its time.
+            Stage::Body | Stage::Working => return None,
+        };
+        Some((state.stage, state.since + span))
+    }
+
+    pub(super) fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn enter(&mut self, stage: Stage, now: Moment) {
+        self.stage = stage;
+        self.since = now;
+    }
+}
+
+/// How long clients may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// From the end of an answer to the first byte of the next request.
+    pub(super) idle: Duration,
+    /// From the first byte of a head to its last.
+    pub(super) head: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn progress() -> Progress {
+        let room = Arc::new(Room::new(Places::of(32)));
+        Progress::new(Clock::system(), room, IpAddr::from([127, 0, 0, 1]), false)
+    }
+
+    /// HTTP-6: the time for a head runs only while a part of one is there.
+    #[test]
+    fn a_half_head_behind_a_whole_one_is_seen() {
+        let progress = progress();
+        assert_eq!(progress.row().stage, Stage::Idle);
+        progress.received(b"GET / HTTP/1.1\r\n\r\nGET");
+        assert!(progress.began(false));
+        progress.answered();
+        assert_eq!(progress.row().stage, Stage::Head);
+        progress.received(b" / HTTP/1.1\r\n\r");
+        progress.received(b"\n");
+        assert!(progress.began(false));
+        progress.answered();
+        assert_eq!(progress.row().stage, Stage::Idle);
+        progress.received(b"GET / HTTP/1.1\r\n\r\n");
+        assert!(progress.began(false));
+        // While the answer is under way.
+        progress.received(b"G");
+        progress.answered();
+        assert_eq!(progress.row().stage, Stage::Head);
+    }
+
+    #[test]
+    fn a_body_ends_before_the_work_begins() {
+        let progress = progress();
+        progress.received(b"POST / HTTP/1.1\r\n\r\n{");
+        assert!(progress.began(true));
+        assert_eq!(progress.row().stage, Stage::Body);
+        progress.body_ended();
+        assert_eq!(progress.row().stage, Stage::Working);
+        progress.answered();
+        progress.body_ended();
+        assert_eq!(progress.row().stage, Stage::Idle);
+    }
+
+    /// HTTP-6: what gives way begins no request, and what has begun one does not give way.
+    #[test]
+    fn a_connection_either_gives_way_or_serves() {
+        let one = progress();
+        assert!(one.close());
+        assert!(!one.began(false));
+        let two = progress();
+        assert!(two.began(false));
+        assert!(!two.close());
+    }
+
+    /// HTTP-6: the kept places are for what is over in a moment.
+    #[test]
+    fn kept_places_serve_health_and_control_only() {
+        let room = Arc::new(Room::new(Places::of(32)));
+        let extra = Progress::new(Clock::system(), Arc::clone(&room), IpAddr::from([127, 0, 0, 1]), true);
+        room.set_in_use(31);
+        for path in ["/healthz", "/readyz", "/metrics", "/runtimes/x/stop", "/state/node"] {
+            assert!(extra.may_ask(path), "{path}");
+        }
+        assert!(!extra.may_ask("/v1/chat/completions") && !extra.may_ask("/events/stream"));
+        room.set_in_use(30);
+        assert!(extra.may_ask("/v1/chat/completions"));
+    }
+}

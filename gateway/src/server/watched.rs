@@ -1,0 +1,315 @@
+//! A client's connection, watched from both sides.
+//!
+//! Owns what tells [`Progress`] how far the client is: the bytes on the socket, and the requests and answers
+//! of the service above it. hyper between them has one time for waiting and for reading a head; here these
+//! are two. Refuses to decide anything.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use axum::body::Body;
+use axum::response::IntoResponse;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+use tower::Service;
+
+use super::admission::Stage;
+use super::progress::{Patience, Progress};
+use crate::front::Front;
+use crate::problem::{Form, Kind, Problem, render_problem};
+
+/// As long as a request to an engine often takes.
+const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// The socket.
+#[derive(Debug)]
+pub(super) struct WatchedStream<S> {
+    stream: S,
+    progress: Arc<Progress>,
+    patience: Patience,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl<S> WatchedStream<S> {
+    pub(super) fn new(stream: S, progress: Arc<Progress>, patience: Patience) -> Self {
+        Self { stream, progress, patience, timer: Box::pin(tokio::time::sleep(patience.idle)) }
+    }
+
+    /// HTTP-6: the time for an idle connection, and for a head from its first byte on.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some((stage, deadline)) = self.progress.deadline(self.patience) else { return Poll::Pending };
+        let deadline = self.progress.clock().instant(deadline);
+        if self.timer.deadline() != deadline {
+            self.timer.as_mut().reset(deadline);
+        }
+        ready!(self.timer.as_mut().poll(cx));
+        Poll::Ready(match stage {
+            // As if the client had closed it: hyper ends it in order.
+            Stage::Idle => Ok(()),
+            Stage::Head | Stage::Body | Stage::Working => Err(io::ErrorKind::TimedOut.into()),
+        })
+    }
+
+    fn note_write(&self, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if wrote.is_pending() {
+            self.progress.fell_behind();
+        }
+        wrote
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        match Pin::new(&mut this.stream).poll_read(cx, buf) {
+            Poll::Ready(Ok(())) => {
+                if let Some(bytes) = buf.filled().get(before..).filter(|bytes| !bytes.is_empty()) {
+                    this.progress.received(bytes);
+                }
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => this.poll_patience(cx),
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let wrote = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        this.note_write(wrote)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let wrote = Pin::new(&mut this.stream).poll_write_vectored(cx, slices);
+        this.note_write(wrote)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    /// hyper flushes when it has nothing left to write.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.progress.caught_up();
+        Pin::new(&mut this.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+/// The service.
+#[derive(Debug)]
+pub(super) struct WatchedService {
+    pub(super) front: Front,
+    pub(super) progress: Arc<Progress>,
+}
+
+impl hyper::service::Service<Request<Incoming>> for WatchedService {
+    type Response = Response<WatchedAnswer>;
+    type Error = GivesWay;
+    type Future = BoxFuture<'static, Result<Self::Response, GivesWay>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let progress = Arc::clone(&self.progress);
+        if !progress.began(!http_body::Body::is_end_stream(request.body())) {
+            return Box::pin(std::future::ready(Err(GivesWay)));
+        }
+        if !progress.may_ask(request.uri().path()) {
+            let refused = crowded(request.uri().path());
+            return Box::pin(std::future::ready(Ok(refused.map(|body| WatchedAnswer { body, progress }))));
+        }
+        let request = request.map(|body| Body::new(WatchedBody { body, progress: Arc::clone(&progress) }));
+        let answering = self.front.clone().call(request);
+        Box::pin(async move {
+            let response = answering.await.unwrap_or_else(|never: Infallible| match never {});
+            Ok(response.map(|body| WatchedAnswer { body, progress }))
+        })
+    }
+}
+
+/// HTTP-6.
+fn crowded(path: &str) -> Response<Body> {
+    let detail =
+        "all connections of this node are busy; the last ones are kept for health checks and control";
+    let help = "try again in a moment, or raise `gateway.connections_max`";
+    let problem = Problem::new(Kind::NotReady, detail, help).retry_after(RETRY);
+    let mut response = render_problem(problem.into_response(), Form::of_path(path));
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// The connection is closed for another one before this request began: nothing was done.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the connection gives way to another one")]
+pub(super) struct GivesWay;
+
+/// A request's body.
+#[derive(Debug)]
+struct WatchedBody {
+    body: Incoming,
+    progress: Arc<Progress>,
+}
+
+impl http_body::Body for WatchedBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        if frame.is_none() || this.body.is_end_stream() {
+            this.progress.body_ended();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for WatchedBody {
+    fn drop(&mut self) {
+        self.progress.body_ended();
+    }
+}
+
+/// An answer's body.
+#[derive(Debug)]
+pub(super) struct WatchedAnswer {
+    body: Body,
+    progress: Arc<Progress>,
+}
+
+impl http_body::Body for WatchedAnswer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for WatchedAnswer {
+    fn drop(&mut self) {
+        self.progress.answered();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::time::Duration;
+
+    use arw_actors::clock::Clock;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+    use super::*;
+    use crate::server::admission::Places;
+    use crate::server::progress::Room;
+
+    const PATIENCE: Patience = Patience { idle: Duration::from_secs(120), head: Duration::from_secs(10) };
+
+    fn pair() -> (DuplexStream, WatchedStream<DuplexStream>, Arc<Progress>) {
+        let (client, server) = tokio::io::duplex(64);
+        let room = Arc::new(Room::new(Places::of(4)));
+        let progress = Arc::new(Progress::new(Clock::system(), room, IpAddr::from([127, 0, 0, 1]), false));
+        (client, WatchedStream::new(server, Arc::clone(&progress), PATIENCE), progress)
+    }
+
+    /// HTTP-6.
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_without_a_request_ends_after_its_idle_time() {
+        let (_client, mut server, _) = pair();
+        let started = tokio::time::Instant::now();
+        assert_eq!(server.read(&mut [0; 8]).await.unwrap(), 0);
+        assert_eq!(started.elapsed().as_secs(), 120);
+    }
+
+    /// HTTP-6: also when the byte comes after a long while.
+    #[tokio::test(start_paused = true)]
+    async fn the_time_for_a_head_begins_with_its_first_byte() {
+        let (mut client, mut server, progress) = pair();
+        let started = tokio::time::Instant::now();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(100)).await;
+            for byte in b"GET / HTTP/1.1" {
+                client.write_all(&[*byte]).await.unwrap();
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            std::future::pending::<()>().await;
+        });
+        let mut read = Vec::new();
+        let error = server.read_to_end(&mut read).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!((started.elapsed().as_secs(), progress.row().stage), (110, Stage::Head));
+        assert!(read.starts_with(b"GET / HTT"), "{read:?}");
+    }
+
+    /// HTTP-6: no time of the client's runs while this node works, and the idle time begins with the end of
+    /// the answer.
+    #[tokio::test(start_paused = true)]
+    async fn a_long_answer_costs_the_client_no_time() {
+        let (mut client, mut server, progress) = pair();
+        client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        let mut head = [0; 18];
+        server.read_exact(&mut head).await.unwrap();
+        assert!(progress.began(false));
+        let hour = Duration::from_secs(3600);
+        assert!(tokio::time::timeout(hour, server.read(&mut [0; 8])).await.is_err());
+        progress.answered();
+        let started = tokio::time::Instant::now();
+        assert_eq!(server.read(&mut [0; 8]).await.unwrap(), 0);
+        assert_eq!(started.elapsed().as_secs(), 120);
+    }
+
+    /// HTTP-6: slow readers of answers are seen.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_is_behind_until_it_has_taken_all() {
+        let (mut client, mut server, progress) = pair();
+        assert!(tokio::time::timeout(Duration::from_secs(1), server.write_all(&[7; 65])).await.is_err());
+        assert!(progress.row().behind_since.is_some());
+        client.read_exact(&mut [0; 64]).await.unwrap();
+        server.flush().await.unwrap();
+        assert_eq!(progress.row().behind_since, None);
+    }
+}
