@@ -47,9 +47,11 @@ use crate::wire::{CloseCode, GoodbyeReason};
 pub struct LaneOptions {
     /// Lanes that this side opens. More of them let a lost packet hold fewer actors up, and make smaller batches.
     pub lanes: u8,
-    /// Bytes of messages that wait in one lane for the connection to take them. One message beyond it may still be let in.
+    /// Bytes of messages that wait in one lane for the connection to take them. One message beyond it may
+    /// still be let in.
     pub waiting_bytes_max: usize,
-    /// Bytes of answers that wait in all lanes together. An actor answers a thousand asks faster than the connection's task is woken.
+    /// Bytes of answers that wait in all lanes together. An actor answers a thousand asks faster than the
+    /// connection's task is woken.
     pub answer_bytes_max: usize,
     /// Lanes that the peer may have open. A newer version may use more than this one.
     pub incoming_max: usize,

@@ -289,7 +289,7 @@ proptest! {
 /// HTTP-3: nobody hands on, or takes away, more than he has, and a token outlives none that made it.
 #[test]
 fn a_token_makes_and_revokes_only_what_it_holds_itself() {
-    let granted = |scopes: &BTreeSet<Scope>, expires_at| super::Granted {
+    let granted = |scopes: &BTreeSet<Scope>, expires_at| Granted {
         id: "00000001".into(),
         name: "maker".into(),
         scopes: std::sync::Arc::new(scopes.clone()),
@@ -305,7 +305,7 @@ fn a_token_makes_and_revokes_only_what_it_holds_itself() {
         for wanted in &subsets {
             let holds = own.contains(&Scope::Admin) || wanted.is_subset(own);
             assert_eq!(maker.may_create(wanted, None).is_ok(), holds, "{own:?} {wanted:?}");
-            let row = super::TokenRow {
+            let row = TokenRow {
                 id: "00000002".into(),
                 name: "other".into(),
                 scopes: wanted.clone(),

@@ -7,9 +7,11 @@ mod control;
 mod copies;
 mod credentials;
 mod doubting;
+mod hearsay;
 mod hello;
 mod picture;
 
+use hearsay::{is_dialable, latest_start};
 pub(super) use hello::{DialEvent, DialStep};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -121,6 +123,7 @@ pub(super) struct Core {
     doubted: u64,
     /// This node has got another certificate since it was started.
     has_renewed: bool,
+    /// The message with this node's card, as it is sent.
     card: Option<Bytes>,
     cards: BTreeMap<NodeId, PeerCard>,
     /// Where this node's own socket is: nobody else can be there.
@@ -255,6 +258,7 @@ impl Core {
         if tag != DATAGRAM_MEMBERSHIP {
             self.counters.datagrams_unknown += 1;
         } else if self.peer_of(session).is_some() {
+            self.membership.set_incarnation_max(latest_start(self.clock.wall()));
             match self.membership.on_datagram(now, session.0, bytes) {
                 Ok(()) => self.view.heard(now, &session.0),
                 Err(_) => self.counters.datagrams_refused += 1,
@@ -295,6 +299,7 @@ impl Core {
         self.events.push(EndpointEvent::PeerUp { peer: Peer::clone(&peer), address });
         self.effects.push(Effect::Up(peer, connection.clone()));
         self.greet(now, node);
+        self.membership.set_connected(node, true);
         self.membership.on_peer_connected(now, node);
         (id, connection)
     }
@@ -333,6 +338,7 @@ impl Core {
         session.connection.queue().close();
         self.cards.remove(&node);
         self.doubts.end(node);
+        self.membership.set_connected(node, false);
         let chance = self.chance.random();
         let peer_dials = reason == PeerDownReason::Goodbye(GoodbyeReason::Moving);
         self.schedule.lost(now, node, peer_dials, chance);
@@ -420,12 +426,10 @@ impl Core {
                 | ViewChange::Moved { member, .. } => self.want_member(now, member),
                 ViewChange::Restarted { after, .. } => {
                     self.want_member(now, after);
-                    let held = self.sessions.get(&after.id).map(|held| (held.id, held.peer.incarnation));
-                    // Nobody is at its other end any more.
-                    if let Some((session, incarnation)) = held
-                        && incarnation < after.incarnation
-                    {
-                        self.end_session_as(now, (after.id, session), PeerDownReason::Reset);
+                    let held = self.sessions.get(&after.id);
+                    // WIRE-23: if it is true nobody answers at the other end, or the new start says hello.
+                    if held.is_some_and(|held| held.peer.incarnation < after.incarnation) {
+                        self.doubt(now, after.id);
                     }
                 }
                 ViewChange::WentDown { member, reason: DownReason::Left } => self.schedule.unwant(member.id),
@@ -450,10 +454,14 @@ impl Core {
         if member.id == self.own || self.is_removed {
             return;
         }
-        // WIRE-17: it tells an address that is this node's own, as two machines with Docker have one of the
-        // same.
-        let is_own = member.address == self.membership.own().address;
-        if is_own || self.own_addresses.contains(&member.address) {
+        // WIRE-17: it tells an address where nobody can be, or one that is this node's own, as two machines with
+        // Docker have one of the same.
+        let own = self.membership.own().address;
+        if member.address == own || self.own_addresses.contains(&member.address) {
+            return;
+        }
+        if !is_dialable(member.address, own) {
+            self.counters.addresses_refused += 1;
             return;
         }
         // It hears of this node too, and of two who dial each other the one with the lower id prevails: the other need not try first.

@@ -109,7 +109,8 @@ impl Route {
         self.failures > 0
     }
 
-    /// WIRE-17: until when it waits on for the peer's own dial, where others have been dialing until just now. `None`: its turn has come.
+    /// WIRE-17: until when it waits on for the peer's own dial, where others have been dialing until just
+    /// now. `None`: its turn has come.
     fn yields(&self, now: Moment, quiet_at: Option<Moment>) -> Option<Moment> {
         let until = quiet_at?.min(self.yields_until?);
         (until > now).then_some(until)
@@ -120,8 +121,8 @@ impl Route {
 #[derive(Debug)]
 pub(super) struct DialSchedule {
     routes: BTreeMap<NodeId, Route>,
-    /// The waits of routes that are not stale, and of those that are: whoever asks what is due looks through neither in vain. Both
-    /// follow the routes, see [`DialSchedule::change`].
+    /// The waits of routes that are not stale, and of those that are: whoever asks what is due looks through
+    /// neither in vain. Both follow the routes, see [`DialSchedule::change`].
     fresh: Class,
     stale: Class,
     dialing_allowed: usize,
@@ -266,9 +267,9 @@ impl DialSchedule {
         due
     }
 
-    /// WIRE-17: who is dialed next. Of the others the newest news come first: the peer is there, and the older ones may be of a
-    /// whole rack that has lost its power. Stale ones take turns, on what nobody else needs and on one slot of their own, so that
-    /// neither keeps the other waiting.
+    /// WIRE-17: who is dialed next. Of the others the newest news come first: the peer is there, and the
+    /// older ones may be of a whole rack that has lost its power. Stale ones take turns, on what nobody else
+    /// needs and on one slot of their own, so that neither keeps the other waiting.
     fn next_due(&self, now: Moment) -> Option<NodeId> {
         let dialing = self.fresh.dialing + self.stale.dialing;
         if dialing >= self.dialing_max {
@@ -514,8 +515,8 @@ mod tests {
             Self { schedule: DialSchedule::new(64), running: Vec::new() }
         }
 
-        /// Dials for so long. Of the routes only those in `alive` answer, all others are silent for two seconds. Returns when each
-        /// was dialed.
+        /// Dials for so long. Of the routes only those in `alive` answer, all others are silent for two
+        /// seconds. Returns when each was dialed.
         fn dial_for(&mut self, from: Moment, ms: u64, alive: &[NodeId]) -> Vec<(Moment, NodeId)> {
             let Self { schedule, running } = self;
             let mut dialed = Vec::new();

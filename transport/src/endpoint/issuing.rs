@@ -79,8 +79,8 @@ pub(super) async fn revoke_token(hub: Arc<Hub>, token: TokenId) -> Result<TokenR
     Ok(record)
 }
 
-/// A removal that is decided and not over. However it ends, the node is not refused for it any more: by then it is refused as
-/// removed, or the removal has failed.
+/// A removal that is decided and not over. However it ends, the node is not refused for it any more: by then
+/// it is refused as removed, or the removal has failed.
 struct Removing {
     hub: Arc<Hub>,
     node: NodeId,

@@ -97,8 +97,9 @@ impl HandshakeLimiter {
         Self { limits, total, sources: BTreeMap::new(), pending: 0, pending_of: BTreeMap::new() }
     }
 
-    /// WIRE-20: judges a handshake from `source`, whose address is proven or not. `is_known` says whether a member or a known node
-    /// is there, and is asked only where that counts. An admitted one is pending until [`HandshakeLimiter::ended`].
+    /// WIRE-20: judges a handshake from `source`, whose address is proven or not. `is_known` says whether a
+    /// member or a known node is there, and is asked only where that counts. An admitted one is pending until
+    /// [`HandshakeLimiter::ended`].
     pub(super) fn judge(
         &mut self,
         now: Moment,
@@ -131,8 +132,9 @@ impl HandshakeLimiter {
         }
     }
 
-    /// WIRE-20: strangers have taken all that they may: a quarter of what is pending, and of the total, is kept for nodes that are
-    /// known. Otherwise whoever has a few addresses could keep every member out that comes back.
+    /// WIRE-20: strangers have taken all that they may: a quarter of what is pending, and of the total, is
+    /// kept for nodes that are known. Otherwise whoever has a few addresses could keep every member out that
+    /// comes back.
     fn is_scarce(&self) -> bool {
         let HandshakeLimits { pending_max, total_burst, .. } = self.limits;
         let kept = u64::from(total_burst) * 1_000 / 4;

@@ -4,6 +4,7 @@ mod kit;
 
 mod blobs;
 mod copies;
+mod hearsay;
 mod hostile;
 mod joining;
 mod mesh;

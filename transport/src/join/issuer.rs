@@ -21,8 +21,9 @@ pub struct IssuerContext<'node> {
     pub cluster: &'node ClusterKey,
     /// Who was removed.
     pub revoked: &'node RevocationSet,
-    /// The serial for the next certificate: higher than every one before, of any node, also after a restart. It is used up with
-    /// [`IssuerAction::StoreUse`] and with an [`IssuerAction::Accept`] that none went before.
+    /// The serial for the next certificate: higher than every one before, of any node, also after a restart.
+    /// It is used up with [`IssuerAction::StoreUse`] and with an [`IssuerAction::Accept`] that none went
+    /// before.
     pub serial: u64,
     /// A node with the joiner's key is connected as a member.
     pub is_present: bool,

@@ -131,8 +131,8 @@ impl Outlet {
         Ok((bytes, is_first))
     }
 
-    /// LANE-4, LANE-10: what waits is bounded, however slowly the peer reads: messages by themselves, and what this node was asked for
-    /// with that of all other lanes.
+    /// LANE-4, LANE-10: what waits is bounded, however slowly the peer reads: messages by themselves, and
+    /// what this node was asked for with that of all other lanes.
     fn has_room(&self, state: &State, room: Room) -> bool {
         match room {
             Room::Message => state.message_bytes() < self.bytes_max,
@@ -239,11 +239,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::frame::FRAME_BYTES_MAX;
-    use crate::frame::{Address, MessageType, TargetActor};
+    use crate::frame::{Address, CallId, FRAME_BYTES_MAX, MessageType, TargetActor};
 
     fn header() -> Header {
         Header::Tell { to: Address { actor: TargetActor(1), message: MessageType(1) }, trace: None }
+    }
+
+    fn reply() -> Header {
+        Header::Reply { call: CallId { slot: 0, generation: std::num::NonZeroU32::MIN } }
     }
 
     #[derive(Clone, Copy, Debug)]
@@ -292,7 +295,8 @@ mod tests {
                         let bound = if is_answer { ANSWER_BYTES_MAX } else { BYTES_MAX };
                         let kind = usize::from(is_answer);
                         let before = outlet.waiting_bytes();
-                        let outcome = outlet.push(&header(), &vec![7_u8; bytes], room);
+                        let header = if is_answer { reply() } else { header() };
+                        let outcome = outlet.push(&header, &vec![7_u8; bytes], room);
                         prop_assert_eq!(outcome.is_ok(), waiting[kind] + taken[kind] < bound);
                         waiting[kind] += outlet.waiting_bytes() - before;
                     }

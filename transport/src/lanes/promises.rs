@@ -1,21 +1,23 @@
 //! Answers that this node owes over one connection.
 //!
-//! Owns how many bytes of them wait in all lanes, and whether one more ask may be begun. Refuses to know lanes and calls.
+//! Owns how many bytes of them wait in all lanes, and whether one more ask may be begun. Refuses to know
+//! lanes and calls.
 //!
 //! ```text
 //! ask ── promised? ──► begun ──► answer ── fits? ──► waits ──► written
 //!            └─ no ──► refusal                └─ no ──► refusal
 //! ```
 //!
-//! LANE-10: an ask that is begun is answered or refused, and whoever asked learns which. How long an answer will be is not known when
-//! the ask comes, so it is taken to be as long as those before it. Where all turn out longer than that, the last ones are refused.
+//! LANE-10: an ask that is begun is answered or refused, and whoever asked learns which. How long an answer
+//! will be is not known when the ask comes, so it is taken to be as long as those before it. Where all turn
+//! out longer than that, the last ones are refused.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::frame::FRAME_BYTES_MAX;
 
-/// A refusal has some twenty bytes, and at most a frame. A node that reads has no more asks open than it may (LANE-6), and refusals of
-/// all of them take less than this.
+/// A refusal has some twenty bytes, and at most a frame. A node that reads has no more asks open than it may
+/// (LANE-6), and refusals of all of them take less than this.
 const REFUSAL_BYTES_MAX: usize = 1024 * 1024;
 
 /// What an answer is taken for before the first one: a short one, so that a burst of asks is let in.
@@ -47,8 +49,8 @@ impl Promises {
         }
     }
 
-    /// Whether an ask is begun: its answer would find room, and so would those of all that were begun before. If it is, it must be
-    /// followed by [`Promises::keep`].
+    /// Whether an ask is begun: its answer would find room, and so would those of all that were begun before.
+    /// If it is, it must be followed by [`Promises::keep`].
     pub(crate) fn make(&self) -> bool {
         let open = self.open.fetch_add(1, Ordering::Relaxed);
         let expected = (open + 1).saturating_mul(self.usual.load(Ordering::Relaxed));

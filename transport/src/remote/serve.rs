@@ -206,7 +206,8 @@ impl Server {
     /// Delivers an ask, or answers it with a refusal.
     pub(super) fn ask(self: &Arc<Self>, lane: &mut ServedLane, ask: &Ask, body: &[u8]) {
         let mut path = self.path(ask.to.actor, ask.call);
-        // LANE-10: where no answer finds room, the work for it is not begun. Nor does it overtake what waits for the actor.
+        // LANE-10: where no answer finds room, the work for it is not begun. Nor does it overtake what waits
+        // for the actor.
         if self.waiting.is_for(ask.to.actor) || !path.promise() {
             return path.refuse(&Undelivered::Overloaded);
         }

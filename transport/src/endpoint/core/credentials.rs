@@ -275,9 +275,9 @@ impl Core {
         if is_forged { Err(CloseCode::Malformed) } else { Ok(()) }
     }
 
-    /// WIRE-10: decides a removal. From this step on, and not only when the removal is stored, the node gets no certificate and no
-    /// connection: one that was signed in between would have a later serial than the removal, and outlive it.
-    /// Each must be followed by one [`Core::end_removal`].
+    /// WIRE-10: decides a removal. From this step on, and not only when the removal is stored, the node gets
+    /// no certificate and no connection: one that was signed in between would have a later serial than the
+    /// removal, and outlive it. Each must be followed by one [`Core::end_removal`].
     pub(crate) fn begin_removal(
         &mut self,
         node: NodeId,

@@ -363,7 +363,8 @@ async fn whatever_crosses_a_removal_leaves_nothing_that_is_good_after_it() {
         let issuer = issuer.start();
         let removed = node_key(2).id();
         let due = ending_in(2, Duration::from_secs(600));
-        // It has been let in with this one, and may come back with it until it is removed. With another it may be a member again.
+        // It has been let in with this one, and may come back with it until it is removed. With another it
+        // may be a member again.
         let token = issuer.new_token().await;
         join(super::joining::joining(2), token.clone()).await.unwrap();
         let (mut members, mut joins, mut removal) = (Vec::new(), Vec::new(), None);

@@ -1,4 +1,5 @@
-//! Answers that find no room, and application code that panics: an ask is answered or refused, never forgotten.
+//! Answers that find no room, and application code that panics: an ask is answered or refused, never
+//! forgotten.
 
 use arw_actors::supervision::ActorSystem;
 
@@ -17,7 +18,8 @@ struct Became {
     overloaded: usize,
 }
 
-/// Asks so many times at once for answers of this length, while the actor is busy: it answers all of them in one go.
+/// Asks so many times at once for answers of this length, while the actor is busy: it answers all of them in
+/// one go.
 async fn ask_at_once(counter: &RemoteHandle, asks: u64, bytes: usize) -> Became {
     counter.try_tell(&Doze(5_000)).unwrap();
     let asks: Vec<_> = (0..asks)
