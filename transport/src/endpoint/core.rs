@@ -108,6 +108,8 @@ pub(super) struct Core {
     renewal_asked_at: Option<Moment>,
     pub(super) issuer: Option<IssuerState>,
     is_reserving: bool,
+    /// Nodes whose removal is decided and not stored yet, and how many removals of each.
+    removing: BTreeMap<NodeId, u32>,
     membership: Membership,
     view: MembershipView,
     schedule: DialSchedule,
@@ -158,6 +160,7 @@ impl Core {
             renewal_asked_at: None,
             issuer: beginning.issuer,
             is_reserving: false,
+            removing: BTreeMap::new(),
             membership: Membership::new(identity, membership, seed),
             view: MembershipView::new(now, identity, membership),
             schedule,

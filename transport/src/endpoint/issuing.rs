@@ -79,19 +79,23 @@ pub(super) async fn revoke_token(hub: Arc<Hub>, token: TokenId) -> Result<TokenR
     Ok(record)
 }
 
+/// A removal that is decided and not over. However it ends, the node is not refused for it any more: by then
+/// it is refused as removed, or the removal has failed.
+struct Removing {
+    hub: Arc<Hub>,
+    node: NodeId,
+}
+
+impl Drop for Removing {
+    fn drop(&mut self) {
+        self.hub.look(|core| core.end_removal(self.node));
+    }
+}
+
 /// Removes a node: stored first, then told.
 pub(super) async fn remove(hub: Arc<Hub>, node: NodeId) -> Result<SignedRevocation, RemoveError> {
-    let wall = hub.clock.wall();
-    let decided = hub.act(|core, _| {
-        if node == core.own() {
-            return Err(RemoveError::Itself);
-        }
-        let issuer = core.issuer.as_mut().ok_or(RemoveError::NotIssuer)?;
-        let signed = issuer.revoke(node, wall);
-        let signed = signed.ok_or_else(|| RemoveError::Refused("no serials are left".to_owned()))?;
-        Ok((signed, issuer.tokens.bar(node)))
-    });
-    let (signed, barred) = decided?;
+    let (signed, barred) = hub.look(|core| core.begin_removal(node))?;
+    let _removing = Removing { hub: Arc::clone(&hub), node };
     for record in barred {
         store_token(Arc::clone(&hub), record.id).await?;
     }

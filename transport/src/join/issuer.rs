@@ -22,6 +22,8 @@ pub struct IssuerContext<'node> {
     /// Who was removed.
     pub revoked: &'node RevocationSet,
     /// The serial for the next certificate: higher than every one before, of any node, also after a restart.
+    /// It is used up with [`IssuerAction::StoreUse`] and with an [`IssuerAction::Accept`] that none went
+    /// before.
     pub serial: u64,
     /// Where members are; at most [`PEERS_MAX`] are told.
     pub peers: &'node [PeerAddresses],
@@ -67,7 +69,11 @@ pub struct JoinIssuer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Waiting,
-    Storing { roles: Roles },
+    /// The serial was taken when the use was decided: a removal that is decided after that covers it.
+    Storing {
+        roles: Roles,
+        serial: u64,
+    },
     Ended,
 }
 
@@ -76,6 +82,12 @@ impl JoinIssuer {
     #[must_use]
     pub fn new(now: Moment, joiner: NodeId) -> Self {
         Self { joiner, deadline: now + FIRST_MESSAGE_WITHIN, state: State::Waiting }
+    }
+
+    /// The node that wants to join.
+    #[must_use]
+    pub fn joiner(&self) -> NodeId {
+        self.joiner
     }
 
     /// When [`IssuerEvent::DeadlinePassed`] is due; `None` after the verdict.
@@ -104,7 +116,9 @@ impl JoinIssuer {
                 Some(self.judge(wall, &join, &keying, tokens, context))
             }
             (State::Waiting, IssuerEvent::UseStored | IssuerEvent::UseNotStored) => None,
-            (State::Storing { roles }, IssuerEvent::UseStored) => Some(self.accept(wall, roles, context)),
+            (State::Storing { roles, serial }, IssuerEvent::UseStored) => {
+                Some(self.accept(wall, (roles, serial), context))
+            }
             (State::Storing { .. }, IssuerEvent::UseNotStored | IssuerEvent::DeadlinePassed) => {
                 Some(self.refuse(JoinRefusal::NotStored))
             }
@@ -138,22 +152,27 @@ impl JoinIssuer {
             // WIRE-12: the use is on disk before the joiner is answered.
             Ok(used) => match used.record {
                 Some(record) => {
-                    self.state = State::Storing { roles: used.roles };
+                    self.state = State::Storing { roles: used.roles, serial: context.serial };
                     IssuerAction::StoreUse(record)
                 }
-                None => self.accept(wall, used.roles, context),
+                None => self.accept(wall, (used.roles, context.serial), context),
             },
         }
     }
 
-    fn accept(&mut self, wall: WallTime, roles: Roles, context: &IssuerContext<'_>) -> IssuerAction {
-        // A serial that a revocation covers would make a member that everybody refuses.
-        if context.revoked.covers(self.joiner, context.serial) {
+    fn accept(
+        &mut self,
+        wall: WallTime,
+        (roles, serial): (Roles, u64),
+        context: &IssuerContext<'_>,
+    ) -> IssuerAction {
+        // WIRE-10: a serial that a revocation covers would make a member that everybody refuses.
+        if context.revoked.covers(self.joiner, serial) {
             return self.refuse(JoinRefusal::Removed);
         }
         self.state = State::Ended;
         let lifetime: Duration = CERTIFICATE_LIFETIME;
-        let certificate = context.cluster.certify(self.joiner, roles, context.serial, wall, lifetime);
+        let certificate = context.cluster.certify(self.joiner, roles, serial, wall, lifetime);
         IssuerAction::Accept(JoinAccepted {
             certificate: certificate.as_bytes().to_vec(),
             cluster: *context.cluster.id().as_bytes(),

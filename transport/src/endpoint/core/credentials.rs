@@ -12,7 +12,9 @@ use crate::certificate::{
     CLOCK_SKEW_ALLOWED, CertificateError, RevocationError, SignedCertificate, SignedRevocation,
 };
 use crate::endpoint::events::EndpointEvent;
+use crate::endpoint::issuer::RemoveError;
 use crate::identity::NodeId;
+use crate::token::TokenRecord;
 use crate::wire::{CloseCode, Control, GoodbyeReason, Renew, Renewed, Revoked};
 
 /// A request for a certificate that got no answer is repeated after so long: ten days are left for it.
@@ -114,9 +116,13 @@ impl Core {
         let Some(session) = self.sessions.get(&node) else { return };
         let certificate = session.peer.certificate;
         let is_due = certificate.serial == serial && certificate.renew_from() <= wall;
+        let is_removing = self.removing.contains_key(&node);
         let signed = match &mut self.issuer {
-            Some(issuer) if is_due && !self.revoked.covers(node, serial) => {
-                issuer.renew(node, &certificate, wall)
+            Some(issuer) if is_due && !is_removing => {
+                // WIRE-10: neither the old certificate nor the one that would be signed may be covered.
+                let next = issuer.serial().unwrap_or(serial);
+                let is_removed = self.revoked.covers(node, serial) || self.revoked.covers(node, next);
+                if is_removed { None } else { issuer.renew(node, &certificate, wall) }
             }
             Some(_) | None => None,
         };
@@ -266,6 +272,35 @@ impl Core {
             self.note_removal();
         }
         if is_forged { Err(CloseCode::Malformed) } else { Ok(()) }
+    }
+
+    /// WIRE-10: decides a removal. From this step on, and not only when the removal is stored, the node gets
+    /// no certificate and no connection: one that was signed in between would have a later serial than the
+    /// removal, and outlive it. Each must be followed by one [`Core::end_removal`].
+    pub(crate) fn begin_removal(
+        &mut self,
+        node: NodeId,
+    ) -> Result<(SignedRevocation, Vec<TokenRecord>), RemoveError> {
+        let wall = self.clock.wall();
+        if node == self.own {
+            return Err(RemoveError::Itself);
+        }
+        let issuer = self.issuer.as_mut().ok_or(RemoveError::NotIssuer)?;
+        let signed = issuer.revoke(node, wall);
+        let signed = signed.ok_or_else(|| RemoveError::Refused("no serials are left".to_owned()))?;
+        let barred = issuer.tokens.bar(node);
+        *self.removing.entry(node).or_default() += 1;
+        Ok((signed, barred))
+    }
+
+    /// The removal is known to [`Core::remove`], or has failed.
+    pub(crate) fn end_removal(&mut self, node: NodeId) {
+        if let Some(count) = self.removing.get_mut(&node) {
+            *count -= 1;
+            if *count == 0 {
+                self.removing.remove(&node);
+            }
+        }
     }
 
     /// The word that removed a node, if one did: whoever is turned away is shown why.

@@ -79,7 +79,9 @@ impl Core {
         let refused = match action {
             Some(AcceptorAction::Accept { ack, peer, .. }) => {
                 let is_full = self.sessions.len() >= self.limits.connections_max;
-                if !self.is_stopping && (!is_full || self.sessions.contains_key(&node)) {
+                // WIRE-10: whom the issuer is about to remove waits for the verdict outside. If the removal fails it comes back.
+                let is_welcome = !self.is_stopping && !self.removing.contains_key(&node);
+                if is_welcome && (!is_full || self.sessions.contains_key(&node)) {
                     let (id, connection) = self.session_up(now, *peer, quinn, DialSide::Peer);
                     return Ok((ack, id, connection));
                 }
@@ -115,6 +117,11 @@ impl Core {
         match (action, quinn) {
             (Some(DialerAction::SendHello(hello)), _) => DialStep::Send(hello),
             (Some(DialerAction::Up { .. }), _) if self.is_stopping => DialStep::Close(HelloRefusal::Busy),
+            (Some(DialerAction::Up { .. }), _) if self.removing.contains_key(&attempt.peer) => {
+                let busy = HelloFailure::PeerRefused(HelloRefusal::Busy);
+                self.schedule.failed(now, attempt, busy, chance);
+                DialStep::Close(HelloRefusal::Busy)
+            }
             (Some(DialerAction::Up { peer, .. }), Some(quinn)) => {
                 let (id, connection) = self.session_up(now, *peer, quinn, DialSide::Own);
                 DialStep::Up(id, connection)
@@ -156,9 +163,20 @@ impl Core {
             self.counters.refuse_join(JoinRefusal::NotIssuer);
             return Some(refuse(JoinRefusal::NotIssuer));
         };
-        let Some(serial) = issuer.serial() else {
-            self.counters.refuse_join(JoinRefusal::NotStored);
-            return Some(refuse(JoinRefusal::NotStored));
+        let is_first = matches!(event, IssuerEvent::JoinReceived { .. });
+        // WIRE-10: the removal is decided, and its serial given out: the next certificate would not be covered by it.
+        if is_first && self.removing.contains_key(&joiner.joiner()) {
+            self.counters.refuse_join(JoinRefusal::Removed);
+            return Some(refuse(JoinRefusal::Removed));
+        }
+        let serial = match issuer.serial() {
+            Some(serial) => serial,
+            None if is_first => {
+                self.counters.refuse_join(JoinRefusal::NotStored);
+                return Some(refuse(JoinRefusal::NotStored));
+            }
+            // Its serial was taken when the use of its token was decided.
+            None => 0,
         };
         let context = IssuerContext {
             own: self.own,
@@ -169,13 +187,13 @@ impl Core {
         };
         let action = joiner.handle((now, wall), event, &mut issuer.tokens, &context);
         match &action {
-            Some(IssuerAction::Accept(_)) => {
-                issuer.take_serial();
-                self.counters.joined += 1;
-                self.reserve_if_low();
-            }
+            Some(IssuerAction::Accept(_)) => self.counters.joined += 1,
             Some(IssuerAction::Refuse(refused)) => self.counters.refuse_join(refused.reason),
             Some(IssuerAction::StoreUse(_)) | None => {}
+        }
+        if is_first && matches!(action, Some(IssuerAction::StoreUse(_) | IssuerAction::Accept(_))) {
+            issuer.take_serial();
+            self.reserve_if_low();
         }
         action
     }

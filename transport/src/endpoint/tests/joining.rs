@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-fn joining(byte: u8) -> JoinOptions {
+pub(super) fn joining(byte: u8) -> JoinOptions {
     let name = presentable(&format!("node-{byte}"), 64);
     JoinOptions { key: node_key(byte), name, listen: loopback(), clock: Clock::system() }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use arw_actors::clock::Clock;
 use arw_actors::moment::WallTime;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
@@ -44,10 +44,38 @@ pub(super) struct MemoryLedger {
     pub(super) revocations: Mutex<Vec<SignedRevocation>>,
     serials: Mutex<u64>,
     pub(super) is_broken: Mutex<bool>,
+    held: Mutex<Held>,
+    released: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    is_held: bool,
+    waiting: usize,
 }
 
 impl MemoryLedger {
+    /// Every write waits from now on, until [`MemoryLedger::release`].
+    pub(super) fn hold(&self) {
+        self.held.lock().is_held = true;
+    }
+
+    pub(super) fn release(&self) {
+        self.held.lock().is_held = false;
+        self.released.notify_all();
+    }
+
+    /// Writes that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.held.lock().waiting
+    }
+
     fn check(&self) -> Result<(), LedgerError> {
+        let mut held = self.held.lock();
+        held.waiting += 1;
+        self.released.wait_while_for(&mut held, |held| held.is_held, PATIENCE);
+        held.waiting -= 1;
+        drop(held);
         if *self.is_broken.lock() { Err(LedgerError("the disk is full".to_owned())) } else { Ok(()) }
     }
 }

@@ -1,15 +1,25 @@
 //! Certificates that end: by removal, by time, by renewal.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use arw_actors::clock::Clock;
 use arw_actors::moment::WallTime;
+use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use tokio::task::JoinHandle;
 
 use super::kit::*;
-use crate::certificate::{CERTIFICATE_LIFETIME, CLOCK_SKEW_ALLOWED, Revocation, RevocationSet, Role, Roles};
+use crate::certificate::{
+    CERTIFICATE_LIFETIME, CLOCK_SKEW_ALLOWED, Revocation, RevocationSet, Role, Roles, SignedCertificate,
+    SignedRevocation,
+};
 use crate::endpoint::*;
 use crate::handshake::HelloFailure;
-use crate::wire::{self, CloseCode, GoodbyeReason, HelloRefusal};
+use crate::identity::NodeId;
+use crate::join::JoinFailure;
+use crate::wire::{self, CloseCode, GoodbyeReason, HelloRefusal, JoinRefusal};
 
 #[tokio::test]
 async fn a_removed_node_is_refused_by_everybody() {
@@ -164,7 +174,7 @@ async fn who_was_away_learns_of_a_removal_at_hello() {
 }
 
 /// A certificate whose time is over after `left`, the five minutes that clocks are forgiven included.
-fn ending_in(byte: u8, left: Duration) -> crate::certificate::SignedCertificate {
+fn ending_in(byte: u8, left: Duration) -> SignedCertificate {
     let now = Clock::system().wall().as_millis();
     let lifetime = Duration::from_secs(3_600);
     let span = i64::try_from((lifetime + CLOCK_SKEW_ALLOWED - left).as_millis()).unwrap();
@@ -230,4 +240,175 @@ async fn a_node_of_another_cluster_is_refused_and_counted() {
     let code = client.hello(foreign).await;
     assert_eq!(code, CloseCode::Hello(HelloRefusal::OtherCluster));
     assert_eq!(one.handle.counters().hello_refused(HelloRefusal::OtherCluster), 1);
+}
+
+/// A member that does what it likes, and keeps every certificate that it is given.
+struct Hostile {
+    raw: super::hostile::Raw,
+    send: quinn::SendStream,
+    given: Arc<Mutex<Vec<SignedCertificate>>>,
+}
+
+impl Hostile {
+    async fn connect(node: &Node, certificate: SignedCertificate) -> Self {
+        let raw = super::hostile::Raw::connect(node, 2).await;
+        let (send, mut receive) = raw.say_hello(certificate).await;
+        let given = Arc::<Mutex<Vec<_>>>::default();
+        let keeps = Arc::clone(&given);
+        tokio::spawn(async move {
+            let mut buffer = bytes::BytesMut::new();
+            while let Ok(Some(chunk)) = receive.read_chunk(64 * 1024, true).await {
+                buffer.extend_from_slice(&chunk.bytes);
+                loop {
+                    match wire::take(&mut buffer) {
+                        Ok(wire::Received::Message(wire::Control::Renewed(renewed))) => {
+                            keeps.lock().push(SignedCertificate::from_bytes(&renewed.certificate).unwrap());
+                        }
+                        Ok(wire::Received::Need(_)) => break,
+                        Ok(_) => {}
+                        // The answer to the hello is read as a message, too.
+                        Err(_) => return,
+                    }
+                }
+            }
+        });
+        Self { raw, send, given }
+    }
+
+    /// Whoever is cut off already asks in vain.
+    async fn ask_to_renew(&mut self, serial: u64) {
+        let mut bytes = bytes::BytesMut::new();
+        wire::put(&wire::Renew { serial }.into(), &mut bytes).unwrap();
+        self.send.write_all(&bytes).await.ok();
+    }
+}
+
+fn remove_apart(node: &Node, removed: NodeId) -> JoinHandle<Result<SignedRevocation, RemoveError>> {
+    let handle = node.handle.clone();
+    tokio::spawn(async move { handle.remove(removed).await })
+}
+
+#[tokio::test]
+async fn who_is_being_removed_gets_no_certificate_while_the_removal_is_stored() {
+    // WIRE-10
+    let (issuer, ledger) = Wanted::issuer(1);
+    let issuer = issuer.start();
+    let removed = node_key(2).id();
+    let due = ending_in(2, Duration::from_secs(600));
+    let token = issuer.new_token().await;
+    let mut member = Hostile::connect(&issuer, due).await;
+    eventually("connected", || connected(&issuer.handle.picture()) == [removed]).await;
+    for (is_broken, refused) in [(true, 1), (false, 2)] {
+        ledger.hold();
+        let removal = remove_apart(&issuer, removed);
+        eventually("being stored", || ledger.waiting() == 1).await;
+        member.ask_to_renew(2).await;
+        eventually("not renewed", || issuer.handle.counters().renewals_refused == refused).await;
+        let other = super::hostile::Raw::connect(&issuer, 2).await;
+        assert_eq!(other.hello(due).await, CloseCode::Hello(HelloRefusal::Busy));
+        let joined = join(super::joining::joining(2), token.clone()).await;
+        assert!(matches!(joined, Err(JoinFailure::Refused(JoinRefusal::Removed))), "{joined:?}");
+        *ledger.is_broken.lock() = is_broken;
+        ledger.release();
+        assert_eq!(removal.await.unwrap().is_err(), is_broken);
+    }
+    assert_eq!(member.raw.closed().await, CloseCode::Goodbye(GoodbyeReason::Removed));
+    assert!(member.given.lock().is_empty());
+}
+
+#[tokio::test]
+async fn a_join_whose_use_of_a_token_is_being_stored_does_not_outlive_a_removal() {
+    // WIRE-10, WIRE-12
+    let (issuer, ledger) = Wanted::issuer(1);
+    let issuer = issuer.start();
+    let removed = node_key(2).id();
+    let (token, other) = (issuer.new_token().await, issuer.new_token().await);
+    ledger.hold();
+    let joining = tokio::spawn(join(super::joining::joining(2), token));
+    eventually("being stored", || ledger.waiting() == 1).await;
+    let removal = remove_apart(&issuer, removed);
+    // Nobody shows that a removal is decided, but it lets nobody join any more.
+    let in_between = join(super::joining::joining(2), other).await;
+    assert!(matches!(in_between, Err(JoinFailure::Refused(JoinRefusal::Removed))), "{in_between:?}");
+    ledger.release();
+    let mut revoked = RevocationSet::default();
+    revoked.add(removal.await.unwrap().unwrap(), &cluster_key(1).public()).unwrap();
+    if let Ok(membership) = joining.await.unwrap() {
+        let wall = Clock::system().wall();
+        let verified = membership.signed.verify(&cluster_key(1).public(), removed, wall, &revoked);
+        assert!(verified.is_err(), "{verified:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_removal_that_fails_leaves_a_member_that_is_renewed() {
+    // WIRE-10
+    let (issuer, ledger) = Wanted::issuer(1);
+    let issuer = issuer.start();
+    let mut member = Hostile::connect(&issuer, ending_in(2, Duration::from_secs(600))).await;
+    eventually("connected", || connected(&issuer.handle.picture()) == [node_key(2).id()]).await;
+    *ledger.is_broken.lock() = true;
+    issuer.handle.remove(node_key(2).id()).await.unwrap_err();
+    *ledger.is_broken.lock() = false;
+    member.ask_to_renew(2).await;
+    eventually("renewed", || !member.given.lock().is_empty()).await;
+}
+
+#[tokio::test]
+async fn whatever_crosses_a_removal_leaves_nothing_that_is_good_after_it() {
+    // WIRE-10: renewals, joins and new connections, before, while and after the removal is stored.
+    for seed in 0..12 {
+        let mut chance = StdRng::seed_from_u64(seed);
+        let (issuer, ledger) = Wanted::issuer(1);
+        let issuer = issuer.start();
+        let removed = node_key(2).id();
+        let due = ending_in(2, Duration::from_secs(600));
+        // It has been let in with this one, and may come back with it until it is removed. With another it
+        // may be a member again.
+        let token = issuer.new_token().await;
+        join(super::joining::joining(2), token.clone()).await.unwrap();
+        let (mut members, mut joins, mut removal) = (Vec::new(), Vec::new(), None);
+        let removed_at = chance.random_range(0..10);
+        for step in 0..10 {
+            if step == removed_at {
+                removal = Some(remove_apart(&issuer, removed));
+            }
+            match chance.random_range(0..6) {
+                0 | 1 => {
+                    if let Ok(raw) = super::hostile::Raw::try_connect(&issuer, 2).await {
+                        drop(raw);
+                        members.push(Hostile::connect(&issuer, due).await);
+                    }
+                }
+                2 => {
+                    for member in &mut members {
+                        member.ask_to_renew(2).await;
+                    }
+                }
+                3 => joins.push(tokio::spawn(join(super::joining::joining(2), token.clone()))),
+                4 => ledger.hold(),
+                _ => ledger.release(),
+            }
+            for _ in 0..chance.random_range(0..200) {
+                tokio::task::yield_now().await;
+            }
+        }
+        ledger.release();
+        let signed = removal.unwrap().await.unwrap().unwrap();
+        let mut given = vec![due];
+        for joined in joins {
+            given.extend(joined.await.unwrap().map(|membership| membership.signed));
+        }
+        let mut revoked = RevocationSet::default();
+        revoked.add(signed, &cluster_key(1).public()).unwrap();
+        eventually("cut off", || connected(&issuer.handle.picture()).is_empty()).await;
+        given.extend(members.iter().flat_map(|member| member.given.lock().clone()));
+        let wall = Clock::system().wall();
+        for certificate in given {
+            let verified = certificate.verify(&cluster_key(1).public(), removed, wall, &revoked);
+            assert!(verified.is_err(), "seed {seed}: {verified:?} is good after {signed:?}");
+            let again = super::hostile::Raw::connect(&issuer, 2).await;
+            assert_eq!(again.hello(certificate).await, CloseCode::Hello(HelloRefusal::Removed), "{seed}");
+        }
+    }
 }
