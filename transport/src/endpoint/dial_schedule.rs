@@ -9,7 +9,8 @@
 //! Owns the wait between attempts and the order of a peer's addresses. One attempt per peer at a time. Refuses to know sockets, and where chance
 //! comes from.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -90,6 +91,8 @@ pub(super) struct Attempt {
     pub(super) peer: NodeId,
     pub(super) address: SocketAddr,
     since: Moment,
+    /// The one before had failed, and nothing was heard of the peer since.
+    is_stale: bool,
 }
 
 impl Route {
@@ -101,15 +104,16 @@ impl Route {
         }
     }
 
-    /// WIRE-17: it waits on for the peer's own dial, until it has been `quiet` for a while.
-    fn yield_until(&mut self, now: Moment, quiet_at: Option<Moment>) {
-        if let (State::Waiting { until }, Some(quiet), Some(last)) =
-            (&mut self.state, quiet_at, self.yields_until)
-            && *until <= now
-            && now < last
-        {
-            *until = quiet.min(last);
-        }
+    /// WIRE-17: nothing was heard of the peer since an attempt failed. It may be switched off for a month.
+    fn is_stale(&self) -> bool {
+        self.failures > 0
+    }
+
+    /// WIRE-17: until when it waits on for the peer's own dial, where others have been dialing until just
+    /// now. `None`: its turn has come.
+    fn yields(&self, now: Moment, quiet_at: Option<Moment>) -> Option<Moment> {
+        let until = quiet_at?.min(self.yields_until?);
+        (until > now).then_some(until)
     }
 }
 
@@ -117,14 +121,32 @@ impl Route {
 #[derive(Debug)]
 pub(super) struct DialSchedule {
     routes: BTreeMap<NodeId, Route>,
-    dialing: usize,
+    /// The waits of routes that are not stale, and of those that are: whoever asks what is due looks through
+    /// neither in vain. Both follow the routes, see [`DialSchedule::change`].
+    fresh: Class,
+    stale: Class,
     dialing_allowed: usize,
     dialing_max: usize,
     attempts: u64,
     /// When a peer has last dialed this node.
     came_at: Option<Moment>,
-    /// The earliest of all waits, so that nobody has to look through them in vain.
-    next: Option<Moment>,
+}
+
+/// Routes that compete for the same slots.
+#[derive(Debug, Default)]
+struct Class {
+    waiting: BTreeSet<(Moment, NodeId)>,
+    dialing: usize,
+}
+
+impl Class {
+    fn next_at(&self) -> Option<Moment> {
+        self.waiting.first().map(|(until, _)| *until)
+    }
+
+    fn has_due(&self, now: Moment) -> bool {
+        self.next_at().is_some_and(|next| next <= now)
+    }
 }
 
 impl DialSchedule {
@@ -133,50 +155,83 @@ impl DialSchedule {
         let dialing_allowed = DIALING_FIRST.min(dialing_max);
         Self {
             routes: BTreeMap::new(),
-            dialing: 0,
+            fresh: Class::default(),
+            stale: Class::default(),
             dialing_allowed,
             dialing_max,
             attempts: 0,
             came_at: None,
-            next: None,
+        }
+    }
+
+    /// Changes a route, and what is counted of it. `None`: there is none.
+    fn change<T>(&mut self, peer: NodeId, change: impl FnOnce(&mut Route) -> T) -> Option<T> {
+        let mut route = self.routes.remove(&peer)?;
+        self.uncount(peer, &route);
+        let changed = change(&mut route);
+        match route.state {
+            State::Waiting { until } if route.is_stale() => _ = self.stale.waiting.insert((until, peer)),
+            State::Waiting { until } => _ = self.fresh.waiting.insert((until, peer)),
+            State::Dialing(Attempt { is_stale: true, .. }) => self.stale.dialing += 1,
+            State::Dialing(_) => self.fresh.dialing += 1,
+            State::Connected => {}
+        }
+        self.routes.insert(peer, route);
+        Some(changed)
+    }
+
+    fn uncount(&mut self, peer: NodeId, route: &Route) {
+        match route.state {
+            State::Waiting { until } if route.is_stale() => _ = self.stale.waiting.remove(&(until, peer)),
+            State::Waiting { until } => _ = self.fresh.waiting.remove(&(until, peer)),
+            State::Dialing(Attempt { is_stale: true, .. }) => self.stale.dialing -= 1,
+            State::Dialing(_) => self.fresh.dialing -= 1,
+            State::Connected => {}
         }
     }
 
     /// WIRE-17: a connection with `peer` is wanted. The newest address is tried first. News of the peer shorten its wait.
     pub(super) fn want(&mut self, now: Moment, peer: NodeId, address: SocketAddr, news: News) {
         let wait = if news == News::HereAndDials { OTHER_DIALS_FIRST } else { Duration::ZERO };
-        let route = self.routes.entry(peer).or_insert(Route {
+        let is_new = !self.routes.contains_key(&peer);
+        self.routes.entry(peer).or_insert(Route {
             addresses: Vec::new(),
             failures: 0,
             last_failure: None,
             turn: 0,
             yields_until: None,
-            state: State::Waiting { until: now + wait },
+            // Nothing is counted of it yet: the change below does that.
+            state: State::Connected,
         });
-        if news != News::None || route.addresses.first() != Some(&address) {
-            route.turn = 0;
-        }
-        route.addresses.retain(|known| *known != address);
-        route.addresses.insert(0, address);
-        route.addresses.truncate(ADDRESSES_MAX);
-        if news != News::None {
+        self.change(peer, |route| {
+            if is_new {
+                route.state = State::Waiting { until: now + wait };
+            }
+            if news != News::None || route.addresses.first() != Some(&address) {
+                route.turn = 0;
+            }
+            route.addresses.retain(|known| *known != address);
+            route.addresses.insert(0, address);
+            route.addresses.truncate(ADDRESSES_MAX);
+            if news == News::None {
+                return;
+            }
             route.failures = 0;
             if let State::Waiting { until } = &mut route.state {
-                *until = (now + wait).min(*until);
+                // News begin the wait of one whose turn has come anew: the newest come first.
+                *until = (now + wait).min((*until).max(now));
                 if news == News::HereAndDials {
                     route.yields_until.get_or_insert(now + OTHER_DIALS_WITHIN);
                 }
             }
-        }
-        self.refresh();
+        });
     }
 
     /// It is not wanted any more. An attempt that runs is not ended by that, its outcome is ignored.
     pub(super) fn unwant(&mut self, peer: NodeId) {
-        if self.routes.remove(&peer).is_some_and(|route| matches!(route.state, State::Dialing(_))) {
-            self.dialing -= 1;
+        if let Some(route) = self.routes.remove(&peer) {
+            self.uncount(peer, &route);
         }
-        self.refresh();
     }
 
     pub(super) fn is_wanted(&self, peer: NodeId) -> bool {
@@ -189,35 +244,59 @@ impl DialSchedule {
 
     /// Who is to be dialed now, and where. Each of them is dialing from here on.
     pub(super) fn due(&mut self, now: Moment) -> Vec<Attempt> {
-        let mut due = Vec::new();
-        // It is asked after every step, thousands of times per second where many meet: nobody looks through all routes in vain.
-        let room = self.dialing_allowed.saturating_sub(self.dialing);
-        if room == 0 || self.next.is_none_or(|next| next > now) {
-            return due;
-        }
         let quiet_at = self.came_at.map(|came| came + OTHER_DIALS_FIRST).filter(|quiet| *quiet > now);
-        let mut waiting: Vec<(Moment, NodeId)> = Vec::new();
-        for (peer, route) in &mut self.routes {
-            route.yield_until(now, quiet_at);
-            waiting.extend(route.next_at().filter(|until| *until <= now).map(|until| (until, *peer)));
+        if quiet_at.is_some() {
+            self.let_others_dial(now, quiet_at);
         }
-        // Who has waited for longest comes first, so that silent ones cannot keep the others waiting for ever.
-        waiting.sort_unstable();
-        for (_, peer) in waiting.into_iter().take(room) {
-            let Some(route) = self.routes.get_mut(&peer) else { continue };
-            let Some(&address) = route.addresses.get(route.turn % route.addresses.len().max(1)) else {
-                continue;
-            };
-            route.turn += 1;
-            route.yields_until = None;
+        let mut due = Vec::new();
+        while let Some(peer) = self.next_due(now) {
             self.attempts += 1;
-            let attempt = Attempt { number: self.attempts, peer, address, since: now };
-            route.state = State::Dialing(attempt);
+            let number = self.attempts;
+            let attempt = self.change(peer, |route| {
+                let address = *route.addresses.get(route.turn % route.addresses.len().max(1))?;
+                let attempt = Attempt { number, peer, address, since: now, is_stale: route.is_stale() };
+                route.turn += 1;
+                route.yields_until = None;
+                route.state = State::Dialing(attempt);
+                Some(attempt)
+            });
+            // A route has an address from its beginning on.
+            let Some(attempt) = attempt.flatten() else { break };
             due.push(attempt);
         }
-        self.dialing += due.len();
-        self.refresh();
         due
+    }
+
+    /// WIRE-17: who is dialed next. Of the others the newest news come first: the peer is there, and the
+    /// older ones may be of a whole rack that has lost its power. Stale ones take turns, on what nobody else
+    /// needs and on one slot of their own, so that neither keeps the other waiting.
+    fn next_due(&self, now: Moment) -> Option<NodeId> {
+        let dialing = self.fresh.dialing + self.stale.dialing;
+        if dialing >= self.dialing_max {
+            return None;
+        }
+        if self.fresh.dialing < self.dialing_allowed && self.fresh.has_due(now) {
+            let due = self.fresh.waiting.iter().take_while(|(until, _)| *until <= now);
+            return due.min_by_key(|(until, peer)| (Reverse(*until), *peer)).map(|(_, peer)| *peer);
+        }
+        let has_slot = self.stale.dialing == 0 || dialing < self.dialing_allowed;
+        let (until, peer) = self.stale.waiting.first().filter(|_| has_slot)?;
+        (*until <= now).then_some(*peer)
+    }
+
+    /// WIRE-17: whoever leaves the first word to others waits on while others dial.
+    fn let_others_dial(&mut self, now: Moment, quiet_at: Option<Moment>) {
+        if self.fresh.dialing >= self.dialing_allowed {
+            return;
+        }
+        let due = self.fresh.waiting.iter().take_while(|(until, _)| *until <= now);
+        let due: Vec<NodeId> = due.map(|(_, peer)| *peer).collect();
+        for peer in due {
+            let until = self.routes.get(&peer).and_then(|route| route.yields(now, quiet_at));
+            if let Some(until) = until {
+                self.change(peer, |route| route.state = State::Waiting { until });
+            }
+        }
     }
 
     /// The peer itself has dialed from `address`, and was refused because this node is dialing it. An attempt that goes elsewhere, or that the peer cannot
@@ -229,13 +308,14 @@ impl DialSchedule {
             return None;
         }
         self.attempts += 1;
-        *attempt = Attempt { number: self.attempts, peer, address, since: now };
+        *attempt = Attempt { number: self.attempts, address, since: now, ..*attempt };
         Some(*attempt)
     }
 
     /// The attempt came to nothing. `chance` is 0 to 255, drawn anew each time.
     pub(super) fn failed(&mut self, now: Moment, attempt: Attempt, failure: HelloFailure, chance: u8) {
-        if failure == HelloFailure::Unreachable {
+        // That a stale one is silent as before says nothing of how much this node or the others can do.
+        if failure == HelloFailure::Unreachable && !attempt.is_stale {
             self.dialing_allowed = (self.dialing_allowed / 2).max(DIALING_LEAST.min(self.dialing_max));
         }
         self.ended(attempt, |route| {
@@ -252,22 +332,23 @@ impl DialSchedule {
     }
 
     fn ended(&mut self, attempt: Attempt, until: impl FnOnce(&mut Route) -> Moment) {
-        let Some(route) = self.routes.get_mut(&attempt.peer) else { return };
-        match route.state {
-            State::Dialing(running) if running.number == attempt.number => {}
-            State::Dialing(_) | State::Waiting { .. } | State::Connected => return,
+        let running = self.routes.get(&attempt.peer).map(|route| route.state);
+        if matches!(running, Some(State::Dialing(running)) if running.number == attempt.number) {
+            self.change(attempt.peer, |route| route.state = State::Waiting { until: until(route) });
         }
-        route.state = State::Waiting { until: until(route) };
-        self.dialing -= 1;
-        self.refresh();
     }
 
     /// There is a connection, whoever dialed it.
     pub(super) fn connected(&mut self, now: Moment, peer: NodeId) {
-        let Some(route) = self.routes.get_mut(&peer) else { return };
-        match route.state {
-            State::Dialing(attempt) => {
-                self.dialing -= 1;
+        let before = self.change(peer, |route| {
+            route.yields_until = None;
+            route.failures = 0;
+            route.turn = 0;
+            route.last_failure = None;
+            std::mem::replace(&mut route.state, State::Connected)
+        });
+        match before {
+            Some(State::Dialing(attempt)) => {
                 let least = DIALING_LEAST.min(self.dialing_max);
                 self.dialing_allowed = if now.since(attempt.since) > SLOW {
                     self.dialing_allowed.saturating_sub(1).max(least)
@@ -275,34 +356,29 @@ impl DialSchedule {
                     (self.dialing_allowed + 1).min(self.dialing_max)
                 };
             }
-            State::Waiting { .. } => self.came_at = Some(now),
-            State::Connected => {}
+            Some(State::Waiting { .. }) => self.came_at = Some(now),
+            Some(State::Connected) | None => {}
         }
-        route.yields_until = None;
-        route.state = State::Connected;
-        route.failures = 0;
-        route.turn = 0;
-        route.last_failure = None;
-        self.refresh();
     }
 
     /// The connection is gone. When the peer said that it will dial itself, it gets the time to.
     pub(super) fn lost(&mut self, now: Moment, peer: NodeId, peer_dials: bool, chance: u8) {
-        let Some(route) = self.routes.get_mut(&peer).filter(|route| route.state == State::Connected) else {
-            return;
-        };
         let wait = if peer_dials { WAIT_FOR_INCOMING } else { WAIT_FIRST };
-        route.state = State::Waiting { until: now + jittered(wait, chance) };
-        self.refresh();
-    }
-
-    fn refresh(&mut self) {
-        self.next = self.routes.values().filter_map(Route::next_at).min();
+        if self.routes.get(&peer).is_some_and(|route| route.state == State::Connected) {
+            self.change(peer, |route| route.state = State::Waiting { until: now + jittered(wait, chance) });
+        }
     }
 
     /// When [`DialSchedule::due`] has something to say next.
     pub(super) fn next_deadline(&self) -> Option<Moment> {
-        self.next.filter(|_| self.dialing < self.dialing_allowed)
+        let dialing = self.fresh.dialing + self.stale.dialing;
+        if dialing >= self.dialing_max {
+            return None;
+        }
+        let fresh = self.fresh.next_at().filter(|_| self.fresh.dialing < self.dialing_allowed);
+        let has_slot = self.stale.dialing == 0 || dialing < self.dialing_allowed;
+        let stale = self.stale.next_at().filter(|_| has_slot);
+        fresh.into_iter().chain(stale).min()
     }
 
     pub(super) fn routes(&self) -> impl Iterator<Item = (&NodeId, &Route)> {
@@ -405,7 +481,7 @@ mod tests {
         for attempt in &first {
             schedule.failed(ms(2_000), *attempt, HelloFailure::Unreachable, 255);
         }
-        let second = schedule.due(ms(2_100));
+        let second = schedule.due(ms(2_000));
         assert_eq!(second.len(), DIALING_LEAST);
         let first: Vec<NodeId> = first.iter().map(|attempt| attempt.peer).collect();
         assert!(
@@ -416,11 +492,136 @@ mod tests {
             schedule.connected(ms(2_200), attempt.peer);
         }
         let third = schedule.due(ms(2_200));
-        assert_eq!(third.len(), 2 * DIALING_LEAST);
+        let fresh = |due: &[Attempt]| due.iter().filter(|attempt| !attempt.is_stale).count();
+        assert_eq!(
+            (fresh(&third), third.len()),
+            (2 * DIALING_LEAST, 2 * DIALING_LEAST + 1),
+            "and a stale one"
+        );
         for attempt in third {
             schedule.connected(ms(2_800), attempt.peer);
         }
-        assert_eq!(schedule.due(ms(2_800)).len(), DIALING_LEAST, "whoever is slow has enough to do");
+        assert_eq!(fresh(&schedule.due(ms(2_800))), DIALING_LEAST, "whoever is slow has enough to do");
+    }
+
+    /// A schedule, and the attempts that run.
+    struct Trial {
+        schedule: DialSchedule,
+        running: Vec<Attempt>,
+    }
+
+    impl Trial {
+        fn new() -> Self {
+            Self { schedule: DialSchedule::new(64), running: Vec::new() }
+        }
+
+        /// Dials for so long. Of the routes only those in `alive` answer, all others are silent for two
+        /// seconds. Returns when each was dialed.
+        fn dial_for(&mut self, from: Moment, ms: u64, alive: &[NodeId]) -> Vec<(Moment, NodeId)> {
+            let Self { schedule, running } = self;
+            let mut dialed = Vec::new();
+            for step in 0..ms / 10 {
+                let now = from + Duration::from_millis(10 * step);
+                running.retain(|attempt| {
+                    if alive.contains(&attempt.peer) {
+                        schedule.connected(now, attempt.peer);
+                    } else if now.since(attempt.since) >= Duration::from_secs(2) {
+                        schedule.failed(now, *attempt, HelloFailure::Unreachable, 128);
+                    } else {
+                        return true;
+                    }
+                    false
+                });
+                let due = schedule.due(now);
+                dialed.extend(due.iter().map(|attempt| (now, attempt.peer)));
+                running.extend(due);
+                assert!(running.len() <= schedule.dialing_max);
+            }
+            dialed
+        }
+    }
+
+    #[test]
+    fn peers_that_are_switched_off_do_not_keep_one_waiting_that_is_there() {
+        // WIRE-17: however many are off, and for however long.
+        for off in [3, 40, 200] {
+            for after_ms in [10, 1_500, 10_000, 300_000] {
+                let mut trial = Trial::new();
+                let (lost, back) = (node(201), node(202));
+                trial.schedule.want(ms(0), lost, at(201), News::None);
+                trial.schedule.connected(ms(0), lost);
+                for peer in (0..off).chain([202]) {
+                    trial.schedule.want(ms(0), node(peer), at(u16::from(peer)), News::None);
+                }
+                trial.dial_for(ms(0), after_ms, &[]);
+                trial.schedule.lost(ms(after_ms), lost, false, 255);
+                trial.schedule.want(ms(after_ms), back, at(202), News::Here);
+                let dialed = trial.dial_for(ms(after_ms), 4_000, &[lost, back]);
+                for peer in [lost, back] {
+                    // It may be dialed since before, without an answer.
+                    let first = dialed.iter().find(|(_, dialed)| *dialed == peer).map(|(at, _)| *at);
+                    let is_in_time = first.is_none_or(|first| first <= ms(after_ms + 2_100));
+                    let is_met = trial.schedule.routes[&peer].state == State::Connected;
+                    assert!(is_met && is_in_time, "{off} off for {after_ms} ms: {first:?} of {peer:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn news_without_end_do_not_keep_stale_peers_waiting() {
+        // WIRE-17
+        let mut trial = Trial::new();
+        trial.schedule.want(ms(0), node(1), at(1), News::None);
+        trial.dial_for(ms(0), 2_010, &[]);
+        assert!(trial.schedule.routes[&node(1)].is_stale());
+        let mut dialed = Vec::new();
+        for round in 0..50 {
+            let now = ms(2_010 + 200 * round);
+            for peer in 100..110 {
+                trial.schedule.want(now, node(peer), at(9), News::Here);
+            }
+            dialed.extend(trial.dial_for(now, 200, &[]));
+        }
+        assert!(dialed.iter().any(|(_, peer)| *peer == node(1)), "{dialed:?}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_counted_of_the_routes_is_what_they_are(steps in proptest::collection::vec((0_u8..6, 0_u8..7, 0_u64..900), 1..200)) {
+            let mut schedule = DialSchedule::new(3);
+            let (mut now, mut running) = (ms(0), Vec::new());
+            for (peer, step, wait) in steps {
+                now = now + Duration::from_millis(wait);
+                match step {
+                    0 => schedule.want(now, node(peer), at(1), News::None),
+                    1 => schedule.want(now, node(peer), at(2), News::HereAndDials),
+                    2 => schedule.unwant(node(peer)),
+                    3 => schedule.connected(now, node(peer)),
+                    4 => schedule.lost(now, node(peer), false, 9),
+                    5 => running.extend(schedule.due(now)),
+                    _ => {
+                        if let Some(attempt) = running.pop() {
+                            schedule.failed(now, attempt, HelloFailure::Unreachable, 9);
+                        }
+                    }
+                }
+                for (class, is_stale) in [(&schedule.fresh, false), (&schedule.stale, true)] {
+                    let waiting: BTreeSet<(Moment, NodeId)> = schedule
+                        .routes()
+                        .filter(|(_, route)| route.is_stale() == is_stale)
+                        .filter_map(|(peer, route)| Some((route.next_at()?, *peer)))
+                        .collect();
+                    proptest::prop_assert_eq!(&class.waiting, &waiting);
+                    let dialing = schedule.routes().filter(|(_, route)| {
+                        matches!(route.state, State::Dialing(attempt) if attempt.is_stale == is_stale)
+                    });
+                    proptest::prop_assert_eq!(class.dialing, dialing.count());
+                }
+                let none_is_due = schedule.next_deadline().is_none_or(|next| next > now);
+                proptest::prop_assert_eq!(none_is_due, schedule.next_due(now).is_none());
+            }
+        }
     }
 
     #[test]
