@@ -207,7 +207,12 @@ impl Core {
 
     /// Judges a handshake that somebody began. An admitted one counts as pending until [`Core::handshake_ended`].
     pub(super) fn admit(&mut self, now: Moment, source: IpAddr, is_proven: bool) -> Admission {
-        let admission = self.limiter.judge(now, source, is_proven);
+        let Self { limiter, view, schedule, .. } = self;
+        let is_known = || {
+            view.nodes().any(|node| node.identity.address.ip() == source)
+                || schedule.routes().any(|(_, route)| route.addresses.iter().any(|known| known.ip() == source))
+        };
+        let admission = limiter.judge(now, (source, is_proven), is_known);
         let counter = match admission {
             Admission::Admit => &mut self.counters.handshakes,
             Admission::Retry => &mut self.counters.handshakes_retried,

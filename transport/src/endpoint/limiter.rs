@@ -97,9 +97,22 @@ impl HandshakeLimiter {
         Self { limits, total, sources: BTreeMap::new(), pending: 0, pending_of: BTreeMap::new() }
     }
 
-    /// WIRE-20: judges a handshake from `source`, whose address is proven or not. An admitted one is pending until [`HandshakeLimiter::ended`].
-    pub(super) fn judge(&mut self, now: Moment, source: IpAddr, is_proven: bool) -> Admission {
-        let admission = self.judge_by_budgets(now, source, is_proven);
+    /// WIRE-20: judges a handshake from `source`, whose address is proven or not. `is_known` says whether a
+    /// member or a known node is there, and is asked only where that counts. An admitted one is pending until
+    /// [`HandshakeLimiter::ended`].
+    pub(super) fn judge(
+        &mut self,
+        now: Moment,
+        (source, is_proven): (IpAddr, bool),
+        is_known: impl FnOnce() -> bool,
+    ) -> Admission {
+        self.total.refill(now, self.limits.total_per_second, self.limits.total_burst);
+        let admission = match self.is_scarce().then(is_known) {
+            Some(false) => Admission::Refuse,
+            // Anybody can claim a member's address.
+            Some(true) if !is_proven => Admission::Retry,
+            Some(true) | None => self.judge_by_budgets(now, source, is_proven),
+        };
         if admission == Admission::Admit {
             self.pending += 1;
             *self.pending_of.entry((network_of(source), is_proven)).or_default() += 1;
@@ -119,6 +132,15 @@ impl HandshakeLimiter {
         }
     }
 
+    /// WIRE-20: strangers have taken all that they may: a quarter of what is pending, and of the total, is
+    /// kept for nodes that are known. Otherwise whoever has a few addresses could keep every member out that
+    /// comes back.
+    fn is_scarce(&self) -> bool {
+        let HandshakeLimits { pending_max, total_burst, .. } = self.limits;
+        let kept = u64::from(total_burst) * 1_000 / 4;
+        self.pending >= pending_max - pending_max / 4 || self.total.thousandths < kept + 1_000
+    }
+
     /// As many are pending from there as may be: with a proven address an eighth of all, and as many without.
     fn is_crowded(&self, source: IpAddr, is_proven: bool) -> bool {
         let of_it = self.pending_of.get(&(network_of(source), is_proven)).copied().unwrap_or(0);
@@ -134,7 +156,6 @@ impl HandshakeLimiter {
         if self.is_crowded(source, is_proven) {
             return if is_proven { Admission::Refuse } else { Admission::Retry };
         }
-        self.total.refill(now, limits.total_per_second, limits.total_burst);
         let half = u64::from(limits.total_burst) * 500;
         let is_calm = pending < limits.pending_calm && self.total.thousandths > half;
         if !is_proven && !is_calm {
@@ -228,7 +249,7 @@ mod tests {
         pending: usize,
     ) -> Admission {
         limiter.pending = pending;
-        let admission = limiter.judge(now, source, is_proven);
+        let admission = limiter.judge(now, (source, is_proven), || false);
         limiter.pending_of.clear();
         admission
     }
@@ -273,10 +294,42 @@ mod tests {
             Admission::Retry,
             "half of the total is used"
         );
-        for last in 20..28 {
+        for last in 20..24 {
             assert_eq!(judge(&mut limiter, start, address(last), true, 0), Admission::Admit);
         }
         assert_eq!(judge(&mut limiter, start, address(40), true, 0), Admission::Refuse);
+        for last in 40..44 {
+            let known = limiter.judge(start, (address(last), true), || true);
+            assert_eq!(known, Admission::Admit, "the last quarter is for members");
+        }
+        assert_eq!(limiter.judge(start, (address(44), true), || true), Admission::Refuse);
+    }
+
+    #[test]
+    fn strangers_with_many_addresses_do_not_keep_members_out() {
+        // WIRE-20: whether they are silent and take the places, or quick and take the budget.
+        for are_silent in [true, false] {
+            let limits = HandshakeLimits::default();
+            let mut limiter = HandshakeLimiter::new(Moment::ZERO, limits);
+            let (mut now, mut let_in) = (Moment::ZERO, 0);
+            for round in 0..2_000_u32 {
+                now = now + Duration::from_millis(1);
+                for last in 0..16 {
+                    let stranger = (address(last), true);
+                    if limiter.judge(now, stranger, || false) == Admission::Admit && !are_silent {
+                        limiter.ended(stranger.0, true);
+                    }
+                }
+                if round >= 1_000 && round % 20 == 0 {
+                    let member = IpAddr::from([10, 0, 1, u8::try_from(round / 20).unwrap()]);
+                    assert_eq!(limiter.judge(now, (member, false), || true), Admission::Retry);
+                    assert_eq!(limiter.judge(now, (member, true), || true), Admission::Admit, "{round}");
+                    limiter.ended(member, true);
+                    let_in += 1;
+                }
+            }
+            assert_eq!(let_in, 50);
+        }
     }
 
     #[test]
@@ -310,13 +363,17 @@ mod tests {
         let mut limiter = HandshakeLimiter::new(Moment::ZERO, limits);
         for (is_proven, beyond) in [(false, Admission::Retry), (true, Admission::Refuse)] {
             for _ in 0..4 {
-                assert_eq!(limiter.judge(Moment::ZERO, address(1), is_proven), Admission::Admit);
+                assert_eq!(limiter.judge(Moment::ZERO, (address(1), is_proven), || false), Admission::Admit);
             }
-            assert_eq!(limiter.judge(Moment::ZERO, address(1), is_proven), beyond);
+            assert_eq!(limiter.judge(Moment::ZERO, (address(1), is_proven), || false), beyond);
         }
-        assert_eq!(limiter.judge(Moment::ZERO, address(2), false), Admission::Admit, "others have their own");
+        assert_eq!(
+            limiter.judge(Moment::ZERO, (address(2), false), || false),
+            Admission::Admit,
+            "others have their own"
+        );
         limiter.ended(address(1), true);
-        assert_eq!(limiter.judge(Moment::ZERO, address(1), true), Admission::Admit);
+        assert_eq!(limiter.judge(Moment::ZERO, (address(1), true), || false), Admission::Admit);
         for _ in 0..4 {
             limiter.ended(address(1), true);
             limiter.ended(address(1), false);
