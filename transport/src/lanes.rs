@@ -13,6 +13,7 @@
 
 mod assembler;
 mod outlet;
+mod promises;
 mod window;
 
 use std::fmt;
@@ -32,6 +33,7 @@ use tracing::{debug, warn};
 use assembler::{Assembler, Incoming};
 use outlet::Outlet;
 pub(crate) use outlet::{PushError, Room};
+use promises::Promises;
 pub(crate) use window::Tells;
 #[cfg(test)]
 pub(crate) use window::{TELL_BYTES_MAX, TELLS_MAX};
@@ -45,15 +47,19 @@ use crate::wire::{CloseCode, GoodbyeReason};
 pub struct LaneOptions {
     /// Lanes that this side opens. More of them let a lost packet hold fewer actors up, and make smaller batches.
     pub lanes: u8,
-    /// Bytes of messages that wait in one lane for the connection to take them. One message beyond it may still be let in. Answers get as much again.
+    /// Bytes of messages that wait in one lane for the connection to take them. One message beyond it may
+    /// still be let in.
     pub waiting_bytes_max: usize,
+    /// Bytes of answers that wait in all lanes together. An actor answers a thousand asks faster than the
+    /// connection's task is woken.
+    pub answer_bytes_max: usize,
     /// Lanes that the peer may have open. A newer version may use more than this one.
     pub incoming_max: usize,
 }
 
 impl Default for LaneOptions {
     fn default() -> Self {
-        Self { lanes: 4, waiting_bytes_max: 256 * 1024, incoming_max: 16 }
+        Self { lanes: 4, waiting_bytes_max: 256 * 1024, answer_bytes_max: 8 * 1024 * 1024, incoming_max: 16 }
     }
 }
 
@@ -81,6 +87,8 @@ pub(crate) enum Gate {
 /// The lanes of one connection.
 pub(crate) struct Lanes {
     outlets: Box<[Arc<Outlet>]>,
+    /// LANE-10: what this node owes the other one.
+    pub(crate) promises: Arc<Promises>,
     /// Taken away at the end: whoever still holds lanes must not keep the socket open.
     connection: Mutex<Option<Connection>>,
     runtime: Handle,
@@ -107,9 +115,11 @@ impl Lanes {
         clock: Clock,
         options: LaneOptions,
     ) -> Arc<Self> {
-        let outlets = (0..options.lanes.max(1)).map(|_| Arc::new(Outlet::new(options.waiting_bytes_max)));
+        let promises = Arc::new(Promises::new(options.answer_bytes_max));
+        let outlet = || Arc::new(Outlet::new(options.waiting_bytes_max, Arc::clone(&promises)));
         Arc::new(Self {
-            outlets: outlets.collect(),
+            outlets: (0..options.lanes.max(1)).map(|_| outlet()).collect(),
+            promises,
             connection: Mutex::new(Some(connection)),
             runtime,
             tasks: Mutex::default(),
@@ -120,7 +130,7 @@ impl Lanes {
         })
     }
 
-    /// Puts a frame with `value` as its body into the lane of `actor`.
+    /// Puts a frame with `value` as its body into the lane of `actor`, and returns the body's bytes.
     #[inline]
     pub(crate) fn push<T: Serialize + ?Sized>(
         &self,
@@ -128,13 +138,13 @@ impl Lanes {
         header: &Header,
         value: &T,
         room: Room,
-    ) -> Result<(), PushError> {
+    ) -> Result<usize, PushError> {
         let outlet = self.outlet(actor);
-        let is_first = outlet.push(header, value, room)?;
+        let (bytes, is_first) = outlet.push(header, value, room)?;
         if is_first {
             self.open(outlet);
         }
-        Ok(())
+        Ok(bytes)
     }
 
     /// [`Lanes::push`], waiting for room for at most `patience`. `header` gets the time that is left.
@@ -155,7 +165,7 @@ impl Lanes {
             let left = deadline.since(self.clock.now());
             match self.push(actor, &header(left), value, Room::Message) {
                 Err(PushError::Full) => {}
-                done => return done,
+                done => return done.map(drop),
             }
             if tokio::time::timeout_at(self.clock.instant(deadline), room).await.is_err() {
                 return Err(PushError::Full);
@@ -173,16 +183,16 @@ impl Lanes {
     pub(crate) fn tell_taken(&self, actor: TargetActor, taken: Tells) {
         let bytes = u32::try_from(taken.bytes).unwrap_or(u32::MAX);
         let header = Header::Taken { actor, tells: taken.count, bytes };
-        if self.push(actor, &header, &(), Room::Taken) == Err(PushError::Full)
-            && let Some(connection) = self.connection.lock().as_ref()
-        {
-            connection.close(CloseCode::Goodbye(GoodbyeReason::Stalled).into(), b"nothing is read");
+        if self.push(actor, &header, &(), Room::Taken) == Err(PushError::Full) {
+            self.nothing_is_read();
         }
     }
 
-    /// An answer would find room in the lane of `target` even if it were the longest.
-    pub(crate) fn has_room_for_answer(&self, target: TargetActor) -> bool {
-        self.outlet(target).has_room_for_answer()
+    /// LANE-10: where not even a refusal finds room, the other side has asked on and on and read nothing.
+    pub(crate) fn nothing_is_read(&self) {
+        if let Some(connection) = self.connection.lock().as_ref() {
+            connection.close(CloseCode::Goodbye(GoodbyeReason::Stalled).into(), b"nothing is read");
+        }
     }
 
     /// Bytes that wait in all lanes.

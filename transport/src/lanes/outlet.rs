@@ -2,6 +2,7 @@
 //!
 //! Owns the buffer that all senders of a lane encode into, its bound, and who is woken when. Refuses to know the stream.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::task::{Poll, Waker};
 
@@ -11,9 +12,10 @@ use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
+use super::promises::Promises;
 use super::window::{Tells, Windows};
 use crate::codec::EncodeError;
-use crate::frame::{FRAME_BYTES_MAX, FrameWriter, Header, TargetActor};
+use crate::frame::{FrameWriter, Header, TargetActor};
 
 /// One lane's buffer.
 pub(crate) struct Outlet {
@@ -24,13 +26,17 @@ pub(crate) struct Outlet {
     waiting: AtomicU32,
     room: Notify,
     bytes_max: usize,
+    promises: Arc<Promises>,
 }
 
 struct State {
     frames: FrameWriter,
     windows: Windows,
-    /// Bytes that the writer has taken and the connection has not.
+    /// Of the bytes in `frames`, those of answers.
+    answers: usize,
+    /// Bytes that the writer has taken and the connection has not, and those of answers among them.
     writing: usize,
+    writing_answers: usize,
     writer: Option<Waker>,
     is_open: bool,
     is_closed: bool,
@@ -43,6 +49,8 @@ pub(crate) enum Room {
     Message,
     /// For what it was asked. Both sides of a connection may be full of messages and wait for answers: those need room of their own.
     Answer,
+    /// For why an ask is not answered. It is short, and whoever asked must learn it.
+    Refusal,
     /// For what lets the other side go on: it is short, and comes once for thousands of messages.
     Taken,
 }
@@ -62,12 +70,14 @@ pub(crate) enum PushError {
 const FIRST_BYTES: usize = 16 * 1024;
 
 impl Outlet {
-    pub(super) fn new(bytes_max: usize) -> Self {
+    pub(super) fn new(bytes_max: usize, promises: Arc<Promises>) -> Self {
         Self {
             state: Mutex::new(State {
                 frames: FrameWriter::with_capacity(0),
                 windows: Windows::default(),
+                answers: 0,
                 writing: 0,
+                writing_answers: 0,
                 writer: None,
                 is_open: false,
                 is_closed: false,
@@ -76,22 +86,17 @@ impl Outlet {
             waiting: AtomicU32::new(0),
             room: Notify::new(),
             bytes_max,
+            promises,
         }
     }
 
-    /// Adds a frame. `true`: it is the first, the lane must be opened.
+    /// Adds a frame, and returns the bytes of its body. `true`: it is the first, the lane must be opened.
     pub(super) fn push<T: Serialize + ?Sized>(
         &self,
         header: &Header,
         value: &T,
         room: Room,
-    ) -> Result<bool, PushError> {
-        // LANE-4: what waits is bounded, however slowly the peer reads.
-        let bytes_max = match room {
-            Room::Message => self.bytes_max,
-            Room::Answer => self.answer_bytes_max(),
-            Room::Taken => self.answer_bytes_max() + 2 * FRAME_BYTES_MAX,
-        };
+    ) -> Result<(usize, bool), PushError> {
         let told = match header {
             Header::Tell { to, .. } => Some(to.actor),
             Header::Ask { .. } | Header::Reply { .. } | Header::Refusal { .. } | Header::Taken { .. } => None,
@@ -100,13 +105,19 @@ impl Outlet {
         if state.is_closed {
             return Err(PushError::Closed);
         }
-        if state.waiting_bytes() >= bytes_max || told.is_some_and(|actor| state.windows.is_full(actor)) {
+        if !self.has_room(&state, room) || told.is_some_and(|actor| state.windows.is_full(actor)) {
             return Err(PushError::Full);
         }
         if !state.is_open {
             state.frames = FrameWriter::with_capacity(FIRST_BYTES);
         }
+        let before = state.frames.len();
         let bytes = state.frames.write_value(header, value).map_err(PushError::Write)?;
+        if room != Room::Message {
+            let added = state.frames.len() - before;
+            state.answers += added;
+            self.promises.queued(added);
+        }
         if let Some(actor) = told {
             state.windows.sent(actor, bytes);
         }
@@ -117,11 +128,18 @@ impl Outlet {
         if let Some(writer) = writer {
             writer.wake();
         }
-        Ok(is_first)
+        Ok((bytes, is_first))
     }
 
-    pub(super) fn has_room_for_answer(&self) -> bool {
-        self.waiting_bytes() + FRAME_BYTES_MAX <= self.answer_bytes_max()
+    /// LANE-4, LANE-10: what waits is bounded, however slowly the peer reads: messages by themselves, and
+    /// what this node was asked for with that of all other lanes.
+    fn has_room(&self, state: &State, room: Room) -> bool {
+        match room {
+            Room::Message => state.message_bytes() < self.bytes_max,
+            Room::Answer => self.promises.has_room_for_answer(),
+            Room::Refusal => self.promises.has_room_for_refusal(),
+            Room::Taken => self.promises.has_room_for_taken(),
+        }
     }
 
     pub(super) fn waiting_bytes(&self) -> usize {
@@ -140,6 +158,7 @@ impl Outlet {
                 return Poll::Pending;
             }
             state.writing = state.frames.len();
+            state.writing_answers = std::mem::take(&mut state.answers);
             Poll::Ready(Some(state.frames.take()))
         })
         .await
@@ -149,6 +168,7 @@ impl Outlet {
     pub(super) fn written(&self) {
         let mut state = self.state.lock();
         state.writing = 0;
+        self.promises.written(std::mem::take(&mut state.writing_answers));
         self.waiting_bytes.store(state.waiting_bytes(), Ordering::Relaxed);
         drop(state);
         if self.waiting.load(Ordering::SeqCst) != 0 {
@@ -170,6 +190,8 @@ impl Outlet {
         state.is_closed = true;
         state.frames = FrameWriter::with_capacity(0);
         state.writing = 0;
+        let answers = std::mem::take(&mut state.answers) + std::mem::take(&mut state.writing_answers);
+        self.promises.written(answers);
         self.waiting_bytes.store(0, Ordering::Relaxed);
         let writer = state.writer.take();
         drop(state);
@@ -184,16 +206,15 @@ impl Outlet {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         RoomWaiter { outlet: self }
     }
-
-    fn answer_bytes_max(&self) -> usize {
-        // At least one answer of any length must fit where few bytes may wait.
-        self.bytes_max + self.bytes_max.max(2 * FRAME_BYTES_MAX)
-    }
 }
 
 impl State {
     fn waiting_bytes(&self) -> usize {
         self.frames.len() + self.writing
+    }
+
+    fn message_bytes(&self) -> usize {
+        self.waiting_bytes() - self.answers - self.writing_answers
     }
 }
 
@@ -218,10 +239,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::frame::{Address, MessageType, TargetActor};
+    use crate::frame::{Address, CallId, FRAME_BYTES_MAX, MessageType, TargetActor};
 
     fn header() -> Header {
         Header::Tell { to: Address { actor: TargetActor(1), message: MessageType(1) }, trace: None }
+    }
+
+    fn reply() -> Header {
+        Header::Reply { call: CallId { slot: 0, generation: std::num::NonZeroU32::MIN } }
     }
 
     #[derive(Clone, Copy, Debug)]
@@ -248,47 +273,58 @@ mod tests {
         }
     }
 
+    fn outlet(bytes_max: usize) -> Outlet {
+        Outlet::new(bytes_max, Arc::new(Promises::new(ANSWER_BYTES_MAX)))
+    }
+
+    /// The least that there is.
+    const ANSWER_BYTES_MAX: usize = 2 * FRAME_BYTES_MAX;
+
     proptest! {
         #[test]
         fn lane_4_no_more_than_the_bound_and_one_message_ever_waits(steps in steps()) {
-            // LANE-4
+            // LANE-4, LANE-10: messages and answers have each their own.
             const BYTES_MAX: usize = 3_000;
-            let outlet = Outlet::new(BYTES_MAX);
-            let (mut pushed, mut came_out, mut writing) = (0, 0, 0);
+            let outlet = outlet(BYTES_MAX);
+            let (mut waiting, mut taken) = ([0_usize; 2], [0_usize; 2]);
             for step in steps {
                 match step {
                     Step::Push(bytes, is_answer) => {
+                        let bytes = if is_answer { bytes * 50 } else { bytes };
                         let room = if is_answer { Room::Answer } else { Room::Message };
-                        let bound = if is_answer { outlet.answer_bytes_max() } else { BYTES_MAX };
+                        let bound = if is_answer { ANSWER_BYTES_MAX } else { BYTES_MAX };
+                        let kind = usize::from(is_answer);
                         let before = outlet.waiting_bytes();
-                        let outcome = outlet.push(&header(), &vec![7_u8; bytes], room);
-                        prop_assert_eq!(outcome.is_ok(), before < bound);
-                        pushed += outlet.waiting_bytes() - before;
-                        prop_assert!(outlet.waiting_bytes() < bound.max(before) + FRAME_BYTES_MAX);
+                        let header = if is_answer { reply() } else { header() };
+                        let outcome = outlet.push(&header, &vec![7_u8; bytes], room);
+                        prop_assert_eq!(outcome.is_ok(), waiting[kind] + taken[kind] < bound);
+                        waiting[kind] += outlet.waiting_bytes() - before;
                     }
-                    Step::Take if writing == 0 => {
-                        writing = take(&outlet).map_or(0, |bytes| bytes.len());
-                        came_out += writing;
+                    Step::Take if taken == [0, 0] => {
+                        let bytes = take(&outlet).map_or(0, |bytes| bytes.len());
+                        taken = std::mem::take(&mut waiting);
+                        prop_assert_eq!(bytes, taken[0] + taken[1], "nothing is lost or doubled");
                     }
                     Step::Written => {
                         outlet.written();
-                        writing = 0;
+                        taken = [0, 0];
                     }
                     Step::Take => {}
                 }
-                prop_assert_eq!(outlet.waiting_bytes(), pushed - came_out + writing);
+                let all: usize = waiting.iter().chain(&taken).sum();
+                prop_assert_eq!(outlet.waiting_bytes(), all);
+                prop_assert_eq!(outlet.promises.waiting_bytes(), waiting[1] + taken[1]);
             }
-            outlet.written();
-            came_out += take(&outlet).map_or(0, |bytes| bytes.len());
-            prop_assert_eq!(pushed, came_out, "nothing is lost or doubled");
+            outlet.close();
+            prop_assert_eq!(outlet.promises.waiting_bytes(), 0);
         }
     }
 
     #[test]
     fn a_closed_lane_keeps_nothing_and_takes_nothing() {
-        let outlet = Outlet::new(1000);
-        assert_eq!(outlet.push(&header(), &[1_u8; 32], Room::Message), Ok(true));
-        assert_eq!(outlet.push(&header(), &[1_u8; 32], Room::Message), Ok(false));
+        let outlet = outlet(1000);
+        assert_eq!(outlet.push(&header(), &[1_u8; 32], Room::Message), Ok((32, true)));
+        assert_eq!(outlet.push(&header(), &[1_u8; 32], Room::Message), Ok((32, false)));
         outlet.close();
         assert_eq!(outlet.waiting_bytes(), 0);
         assert_eq!(outlet.push(&header(), &1_u8, Room::Answer), Err(PushError::Closed));
@@ -303,7 +339,7 @@ mod tests {
                 panic!("boom")
             }
         }
-        let outlet = Outlet::new(1000);
+        let outlet = outlet(1000);
         let long = vec![1_u8; crate::codec::BODY_BYTES_MAX + 1];
         assert!(matches!(outlet.push(&header(), &long, Room::Message), Err(PushError::Write(_))));
         let push = std::panic::AssertUnwindSafe(|| outlet.push(&header(), &Panics, Room::Message));

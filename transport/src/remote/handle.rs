@@ -104,7 +104,7 @@ impl RemoteHandle {
         let sent = self.peer.with_link(self.incarnation, |link| {
             link.lanes.push(self.target, &header, message, Room::Message)
         })?;
-        sent.map_err(|error| self.tell_error(error))
+        sent.map(drop).map_err(|error| self.tell_error(error))
     }
 
     /// Sends, waiting for at most `patience` while too much waits for the node to read or for the actor to handle.
@@ -147,7 +147,7 @@ impl RemoteHandle {
                 // Rare, and large: it would make every ask as large.
                 Box::pin(link.lanes.push_within(self.target, header, message, patience)).await
             }
-            done => done,
+            done => done.map(drop),
         };
         sent.map_err(|error| match error {
             PushError::Full => RemoteAskError::Overloaded,

@@ -84,8 +84,10 @@ pub struct LinkCounts {
     pub lost_tells: u64,
     /// Asks of the peer that were refused.
     pub refused_asks: u64,
-    /// Answers for the peer that found no room.
-    pub dropped_answers: u64,
+    /// Answers for the peer that found no room: it was told so instead.
+    pub refused_answers: u64,
+    /// Messages of the peer whose conversion panicked.
+    pub conversions_crashed: u64,
 }
 
 impl fmt::Debug for Link {
@@ -200,7 +202,8 @@ impl Link {
             waiting_bytes: self.lanes.waiting_bytes(),
             lost_tells: counters.lost_tells.load(Ordering::Relaxed),
             refused_asks: counters.refused_asks.load(Ordering::Relaxed),
-            dropped_answers: counters.dropped_answers.load(Ordering::Relaxed),
+            refused_answers: counters.refused_answers.load(Ordering::Relaxed),
+            conversions_crashed: counters.conversions_crashed.load(Ordering::Relaxed),
         }
     }
 

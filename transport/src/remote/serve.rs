@@ -3,6 +3,7 @@
 //! Owns the refusals, the way back of an answer, and what is done about a full mailbox: an ask is refused, a tell is kept until there is room (`parking.rs`). Refuses to
 //! wait, so that one full mailbox never holds the others of its lane up.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -29,9 +30,14 @@ pub(super) enum Undelivered {
     Expired,
     UnknownActor,
     UnknownMessage(MessageType),
-    Fenced { meant: u64, own: u64 },
+    Fenced {
+        meant: u64,
+        own: u64,
+    },
     Decode(DecodeError),
     Down,
+    /// What makes the actor's message of it panicked.
+    Crashed,
 }
 
 impl Undelivered {
@@ -48,6 +54,7 @@ impl Undelivered {
             }
             Self::Decode(problem) => Refused::new(ReplyRefusal::Decode, &problem.to_string()),
             Self::Down => Refused::new(ReplyRefusal::Down, ""),
+            Self::Crashed => Refused::new(ReplyRefusal::Unanswerable, "what converts the message panicked"),
         }
     }
 }
@@ -97,7 +104,8 @@ pub(super) struct Ask {
 pub(super) struct ServeCounters {
     pub(super) lost_tells: AtomicU64,
     pub(super) refused_asks: AtomicU64,
-    pub(super) dropped_answers: AtomicU64,
+    pub(super) refused_answers: AtomicU64,
+    pub(super) conversions_crashed: AtomicU64,
 }
 
 impl ServedLane {
@@ -197,9 +205,10 @@ impl Server {
 
     /// Delivers an ask, or answers it with a refusal.
     pub(super) fn ask(self: &Arc<Self>, lane: &mut ServedLane, ask: &Ask, body: &[u8]) {
-        let path = self.path(ask.to.actor, ask.call);
-        // Where no answer finds room, the work for it is not begun. Nor does it overtake what waits for the actor.
-        if !self.lanes.has_room_for_answer(ask.to.actor) || self.waiting.is_for(ask.to.actor) {
+        let mut path = self.path(ask.to.actor, ask.call);
+        // LANE-10: where no answer finds room, the work for it is not begun. Nor does it overtake what waits
+        // for the actor.
+        if self.waiting.is_for(ask.to.actor) || !path.promise() {
             return path.refuse(&Undelivered::Overloaded);
         }
         let came = *lane.came.get_or_insert_with(|| self.clock.now());
@@ -212,13 +221,26 @@ impl Server {
             Err(why) => return path.refuse(&why),
         };
         let left = Duration::from_millis(ask.deadline_ms.into());
-        deliver(body, &self.origin(ask.trace), (self.clock.instant(came), left), path);
+        let (origin, wait) = (self.origin(ask.trace), (self.clock.instant(came), left));
+        // The path goes down with it, which tells the asker.
+        let delivered = catch_unwind(AssertUnwindSafe(|| deliver(body, &origin, wait, path)));
+        if delivered.is_err() {
+            self.note_crash(ask.to);
+        }
+    }
+
+    /// LANE-19: application code that panics takes nothing with it but its own message.
+    #[cold]
+    pub(super) fn note_crash(&self, to: Address) {
+        self.counters.conversions_crashed.fetch_add(1, Ordering::Relaxed);
+        let (actor, message) = (to.actor.0, to.message.0);
+        tracing::warn!(peer = %self.peer.short(), actor, message, "a message from another node could not be converted: that panicked");
     }
 
     /// A frame that this version does not understand. WIRE-3: who waits for an answer is told.
     pub(super) fn refuse_frame(self: &Arc<Self>, refusal: FrameRefusal) {
         let Some(call) = refusal.answer_to else { return };
-        let path = self.path(TargetActor(0), call);
+        let mut path = self.path(TargetActor(0), call);
         path.send_refusal(&Refused::new(refusal.reason.into(), &refusal.reason.to_string()));
     }
 
@@ -247,7 +269,14 @@ impl Server {
         body: &[u8],
     ) -> Result<(), Undelivered> {
         match found {
-            Deliver::Tell(deliver) => deliver(body, &self.origin(trace)),
+            Deliver::Tell(deliver) => {
+                let origin = self.origin(trace);
+                // LANE-19
+                catch_unwind(AssertUnwindSafe(|| deliver(body, &origin))).unwrap_or_else(|_| {
+                    self.note_crash(to);
+                    Err(Undelivered::Crashed)
+                })
+            }
             Deliver::Call(_) | Deliver::Stream(_) => Err(Undelivered::UnknownMessage(to.message)),
         }
     }
@@ -278,7 +307,7 @@ impl Server {
     }
 
     fn path(self: &Arc<Self>, actor: TargetActor, call: CallId) -> AnswerPath {
-        AnswerPath { server: Arc::clone(self), actor, call }
+        AnswerPath { server: Arc::clone(self), actor, call, is_promised: false, is_over: false }
     }
 }
 
@@ -350,40 +379,57 @@ impl Drop for SeenTo {
         let lost = parking.forget(self.actor);
         self.server.waiting.any.store(!parking.is_empty(), Ordering::Release);
         drop(parking);
-        // What converts a message may have panicked; or the connection is over, and nobody counts any more.
+        // The connection is over, and nobody counts any more.
         self.server.counters.lost_tells.fetch_add(lost.count.into(), Ordering::Relaxed);
         self.server.owe(self.actor, lost);
     }
 }
 
-/// The way back to who asked.
+/// The way back to who asked. LANE-10: it is taken once. Whoever drops it without a word refuses the ask.
 pub(super) struct AnswerPath {
     server: Arc<Server>,
     /// Who was asked: its answers keep their order.
     actor: TargetActor,
     call: CallId,
+    is_promised: bool,
+    is_over: bool,
 }
 
 impl AnswerPath {
+    /// Room is kept for the answer. `false`: there is none.
+    fn promise(&mut self) -> bool {
+        self.is_promised = self.server.lanes.promises.make();
+        self.is_promised
+    }
+
     #[inline]
-    pub(super) fn answer<T: Serialize>(&self, value: &T) {
+    pub(super) fn answer<T: Serialize>(mut self, value: &T) {
         let header = Header::Reply { call: self.call };
-        match self.server.lanes.push(self.actor, &header, value, Room::Answer) {
-            Ok(()) => {}
+        let pushed = self.server.lanes.push(self.actor, &header, value, Room::Answer);
+        match pushed {
+            Ok(bytes) => {
+                self.server.lanes.promises.note(bytes);
+                self.is_over = true;
+            }
             Err(PushError::Write(problem)) => {
                 self.send_refusal(&Refused::new(ReplyRefusal::Unanswerable, &problem.to_string()));
             }
-            // LANE-10: an answer that finds no room is dropped: the asker's deadline ends the ask.
-            Err(PushError::Full | PushError::Closed) => self.dropped(),
+            Err(PushError::Full) => {
+                self.server.counters.refused_answers.fetch_add(1, Ordering::Relaxed);
+                let detail = "the answer finds no room: more answers wait to be read than may";
+                self.send_refusal(&Refused::new(ReplyRefusal::Overloaded, detail));
+            }
+            // LANE-11: the connection is over, which ends the ask.
+            Err(PushError::Closed) => self.is_over = true,
         }
     }
 
-    pub(super) fn refuse(&self, why: &Undelivered) {
+    pub(super) fn refuse(mut self, why: &Undelivered) {
         self.send_refusal(&why.refusal());
     }
 
     /// The actor took the message and did not answer, or did not take it.
-    pub(super) fn unanswered(&self, why: &AskError) {
+    pub(super) fn unanswered(mut self, why: &AskError) {
         let (reason, detail) = match why {
             AskError::Refused(RefusedReason::Overloaded) => (ReplyRefusal::Overloaded, ""),
             AskError::Refused(RefusedReason::Stopped) | AskError::Stopped => (ReplyRefusal::Down, ""),
@@ -398,15 +444,23 @@ impl AnswerPath {
     }
 
     #[cold]
-    fn send_refusal(&self, refused: &Refused) {
+    fn send_refusal(&mut self, refused: &Refused) {
+        self.is_over = true;
         self.server.counters.refused_asks.fetch_add(1, Ordering::Relaxed);
         let header = Header::Refusal { call: self.call };
-        if self.server.lanes.push(self.actor, &header, refused, Room::Answer).is_err() {
-            self.dropped();
+        if self.server.lanes.push(self.actor, &header, refused, Room::Refusal) == Err(PushError::Full) {
+            self.server.lanes.nothing_is_read();
         }
     }
+}
 
-    fn dropped(&self) {
-        self.server.counters.dropped_answers.fetch_add(1, Ordering::Relaxed);
+impl Drop for AnswerPath {
+    fn drop(&mut self) {
+        if self.is_promised {
+            self.server.lanes.promises.keep();
+        }
+        if !self.is_over {
+            self.send_refusal(&Undelivered::Crashed.refusal());
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! answer, which that decides about.
 
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -59,6 +60,8 @@ pub(super) enum AnswersEnd {
     Replies(RepliesEnd),
     /// One cannot be sent.
     Write(EncodeError),
+    /// What makes of it what crosses panicked.
+    Crashed,
 }
 
 /// [`Answers`] out of what an actor gives.
@@ -75,7 +78,10 @@ impl<T: Send, I: Serialize, F: Fn(T) -> I + Send + Sync> Answers for Converted<T
         out: &mut FrameWriter,
     ) -> Poll<Result<(), AnswersEnd>> {
         self.from.poll_next(cx).map(|next| {
-            let item = (self.into_item)(next.map_err(AnswersEnd::Replies)?);
+            let next = next.map_err(AnswersEnd::Replies)?;
+            // LANE-19
+            let item = catch_unwind(AssertUnwindSafe(|| (self.into_item)(next)));
+            let item = item.map_err(|_| AnswersEnd::Crashed)?;
             out.write_value(&Header::Reply { call }, &item).map_err(AnswersEnd::Write)?;
             Ok(())
         })
@@ -169,7 +175,14 @@ fn deliver(
 ) -> Result<Box<dyn Answers>, Undelivered> {
     server.judge(lane)?;
     match server.find(lane, ask.to)? {
-        Deliver::Stream(deliver) => deliver(body, &server.origin(ask.trace)),
+        Deliver::Stream(deliver) => {
+            let origin = server.origin(ask.trace);
+            // LANE-19
+            catch_unwind(AssertUnwindSafe(|| deliver(body, &origin))).unwrap_or_else(|_| {
+                server.note_crash(ask.to);
+                Err(Undelivered::Crashed)
+            })
+        }
         Deliver::Tell(_) | Deliver::Call(_) => Err(Undelivered::UnknownMessage(ask.to.message)),
     }
 }
@@ -242,6 +255,7 @@ fn written(end: &AnswersEnd) -> Written {
         AnswersEnd::Replies(RepliesEnd::Crashed) => (ReplyRefusal::Crashed, String::new()),
         AnswersEnd::Replies(end @ RepliesEnd::Dropped) => (ReplyRefusal::Unanswerable, end.to_string()),
         AnswersEnd::Write(problem) => (ReplyRefusal::Unanswerable, problem.to_string()),
+        AnswersEnd::Crashed => (ReplyRefusal::Unanswerable, "what converts an answer panicked".to_owned()),
     };
     Written::Refused(Refused::new(reason, &detail))
 }

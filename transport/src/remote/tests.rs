@@ -9,5 +9,6 @@ mod answers;
 mod delivery;
 mod failures;
 mod pressure;
+mod promises;
 mod seeds;
 mod watching;

@@ -17,7 +17,12 @@ use crate::wire::{CloseCode, Refused, ReplyRefusal};
 const WAITING_BYTES_MAX: usize = 32 * 1024;
 
 fn narrow() -> RemoteOptions {
-    let lanes = LaneOptions { lanes: 1, waiting_bytes_max: WAITING_BYTES_MAX, ..LaneOptions::default() };
+    let lanes = LaneOptions {
+        lanes: 1,
+        waiting_bytes_max: WAITING_BYTES_MAX,
+        answer_bytes_max: 0,
+        ..LaneOptions::default()
+    };
     RemoteOptions { lanes, open_calls_max: 100, ..RemoteOptions::default() }
 }
 
@@ -205,11 +210,12 @@ async fn what_waits_for_an_actor_follows_its_name_and_survives_a_conversion_that
         .call(|Sum, _, reply| super::actor::CounterMessage::Sum(reply), |sum| sum);
     two.links.exports().offer(offer).unwrap();
     tokio::time::sleep(2 * SECOND).await;
-    // One is in hand of the actor that hangs, and one in its mailbox; the rest went to the next, up to the panic.
-    assert_eq!(busy.ask(&Sum, SECOND).await, Ok(vec![(1, 1), (1, 2), (1, 3), (1, 4)]));
-    assert_eq!(far.counts().lost_tells, 4);
+    // One is in hand of the actor that hangs; the rest went to the next, but for the one that panicked.
+    let noted: Vec<_> = (1..10).filter(|number| *number != 5).map(|number| (1, number)).collect();
+    assert_eq!(busy.ask(&Sum, SECOND).await, Ok(noted));
+    assert_eq!((far.counts().lost_tells, far.counts().conversions_crashed), (1, 1));
     busy.try_tell(&Bump(11)).unwrap();
-    assert_eq!(busy.ask(&Sum, SECOND).await.map(|all| all.len()), Ok(5));
+    assert_eq!(busy.ask(&Sum, SECOND).await.map(|all| all.len()), Ok(9));
 }
 
 #[tokio::test(start_paused = true)]
@@ -291,7 +297,7 @@ async fn lane_10_a_peer_that_asks_and_does_not_read_the_answers_never_grows_memo
         assert!(waiting <= WAITING_BYTES_MAX + 4 * FRAME_BYTES_MAX, "{waiting}");
     }
     let counts = stranger.link.counts();
-    assert!(counts.dropped_answers > 0 || counts.refused_asks > 0, "{counts:?}");
+    assert!(counts.refused_asks > 0, "{counts:?}");
 }
 
 #[tokio::test(start_paused = true)]
