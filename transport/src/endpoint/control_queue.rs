@@ -2,12 +2,12 @@
 //!
 //! Owns its bound, and that of a node's card only the newest waits. Refuses to know streams.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::codec::EncodeError;
-use crate::wire::{self, Card, Control};
+use crate::wire::{self, Control};
 
 /// Bytes that may wait. All revocations that a node can know take half of it; more than that waits only for a peer that has stopped reading.
 pub(super) const WAITING_BYTES_MAX: usize = 1024 * 1024;
@@ -36,7 +36,7 @@ pub(super) struct ControlQueue {
 #[derive(Debug, Default)]
 struct Waiting {
     bytes: BytesMut,
-    card: Option<Card>,
+    card: Option<Bytes>,
     is_closed: bool,
 }
 
@@ -62,8 +62,8 @@ impl ControlQueue {
         Ok(())
     }
 
-    /// WIRE-18: queues a card in the place of one that waits still.
-    pub(super) fn push_card(&self, card: Card) {
+    /// WIRE-18: queues a card, as a message that is written already, in the place of one that waits still.
+    pub(super) fn push_card(&self, card: Bytes) {
         let mut waiting = self.waiting.lock();
         if !waiting.is_closed {
             waiting.card = Some(card);
@@ -101,9 +101,7 @@ impl ControlQueue {
         let card = waiting.card.take();
         drop(waiting);
         if let Some(card) = card {
-            // Its length was checked when it was made.
-            let put = wire::put(&Control::Card(card), &mut bytes);
-            debug_assert!(put.is_ok());
+            bytes.extend_from_slice(&card);
         }
         Some((!bytes.is_empty()).then_some(bytes))
     }
@@ -112,7 +110,7 @@ impl ControlQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Ping, Received};
+    use crate::wire::{Card, Ping, Received};
 
     fn messages(mut bytes: BytesMut) -> Vec<Control> {
         let mut read = Vec::new();
@@ -129,9 +127,14 @@ mod tests {
         let queue = ControlQueue::default();
         let card = |byte| Card { incarnation: 1, card: vec![byte] };
         queue.push(&Ping { nonce: 1 }.into()).unwrap();
-        queue.push_card(card(1));
+        let push_card = |card: Card| {
+            let mut bytes = BytesMut::new();
+            wire::put(&card.into(), &mut bytes).unwrap();
+            queue.push_card(bytes.freeze());
+        };
+        push_card(card(1));
         queue.push(&Ping { nonce: 2 }.into()).unwrap();
-        queue.push_card(card(2));
+        push_card(card(2));
         let expected: [Control; 3] = [Ping { nonce: 1 }.into(), Ping { nonce: 2 }.into(), card(2).into()];
         assert_eq!(messages(queue.take().unwrap().unwrap()), expected);
         assert_eq!(queue.take(), Some(None));

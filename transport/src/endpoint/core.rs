@@ -123,6 +123,7 @@ pub(super) struct Core {
     cards: BTreeMap<NodeId, PeerCard>,
     limiter: HandshakeLimiter,
     limits: Limits,
+    /// The message with this node's card, as it is sent.
     pub(super) counters: Counters,
     events: Arc<EventQueue>,
     effects: Vec<Effect>,
@@ -441,11 +442,11 @@ impl Core {
 
     /// WIRE-18: what this node says of itself from now on. Every peer gets it, and each that comes.
     pub(super) fn publish_card(&mut self, card: Bytes) {
-        let message = self.card_message(&card);
+        let message = self.card_message(card);
         for session in self.sessions.values() {
             session.connection.queue().push_card(message.clone());
         }
-        self.card = Some(card);
+        self.card = Some(message);
     }
 
     /// The node is reachable elsewhere. Connections that peers dialed cannot follow: QUIC lets only the dialer move.

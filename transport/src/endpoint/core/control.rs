@@ -5,13 +5,13 @@
 use std::sync::Arc;
 
 use arw_actors::moment::Moment;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::{Core, Effect};
 use crate::endpoint::events::{EndpointEvent, PeerCard};
 use crate::handshake::DialSide;
 use crate::identity::NodeId;
-use crate::wire::{Card, CloseCode, Control, Pong, Revoked};
+use crate::wire::{self, Card, CloseCode, Control, Pong, Revoked};
 
 impl Core {
     /// What a new peer is told: who was removed, what this node says of itself, and a request for a certificate if one is due.
@@ -30,13 +30,19 @@ impl Core {
             debug_assert!(told.is_ok(), "a new queue has room for all of them");
         }
         if let Some(card) = &self.card {
-            connection.queue().push_card(self.card_message(card));
+            connection.queue().push_card(card.clone());
         }
         self.ask_for_renewal_of(now, node);
     }
 
-    pub(super) fn card_message(&self, card: &Bytes) -> Card {
-        Card { incarnation: self.incarnation, card: card.to_vec() }
+    /// The message with a card, as it is sent: written once, for all peers.
+    pub(super) fn card_message(&self, card: Bytes) -> Bytes {
+        let mut bytes = BytesMut::new();
+        let message = Card { incarnation: self.incarnation, card: card.into() };
+        // Its length was checked when it came.
+        let put = wire::put(&message.into(), &mut bytes);
+        debug_assert!(put.is_ok());
+        bytes.freeze()
     }
 
     /// A message came. `Err`: the connection must end with that code.
