@@ -7,6 +7,7 @@
 
 mod config;
 mod event;
+mod hearsay;
 mod identity;
 mod machine;
 mod outbox;

@@ -6,9 +6,11 @@
 mod control;
 mod credentials;
 mod doubting;
+mod hearsay;
 mod hello;
 mod picture;
 
+use hearsay::{is_dialable, latest_start};
 pub(super) use hello::{DialEvent, DialStep};
 
 use std::collections::BTreeMap;
@@ -115,15 +117,18 @@ pub(super) struct Core {
     schedule: DialSchedule,
     sessions: BTreeMap<NodeId, Session>,
     sessions_begun: u64,
+    /// The latest start of each node that has shown itself by a hello. What others say of it counts for
+    /// nothing here.
+    incarnations: BTreeMap<NodeId, u64>,
     doubts: Doubts,
     doubted: u64,
     /// This node has got another certificate since it was started.
     has_renewed: bool,
+    /// The message with this node's card, as it is sent.
     card: Option<Bytes>,
     cards: BTreeMap<NodeId, PeerCard>,
     limiter: HandshakeLimiter,
     limits: Limits,
-    /// The message with this node's card, as it is sent.
     pub(super) counters: Counters,
     events: Arc<EventQueue>,
     effects: Vec<Effect>,
@@ -167,6 +172,7 @@ impl Core {
             schedule,
             sessions: BTreeMap::new(),
             sessions_begun: 0,
+            incarnations: BTreeMap::new(),
             doubts: Doubts::default(),
             doubted: 0,
             has_renewed: false,
@@ -211,7 +217,9 @@ impl Core {
         let Self { limiter, view, schedule, .. } = self;
         let is_known = || {
             view.nodes().any(|node| node.identity.address.ip() == source)
-                || schedule.routes().any(|(_, route)| route.addresses.iter().any(|known| known.ip() == source))
+                || schedule
+                    .routes()
+                    .any(|(_, route)| route.addresses.iter().any(|known| known.ip() == source))
         };
         let admission = limiter.judge(now, (source, is_proven), is_known);
         let counter = match admission {
@@ -236,6 +244,7 @@ impl Core {
         if tag != DATAGRAM_MEMBERSHIP {
             self.counters.datagrams_unknown += 1;
         } else if self.peer_of(session).is_some() {
+            self.membership.set_incarnation_max(latest_start(self.clock.wall()));
             match self.membership.on_datagram(now, session.0, bytes) {
                 Ok(()) => self.view.heard(now, &session.0),
                 Err(_) => self.counters.datagrams_refused += 1,
@@ -251,7 +260,7 @@ impl Core {
         quinn: &quinn::Connection,
         dialed_by: DialSide,
     ) -> (u64, PeerConnection) {
-        let node = peer.id;
+        let (node, incarnation) = (peer.id, peer.incarnation);
         self.end_session(now, node, CloseCode::Goodbye(GoodbyeReason::Replaced));
         let peer = Arc::new(peer);
         let connection = PeerConnection::new(&peer, quinn.clone());
@@ -267,6 +276,9 @@ impl Core {
         self.events.push(EndpointEvent::PeerUp { peer: Peer::clone(&peer), address });
         self.effects.push(Effect::Up(peer, connection.clone()));
         self.greet(now, node);
+        let shown = self.incarnations.entry(node).or_default();
+        *shown = (*shown).max(incarnation);
+        self.membership.set_connected(node, true);
         self.membership.on_peer_connected(now, node);
         (id, connection)
     }
@@ -300,6 +312,7 @@ impl Core {
         session.connection.queue().close();
         self.cards.remove(&node);
         self.doubts.end(node);
+        self.membership.set_connected(node, false);
         let chance = self.chance.random();
         let peer_dials = reason == PeerDownReason::Goodbye(GoodbyeReason::Moving);
         self.schedule.lost(now, node, peer_dials, chance);
@@ -395,17 +408,16 @@ impl Core {
                 | ViewChange::Moved { member, .. } => self.want_member(now, member),
                 ViewChange::Restarted { after, .. } => {
                     self.want_member(now, after);
-                    let held = self.sessions.get(&after.id).map(|held| (held.id, held.peer.incarnation));
-                    // Nobody is at its other end any more.
-                    if let Some((session, incarnation)) = held
-                        && incarnation < after.incarnation
-                    {
-                        self.end_session_as(now, (after.id, session), PeerDownReason::Reset);
+                    let held = self.sessions.get(&after.id);
+                    // WIRE-23: if it is true nobody answers at the other end, or the new start says hello.
+                    if held.is_some_and(|held| held.peer.incarnation < after.incarnation) {
+                        self.doubt(now, after.id);
                     }
                 }
                 ViewChange::WentDown { member, reason: DownReason::Left } => self.schedule.unwant(member.id),
                 ViewChange::Forgotten { member, .. } if !self.sessions.contains_key(&member.id) => {
                     self.schedule.unwant(member.id);
+                    self.incarnations.remove(&member.id);
                 }
                 ViewChange::Suspected { member } | ViewChange::WentDown { member, .. } => {
                     self.doubt(now, member.id);
@@ -423,6 +435,11 @@ impl Core {
 
     fn want_member(&mut self, now: Moment, member: &MemberIdentity) {
         if member.id == self.own || self.is_removed {
+            return;
+        }
+        // WIRE-17
+        if !is_dialable(member.address, self.membership.own().address) {
+            self.counters.addresses_refused += 1;
             return;
         }
         // It hears of this node too, and of two who dial each other the one with the lower id prevails: the other need not try first.

@@ -40,6 +40,8 @@ pub struct Counters {
     pub datagrams_refused: u64,
     /// Datagrams that could not be sent, for want of a connection or of room.
     pub datagrams_unsent: u64,
+    /// Addresses of members, as others name them, at which nobody can be.
+    pub addresses_refused: u64,
     /// Cards about another start of their node.
     pub cards_refused: u64,
     /// Revocations that are not of this cluster, not signed by it, or too many.

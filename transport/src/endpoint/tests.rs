@@ -3,6 +3,7 @@
 mod kit;
 
 mod blobs;
+mod hearsay;
 mod hostile;
 mod joining;
 mod mesh;

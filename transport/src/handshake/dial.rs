@@ -44,7 +44,8 @@ pub struct PeerLink {
     pub is_dialing: bool,
     /// The connection to the peer.
     pub held: Option<Held>,
-    /// The latest start of the peer that this node knows of, from a connection or from membership.
+    /// The latest start of the peer that has shown itself to this node by a hello. What others say of it
+    /// would let one that lies keep the peer out.
     pub incarnation_known: u64,
 }
 

@@ -100,6 +100,8 @@ pub struct MembershipCounters {
     pub refused_foreign: u64,
     /// Refused: it names nodes beyond the limit.
     pub refused_full: u64,
+    /// What accepted datagrams said of others and was dropped: not credible, or of nodes beyond the limit.
+    pub hearsay_dropped: u64,
     /// Refused for another reason: after leaving, or against the protocol.
     pub refused_other: u64,
     /// Told that we are down, again, before the last renewal had time to be heard.

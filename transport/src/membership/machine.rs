@@ -20,6 +20,7 @@ use rand::rngs::StdRng;
 use self::contact::Contacts;
 use super::config::{MembershipConfig, RENEWAL_PERIOD, STALL, SUSPECT_TO_DOWN, protocol, transmissions};
 use super::event::{DownReason, MembershipCounters, MembershipEvent, MembershipOutput};
+use super::hearsay::{self, Hearsay};
 use super::identity::MemberIdentity;
 use super::outbox::Outbox;
 use super::packet::{DatagramError, Packet, PacketCodec, read_member, write_member};
@@ -57,6 +58,7 @@ pub struct Membership {
     accusing: BTreeSet<NodeId>,
     renewed_at: Option<Moment>,
     is_gossiping: bool,
+    hearsay: Hearsay,
     has_left: bool,
 }
 
@@ -76,6 +78,7 @@ impl Membership {
             accusing: BTreeSet::new(),
             renewed_at: None,
             is_gossiping: false,
+            hearsay: Hearsay::new(own.id),
             has_left: false,
         }
     }
@@ -95,10 +98,11 @@ impl Membership {
         if self.has_left {
             return Err(DatagramError::HasLeft);
         }
-        let packet = Packet::read(bytes)?;
+        let mut packet = Packet::read(bytes)?;
         let own = *self.foca.identity();
         packet.check_ends(from, own.id)?;
-        self.check_room(packet.subjects())?;
+        let rewritten = self.without_hearsay(from, &mut packet)?;
+        let bytes = rewritten.as_deref().unwrap_or(bytes);
         let is_for_this_life = packet.header.dst == own;
         if packet.header.message == Message::TurnUndead {
             if is_for_this_life && self.has_just_renewed(now) {
@@ -133,18 +137,58 @@ impl Membership {
         self.renewed_at.is_some_and(|then| now.since(then) < RENEWAL_PERIOD)
     }
 
-    /// MEMBER-10: no peer can make this node know more members than the limit.
-    fn check_room(&self, subjects: impl Iterator<Item = NodeId> + Clone) -> Result<(), DatagramError> {
+    /// MEMBER-10, MEMBER-22: drops what is not credible of what a datagram says of others, and whom there is
+    /// no room for. The rest counts: of members that are known, a node must hear also when it knows as many
+    /// as it may. Returns the datagram anew if it is another one now.
+    fn without_hearsay(
+        &mut self,
+        from: NodeId,
+        packet: &mut Packet,
+    ) -> Result<Option<Vec<u8>>, DatagramError> {
+        let refused = self.without_room(packet.subjects());
+        if refused.contains(&from) {
+            return Err(DatagramError::Full { max: self.config.members_max });
+        }
+        let before = packet.updates.len();
+        let hearsay = &self.hearsay;
+        packet
+            .updates
+            .retain(|update| hearsay.is_credible(Some(from), update) && !refused.contains(&update.id().id));
+        let dropped = before - packet.updates.len();
+        if dropped == 0 {
+            return Ok(None);
+        }
+        self.outbox.counters.hearsay_dropped += dropped as u64;
+        let rewritten = packet.write();
+        rewritten.map(Some).map_err(|error| DatagramError::Protocol { detail: error.to_string() })
+    }
+
+    /// Of these, who is new and finds no room.
+    fn without_room(&self, subjects: impl Iterator<Item = NodeId> + Clone) -> BTreeSet<NodeId> {
         let max = self.config.members_max;
         let known = self.foca.iter_membership_state();
-        let room = max.saturating_sub(known.len());
         // Almost always there is room for all, and nothing needs to be looked up.
-        if subjects.clone().count() <= room {
-            return Ok(());
+        if subjects.clone().count() <= max.saturating_sub(known.len()) {
+            return BTreeSet::new();
         }
         let known: BTreeSet<NodeId> = known.map(|member| member.id().id).collect();
-        let new: BTreeSet<NodeId> = subjects.filter(|id| !known.contains(id)).collect();
-        if new.len() <= room { Ok(()) } else { Err(DatagramError::Full { max }) }
+        hearsay::without_room(subjects, &known, max)
+    }
+
+    /// MEMBER-22: a start of a node is later than the one before, and none is later than this. Where nobody
+    /// says so, all are believed.
+    pub fn set_incarnation_max(&mut self, incarnation_max: u64) {
+        self.hearsay.incarnation_max = incarnation_max;
+    }
+
+    /// MEMBER-22: there is a connection with `peer`, or none any more: as long as there is, it says itself
+    /// that it leaves.
+    pub fn set_connected(&mut self, peer: NodeId, is_connected: bool) {
+        if is_connected {
+            self.hearsay.connected.insert(peer);
+        } else {
+            self.hearsay.connected.remove(&peer);
+        }
     }
 
     /// Runs what is due. Hand over the datagrams that have arrived first.
@@ -362,7 +406,10 @@ impl Membership {
         if !bytes.is_empty() {
             return Err(DatagramError::TrailingBytes { extra: bytes.len() });
         }
-        self.check_room(members.iter().map(|member| member.id().id))?;
+        let refused = self.without_room(members.iter().map(|member| member.id().id));
+        let before = members.len();
+        members.retain(|member| self.hearsay.is_credible(None, member) && !refused.contains(&member.id().id));
+        self.outbox.counters.hearsay_dropped += (before - members.len()) as u64;
         self.outbox.begin(now, DownReason::Reported);
         let about_suspects = |member: &&Member<MemberIdentity>| {
             member.state() == State::Suspect || self.suspicions.holds(&member.id().id)

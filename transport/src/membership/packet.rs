@@ -128,6 +128,18 @@ impl Packet {
         }
     }
 
+    /// What [`Packet::read`] reads.
+    pub(super) fn write(&self) -> Result<Vec<u8>, CodecError> {
+        let mut bytes = Vec::with_capacity(PACKET_BYTES_MAX);
+        PacketCodec.encode_header(&self.header, &mut bytes)?;
+        if carries_updates(&self.header.message) {
+            // It was read from a datagram of at most 1,150 bytes.
+            bytes.put_u16(u16::try_from(self.updates.len()).unwrap_or(u16::MAX));
+            self.updates.iter().for_each(|update| write_member(update, &mut bytes));
+        }
+        Ok(bytes)
+    }
+
     /// MEMBER-4: what a datagram says about its sender and receiver must be what the connection proves.
     pub(super) fn check_ends(&self, peer: NodeId, own: NodeId) -> Result<(), DatagramError> {
         let (claimed, destination) = (self.header.src.id, self.header.dst.id);

@@ -59,7 +59,7 @@ impl Core {
                 age: now.since(held.since),
                 is_elsewhere: held.connection.remote_address().ip() != from.ip(),
             }),
-            incarnation_known: self.view.node(&peer).map_or(0, |entry| entry.identity.incarnation),
+            incarnation_known: self.incarnations.get(&peer).copied().unwrap_or(0),
         }
     }
 
@@ -79,7 +79,8 @@ impl Core {
         let refused = match action {
             Some(AcceptorAction::Accept { ack, peer, .. }) => {
                 let is_full = self.sessions.len() >= self.limits.connections_max;
-                // WIRE-10: whom the issuer is about to remove waits for the verdict outside. If the removal fails it comes back.
+                // WIRE-10: whom the issuer is about to remove waits for the verdict outside. If the removal
+                // fails it comes back.
                 let is_welcome = !self.is_stopping && !self.removing.contains_key(&node);
                 if is_welcome && (!is_full || self.sessions.contains_key(&node)) {
                     let (id, connection) = self.session_up(now, *peer, quinn, DialSide::Peer);
@@ -164,7 +165,8 @@ impl Core {
             return Some(refuse(JoinRefusal::NotIssuer));
         };
         let is_first = matches!(event, IssuerEvent::JoinReceived { .. });
-        // WIRE-10: the removal is decided, and its serial given out: the next certificate would not be covered by it.
+        // WIRE-10: the removal is decided, and its serial given out: the next certificate would not be
+        // covered by it.
         if is_first && self.removing.contains_key(&joiner.joiner()) {
             self.counters.refuse_join(JoinRefusal::Removed);
             return Some(refuse(JoinRefusal::Removed));

@@ -445,9 +445,13 @@ fn nobody_can_make_a_node_know_more_members_than_its_limit() {
     one.hear(1, Message::Gossip, &flood(2));
     assert_eq!(one.told().len(), 10);
     let bytes = datagram((identity(1), 0), one.node.own(), Message::Gossip, &flood(20));
-    let refused = one.node.on_datagram(one.now, id(1), &bytes);
-    assert_eq!(refused, Err(DatagramError::Full { max: 10 }));
-    assert_eq!(one.node.counters().refused_full, 1);
+    one.node.on_datagram(one.now, id(1), &bytes).unwrap();
+    assert_eq!(one.node.counters().hearsay_dropped, 9);
+    // Of those that are known it hears all the same.
+    let suspect = Member::new(identity(3), 0, State::Suspect);
+    let mixed = [&flood(20)[..], &[suspect]].concat();
+    one.hear(1, Message::Gossip, &mixed);
+    assert_eq!(one.told().last().unwrap(), &format!("suspect {}", short(3)));
     one.hear(5, Message::Gossip, &flood(2));
     let stranger = datagram((identity(30), 0), one.node.own(), Message::Announce, &[]);
     assert!(one.node.on_datagram(one.now, id(30), &stranger).is_err());
@@ -455,6 +459,30 @@ fn nobody_can_make_a_node_know_more_members_than_its_limit() {
     many.put_u32(u32::MAX);
     assert_eq!(one.node.merge_snapshot(one.now, &many), Err(DatagramError::Full { max: 10 }));
     assert_eq!(one.node.members().count(), 10);
+}
+
+#[test]
+fn hearsay_that_would_do_lasting_harm_is_dropped() {
+    // MEMBER-22
+    let mut one = one();
+    one.node.set_incarnation_max(1_000);
+    one.node.set_connected(id(2), true);
+    one.hear(1, Message::Gossip, &[Member::alive(identity(2)), Member::alive(identity(3))]);
+    one.told();
+    let start = |node: usize, incarnation: u64| MemberIdentity::new(id(node), address(node), incarnation);
+    let left = |node: usize| Member::down(identity(node).leaving());
+    let lies = [Member::alive(start(2, u64::MAX)), Member::alive(start(0, 1_001)), left(2), left(0)];
+    one.hear(1, Message::Gossip, &lies);
+    assert_eq!(one.told(), Vec::<String>::new());
+    assert_eq!(one.node.counters().hearsay_dropped, 4);
+    // Of one that it has no connection with, it is told by others; and a start that can be is believed.
+    one.hear(1, Message::Gossip, &[left(3), Member::alive(start(2, 1_000))]);
+    let told = one.told();
+    assert_eq!((told.len(), told[0].as_str()), (2, "down Left"), "{told:?}");
+    assert!(told[1].starts_with("renamed"), "{told:?}");
+    one.node.set_connected(id(2), false);
+    one.hear(1, Message::Gossip, &[Member::down(start(2, 1_000).leaving())]);
+    assert!(!one.told().is_empty());
 }
 
 #[test]
