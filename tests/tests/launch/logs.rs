@@ -49,7 +49,7 @@ async fn the_key_never_shows_in_the_log() {
     let mut engine =
         node.launch(&["--crash-at-start", "--print-line", "key {secret}, twice {secret}{secret}"]).await;
     let key = engine.secret().reveal().to_owned();
-    let exit = crate::kit::exit_of(&mut engine).await;
+    let exit = exit_of(&mut engine).await;
     assert_eq!(node.line("key ").await, "key (key), twice (key)(key)");
     assert!(!format!("{exit:?} {:?}", node.all_lines()).contains(&key));
 }

@@ -93,7 +93,7 @@ async fn a_launch_begins_only_when_those_before_it_in_its_folder_are_over() {
         let next = node.launcher.launch(node.spec(&["--host", "{socket}"]));
         drop(first);
         let second = tokio::time::timeout(crate::kit::PATIENCE, next).await.unwrap().unwrap();
-        assert!(!crate::kit::is_alive(pid), "two programs at once");
+        assert!(!is_alive(pid), "two programs at once");
         assert_ne!(second.pid(), pid);
         drop(second);
     }

@@ -114,7 +114,7 @@ pub enum AddRuntimeError {
         /// What there is.
         known: Vec<String>,
     },
-    /// The program is not there, or cannot be executed: what a start would say.
+    /// The program is not there or cannot be executed, or a path must stay closed to it: what a start would say.
     #[error("{}", .0.detail)]
     NoProgram(Diagnosis),
     /// Too many.
