@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arw_actors::runtime::directory::{AddRuntimeError, ControlError, Runtimes};
+use arw_actors::runtime::launcher::Cause;
 use arw_actors::runtime::log::{EngineLog, LogFollower, LogPage};
 use arw_actors::runtime::machine::RuntimeState;
 use arw_actors::runtime::row::RuntimeRow;
@@ -75,6 +76,10 @@ fn not_added(error: &AddRuntimeError) -> Problem {
             "import it first: `arw model import FILE`",
         )
         .with("known", known.clone()),
+        // Which of the paths is meant is in the detail: a flag, an argument, the program.
+        AddRuntimeError::NoProgram(diagnosis) if diagnosis.cause == Cause::SandboxDenied => {
+            Problem::new(Kind::BadField, detail, diagnosis.hint.as_deref().unwrap_or("leave that path out"))
+        }
         AddRuntimeError::NoProgram(diagnosis) => {
             let help = diagnosis.hint.as_deref().unwrap_or("give the program's whole path");
             Problem::field("program", format!("field `program`: {detail}"), help)
@@ -287,7 +292,7 @@ fn page_events(page: &LogPage) -> Vec<Event> {
 
 #[cfg(test)]
 mod tests {
-    use arw_actors::runtime::launcher::{Cause, Diagnosis};
+    use arw_actors::runtime::launcher::Diagnosis;
 
     use super::*;
 
@@ -307,5 +312,20 @@ mod tests {
             "field `program`: program `/opt/x` cannot be executed: it may not be executed"
         );
         assert_eq!(problem["help"], "`chmod +x /opt/x` if it is a program");
+    }
+
+    /// HTTP-5.
+    #[test]
+    fn a_path_that_must_stay_closed_is_not_told_as_a_fault_of_the_program() {
+        let diagnosis = Diagnosis {
+            cause: Cause::SandboxDenied,
+            detail: "--allow-read /s: the node's keys and data lie in it".to_owned(),
+            hint: Some("name the folders beside the state folder one by one".to_owned()),
+            permanent: true,
+        };
+        let problem = not_added(&AddRuntimeError::NoProgram(diagnosis)).to_rfc9457();
+        assert_eq!((&problem["status"], &problem["field"]), (&422.into(), &serde_json::Value::Null));
+        assert_eq!(problem["detail"], "--allow-read /s: the node's keys and data lie in it");
+        assert_eq!(problem["help"], "name the folders beside the state folder one by one");
     }
 }

@@ -139,7 +139,7 @@ pub enum AddRuntimeError {
     /// It was removed, and its program has not ended yet.
     #[error("runtime `{0}` was removed and is still ending: add it again in some seconds")]
     StillEnding(RuntimeId),
-    /// The program is not there, or cannot be executed: what a start would say.
+    /// The program is not there or cannot be executed, or a path must stay closed to it: what a start would say.
     #[error("{}", .0.detail)]
     NoProgram(Diagnosis),
     /// Too many.

@@ -68,7 +68,13 @@ fn landlock() -> Check {
     match tried.ok().and_then(|thread| thread.join().ok()) {
         Some(Ok(LandlockStatus::Available { effective_abi, kernel_abi })) => {
             let abi = kernel_abi.unwrap_or(effective_abi as i32);
-            Check::ok(NAME, format!("ABI {abi}: engines see only their own files"))
+            // Before ABI 9 the kernel cannot tell whose a socket is; the filter then refuses all connects.
+            let sockets = if abi < 9 {
+                "; a runtime with allow_unix_connect reaches every Unix socket that the node may"
+            } else {
+                ""
+            };
+            Check::ok(NAME, format!("ABI {abi}: engines see only their own files{sockets}"))
         }
         Some(Ok(LandlockStatus::NotEnabled)) => Check::warning(
             NAME,
