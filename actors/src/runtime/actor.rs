@@ -395,6 +395,7 @@ impl RuntimeActor {
             hint: diagnosis.hint.clone(),
             restarts_used: usage.used,
             restarts_max: usage.max,
+            in_flight: self.args.meter.in_flight(),
             log_tail,
         });
         // From these the budget is rebuilt when the node starts again.
