@@ -8,8 +8,11 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
+
+/// OpenAI's clients obey it, whatever the status.
+pub(crate) const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// What kind of refusal it is: decides status, stable word and title.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +38,8 @@ pub(crate) enum Kind {
     NotStored,
     EngineLost,
     EngineError,
+    EngineTimeout,
+    KillsEngine,
     NodeRefused,
     NodeLost,
     NodeUnreachable,
@@ -74,6 +79,12 @@ impl Kind {
             Self::NotStored => (StatusCode::SERVICE_UNAVAILABLE, "not_stored", "It could not be stored"),
             Self::EngineLost => (StatusCode::BAD_GATEWAY, "engine_lost", "The engine was lost"),
             Self::EngineError => (StatusCode::BAD_GATEWAY, "engine_error", "The engine refused"),
+            Self::EngineTimeout => {
+                (StatusCode::GATEWAY_TIMEOUT, "engine_timeout", "The engine did not answer in time")
+            }
+            Self::KillsEngine => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "kills_engine", "The engine dies of this request")
+            }
             Self::NodeRefused => (StatusCode::BAD_GATEWAY, "node_refused", "Another node refused"),
             Self::NodeLost => (StatusCode::BAD_GATEWAY, "node_lost", "The other node was lost"),
             Self::NodeUnreachable => {
@@ -95,6 +106,8 @@ struct Refusal {
     help: String,
     field: Option<String>,
     retry_after: Option<Duration>,
+    /// Sending it again as it is would do harm.
+    is_final: bool,
     extra: Map<String, Value>,
 }
 
@@ -107,6 +120,7 @@ impl Problem {
             help: help.into(),
             field: None,
             retry_after: None,
+            is_final: false,
             extra: Map::new(),
         }))
     }
@@ -125,6 +139,12 @@ impl Problem {
     /// When trying again makes sense.
     pub(crate) fn retry_after(mut self, after: Duration) -> Self {
         self.0.retry_after = Some(after);
+        self
+    }
+
+    /// HTTP-22: clients shall not send the request again by themselves.
+    pub(crate) fn for_good(mut self) -> Self {
+        self.0.is_final = true;
         self
     }
 
@@ -190,6 +210,9 @@ impl Problem {
         }
         if let Some(after) = self.0.retry_after {
             headers.insert(RETRY_AFTER, seconds(after));
+        }
+        if self.0.is_final {
+            headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         response
     }

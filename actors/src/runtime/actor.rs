@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tracing::{error, info, warn};
 
 use self::launching::LaunchOutcome;
@@ -25,7 +25,7 @@ use self::tending::Tended;
 use super::directory::{Board, DirectoryMessage};
 use super::engine_client::EngineClient;
 use super::launcher::{Endpoint, EngineExit, Launcher, Secret};
-use super::lease::{AcquireError, EngineLease, Meter};
+use super::lease::{AcquireError, EngineEnd, EngineLease, Meter};
 use super::log::EngineLog;
 use super::machine::{
     By, HealthAnswer, ProbeKind, RuntimeAction, RuntimeEvent, RuntimeMachine, RuntimeRules, RuntimeState,
@@ -139,6 +139,8 @@ struct Serving {
     endpoint: Option<Endpoint>,
     secret: Option<Secret>,
     sandbox: Option<super::launcher::SandboxReport>,
+    /// Tells the leases how the process ended; `None` for an external server.
+    end: Option<watch::Sender<Option<EngineEnd>>>,
 }
 
 struct Waiting {

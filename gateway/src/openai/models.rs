@@ -44,6 +44,10 @@ pub(crate) async fn show(State(gate): State<Gate>, Name(id): Name) -> Result<Jso
     match found {
         Some(model) => Ok(Json(model.clone())),
         None => {
+            let absent = route::absent(Some(&id), gate.node.cluster.absent());
+            if !absent.is_empty() {
+                return Err(refusal::absent(Some(&id), &absent));
+            }
             let known = route::names(gate.node.runtimes.known(), &gate.node.cluster.hosts());
             Err(refusal::unknown_model(&id, known))
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::tending::Tended;
 use super::{RuntimeActor, RuntimeMessage, Serving, Shared};
@@ -14,6 +14,7 @@ use crate::runtime::directory::{DirectoryMessage, RoomAnswer};
 use crate::runtime::launcher::{
     Cause, Diagnosis, Endpoint, Engine, EngineExit, ExitStatus, LaunchSpec, Secret,
 };
+use crate::runtime::lease::EngineEnd;
 use crate::runtime::machine::RuntimeEvent;
 use crate::runtime::spec::RuntimeSpec;
 use crate::supervision::ExitReason;
@@ -66,6 +67,7 @@ impl RuntimeActor {
                     endpoint: engine.endpoint().cloned(),
                     secret: Some(engine.secret().clone()),
                     sandbox: Some(engine.sandbox().clone()),
+                    end: Some(watch::Sender::new(None)),
                 });
                 self.tended = Some(Tended::begin(context, engine, attempt));
                 RuntimeEvent::Launched { attempt }
@@ -99,12 +101,28 @@ impl RuntimeActor {
             ExitStatus::KeeperLost => ExitReason::Crash { text: detail, while_handling: None },
         });
         let (by_us, diagnosis) = (exit.by_us, exit.diagnosis);
+        if let Some((pid, Some(end))) = self.engine.as_ref().map(|engine| (engine.pid, &engine.end)) {
+            end.send_replace(Some(EngineEnd {
+                launch: attempt,
+                pid,
+                detail: diagnosis.detail.clone(),
+                may_be_a_request: self.machine.ends_for_a_failure()
+                    || may_be_a_request(by_us, diagnosis.cause),
+                in_flight: self.args.meter.in_flight(),
+            }));
+        }
         self.feed(context, RuntimeEvent::Exited { attempt, by_us, diagnosis });
         if !self.machine.has_program() {
             self.engine = None;
             self.publish(context);
         }
     }
+}
+
+/// Whether what an engine was working on may have ended it. Memory that runs out counts: a request may be
+/// what took it.
+fn may_be_a_request(by_us: bool, cause: Cause) -> bool {
+    !by_us && !matches!(cause, Cause::Stopped | Cause::Killed | Cause::KeeperLost)
 }
 
 async fn launch(
@@ -209,5 +227,6 @@ pub(super) fn external(spec: &RuntimeSpec) -> Result<Serving, Fault> {
         endpoint: Some(Endpoint::Url(url.parse()?)),
         secret: secret.as_deref().map(Secret::new),
         sandbox: None,
+        end: None,
     })
 }
