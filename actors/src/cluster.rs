@@ -12,6 +12,7 @@ mod own_card;
 mod picture;
 mod view;
 
+mod absent;
 mod actor;
 mod handle;
 mod inlet;
@@ -21,6 +22,7 @@ mod tests;
 
 pub(crate) use actor::{ClusterActor, ClusterArgs};
 
+pub use absent::{Absence, AbsentHost};
 pub use card::{
     CARD_RUNTIMES_MAX, CardAccelerator, CardBudgets, CardCpu, CardHardware, CardHealth, CardLoad, CardMemory,
     CardQueue, CardRuntime, NodeCard,

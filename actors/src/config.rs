@@ -69,6 +69,8 @@ pub struct GatewaySettings {
     pub require_token_for_reads: bool,
     /// How long a request waits for a runtime that is loading or restarting.
     pub wait_for_runtime: Duration,
+    /// How long an engine may send nothing while it answers.
+    pub answer_idle_timeout: Duration,
     /// The largest request body, in bytes.
     pub body_max_bytes: u64,
     /// The largest request head, in bytes.
@@ -197,6 +199,9 @@ pub struct Settings {
 pub const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8091);
 /// Long enough for a model of tens of gigabytes to load from a slow disk, short enough for a client not to give up first.
 pub const WAIT_FOR_RUNTIME: Duration = Duration::from_secs(120);
+/// A long answer in one piece of a large model on a slow machine takes minutes; a server that hangs shall not
+/// hold a request for ever.
+pub const ANSWER_IDLE_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// The gateway's number again, over UDP: one number to remember. All addresses, because a cluster is other machines; who has no token is refused.
 pub const CLUSTER_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8091);
 /// A chat with a few images, with room to spare; refuses accidents.
@@ -318,6 +323,11 @@ impl GatewaySettings {
                 "gateway.wait_for_runtime",
                 WAIT_FOR_RUNTIME,
                 Duration::ZERO..=HOUR,
+            ),
+            answer_idle_timeout: reader.duration(
+                "gateway.answer_idle_timeout",
+                ANSWER_IDLE_TIMEOUT,
+                SECOND..=DAY,
             ),
             body_max_bytes: reader.size("gateway.body_max_bytes", BODY_MAX_BYTES, 1 << 10..=1 << 30),
             header_max_bytes: reader.size("gateway.header_max_bytes", HEADER_MAX_BYTES, 8 << 10..=1 << 20),

@@ -44,26 +44,45 @@ pub(crate) async fn read_body(body: Body, settings: &GatewaySettings) -> Result<
     match read {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(bytes_max)),
-        Ok(Err(_)) => {
-            let detail = "the body broke off before its end";
-            Err(Problem::new(
-                Kind::BadJson,
-                detail,
-                "send the whole body; check the connection and Content-Length",
-            ))
-        }
-        Err(_) => {
-            let seconds = settings.body_read_timeout.as_secs_f64();
-            let detail = format!("the body did not arrive within {seconds} s");
-            let help = "send it faster, or raise `gateway.body_read_timeout`";
-            Err(Problem::new(Kind::BodyTooSlow, detail, help))
-        }
+        Ok(Err(_)) => Err(broken_off()),
+        Err(_) => Err(too_slow(settings)),
     }
+}
+
+/// The same for another node, which hears of a refusal only after it has sent all: what is beyond the limit
+/// is read and dropped, for as long as a body may take.
+pub(crate) async fn read_body_of_node(mut body: Body, settings: &GatewaySettings) -> Result<Bytes, Problem> {
+    let bytes_max = settings.body_max_bytes;
+    let read = async {
+        if body.size_hint().lower() <= bytes_max {
+            let limited = Limited::new(&mut body, usize::try_from(bytes_max).unwrap_or(usize::MAX));
+            match limited.collect().await {
+                Ok(collected) => return Ok(collected.to_bytes()),
+                Err(error) if error.is::<LengthLimitError>() => {}
+                Err(_) => return Err(broken_off()),
+            }
+        }
+        while let Some(Ok(_)) = body.frame().await {}
+        Err(too_large(bytes_max))
+    };
+    tokio::time::timeout(settings.body_read_timeout, read).await.unwrap_or_else(|_| Err(too_slow(settings)))
+}
+
+fn broken_off() -> Problem {
+    let detail = "the body broke off before its end";
+    Problem::new(Kind::BadJson, detail, "send the whole body; check the connection and Content-Length")
+}
+
+fn too_slow(settings: &GatewaySettings) -> Problem {
+    let seconds = settings.body_read_timeout.as_secs_f64();
+    let detail = format!("the body did not arrive within {seconds} s");
+    Problem::new(Kind::BodyTooSlow, detail, "send it faster, or raise `gateway.body_read_timeout`")
 }
 
 fn too_large(bytes_max: u64) -> Problem {
     let detail = format!("the body is larger than {bytes_max} bytes");
     Problem::new(Kind::BodyTooLarge, detail, "send less at once, or raise `gateway.body_max_bytes`")
+        .with("bytes_max", bytes_max)
 }
 
 /// HTTP-6: the right to hold one event stream open.

@@ -8,8 +8,11 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
+
+/// OpenAI's clients obey it, whatever the status.
+pub(crate) const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// What kind of refusal it is: decides status, stable word and title.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +40,8 @@ pub(crate) enum Kind {
     NotStored,
     EngineLost,
     EngineError,
+    EngineTimeout,
+    KillsEngine,
     NodeRefused,
     NodeLost,
     NodeUnreachable,
@@ -82,6 +87,12 @@ impl Kind {
             Self::NotStored => (StatusCode::SERVICE_UNAVAILABLE, "not_stored", "It could not be stored"),
             Self::EngineLost => (StatusCode::BAD_GATEWAY, "engine_lost", "The engine was lost"),
             Self::EngineError => (StatusCode::BAD_GATEWAY, "engine_error", "The engine refused"),
+            Self::EngineTimeout => {
+                (StatusCode::GATEWAY_TIMEOUT, "engine_timeout", "The engine did not answer in time")
+            }
+            Self::KillsEngine => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "kills_engine", "The engine dies of this request")
+            }
             Self::NodeRefused => (StatusCode::BAD_GATEWAY, "node_refused", "Another node refused"),
             Self::NodeLost => (StatusCode::BAD_GATEWAY, "node_lost", "The other node was lost"),
             Self::NodeUnreachable => {
@@ -115,6 +126,8 @@ struct Refusal {
     retry_after: Option<Duration>,
     /// In which form it is told; else in that of the path.
     form: Option<Form>,
+    /// Sending it again as it is would do harm.
+    is_final: bool,
     extra: Map<String, Value>,
 }
 
@@ -128,6 +141,7 @@ impl Problem {
             field: None,
             retry_after: None,
             form: None,
+            is_final: false,
             extra: Map::new(),
         }))
     }
@@ -152,6 +166,12 @@ impl Problem {
     /// It is for clients of this form, whatever the path.
     pub(crate) fn in_form(mut self, form: Form) -> Self {
         self.0.form = Some(form);
+        self
+    }
+
+    /// HTTP-22: clients shall not send the request again by themselves.
+    pub(crate) fn for_good(mut self) -> Self {
+        self.0.is_final = true;
         self
     }
 
@@ -220,6 +240,9 @@ impl Problem {
         }
         if let Some(after) = self.0.retry_after {
             headers.insert(RETRY_AFTER, seconds(after));
+        }
+        if self.0.is_final {
+            headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         response
     }

@@ -12,6 +12,7 @@ use arw_actors::node::Node;
 use tokio::sync::{Semaphore, watch};
 
 use crate::metrics::Metrics;
+use crate::openai::Trials;
 use crate::peer::{PeerClient, Shares};
 
 /// One gateway's state. A process may hold several.
@@ -26,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) peers: PeerClient,
     /// What other nodes do for this one.
     pub(crate) shares: Shares,
+    /// Requests that engines may have died of.
+    pub(crate) trials: Trials,
     /// HTTP-6: one permit for each event stream that may be open.
     pub(crate) event_streams: Arc<Semaphore>,
     /// HTTP-16: the same for other nodes.
@@ -43,6 +46,7 @@ impl Shared {
             metrics,
             peers: PeerClient::new(node.cluster.clone()),
             shares: Shares::default(),
+            trials: Trials::default(),
             settings: settings.clone(),
             event_streams,
             peer_event_streams: Arc::new(Semaphore::new((streams_max / 2).max(1))),

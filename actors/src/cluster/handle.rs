@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::watch;
 
+use super::absent::{self, AbsentHost, LastCards};
 use super::card::NodeCard;
 use super::inlet::Inlet;
 use super::news::ClusterNews;
@@ -28,6 +29,8 @@ struct Shared {
     transport: ArcSwapOption<Arc<dyn Transport>>,
     hosts: ArcSwap<Vec<ModelHost>>,
     picture: ArcSwap<Picture>,
+    /// What each node last said of itself, whatever has become of it since.
+    last_cards: ArcSwap<LastCards>,
     /// Counts pictures that differ from the one before.
     changes: watch::Sender<u64>,
     inlet: Inlet,
@@ -92,6 +95,12 @@ impl Cluster {
     #[must_use]
     pub fn hosts(&self) -> Arc<Vec<ModelHost>> {
         self.shared.hosts.load_full()
+    }
+
+    /// HTTP-23: the runtimes of other nodes that are known and take no request now, each with the reason.
+    #[must_use]
+    pub fn absent(&self) -> Vec<AbsentHost> {
+        absent::absent(&self.shared.picture.load(), &self.shared.last_cards.load())
     }
 
     /// Takes in what the transport has learned. Never waits; what may be lost when nobody reads is said in spec/http.md (CLUSTER-6).
@@ -172,6 +181,8 @@ impl Cluster {
         if **self.shared.nodes.load() != nodes {
             self.shared.nodes.store(Arc::new(nodes));
         }
+        let last_cards = absent::remember(&picture, &self.shared.last_cards.load());
+        self.shared.last_cards.store(Arc::new(last_cards));
         self.shared.picture.store(Arc::new(picture));
         self.shared.changes.send_modify(|count| *count += 1);
     }

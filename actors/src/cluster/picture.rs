@@ -107,6 +107,12 @@ pub struct NodeRow {
 }
 
 impl NodeRow {
+    /// It runs engines for others.
+    #[must_use]
+    pub fn is_worker(&self) -> bool {
+        self.roles.iter().any(|role| role == "worker")
+    }
+
     /// It is a member: there, or not known to be gone.
     #[must_use]
     pub fn is_alive(&self) -> bool {
@@ -242,10 +248,12 @@ impl Picture {
 }
 
 fn hosts_on(row: &NodeRow) -> Vec<ModelHost> {
-    let is_worker = row.roles.iter().any(|role| role == "worker");
     // Who has not said for a while how it is may hang: its runtimes are no better than none.
-    let is_open =
-        row.is_alive() && row.is_connected && !row.is_draining && row.stale_since.is_none() && is_worker;
+    let is_open = row.is_alive()
+        && row.is_connected
+        && !row.is_draining
+        && row.stale_since.is_none()
+        && row.is_worker();
     let Some(card) = row.card.as_ref().filter(|_| is_open && row.source != Knowledge::Own) else {
         return Vec::new();
     };

@@ -159,6 +159,9 @@ pub enum Event {
         hint: Option<String>,
         restarts_used: u32,
         restarts_max: u32,
+        /// Requests that it was working on.
+        #[serde(default)]
+        in_flight: u32,
         log_tail: Vec<String>,
     },
     /// A runtime used up its restarts and waits for a trial.

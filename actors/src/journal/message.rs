@@ -60,10 +60,7 @@ impl Event {
                 let why = reason.as_ref().map(|reason| format!(": {}", bare(reason))).unwrap_or_default();
                 with_hint(format!("{id} is {to} (was {from}){why}."), hint.as_deref())
             }
-            Self::RuntimeExited { id, pid, cause, detail, hint, restarts_used, restarts_max, .. } => {
-                let text = exited(id, *pid, cause, detail, (*restarts_used, *restarts_max));
-                with_hint(text, hint.as_deref())
-            }
+            Self::RuntimeExited { hint, .. } => with_hint(exited(self), hint.as_deref()),
             Self::RuntimeQuarantined { id, reason, hint, used, max, window_s, retry_at } => {
                 let next = (budget(*used, *max, *window_s), next_try(retry_at.as_ref()));
                 with_hint(quarantined(id, reason, next), hint.as_deref())
@@ -168,11 +165,23 @@ fn node_returned(it: &ClusterNode) -> String {
     format!("{} is back{away}; nothing of it is lost.", node(it))
 }
 
-fn exited(id: &str, pid: Option<u32>, cause: &str, detail: &str, (used, max): (u32, u32)) -> String {
+fn exited(event: &Event) -> String {
+    let Event::RuntimeExited { id, pid, cause, detail, restarts_used, restarts_max, in_flight, .. } = event
+    else {
+        return String::new();
+    };
     let pid = pid.map(|pid| format!(" (process {pid})")).unwrap_or_default();
     let why = if detail.is_empty() { cause.replace('_', " ") } else { bare(detail).to_owned() };
-    let restarts = if max > 0 { format!(" {used} of {max} restarts are used.") } else { String::new() };
-    format!("The program of {id}{pid} ended: {why}.{restarts}")
+    let at_work = match *in_flight {
+        0 => String::new(),
+        count => format!(" It was working on {count} {}.", plural(count.into(), "request")),
+    };
+    let restarts = if *restarts_max > 0 {
+        format!(" {restarts_used} of {restarts_max} restarts are used.")
+    } else {
+        String::new()
+    };
+    format!("The program of {id}{pid} ended: {why}.{at_work}{restarts}")
 }
 
 fn node_started(name: &str, version: &str, clean: bool) -> String {

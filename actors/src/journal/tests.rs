@@ -171,6 +171,7 @@ fn one_of_each_other() -> Vec<Event> {
             hint: some(),
             restarts_used: 1,
             restarts_max: 5,
+            in_flight: 2,
             log_tail: vec![text(), text()],
         },
         Event::RuntimeQuarantined {
@@ -277,6 +278,7 @@ fn messages_say_what_why_and_what_next() {
         hint: Some("look for the out-of-memory killer in the system log.".into()),
         restarts_used: 1,
         restarts_max: 5,
+        in_flight: 0,
         log_tail: vec![],
     };
     assert_eq!(
@@ -386,6 +388,7 @@ fn long_texts_are_cut_so_that_waiting_events_stay_small() {
         hint: None,
         restarts_used: 0,
         restarts_max: 0,
+        in_flight: 0,
         log_tail: (0..100).map(|line| format!("{line} {}", "y".repeat(1_000))).collect(),
     };
     let Event::RuntimeExited { detail, log_tail, .. } = crash.bounded() else { panic!("same kind") };

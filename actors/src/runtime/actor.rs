@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tracing::{error, info, warn};
 
 use self::launching::LaunchOutcome;
@@ -27,7 +27,7 @@ use self::tending::Tended;
 use super::directory::{Board, DirectoryMessage};
 use super::engine_client::EngineClient;
 use super::launcher::{Endpoint, EngineExit, Launcher, Secret};
-use super::lease::{AcquireError, EngineLease, Meter};
+use super::lease::{AcquireError, EngineEnd, EngineLease, Meter};
 use super::log::EngineLog;
 use super::machine::{
     By, HealthAnswer, ProbeKind, RuntimeAction, RuntimeEvent, RuntimeMachine, RuntimeRules, RuntimeState,
@@ -156,6 +156,8 @@ struct Serving {
     endpoint: Option<Endpoint>,
     secret: Option<Secret>,
     sandbox: Option<super::launcher::SandboxReport>,
+    /// Tells the leases how the process ended; `None` for an external server.
+    end: Option<watch::Sender<Option<EngineEnd>>>,
 }
 
 struct Waiting {
@@ -450,6 +452,7 @@ impl RuntimeActor {
             hint: diagnosis.hint.clone(),
             restarts_used: usage.used,
             restarts_max: usage.max,
+            in_flight: self.args.meter.in_flight(),
             log_tail,
         });
         // From these the budget is rebuilt when the node starts again.

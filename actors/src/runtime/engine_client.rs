@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HOST, HeaderValue};
+use http::header::{AUTHORIZATION, CONNECTION, HOST, HeaderValue};
 use http::{Request, Response, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -19,7 +19,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncRead, AsyncReadExt, DuplexStream};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::launcher::{Endpoint, Secret};
@@ -28,6 +28,8 @@ use super::launcher::{Endpoint, Secret};
 #[derive(Clone, Debug)]
 pub struct EngineClient {
     client: Client<EngineConnector, Full<Bytes>>,
+    /// For requests that want a connection of their own.
+    unpooled: Client<EngineConnector, Full<Bytes>>,
 }
 
 /// An engine did not answer.
@@ -50,12 +52,24 @@ impl EngineError {
     pub fn is_connect(&self) -> bool {
         matches!(self, Self::NoAnswer(error) if error.is_connect())
     }
+
+    /// The innermost cause, which says most: `No such file or directory (os error 2)`.
+    #[must_use]
+    pub fn cause(&self) -> String {
+        let mut innermost: &(dyn std::error::Error + 'static) = self;
+        while let Some(source) = innermost.source() {
+            innermost = source;
+        }
+        innermost.to_string()
+    }
 }
 
 /// Engines close idle connections themselves sooner or later; a shorter time here avoids racing with that.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// A local engine that does not accept within this time is stuck.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A process closes all that it has within microseconds of its end; a machine that is busy takes longer.
+const KEPT_FOR: Duration = Duration::from_millis(20);
 /// More idle connections than an engine has slots serve nobody.
 const IDLE_PER_ENGINE_MAX: usize = 64;
 
@@ -74,7 +88,10 @@ impl EngineClient {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(IDLE_PER_ENGINE_MAX)
             .build(EngineConnector { in_memory: None });
-        Self { client }
+        let unpooled = Client::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(0)
+            .build(EngineConnector { in_memory: None });
+        Self { client, unpooled }
     }
 
     /// A client for engines of a test: whatever has a socket's path is reached through `connect`.
@@ -83,12 +100,17 @@ impl EngineClient {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
+            .build(EngineConnector { in_memory: Some(Arc::clone(&connect)) });
+        let unpooled = Client::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(0)
             .build(EngineConnector { in_memory: Some(connect) });
-        Self { client }
+        Self { client, unpooled }
     }
 
-    /// Sends `request`, whose URI is a path such as `/v1/models`, and returns as soon as the answer's head is there. Dropping the future or the
-    /// answer's body closes the connection, which tells the engine to stop.
+    /// Sends `request`, whose URI is a path such as `/v1/models`, and returns as soon as the answer's head is
+    /// there. Dropping the future or the answer's body closes the connection, which tells the engine to stop.
+    /// A request with `Connection: close` gets a connection of its own: llama.cpp closes one after each
+    /// stream without saying so, and what is sent on it meanwhile is lost.
     ///
     /// # Errors
     /// See [`EngineError`].
@@ -115,8 +137,26 @@ impl EngineClient {
         {
             headers.insert(HOST, value);
         }
-        Ok(self.client.request(request).await?)
+        let client = if headers.contains_key(CONNECTION) { &self.unpooled } else { &self.client };
+        Ok(client.request(request).await?)
     }
+
+    /// Whether somebody takes a new connection there and keeps it: a process that is ending closes its
+    /// connections one by one, the one that it listens on maybe last.
+    pub async fn is_accepting(&self, endpoint: &Endpoint) -> bool {
+        let Ok(uri) = endpoint_uri(endpoint, &Uri::from_static("/")) else { return false };
+        match tokio::time::timeout(CONNECT_TIMEOUT, connect(&uri, None)).await {
+            Ok(Ok(EngineStream::Unix(stream))) => is_kept(stream.into_inner()).await,
+            Ok(Ok(EngineStream::Tcp(stream))) => is_kept(stream.into_inner()).await,
+            Ok(Ok(EngineStream::Memory(stream))) => is_kept(stream.into_inner()).await,
+            Ok(Err(_)) | Err(_) => false,
+        }
+    }
+}
+
+async fn is_kept(mut stream: impl AsyncRead + Unpin) -> bool {
+    // A server says nothing before it is asked, so that whatever comes is the end.
+    tokio::time::timeout(KEPT_FOR, stream.read(&mut [0])).await.is_err()
 }
 
 /// A Unix socket's path travels as the host, in hexadecimal, so that the pool tells engines apart.

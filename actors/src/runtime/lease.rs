@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::launcher::{Endpoint, Secret};
 use super::machine::RuntimeState;
@@ -25,6 +25,24 @@ pub struct EngineLease {
     pub(crate) secret: Option<Secret>,
     pub(crate) waited: Duration,
     pub(crate) meter: Arc<Meter>,
+    /// Tells how the engine's process ended; `None` where ARW runs no process.
+    pub(crate) end: Option<watch::Receiver<Option<EngineEnd>>>,
+}
+
+/// How an engine's process ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineEnd {
+    /// Which launch of the runtime it was.
+    pub launch: u64,
+    /// Its process; launches are counted anew when the runtime's actor is.
+    pub pid: Option<u32>,
+    /// In words: `crashed with SIGSEGV`.
+    pub detail: String,
+    /// A request may be the cause. It is not where an operator, this node or another process ended the
+    /// engine.
+    pub may_be_a_request: bool,
+    /// How many requests held a lease then.
+    pub in_flight: u32,
 }
 
 impl EngineLease {
@@ -56,6 +74,26 @@ impl EngineLease {
     #[must_use]
     pub fn waited(&self) -> Duration {
         self.waited
+    }
+
+    /// ARW runs the engine's process.
+    #[must_use]
+    pub fn is_managed(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// Resolves when the engine's process has ended; never where ARW runs none. `None`: its runtime's actor
+    /// is gone, and nobody knows.
+    pub async fn process_ended(&self) -> Option<EngineEnd> {
+        let Some(end) = &self.end else { return std::future::pending().await };
+        let mut end = end.clone();
+        end.wait_for(Option::is_some).await.ok().and_then(|end| end.clone())
+    }
+
+    /// Requests of this runtime that hold a lease now, this one included.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.meter.in_flight()
     }
 
     /// Counts what the request used. To be called once, also for a request that was broken off, with what is known.
@@ -182,20 +220,9 @@ impl Meter {
 /// Why a request gets no engine.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AcquireError {
-    /// No runtime serves this model.
-    #[error("no runtime serves `{model}`")]
-    UnknownModel {
-        /// As asked for.
-        model: String,
-        /// Model names and runtime ids that could have been asked for.
-        known: Vec<String>,
-    },
-    /// No model was named, and not exactly one runtime serves.
-    #[error("the request names no model, and {} runtimes serve", known.len())]
-    ModelNotNamed {
-        /// What could have been named.
-        known: Vec<String>,
-    },
+    /// There is no such runtime, or it has no address to send requests to.
+    #[error("no runtime that serves is called `{0}`")]
+    Unknown(String),
     /// The runtime is not ready, and was not within the wait.
     #[error("runtime `{}` is {}{}", .0.runtime, .0.state.word(), reason_after(.0))]
     NotReady(NotReady),

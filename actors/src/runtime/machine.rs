@@ -190,6 +190,12 @@ impl RuntimeMachine {
         self.program != Program::None
     }
 
+    /// Its program was asked to end because it failed a probe.
+    #[must_use]
+    pub fn ends_for_a_failure(&self) -> bool {
+        self.program == Program::Ending && matches!(self.after, After::Failure(_))
+    }
+
     /// Ready, without a request, since then.
     #[must_use]
     pub fn idle_since(&self) -> Option<Moment> {

@@ -4,10 +4,12 @@
 #![expect(clippy::panic, reason = "a test that cannot go on fails")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::ids::RuntimeId;
@@ -15,7 +17,7 @@ use crate::mailbox::{Actor, Context, Fault, Reply};
 use crate::runtime::actor::RuntimeMessage;
 use crate::runtime::directory::{AddRuntimeError, Board, ControlError, DirectoryMessage, Entry, Runtimes};
 use crate::runtime::launcher::{Endpoint, Secret};
-use crate::runtime::lease::{AcquireError, EngineLease, Meter, UsageTotals};
+use crate::runtime::lease::{AcquireError, EngineEnd, EngineLease, Meter, UsageTotals};
 use crate::runtime::log::EngineLog;
 use crate::runtime::machine::RuntimeState;
 use crate::runtime::row::{BudgetRow, HealthRow, MemoryRow, ProbeRow, QueueRow, RuntimeRow, StartupRow};
@@ -50,6 +52,8 @@ pub struct FixedRuntimes {
     root: SupervisorHandle,
     parts: Arc<Mutex<Vec<Part>>>,
     clock: Clock,
+    /// Engines that have ended.
+    launches: Arc<AtomicU64>,
 }
 
 #[derive(Clone)]
@@ -59,6 +63,8 @@ struct Part {
     answers: Answers,
     waiting: Waiting,
     row: Arc<ArcSwap<Option<RuntimeRow>>>,
+    /// Tells of the end of the engine that is lent now.
+    end: Arc<Mutex<watch::Sender<Option<EngineEnd>>>>,
 }
 
 impl std::fmt::Debug for Part {
@@ -83,7 +89,13 @@ impl FixedRuntimes {
         let directory = root.actor(ActorSpec::<FixedDirectory>::new("runtimes", Arc::clone(&shared)));
         let root = system.start(root).await.unwrap_or_else(|error| panic!("{error}"));
         let clock = system.clock();
-        let this = Self { runtimes: Runtimes::new(directory, board), root, parts: Arc::default(), clock };
+        let this = Self {
+            runtimes: Runtimes::new(directory, board),
+            root,
+            parts: Arc::default(),
+            clock,
+            launches: Arc::default(),
+        };
         *shared.lock() = Some(this.clone());
         (system, this)
     }
@@ -107,6 +119,7 @@ impl FixedRuntimes {
             answers,
             waiting: Arc::default(),
             row,
+            end: Arc::new(Mutex::new(watch::Sender::new(None))),
         };
         let log = Arc::new(EngineLog::in_memory());
         let actor = ActorSpec::<FixedRuntime>::new(spec.id.as_str(), part.clone());
@@ -153,6 +166,21 @@ impl FixedRuntimes {
         }
         part.row.store(Arc::new(row));
         self.runtimes.board().changed();
+    }
+
+    /// The engine that it lends now ends like this; the next lease is for another launch.
+    pub fn end_engine(&self, id: &str, detail: &str, may_be_a_request: bool) {
+        let part = self.part(id);
+        let mut end = part.end.lock();
+        let ended = EngineEnd {
+            launch: self.launches.fetch_add(1, Ordering::Relaxed),
+            pid: None,
+            detail: detail.to_owned(),
+            may_be_a_request,
+            in_flight: part.meter.in_flight(),
+        };
+        end.send_replace(Some(ended));
+        *end = watch::Sender::new(None);
     }
 
     /// What its requests used.
@@ -227,6 +255,7 @@ impl Actor for FixedRuntime {
                             secret,
                             waited: Duration::ZERO,
                             meter,
+                            end: Some(part.end.lock().subscribe()),
                         }));
                     }
                     OnAcquire::Refuse(error) => drop(reply.send(Err(error))),

@@ -211,12 +211,10 @@ fn what_changes_the_cluster_is_an_object_for_programs_and_asks_no_script() {
     let gateway = draining(vec![json!({})]);
     let done = |arguments: &[&str]| gateway.arw(&[arguments, &["-o", "json"]].concat()).expect(0).json();
     let id = "0b".repeat(32);
-    assert_eq!(done(&["cluster", "remove", "box2"]), json!({"id": id, "name": "box2", "removed": true}));
+    let removed = |id: &str, name: Value| json!({"id": id, "name": name, "removed": true, "tokens": [], "tokens_revoked": false});
+    assert_eq!(done(&["cluster", "remove", "box2"]), removed(&id, json!("box2")));
     assert_eq!(gateway.asked().last().unwrap().line(), format!("DELETE /cluster/nodes/{id}"));
-    assert_eq!(
-        done(&["cluster", "rm", "gone", "--yes"]),
-        json!({"id": "gone", "name": null, "removed": true})
-    );
+    assert_eq!(done(&["cluster", "rm", "gone", "--yes"]), removed("gone", Value::Null));
     assert_eq!(done(&["cluster", "leave"]), json!({"left": "c1"}));
     assert_eq!(done(&["cluster", "resume", "box2"])["draining"], json!(false));
     assert_eq!(done(&["cluster", "token", "revoke", "0a"]), json!({"id": "0a", "revoked": true}));

@@ -2,13 +2,14 @@
 //!
 //! Owns what is sent and what of the answer goes on. Refuses to choose who is asked, and to try again (`forward.rs` does).
 
+use arw_actors::cluster::ModelHost;
 use arw_actors::runtime::engine_client::EngineError;
-use arw_actors::runtime::lease::Usage;
+use arw_actors::runtime::lease::{EngineEnd, Usage};
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderName, HeaderValue, Request, StatusCode};
+use http::header::{ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde_json::Value;
@@ -17,12 +18,13 @@ use tracing::debug;
 use super::answer;
 use super::forward::Asked;
 use super::model_name::ModelName;
+use super::patient::{Broken, PatientBody};
 use super::refusal;
 use super::stream::RelayedStream;
-use super::ticket::Ticket;
+use super::ticket::{Ticket, death_id};
 use crate::metrics::Outcome;
 use crate::peer::{PeerError, X_ARW_NODE};
-use crate::problem::{Kind, Problem};
+use crate::problem::{Kind, Problem, X_SHOULD_RETRY};
 use crate::sse::X_ACCEL_BUFFERING;
 use crate::trace::TRACEPARENT;
 
@@ -31,6 +33,8 @@ const X_ARW_RUNTIME: HeaderName = HeaderName::from_static("x-arw-runtime");
 
 /// A whole answer is held in memory while it is metered: some hundred embeddings of a large model fit in it many times.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Another node's words for the end of an engine are kept for minutes.
+const DETAIL_CHARS_MAX: usize = 300;
 /// An error is words.
 const REFUSAL_BYTES_MAX: usize = 256 << 10;
 
@@ -40,30 +44,55 @@ pub(super) enum Attempt {
     Answered(Response),
     /// There is an answer, but not for the client.
     Refused(Problem),
-    /// Whoever was asked went away before anything was passed on.
-    Lost(Ticket),
+    /// There is nobody to ask, or nobody here who takes it.
+    Nobody(Problem),
+    /// Nothing has come of it that the client knows of.
+    Failed(Box<Ticket>, Failure),
+}
+
+/// Why nothing came of a try.
+pub(super) enum Failure {
+    /// The engine takes no connection; why.
+    NotSent(String),
+    /// The connection to the engine broke.
+    Dropped,
+    /// The other node was lost on the way.
+    NodeLost,
     /// There was no way to the other node.
-    NotReached(Ticket, Problem),
+    NotReached(Problem),
     /// The other node does not take the request; a third one may.
-    PassedOver(Ticket, Response),
+    PassedOver(Response),
+    /// The prompt has so many tokens, and the context does not hold it; a larger one may.
+    TooSmall(Response, u64),
 }
 
 /// Sends a request to the engine that was lent.
-pub(super) async fn to_engine(asked: &Asked<'_>, mut ticket: Ticket) -> Attempt {
+pub(super) async fn to_engine(asked: &Asked, mut ticket: Ticket) -> Attempt {
+    let idle_max = ticket.idle_max();
+    ticket.begins();
     let sent = match ticket.lease() {
         Some(lease) => {
-            let request = outgoing(asked, lease.model());
-            asked.gate.node.engines.send(lease.endpoint(), lease.secret(), request).await
+            let mut request = outgoing(asked, lease.model());
+            // llama.cpp closes the connection after a stream without saying so: what is sent on it meanwhile
+            // would be lost.
+            if asked.body.is_stream() && lease.is_managed() {
+                request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            let sending = asked.gate.node.engines.send(lease.endpoint(), lease.secret(), request);
+            tokio::time::timeout(idle_max, sending).await
         }
-        None => return Attempt::Lost(ticket),
+        None => return Attempt::Failed(Box::new(ticket), Failure::Dropped),
     };
     let answer = match sent {
-        Ok(answer) => answer,
-        Err(error @ EngineError::NoAnswer(_)) => {
-            debug!(runtime = ticket.runtime(), %error, "no answer from the engine");
-            return Attempt::Lost(ticket);
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) if error.is_connect() => {
+            return Attempt::Failed(Box::new(ticket), Failure::NotSent(error.cause()));
         }
-        Err(error @ (EngineError::BadRequest(_) | EngineError::BadKey)) => {
+        Ok(Err(error @ EngineError::NoAnswer(_))) => {
+            debug!(runtime = ticket.runtime(), %error, "no answer from the engine");
+            return Attempt::Failed(Box::new(ticket), Failure::Dropped);
+        }
+        Ok(Err(error @ (EngineError::BadRequest(_) | EngineError::BadKey))) => {
             ticket.settle(&Usage::default(), Outcome::Refused);
             return Attempt::Refused(Problem::new(
                 Kind::EngineError,
@@ -71,30 +100,61 @@ pub(super) async fn to_engine(asked: &Asked<'_>, mut ticket: Ticket) -> Attempt 
                 "check the runtime's `base_url` and `api_key_env`",
             ));
         }
+        Err(_) => return silent(ticket),
     };
     if answer.status().is_success() {
         return pass_on(asked, answer, ticket).await;
     }
     let (head, incoming) = answer.into_parts();
-    let Some(body) = words(incoming).await else { return Attempt::Lost(ticket) };
-    ticket.settle(&Usage::default(), Outcome::Refused);
+    let body = match words(PatientBody::new(incoming, idle_max)).await {
+        Ok(body) => body,
+        Err(Broken::Lost) => return Attempt::Failed(Box::new(ticket), Failure::Dropped),
+        Err(Broken::Silent) => return silent(ticket),
+    };
     let (status, envelope) = answer::engine_refusal(head.status, &body, ticket.runtime());
-    let retry_after = head.headers.get(RETRY_AFTER).cloned();
-    Attempt::Answered(refused(asked, &ticket, status, envelope.to_string().into(), retry_after))
+    let needed = prompt_tokens(&envelope["error"]);
+    let response = refused(asked, &ticket, status, envelope.to_string().into(), &head.headers);
+    if let Some(tokens) = needed {
+        return Attempt::Failed(Box::new(ticket), Failure::TooSmall(response, tokens));
+    }
+    ticket.settle(&Usage::default(), Outcome::Refused);
+    Attempt::Answered(response)
+}
+
+/// HTTP-17: how many tokens the prompt has, where an engine says that its context does not hold them.
+fn prompt_tokens(error: &Value) -> Option<u64> {
+    let is_about_context =
+        error["type"] == "exceed_context_size_error" || error["code"] == "context_length_exceeded";
+    // An engine that does not count says at least how large its own context is.
+    let tokens = || error["n_prompt_tokens"].as_u64().or_else(|| error["n_ctx"].as_u64());
+    is_about_context.then(|| tokens().unwrap_or(0))
+}
+
+fn silent(mut ticket: Ticket) -> Attempt {
+    let problem = ticket.silent();
+    ticket.settle(&Usage { is_partial: true, ..Usage::default() }, Outcome::Refused);
+    Attempt::Refused(problem)
 }
 
 /// Sends a request to the other node that was chosen; `name` is what its runtime or model is called there.
-pub(super) async fn to_node(asked: &Asked<'_>, name: &str, mut ticket: Ticket) -> Attempt {
-    let Some(host) = ticket.host().cloned() else { return Attempt::Lost(ticket) };
-    let answer = match asked.gate.peers.send(host.node, outgoing(asked, Some(name))).await {
-        Ok(answer) => answer,
-        Err(error) => {
+pub(super) async fn to_node(asked: &Asked, name: &str, mut ticket: Ticket) -> Attempt {
+    let Some(host) = ticket.host().cloned() else {
+        return Attempt::Failed(Box::new(ticket), Failure::NodeLost);
+    };
+    let idle_max = ticket.idle_max();
+    ticket.begins();
+    let sending = asked.gate.peers.send(host.node, outgoing(asked, Some(name)));
+    let answer = match tokio::time::timeout(idle_max, sending).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => {
             debug!(node = host.node.short(), %error, "no answer from another node");
-            return match error {
-                PeerError::NotReached(_) => Attempt::NotReached(ticket, refusal::no_answer(&host, &error)),
-                PeerError::Lost(_) => Attempt::Lost(ticket),
+            let failure = match error {
+                PeerError::NotReached(_) => Failure::NotReached(refusal::no_answer(&host, &error)),
+                PeerError::Lost(_) => Failure::NodeLost,
             };
+            return Attempt::Failed(Box::new(ticket), failure);
         }
+        Err(_) => return silent(ticket),
     };
     if let Some(runtime) = answer.headers().get(X_ARW_RUNTIME).and_then(|value| value.to_str().ok()) {
         ticket.answered_by(runtime);
@@ -103,35 +163,71 @@ pub(super) async fn to_node(asked: &Asked<'_>, name: &str, mut ticket: Ticket) -
         return pass_on(asked, answer, ticket).await;
     }
     let (head, incoming) = answer.into_parts();
-    let Some(body) = words(incoming).await else { return Attempt::Lost(ticket) };
+    let body = match words(PatientBody::new(incoming, idle_max)).await {
+        Ok(body) => body,
+        Err(Broken::Lost) => return Attempt::Failed(Box::new(ticket), Failure::NodeLost),
+        Err(Broken::Silent) => return silent(ticket),
+    };
     // HTTP-18: it refuses in the same form as this node, so that its words go on as they are.
     let status = if head.status.is_client_error() || head.status.is_server_error() {
         head.status
     } else {
         StatusCode::BAD_GATEWAY
     };
-    let is_about_that_node = is_about_the_node(status, &body);
-    let response = refused(asked, &ticket, status, body, head.headers.get(RETRY_AFTER).cloned());
+    let error = error_of(&body);
+    if status == StatusCode::PAYLOAD_TOO_LARGE && error["code"] == "body_too_large" {
+        ticket.settle(&Usage::default(), Outcome::Refused);
+        return Attempt::Refused(refusal::too_large_there(&host, error["bytes_max"].as_u64()));
+    }
+    note_death_there(&ticket, &host, &error);
+    let is_about_that_node = is_about_the_node(status, &error);
+    let needed = prompt_tokens(&error);
+    let response = refused(asked, &ticket, status, body, &head.headers);
+    if let Some(tokens) = needed {
+        return Attempt::Failed(Box::new(ticket), Failure::TooSmall(response, tokens));
+    }
     if is_about_that_node {
-        return Attempt::PassedOver(ticket, response);
+        return Attempt::Failed(Box::new(ticket), Failure::PassedOver(response));
     }
     ticket.settle(&Usage::default(), Outcome::Refused);
     Attempt::Answered(response)
 }
 
+fn error_of(body: &[u8]) -> Value {
+    let mut body: Value = serde_json::from_slice(body).unwrap_or_default();
+    body.get_mut("error").map(Value::take).unwrap_or_default()
+}
+
 /// A refusal that says something of the node, not of the request: it has no such model any more, is not ready, or has no room.
-fn is_about_the_node(status: StatusCode, body: &[u8]) -> bool {
+fn is_about_the_node(status: StatusCode, error: &Value) -> bool {
     let code = match status {
         StatusCode::NOT_FOUND => "model_not_found",
         StatusCode::TOO_MANY_REQUESTS => "queue_full",
         StatusCode::SERVICE_UNAVAILABLE => "not_ready",
         _ => return false,
     };
-    serde_json::from_slice::<Value>(body).is_ok_and(|body| body["error"]["code"] == code)
+    error["code"] == code
+}
+
+/// HTTP-22: what killed an engine there is not sent to a third node, and counts here, too.
+fn note_death_there(ticket: &Ticket, host: &ModelHost, error: &Value) {
+    let engine = &error["engine"];
+    if error["code"] != "engine_lost" || !engine.is_object() {
+        return;
+    }
+    let end = EngineEnd {
+        launch: engine["launch"].as_u64().unwrap_or(0),
+        pid: engine["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()),
+        detail: engine["detail"].as_str().unwrap_or("it died").chars().take(DETAIL_CHARS_MAX).collect(),
+        may_be_a_request: engine["may_be_a_request"] == true,
+        in_flight: 1,
+    };
+    let id = format!("{}/{}", host.node, death_id(engine["id"].as_str().unwrap_or_default(), &end));
+    ticket.note_death(id, &end);
 }
 
 /// HTTP-12: of the client's headers none goes on but the trace; its token is for this node only.
-fn outgoing(asked: &Asked<'_>, model: Option<&str>) -> Request<Full<Bytes>> {
+fn outgoing(asked: &Asked, model: Option<&str>) -> Request<Full<Bytes>> {
     let mut request = Request::new(Full::new(asked.body.for_engine(model)));
     *request.method_mut() = http::Method::POST;
     *request.uri_mut() = http::Uri::from_static(asked.route.path);
@@ -145,9 +241,10 @@ fn outgoing(asked: &Asked<'_>, model: Option<&str>) -> Request<Full<Bytes>> {
 }
 
 /// An answer that is one: as a stream, or whole.
-async fn pass_on(asked: &Asked<'_>, answer: http::Response<Incoming>, ticket: Ticket) -> Attempt {
+async fn pass_on(asked: &Asked, answer: http::Response<Incoming>, ticket: Ticket) -> Attempt {
     let name = model_name(asked, &ticket);
     let (head, incoming) = answer.into_parts();
+    let incoming = PatientBody::new(incoming, ticket.idle_max());
     let content_type = head.headers.get(CONTENT_TYPE).cloned();
     let is_events =
         content_type.as_ref().is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
@@ -168,16 +265,16 @@ async fn pass_on(asked: &Asked<'_>, answer: http::Response<Incoming>, ticket: Ti
 }
 
 /// HTTP-15: the name that the client asked for, else the one that `/v1/models` lists.
-fn model_name(asked: &Asked<'_>, ticket: &Ticket) -> ModelName {
+fn model_name(asked: &Asked, ticket: &Ticket) -> ModelName {
     ModelName::new(asked.body.model().or_else(|| ticket.listed_model()).unwrap_or(ticket.runtime()))
 }
 
 /// An answer in one piece: read whole, so that it is metered and so that a half one never reaches the client.
 async fn whole(
-    asked: &Asked<'_>,
+    asked: &Asked,
     status: StatusCode,
     content_type: Option<HeaderValue>,
-    incoming: Incoming,
+    incoming: PatientBody,
     name: &ModelName,
     mut ticket: Ticket,
 ) -> Attempt {
@@ -188,7 +285,9 @@ async fn whole(
             let detail = format!("the engine's answer is larger than {ANSWER_BYTES_MAX} bytes");
             return Attempt::Refused(Problem::new(Kind::EngineError, detail, "ask for less at once"));
         }
-        Err(_) => return Attempt::Lost(ticket),
+        Err(error) if is_silent(&*error) => return silent(ticket),
+        Err(_) if ticket.host().is_some() => return Attempt::Failed(Box::new(ticket), Failure::NodeLost),
+        Err(_) => return Attempt::Failed(Box::new(ticket), Failure::Dropped),
     };
     ticket.note_content();
     let (usage, body) = answer::read_whole(body, name);
@@ -196,31 +295,32 @@ async fn whole(
     Attempt::Answered(respond(asked, &ticket, status, content_type, body.into()))
 }
 
-/// A refusal's words; none where they are too many, `None` where whoever said them was lost.
-async fn words(incoming: Incoming) -> Option<Bytes> {
+fn is_silent(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    error.downcast_ref::<Broken>() == Some(&Broken::Silent)
+}
+
+/// A refusal's words; none where they are too many.
+async fn words(incoming: PatientBody) -> Result<Bytes, Broken> {
     match Limited::new(incoming, REFUSAL_BYTES_MAX).collect().await {
-        Ok(collected) => Some(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Some(Bytes::new()),
-        Err(_) => None,
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Ok(Bytes::new()),
+        Err(error) if is_silent(&*error) => Err(Broken::Silent),
+        Err(_) => Err(Broken::Lost),
     }
 }
 
-fn refused(
-    asked: &Asked<'_>,
-    ticket: &Ticket,
-    status: StatusCode,
-    body: Bytes,
-    retry_after: Option<HeaderValue>,
-) -> Response {
+fn refused(asked: &Asked, ticket: &Ticket, status: StatusCode, body: Bytes, told: &HeaderMap) -> Response {
     let json = Some(HeaderValue::from_static("application/json"));
     let mut response = respond(asked, ticket, status, json, body.into());
-    response.headers_mut().extend(retry_after.map(|after| (RETRY_AFTER, after)));
+    for name in [RETRY_AFTER, X_SHOULD_RETRY] {
+        response.headers_mut().extend(told.get(&name).cloned().map(|value| (name, value)));
+    }
     response
 }
 
 /// Of the answer's headers only the content type goes on: the engine's own connection, server and CORS headers are none of the client's business.
 fn respond(
-    asked: &Asked<'_>,
+    asked: &Asked,
     ticket: &Ticket,
     status: StatusCode,
     content_type: Option<HeaderValue>,

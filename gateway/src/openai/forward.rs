@@ -1,24 +1,28 @@
-//! A request's way to an answer: choose, acquire, send, and once more where nothing has come of it.
+//! A request's way to an answer: choose, acquire, send, and again where nothing has come of it.
 //!
-//! Owns the order of steps and the one second try. Refuses to decide who serves here and when (`runtime/` in the kernel does), and who of several
-//! nodes is asked (`route.rs`).
+//! Owns the order of steps. Refuses to decide who serves here and when (`runtime/` in the kernel does), who
+//! of several is asked (`route.rs`), and whether it is sent again (`tries.rs`).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use arw_actors::cluster::ModelHost;
 use arw_actors::moment::Moment;
+use arw_actors::runtime::directory::Served;
 use arw_actors::runtime::lease::{AcquireError, Usage};
-use arw_actors::runtime::machine::RuntimeState;
 use axum::response::Response;
 use bytes::Bytes;
-use tracing::debug;
+use tracing::{debug, warn};
 
-use super::attempt::{self, Attempt};
+use super::attempt::{self, Attempt, Failure};
 use super::body::RequestBody;
+use super::early;
+use super::fate::{self, Fate};
 use super::refusal;
 use super::route::{self, Known, SoFar, Way};
-use super::ticket::Ticket;
+use super::suspects::{Suspect, Verdict};
+use super::ticket::{Ticket, death_id};
+use super::trial::Trial;
+use super::tries::{Came, Next, Tries};
 use crate::metrics::Outcome;
 use crate::problem::Problem;
 use crate::shared::Gate;
@@ -43,18 +47,28 @@ pub(super) enum Reach {
 
 /// A request, and what goes for all its tries.
 #[derive(Debug)]
-pub(super) struct Asked<'g> {
-    pub(super) gate: &'g Gate,
+pub(super) struct Asked {
+    pub(super) gate: Gate,
     pub(super) route: Route,
     pub(super) body: RequestBody,
     pub(super) trace: Option<Trace>,
+    /// Stands for the body where engines die of it (HTTP-22).
+    number: u64,
+    body_bytes: usize,
     reach: Reach,
     started: Moment,
     deadline: Moment,
 }
 
-/// The kernel notices an engine's end within milliseconds of its connection breaking, except when the machine is overloaded.
-const LOSS_NOTICED_WITHIN: Duration = Duration::from_millis(500);
+/// What a try that failed says, for `tries.rs` and for the client.
+struct Weighed {
+    came: Came,
+    /// What the client is told where this was the last word.
+    told: Result<Response, Problem>,
+    outcome: Outcome,
+    /// Where nobody can be asked after it, this is told, not that nobody can be asked.
+    outlives: bool,
+}
 
 /// Brings a request to whoever answers it, and the answer back.
 pub(super) async fn forward(
@@ -65,52 +79,67 @@ pub(super) async fn forward(
     bytes: Bytes,
 ) -> Result<Response, Problem> {
     let started = gate.now();
+    let (number, body_bytes) = (gate.trials.number(&bytes), bytes.len());
     let body = RequestBody::read(bytes, route.streams)?;
     let deadline = started + gate.settings.wait_for_runtime;
-    let asked = Asked { gate, route, body, trace, reach, started, deadline };
-    let mut so_far = SoFar::default();
-    let lost = match asked.attempt(&mut so_far).await? {
-        Attempt::Answered(response) => return Ok(response),
-        Attempt::Refused(problem) => return Err(problem),
-        Attempt::Lost(ticket) => ticket,
-        Attempt::NotReached(ticket, problem) => {
-            let another = asked.if_another(&mut so_far, ticket, Outcome::NodeLost);
-            let Some(ticket) = another else { return Err(problem) };
-            ticket
-        }
-        Attempt::PassedOver(ticket, response) => {
-            let another = asked.if_another(&mut so_far, ticket, Outcome::Refused);
-            let Some(ticket) = another else { return Ok(response) };
-            ticket
-        }
-    };
-    // Nothing of an answer has been passed on, so the client need not know: another one answers, or its runtime when it has restarted.
-    debug!(runtime = lost.runtime(), route = route.path, "nothing came of the first try; trying once more");
-    match lost.host() {
-        Some(host) => so_far.tried.push(host.node),
-        None => until_noticed(gate, lost.runtime()).await,
+    let gate = gate.clone();
+    let asked = Asked { gate, route, body, trace, number, body_bytes, reach, started, deadline };
+    if asked.body.is_stream() && reach == Reach::Cluster {
+        return early::answer(asked).await;
     }
-    lost.forget();
-    match asked.attempt(&mut so_far).await? {
-        Attempt::Answered(response) => Ok(response),
-        Attempt::Refused(problem) => Err(problem),
-        Attempt::Lost(mut ticket) => {
-            let (problem, outcome) = ticket.loss();
-            ticket.settle(&Usage { is_partial: true, ..Usage::default() }, outcome);
-            Err(problem)
-        }
-        Attempt::NotReached(mut ticket, problem) => {
-            ticket.settle(&Usage::default(), Outcome::NodeLost);
-            Err(problem)
-        }
-        Attempt::PassedOver(mut ticket, response) => {
-            ticket.settle(&Usage::default(), Outcome::Refused);
-            Ok(response)
-        }
-    }
+    asked.answer().await
 }
 
-impl Asked<'_> {
+impl Asked {
+    /// All tries.
+    pub(super) async fn answer(&self) -> Result<Response, Problem> {
+        let mut so_far = SoFar { body_bytes: self.body_bytes, ..SoFar::default() };
+        let mut tries = Tries::default();
+        let mut earlier = None;
+        loop {
+            let (mut ticket, failure) = match self.attempt(&mut so_far).await {
+                Attempt::Answered(response) => return Ok(response),
+                Attempt::Refused(problem) => return Err(problem),
+                Attempt::Nobody(problem) => return earlier.unwrap_or(Err(problem)),
+                Attempt::Failed(ticket, failure) => (*ticket, failure),
+            };
+            let weighed = self.weigh(&ticket, failure, &mut so_far).await;
+            // HTTP-11: what one try took of the wait is not there for the next one.
+            let has_time = self.gate.now() < self.deadline;
+            match tries.after(weighed.came, self.is_another(&so_far), has_time) {
+                Next::Stop => {
+                    let is_partial = weighed.outcome == Outcome::EngineLost;
+                    ticket.settle(&Usage { is_partial, ..Usage::default() }, weighed.outcome);
+                    return weighed.told;
+                }
+                Next::Again(pause) => {
+                    // Nothing of an answer has been passed on, so the client need not know.
+                    debug!(runtime = ticket.runtime(), route = self.route.path, came = ?weighed.came, "trying once more");
+                    ticket.forget();
+                    earlier = weighed.outlives.then_some(weighed.told);
+                    if !pause.is_zero() {
+                        tokio::time::sleep(pause).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// What waits for whom, in words, for a client that has waited for a while.
+    pub(super) fn waits_for(&self) -> String {
+        let name = self.body.model().unwrap_or("the model");
+        // A line ends a comment.
+        let name: String = name.chars().filter(|char| !char.is_control()).take(80).collect();
+        let waited = self.gate.now().since(self.started).as_secs();
+        let state = match self.way(&SoFar::default()) {
+            Way::Here(served) => served.state.word().to_owned(),
+            Way::There { host, .. } => format!("{} on {}", host.state, host.node.short()),
+            Way::Nowhere | Way::NotNamed => "nobody serves it".to_owned(),
+        };
+        let state: String = state.chars().filter(|char| !char.is_control()).collect();
+        format!("waiting for {name} ({state}, {waited} s)")
+    }
+
     fn others(&self) -> Arc<Vec<ModelHost>> {
         match self.reach {
             Reach::Cluster => self.gate.node.cluster.hosts(),
@@ -130,70 +159,155 @@ impl Asked<'_> {
     }
 
     /// One try, at whoever is best.
-    async fn attempt(&self, so_far: &mut SoFar) -> Result<Attempt, Problem> {
-        let mut way = self.way(so_far);
+    async fn attempt(&self, so_far: &mut SoFar) -> Attempt {
         let mut refused_here = None;
-        if let Way::Here(name) = &way {
-            match self.acquire(name.as_deref()).await {
-                Ok(ticket) => return Ok(attempt::to_engine(self, ticket).await),
-                Err(error) => refused_here = Some(error),
-            }
-            // HTTP-17: a refusal here is final only when no other node is ready.
-            so_far.is_refused_here = true;
-            way = self.way(so_far);
-        }
-        match (way, refused_here) {
-            (Way::There { host, name }, _) => {
-                let ticket = Ticket::for_node(self.gate, host, self.route.path, self.started);
-                Ok(attempt::to_node(self, &name, ticket).await)
-            }
-            (_, Some(error)) => Err(refusal::not_acquired(error)),
-            (Way::NotNamed, None) => {
-                let runtimes = self.gate.node.runtimes.served().len() + self.others().len();
-                Err(refusal::not_named(runtimes, self.known()))
-            }
-            (Way::Nowhere | Way::Here(_), None) => {
-                Err(refusal::unknown_model(self.body.model().unwrap_or_default(), self.known()))
+        loop {
+            let way = self.way(so_far);
+            let (model, served) = match &way {
+                // HTTP-17: a refusal here is final only when nobody else is ready.
+                Way::Here(served) if so_far.refused.contains(&served.runtime) => {
+                    return Attempt::Nobody(refusal::not_acquired(refused_here.unwrap_or_else(|| {
+                        AcquireError::Unavailable(format!("runtime `{}` did not take it", served.runtime))
+                    })));
+                }
+                Way::Here(served) => (&served.name, Some(served)),
+                Way::There { host, .. } => (&host.model, None),
+                Way::Nowhere | Way::NotNamed => return Attempt::Nobody(self.nobody(&way)),
+            };
+            let suspect = Suspect { model: model.clone(), body: self.number };
+            let trial = match self.turn(&suspect).await {
+                Ok(trial) => trial,
+                Err(problem) => return Attempt::Refused(problem),
+            };
+            let Some(served) = served else {
+                let Way::There { host, name } = way else { continue };
+                let (route, started) = (self.route.path, self.started);
+                let ticket = Ticket::for_node(&self.gate, host, route, started, (suspect, trial));
+                return attempt::to_node(self, &name, ticket).await;
+            };
+            match self.acquire(served, suspect, trial).await {
+                Ok(ticket) => return attempt::to_engine(self, ticket).await,
+                Err(error) => {
+                    so_far.refused.push(served.runtime.clone());
+                    refused_here.get_or_insert(error);
+                }
             }
         }
     }
 
-    async fn acquire(&self, name: Option<&str>) -> Result<Ticket, AcquireError> {
+    /// HTTP-22: at once for who is not suspected, in turn for who is, and never for who has been there too
+    /// often.
+    async fn turn(&self, suspect: &Suspect) -> Result<Option<Trial>, Problem> {
+        let verdict = || self.gate.trials.verdict(self.gate.now(), suspect);
+        let refused = |deaths: &[_], wait| Err(refusal::kills_engine(&suspect.model, deaths, wait));
+        match verdict() {
+            Verdict::Free => return Ok(None),
+            Verdict::Refused(deaths, wait) => return refused(&deaths, wait),
+            Verdict::OneAtATime => {}
+        }
+        let patience = self.deadline.since(self.gate.now());
+        let Ok(trial) = tokio::time::timeout(patience, self.gate.trials.lane(&suspect.model)).await else {
+            return Err(refusal::no_turn(&suspect.model, patience));
+        };
+        match verdict() {
+            Verdict::Free => Ok(None),
+            // The same body was on the lane before.
+            Verdict::Refused(deaths, wait) => refused(&deaths, wait),
+            Verdict::OneAtATime => Ok(Some(trial)),
+        }
+    }
+
+    async fn acquire(
+        &self,
+        served: &Served,
+        suspect: Suspect,
+        trial: Option<Trial>,
+    ) -> Result<Ticket, AcquireError> {
         // HTTP-11: what a first try took is no longer there for a second one.
         let patience = self.deadline.since(self.gate.now());
-        let lease = self.gate.node.runtimes.acquire(name, patience).await?;
-        Ok(Ticket::for_engine(self.gate, lease, self.route.path, self.started))
+        let lease = self.gate.node.runtimes.acquire(served.runtime.as_str(), patience).await?;
+        Ok(Ticket::for_engine(&self.gate, lease, self.route.path, self.started, (suspect, trial)))
     }
 
-    /// HTTP-18: gives the ticket back when there is somebody else to ask, and time left; else settles it.
-    fn if_another(&self, so_far: &mut SoFar, mut ticket: Ticket, outcome: Outcome) -> Option<Ticket> {
-        let node = ticket.host().map(|host| host.node);
-        so_far.tried.extend(node);
-        let is_another = match self.way(so_far) {
-            Way::Here(_) => true,
-            Way::There { host, .. } => Some(host.node) != node,
-            Way::Nowhere | Way::NotNamed => false,
-        };
-        // HTTP-11: a first host may have let it wait for as long as a request waits.
-        if is_another && self.gate.now() < self.deadline {
-            return Some(ticket);
+    /// Why there is nobody to ask.
+    fn nobody(&self, way: &Way) -> Problem {
+        let asked = self.body.model();
+        let others = self.others();
+        let runtimes = self.gate.node.runtimes.served().len() + others.len();
+        let is_alone = self.reach == Reach::Here;
+        // HTTP-23: who is away is not unknown.
+        let absent =
+            if is_alone { Vec::new() } else { route::absent(asked, self.gate.node.cluster.absent()) };
+        let is_unnamed = *way == Way::NotNamed;
+        if !absent.is_empty() && (!is_unnamed || runtimes == 0) {
+            return refusal::absent(asked, &absent);
         }
-        ticket.settle(&Usage::default(), outcome);
-        None
+        if is_unnamed {
+            return refusal::not_named(runtimes, self.known());
+        }
+        refusal::unknown_model(asked.unwrap_or_default(), self.known())
     }
-}
 
-/// Waits until the kernel knows that the engine is gone: before that, it would lend it again.
-async fn until_noticed(gate: &Gate, runtime: &str) {
-    let mut changes = gate.node.runtimes.changes();
-    let serves = || gate.node.runtimes.row(runtime).is_ok_and(|row| row.state == RuntimeState::Ready);
-    let noticed = async {
-        while serves() {
-            if changes.changed().await.is_err() {
-                return;
+    /// Finds out what a failed try means, and notes who was asked in vain.
+    async fn weigh(&self, ticket: &Ticket, failure: Failure, so_far: &mut SoFar) -> Weighed {
+        so_far.tried.extend(ticket.host().map(|host| host.node));
+        let refused = |came, told, outlives| Weighed { came, told, outcome: Outcome::Refused, outlives };
+        match failure {
+            Failure::NotSent(why) => {
+                let problem = refusal::no_connection(ticket.runtime(), &why);
+                refused(Came::NotSent, Err(problem), false)
             }
+            Failure::NotReached(problem) => {
+                Weighed { outcome: Outcome::NodeLost, ..refused(Came::NotReached, Err(problem), true) }
+            }
+            Failure::PassedOver(response) => refused(Came::PassedOver, Ok(response), true),
+            Failure::TooSmall(response, tokens) => {
+                so_far.prompt_tokens = so_far.prompt_tokens.max(Some(tokens));
+                so_far.refused.extend(ticket.lease().map(|lease| lease.runtime().clone()));
+                refused(Came::PassedOver, Ok(response), true)
+            }
+            Failure::NodeLost => {
+                let (problem, outcome) = ticket.loss();
+                Weighed { came: Came::NodeLost, told: Err(problem), outcome, outlives: true }
+            }
+            Failure::Dropped => self.weigh_engine(ticket).await,
         }
-    };
-    // An external server, or one that only dropped the connection, stays ready: then the second try may well succeed.
-    let _ = tokio::time::timeout(LOSS_NOTICED_WITHIN, noticed).await;
+    }
+
+    /// HTTP-22: what became of the engine decides whether the request goes there again.
+    async fn weigh_engine(&self, ticket: &Ticket) -> Weighed {
+        let (problem, outcome) = ticket.loss();
+        let fate = match ticket.lease() {
+            Some(lease) => fate::of(&self.gate.node.engines, lease).await,
+            None => Fate::Lives,
+        };
+        let Fate::Died(end) = fate else {
+            return Weighed { came: Came::Dropped, told: Err(problem), outcome, outlives: false };
+        };
+        // The span names the trace: by it whoever reads the log finds the request.
+        warn!(
+            runtime = ticket.runtime(),
+            launch = end.launch,
+            in_flight = end.in_flight,
+            reason = end.detail,
+            "an engine ended with this request in flight"
+        );
+        ticket.note_death(death_id(ticket.runtime(), &end), &end);
+        let is_the_cause = end.may_be_a_request && end.in_flight <= 1;
+        let problem = match ticket.verdict() {
+            Verdict::Refused(deaths, wait) => refusal::kills_engine(ticket.suspected_for(), &deaths, wait),
+            _ if is_the_cause => refusal::engine_died(ticket.runtime(), &end),
+            _ => problem,
+        };
+        Weighed { came: Came::Died { is_the_cause }, told: Err(problem), outcome, outlives: false }
+    }
+
+    /// HTTP-18: somebody else could be asked.
+    fn is_another(&self, so_far: &SoFar) -> bool {
+        match self.way(so_far) {
+            Way::Here(served) => !so_far.refused.contains(&served.runtime),
+            Way::There { host, .. } => !so_far.tried.contains(&host.node),
+            Way::Nowhere | Way::NotNamed => false,
+        }
+    }
 }

@@ -10,6 +10,14 @@ mod event;
 mod forward;
 mod model_name;
 mod near_name;
+mod tries;
+
+mod fate;
+mod suspects;
+mod trial;
+
+mod early;
+mod patient;
 mod refusal;
 mod relay;
 mod route;
@@ -18,6 +26,8 @@ mod tail;
 mod ticket;
 
 pub(crate) mod models;
+
+pub(crate) use trial::Trials;
 
 use axum::extract::{Extension, Request, State};
 use axum::response::Response;
@@ -43,12 +53,14 @@ macro_rules! forwarded {
                 (status = 401, body = OpenAiError),
                 (status = 404, body = OpenAiError, description = "unknown model; `known` lists what could have been named"),
                 (status = 415, body = OpenAiError, description = "not JSON, compressed, or in another charset than UTF-8"),
-                (status = 422, body = OpenAiError, description = "an ill-typed `model`, `stream` or `stream_options`"),
+                (status = 422, body = OpenAiError, description = "an ill-typed `model`, `stream` or `stream_options`; or engines have died of this request (`kills_engine`)"),
                 (status = 429, body = OpenAiError, description = "too many requests wait for this runtime"),
                 (status = 502, body = OpenAiError, description = "the engine or the node that answered was lost"),
-                (status = 503, body = OpenAiError, description = "the runtime is not ready; `runtime` says why. Or the node that serves it cannot be reached"),
+                (status = 503, body = OpenAiError, description = "the runtime is not ready; `runtime` says why. Or the node that serves it cannot be reached; `nodes` says why"),
+                (status = 504, body = OpenAiError, description = "the engine sent nothing for `gateway.answer_idle_timeout`"),
             ))]
         pub(crate) async fn $name(State(gate): State<Gate>, request: Request) -> Result<Response, Problem> {
+            check_json(request.headers())?;
             answer(&gate, Route { path: $path, streams: $streams }, Reach::Cluster, request).await
         }
 
@@ -58,7 +70,12 @@ macro_rules! forwarded {
             Extension(from): Extension<PeerNode>,
             request: Request,
         ) -> Result<Response, Problem> {
-            peer::admit(&gate, from)?;
+            let verdict = peer::admit(&gate, from).and_then(|()| check_json(request.headers()));
+            if let Err(refusal) = verdict {
+                // HTTP-18: a node hears of it only after it has sent all.
+                let _ = limits::read_body_of_node(request.into_body(), &gate.settings).await;
+                return Err(refusal);
+            }
             answer(&gate, Route { path: $path, streams: $streams }, Reach::Here, request).await
         }
     };
@@ -69,9 +86,11 @@ forwarded!(completions, completions_here, "/v1/completions", true, "Continues a 
 forwarded!(embeddings, embeddings_here, "/v1/embeddings", false, "Turns texts into vectors.");
 
 async fn answer(gate: &Gate, route: Route, reach: Reach, request: Request) -> Result<Response, Problem> {
-    check_json(request.headers())?;
     let trace = Trace::of(request.headers());
-    let bytes = limits::read_body(request.into_body(), &gate.settings).await?;
+    let bytes = match reach {
+        Reach::Cluster => limits::read_body(request.into_body(), &gate.settings).await?,
+        Reach::Here => limits::read_body_of_node(request.into_body(), &gate.settings).await?,
+    };
     // HTTP-20: the span's name and field are the same on every node on the way.
     let span = debug_span!("inference", trace_id = trace.map(tracing::field::display), route = route.path);
     forward::forward(gate, route, reach, trace, bytes).instrument(span).await

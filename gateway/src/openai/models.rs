@@ -43,7 +43,13 @@ pub(crate) async fn show(State(gate): State<Gate>, Name(id): Name) -> Result<Jso
     match (here, elsewhere) {
         (Some(served), _) => Ok(Json(own_model(&gate, served.clone()))),
         (None, Some(host)) => Ok(Json(others_model(&gate, host))),
-        (None, None) => Err(refusal::unknown_model(&id, route::names(gate.node.runtimes.known(), &others))),
+        (None, None) => {
+            let absent = route::absent(Some(&id), gate.node.cluster.absent());
+            if !absent.is_empty() {
+                return Err(refusal::absent(Some(&id), &absent));
+            }
+            Err(refusal::unknown_model(&id, route::names(gate.node.runtimes.known(), &others)))
+        }
     }
 }
 

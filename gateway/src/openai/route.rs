@@ -2,11 +2,13 @@
 //!
 //! Plain decider over what is known at the moment. Refuses to ask, to wait and to remember: what was tried already is told to it.
 //!
-//! HTTP-17: this node comes first. A model that a runtime here serves goes elsewhere only when that runtime is given up, ending or has no room, and
-//! another node has one that is ready. Else the best host is asked: one that is ready before one that would have to load, then the least busy.
+//! HTTP-17: this node comes first. A model that runtimes here serve goes elsewhere only when each of them is
+//! given up, held by an operator, ending or full, and another node has one that is ready, or one that would
+//! load where nobody here would. Of several runtimes or hosts: one that is ready before one that would have
+//! to load, then one whose context is likely to hold the request, then the least busy.
 
-use arw_actors::cluster::ModelHost;
-use arw_actors::ids::NodeId;
+use arw_actors::cluster::{AbsentHost, ModelHost};
+use arw_actors::ids::{NodeId, RuntimeId};
 use arw_actors::runtime::directory::Served;
 use arw_actors::runtime::machine::RuntimeState;
 
@@ -24,17 +26,21 @@ pub(super) struct Known<'k> {
 /// What this request has been through.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SoFar {
-    /// The runtime here did not take it.
-    pub(super) is_refused_here: bool,
+    /// These runtimes here did not take it.
+    pub(super) refused: Vec<RuntimeId>,
     /// These nodes were asked, in vain.
     pub(super) tried: Vec<NodeId>,
+    /// Its prompt has so many tokens, by an engine whose context does not hold it.
+    pub(super) prompt_tokens: Option<u64>,
+    /// How large it is.
+    pub(super) body_bytes: usize,
 }
 
 /// Where it goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Way {
-    /// To a runtime of this node: the name to ask for, where one was given.
-    Here(Option<String>),
+    /// To this runtime of this node.
+    Here(Served),
     /// To another node.
     There {
         /// Which of its runtimes is expected to answer.
@@ -52,7 +58,6 @@ pub(super) enum Way {
 #[derive(Debug)]
 struct Candidates<'k> {
     own: Vec<&'k Served>,
-    own_name: Option<String>,
     others: Vec<&'k ModelHost>,
     asks_for: AsksFor,
 }
@@ -80,21 +85,34 @@ pub(super) fn decide(
             None => return Way::NotNamed,
         },
     };
-    let Candidates { own, own_name, others, asks_for } = candidates;
-    let may_serve_here = !so_far.is_refused_here && own.iter().any(|served| takes_requests(served));
-    if may_serve_here {
-        return Way::Here(own_name);
+    let Candidates { own, others, asks_for } = candidates;
+    let is_open =
+        |served: &Served| !so_far.refused.contains(&served.runtime) && so_far.fits(served.context_length);
+    let best_of = |own: &mut dyn Iterator<Item = &&Served>| -> Option<Served> {
+        let rank =
+            |served: &Served| (standing(served), so_far.is_tight(served.context_length), served.in_flight);
+        own.min_by_key(|served| rank(served)).map(|served| Served::clone(served))
+    };
+    let best_here = best_of(&mut own.iter().filter(|served| is_open(served)));
+    if let Some(best) = best_here.as_ref().filter(|best| standing(best) <= Standing::WouldLoad) {
+        return Way::Here(best.clone());
     }
+    let waits_in_vain = own.iter().all(|served| standing(served) >= Standing::Held);
     let is_tried = |host: &ModelHost| so_far.tried.contains(&host.node);
-    let best = others.into_iter().min_by(|a, b| {
-        let rank = |host: &ModelHost| (is_tried(host), !is_ready(host), host.busy.max(shares(host)));
+    let fitting = others.into_iter().filter(|host| so_far.fits(host.context_length));
+    let best = fitting.min_by(|a, b| {
+        let busy = |host: &ModelHost| host.busy.max(shares(host));
+        let rank = |host: &ModelHost| {
+            (is_tried(host), !is_ready(host), so_far.is_tight(host.context_length), busy(host))
+        };
         // The same choice comes out of the same facts, but not the same one on every node: else all would ask the same host at once.
         let turn = |host: &ModelHost| distance(known.here.0, host.node);
         rank(a).cmp(&rank(b)).then_with(|| (turn(a), &a.runtime).cmp(&(turn(b), &b.runtime)))
     });
     match best {
-        // A host that is not ready either is no better than waiting here.
-        Some(host) if own.is_empty() || (is_ready(host) && !is_tried(host)) => {
+        // A host that is not ready either is no better than waiting here, unless nobody here comes up by
+        // himself.
+        Some(host) if own.is_empty() || (!is_tried(host) && (is_ready(host) || waits_in_vain)) => {
             let name = match asks_for {
                 AsksFor::Model => host.model.clone(),
                 AsksFor::Runtime => host.runtime.clone(),
@@ -102,8 +120,46 @@ pub(super) fn decide(
             Way::There { host: host.clone(), name }
         }
         // Its refusal says best what is wrong.
-        Some(_) | None if !own.is_empty() => Way::Here(own_name),
-        Some(_) | None => Way::Nowhere,
+        Some(_) | None => best_here.or_else(|| best_of(&mut own.iter())).map_or(Way::Nowhere, Way::Here),
+    }
+}
+
+impl SoFar {
+    /// Its context holds the request, as far as known.
+    fn fits(&self, context_length: Option<u64>) -> bool {
+        let is_larger = |tokens: u64| context_length.is_none_or(|context| context > tokens);
+        self.prompt_tokens.is_none_or(is_larger)
+    }
+
+    /// Its context is likely to be too small. English text has about four bytes for each token, and other
+    /// languages fewer.
+    fn is_tight(&self, context_length: Option<u64>) -> bool {
+        let tokens = u64::try_from(self.body_bytes / 4).unwrap_or(u64::MAX);
+        context_length.is_some_and(|context| context < tokens)
+    }
+}
+
+/// How far a runtime is from serving; less is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    Serves,
+    ComesUp,
+    WouldLoad,
+    Ends,
+    IsFull,
+    Held,
+    GivenUp,
+}
+
+fn standing(served: &Served) -> Standing {
+    match served.state {
+        RuntimeState::Quarantined | RuntimeState::Failed => Standing::GivenUp,
+        _ if served.is_held => Standing::Held,
+        _ if !served.has_room => Standing::IsFull,
+        RuntimeState::Ready => Standing::Serves,
+        RuntimeState::Degraded | RuntimeState::Warming | RuntimeState::Starting => Standing::ComesUp,
+        RuntimeState::Stopped | RuntimeState::Backoff => Standing::WouldLoad,
+        RuntimeState::Draining => Standing::Ends,
     }
 }
 
@@ -111,13 +167,6 @@ fn distance(one: NodeId, other: NodeId) -> [u8; 32] {
     let mut distance = *one.as_bytes();
     distance.iter_mut().zip(other.as_bytes()).for_each(|(byte, of_other)| *byte ^= of_other);
     distance
-}
-
-/// A request would be served, or would wait for something that happens by itself.
-fn takes_requests(served: &Served) -> bool {
-    let is_given_up =
-        matches!(served.state, RuntimeState::Quarantined | RuntimeState::Failed | RuntimeState::Draining);
-    !is_given_up && served.has_room
 }
 
 fn is_ready(host: &ModelHost) -> bool {
@@ -132,26 +181,25 @@ pub(super) fn meant<'k>(asked: &str, known: Known<'k>) -> (Vec<&'k Served>, Vec<
 
 /// HTTP-10: what a name means here comes before what it means elsewhere, so that another node's names change nothing for this one's clients.
 fn named<'k>(asked: &str, known: Known<'k>) -> Candidates<'k> {
-    let own_name = Some(asked.to_owned());
     let others = |is_meant: &dyn Fn(&ModelHost) -> bool| -> Vec<&'k ModelHost> {
         known.others.iter().filter(|host| is_meant(host)).collect()
     };
     let by_model = others(&|host| host.model == asked);
     let own: Vec<&Served> = known.own.iter().filter(|served| served.name == asked).collect();
     if !own.is_empty() {
-        return Candidates { own, own_name, others: by_model, asks_for: AsksFor::Model };
+        return Candidates { own, others: by_model, asks_for: AsksFor::Model };
     }
     if let Some(served) = known.own.iter().find(|served| served.runtime.as_str() == asked) {
         // Its namesake elsewhere is a stand-in only with the same model.
         let namesakes = others(&|host| host.runtime == asked && host.model == served.name);
-        return Candidates { own: vec![served], own_name, others: namesakes, asks_for: AsksFor::Runtime };
+        return Candidates { own: vec![served], others: namesakes, asks_for: AsksFor::Runtime };
     }
     if !by_model.is_empty() {
-        return Candidates { own, own_name, others: by_model, asks_for: AsksFor::Model };
+        return Candidates { own, others: by_model, asks_for: AsksFor::Model };
     }
     let by_runtime = others(&|host| host.runtime == asked);
     if !by_runtime.is_empty() {
-        return Candidates { own, own_name, others: by_runtime, asks_for: AsksFor::Runtime };
+        return Candidates { own, others: by_runtime, asks_for: AsksFor::Runtime };
     }
     placed(asked, known)
 }
@@ -159,21 +207,14 @@ fn named<'k>(asked: &str, known: Known<'k>) -> Candidates<'k> {
 /// `node/runtime`, by the node's name or at least eight digits of its id.
 fn placed<'k>(asked: &str, known: Known<'k>) -> Candidates<'k> {
     let (node, runtime) = asked.split_once('/').unwrap_or_default();
-    let is_node = |id: NodeId, name: &str| {
-        !node.is_empty() && (name == node || (node.len() >= 8 && id.to_string().starts_with(node)))
-    };
+    let is_node = |id: NodeId, name: &str| is_node(node, id, name);
     let own = known
         .own
         .iter()
         .filter(|served| served.runtime.as_str() == runtime && is_node(known.here.0, known.here.1));
     let others =
         known.others.iter().filter(|host| host.runtime == runtime && is_node(host.node, &host.node_name));
-    Candidates {
-        own: own.collect(),
-        own_name: Some(runtime.to_owned()),
-        others: others.collect(),
-        asks_for: AsksFor::Runtime,
-    }
+    Candidates { own: own.collect(), others: others.collect(), asks_for: AsksFor::Runtime }
 }
 
 /// HTTP-10: a request without a model is for the only one that there is: here, else elsewhere.
@@ -181,7 +222,6 @@ fn unnamed(known: Known<'_>) -> Option<Candidates<'_>> {
     match known.own {
         [only] => Some(Candidates {
             own: vec![only],
-            own_name: None,
             others: known.others.iter().filter(|host| host.model == only.name).collect(),
             asks_for: AsksFor::Model,
         }),
@@ -190,13 +230,27 @@ fn unnamed(known: Known<'_>) -> Option<Candidates<'_>> {
             let is_only = known.others.iter().all(|host| host.model == first.model);
             is_only.then(|| Candidates {
                 own: Vec::new(),
-                own_name: None,
                 others: known.others.iter().collect(),
                 asks_for: AsksFor::Model,
             })
         }
         _ => None,
     }
+}
+
+/// HTTP-23: those of them that a name means; without a name, all.
+pub(super) fn absent(asked: Option<&str>, all: Vec<AbsentHost>) -> Vec<AbsentHost> {
+    let Some(asked) = asked else { return all };
+    let is_there = |host: &AbsentHost| {
+        let place = asked.strip_suffix(host.runtime.as_str()).and_then(|rest| rest.strip_suffix('/'));
+        place.is_some_and(|node| is_node(node, host.node, &host.node_name))
+    };
+    all.into_iter().filter(|host| host.model == asked || host.runtime == asked || is_there(host)).collect()
+}
+
+/// By its name, or at least eight digits of its id.
+fn is_node(asked: &str, id: NodeId, name: &str) -> bool {
+    !asked.is_empty() && (name == asked || (asked.len() >= 8 && id.to_string().starts_with(asked)))
 }
 
 /// HTTP-17: everything that a request may name, on this node and on others.
@@ -228,6 +282,8 @@ mod tests {
             runtime: runtime.parse().unwrap(),
             state,
             has_room: true,
+            is_held: false,
+            in_flight: 0,
             context_length: None,
         }
     }
@@ -244,12 +300,11 @@ mod tests {
         }
     }
 
-    /// `here`, `here as <name>`, `<node> as <name>`, `nowhere`, `not named`.
+    /// `here by <runtime>`, `<node> as <name>`, `nowhere`, `not named`.
     fn way(asked: Option<&str>, own: &[Served], others: &[ModelHost], so_far: &SoFar) -> String {
         let known = Known { here: (HERE, "box-here"), own, others };
         match decide(asked, known, so_far, |_| 0) {
-            Way::Here(None) => "here".to_owned(),
-            Way::Here(Some(name)) => format!("here as {name}"),
+            Way::Here(served) => format!("here by {}", served.runtime),
             Way::There { host, name } => format!("{} as {name}", host.node_name),
             Way::Nowhere => "nowhere".to_owned(),
             Way::NotNamed => "not named".to_owned(),
@@ -262,44 +317,106 @@ mod tests {
 
     /// HTTP-17.
     #[test]
-    fn this_node_comes_first_unless_its_runtime_is_given_up_ending_or_full() {
+    fn this_node_comes_first_unless_its_runtime_is_given_up_held_ending_or_full() {
         let others = [host(1, "r9", "smol", "ready", 0)];
         use RuntimeState::*;
         for state in [Ready, Degraded, Starting, Warming, Stopped, Backoff] {
-            assert_eq!(first_way("smol", &[own("r1", "smol", state)], &others), "here as smol", "{state:?}");
+            assert_eq!(first_way("smol", &[own("r1", "smol", state)], &others), "here by r1", "{state:?}");
         }
         for state in [Quarantined, Failed, Draining] {
             assert_eq!(first_way("smol", &[own("r1", "smol", state)], &others), "box-1 as smol", "{state:?}");
         }
         let full = Served { has_room: false, ..own("r1", "smol", Ready) };
         assert_eq!(first_way("smol", std::slice::from_ref(&full), &others), "box-1 as smol");
+        let held = Served { is_held: true, ..own("r1", "smol", Stopped) };
+        assert_eq!(first_way("smol", &[held], &others), "box-1 as smol");
         // One of two that can is enough.
-        assert_eq!(first_way("smol", &[full, own("r2", "smol", Warming)], &others), "here as smol");
+        assert_eq!(first_way("smol", &[full, own("r2", "smol", Warming)], &others), "here by r2");
     }
 
-    /// HTTP-17: who would only let it wait, too, is no better than this node.
+    /// HTTP-17: whatever one runtime of a model is, another one that would serve is not hidden by it.
     #[test]
-    fn a_runtime_that_is_given_up_refuses_itself_when_nobody_else_is_ready() {
+    fn of_two_runtimes_of_a_model_the_one_that_would_serve_is_chosen() {
+        use RuntimeState::*;
+        let full = |state| Served { has_room: false, ..own("bad", "smol", state) };
+        let held = |state| Served { is_held: true, ..own("bad", "smol", state) };
+        let bad = [
+            own("bad", "smol", Quarantined),
+            own("bad", "smol", Failed),
+            own("bad", "smol", Draining),
+            full(Ready),
+            full(Warming),
+            held(Stopped),
+            held(Draining),
+        ];
+        for bad in bad {
+            for state in [Ready, Degraded, Starting, Warming, Stopped, Backoff] {
+                let good = own("good", "smol", state);
+                for both in [[bad.clone(), good.clone()], [good, bad.clone()]] {
+                    assert_eq!(first_way("smol", &both, &[]), "here by good", "{both:?}");
+                }
+            }
+        }
+        let busy = Served { in_flight: 3, ..own("r1", "smol", Ready) };
+        assert_eq!(first_way("smol", &[busy.clone(), own("r2", "smol", Ready)], &[]), "here by r2");
+        assert_eq!(first_way("smol", &[busy, own("r2", "smol", Stopped)], &[]), "here by r1");
+    }
+
+    /// HTTP-17: a refusal here is final only when nobody else here would take it.
+    #[test]
+    fn who_did_not_take_it_is_not_asked_again_while_there_is_another() {
+        let both = [own("r1", "smol", RuntimeState::Ready), own("r2", "smol", RuntimeState::Stopped)];
+        let refused = |ids: &[&str]| SoFar {
+            refused: ids.iter().map(|id| id.parse().unwrap()).collect(),
+            ..SoFar::default()
+        };
+        assert_eq!(way(Some("smol"), &both, &[], &refused(&["r1"])), "here by r2");
+        assert_eq!(way(Some("smol"), &both, &[], &refused(&["r1", "r2"])), "here by r1");
+    }
+
+    /// HTTP-17.
+    #[test]
+    fn a_prompt_goes_where_the_context_holds_it() {
+        let sized = |id: &str, context| Served {
+            context_length: Some(context),
+            ..own(id, "smol", RuntimeState::Ready)
+        };
+        let both = [sized("small", 512), sized("large", 2048)];
+        assert_eq!(first_way("smol", &both, &[]), "here by small");
+        // An engine has counted.
+        let counted = |tokens| SoFar { prompt_tokens: Some(tokens), ..SoFar::default() };
+        assert_eq!(way(Some("smol"), &both, &[], &counted(600)), "here by large");
+        let mut there = host(1, "r9", "smol", "ready", 0);
+        there.context_length = Some(8192);
+        assert_eq!(way(Some("smol"), &both, std::slice::from_ref(&there), &counted(2048)), "box-1 as smol");
+        // Nobody has counted, but it is long.
+        let long = SoFar { body_bytes: 4_000, ..SoFar::default() };
+        assert_eq!(way(Some("smol"), &both, &[], &long), "here by large");
+        assert_eq!(way(Some("smol"), &both[..1], &[], &long), "here by small", "it is an estimate");
+    }
+
+    /// HTTP-17: who would only let it wait, too, is no better than a runtime here that comes up by itself.
+    #[test]
+    fn a_host_that_would_load_is_asked_where_nobody_here_comes_up_by_himself() {
+        let warming = [host(1, "r9", "smol", "warming", 0)];
         let failed = [own("r1", "smol", RuntimeState::Failed)];
-        assert_eq!(first_way("smol", &failed, &[host(1, "r9", "smol", "warming", 0)]), "here as smol");
-        assert_eq!(first_way("smol", &failed, &[]), "here as smol");
+        assert_eq!(first_way("smol", &failed, &warming), "box-1 as smol");
+        assert_eq!(first_way("smol", &[own("r1", "smol", RuntimeState::Draining)], &warming), "here by r1");
+        assert_eq!(first_way("smol", &failed, &[]), "here by r1");
         let tried = SoFar { tried: vec![id(1)], ..SoFar::default() };
-        assert_eq!(way(Some("smol"), &failed, &[host(1, "r9", "smol", "ready", 0)], &tried), "here as smol");
+        assert_eq!(way(Some("smol"), &failed, &[host(1, "r9", "smol", "ready", 0)], &tried), "here by r1");
     }
 
     /// HTTP-17.
     #[test]
     fn a_refusal_here_leads_to_a_host_that_is_ready() {
         let ready = [own("r1", "smol", RuntimeState::Ready)];
-        let refused = SoFar { is_refused_here: true, ..SoFar::default() };
+        let refused = SoFar { refused: vec!["r1".parse().unwrap()], ..SoFar::default() };
         assert_eq!(
             way(Some("smol"), &ready, &[host(1, "r9", "smol", "ready", 0)], &refused),
             "box-1 as smol"
         );
-        assert_eq!(
-            way(Some("smol"), &ready, &[host(1, "r9", "other", "ready", 0)], &refused),
-            "here as smol"
-        );
+        assert_eq!(way(Some("smol"), &ready, &[host(1, "r9", "other", "ready", 0)], &refused), "here by r1");
     }
 
     /// HTTP-17.
@@ -351,9 +468,9 @@ mod tests {
     fn a_name_means_here_what_it_meant_before_others_came() {
         let mine = [own("r1", "smol", RuntimeState::Failed)];
         // A model of another node that is called like a runtime of this one.
-        assert_eq!(first_way("r1", &mine, &[host(1, "x", "r1", "ready", 0)]), "here as r1");
+        assert_eq!(first_way("r1", &mine, &[host(1, "x", "r1", "ready", 0)]), "here by r1");
         // A namesake with another model is no stand-in; one with the same model is.
-        assert_eq!(first_way("r1", &mine, &[host(1, "r1", "large", "ready", 0)]), "here as r1");
+        assert_eq!(first_way("r1", &mine, &[host(1, "r1", "large", "ready", 0)]), "here by r1");
         assert_eq!(first_way("r1", &mine, &[host(1, "r1", "smol", "ready", 0)]), "box-1 as r1");
     }
 
@@ -367,8 +484,8 @@ mod tests {
             ("r2", "box-1 as r2"),
             ("box-2/r2", "box-2 as r2"),
             ("02020202/r2", "box-2 as r2"),
-            ("box-here/r1", "here as r1"),
-            ("aaaaaaaa/r1", "here as r1"),
+            ("box-here/r1", "here by r1"),
+            ("aaaaaaaa/r1", "here by r1"),
             ("box-2/r1", "nowhere"),
             ("box-here/r2", "nowhere"),
             ("0202/r2", "nowhere"),
@@ -385,7 +502,7 @@ mod tests {
     fn without_a_name_the_only_model_is_meant() {
         let first = |own: &[Served], others: &[ModelHost]| way(None, own, others, &SoFar::default());
         let (mine, yours) = (own("r1", "smol", RuntimeState::Ready), host(1, "x", "large", "ready", 0));
-        assert_eq!(first(std::slice::from_ref(&mine), std::slice::from_ref(&yours)), "here");
+        assert_eq!(first(std::slice::from_ref(&mine), std::slice::from_ref(&yours)), "here by r1");
         assert_eq!(first(&[mine, own("r2", "smol", RuntimeState::Ready)], &[]), "not named");
         assert_eq!(first(&[], &[yours.clone(), host(2, "y", "large", "ready", 1)]), "box-1 as large");
         assert_eq!(first(&[], &[yours, host(2, "y", "small", "ready", 0)]), "not named");

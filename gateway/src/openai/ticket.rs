@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use arw_actors::cluster::ModelHost;
 use arw_actors::moment::Moment;
-use arw_actors::runtime::lease::{EngineLease, Usage};
+use arw_actors::runtime::lease::{EngineEnd, EngineLease, Usage};
 use tracing::{Span, debug};
 
+use super::fate::{self, Fate};
 use super::refusal;
+use super::suspects::{Suspect, Verdict};
+use super::trial::Trial;
 use crate::metrics::Outcome;
 use crate::peer::Share;
 use crate::problem::Problem;
@@ -27,6 +30,9 @@ pub(super) struct Ticket {
     started: Moment,
     waited: Duration,
     first_content: Option<Duration>,
+    suspect: Suspect,
+    /// The request was there when an engine died, and is the only such one in flight.
+    trial: Option<Trial>,
     span: Span,
 }
 
@@ -42,7 +48,13 @@ enum Right {
 
 impl Ticket {
     /// The request came at `started` and has got an engine of this node now.
-    pub(super) fn for_engine(gate: &Gate, lease: EngineLease, route: &'static str, started: Moment) -> Self {
+    pub(super) fn for_engine(
+        gate: &Gate,
+        lease: EngineLease,
+        route: &'static str,
+        started: Moment,
+        (suspect, trial): (Suspect, Option<Trial>),
+    ) -> Self {
         let runtime = lease.runtime().to_string();
         let waited = lease.waited();
         gate.metrics.inference.acquired(&runtime, waited);
@@ -55,12 +67,20 @@ impl Ticket {
             started,
             waited,
             first_content: None,
+            suspect,
+            trial,
             span: Span::current(),
         }
     }
 
     /// The request came at `started` and goes to another node now.
-    pub(super) fn for_node(gate: &Gate, host: ModelHost, route: &'static str, started: Moment) -> Self {
+    pub(super) fn for_node(
+        gate: &Gate,
+        host: ModelHost,
+        route: &'static str,
+        started: Moment,
+        (suspect, trial): (Suspect, Option<Trial>),
+    ) -> Self {
         Self {
             gate: gate.clone(),
             right: Some(Right::Node { _share: gate.shares.take(&host) }),
@@ -70,6 +90,8 @@ impl Ticket {
             started,
             waited: Duration::ZERO,
             first_content: None,
+            suspect,
+            trial,
             span: Span::current(),
         }
     }
@@ -111,8 +133,47 @@ impl Ticket {
         }
     }
 
+    /// Whoever answers is silent for too long.
+    pub(super) fn silent(&self) -> Problem {
+        refusal::silent(&self.runtime, self.host.as_ref(), self.idle_max())
+    }
+
+    /// How long whoever answers may be silent. Another node limits its engine itself, and may first let the
+    /// request wait.
+    pub(super) fn idle_max(&self) -> Duration {
+        let settings = &self.gate.settings;
+        let wait = if self.host.is_some() { settings.wait_for_runtime } else { Duration::ZERO };
+        settings.answer_idle_timeout + wait
+    }
+
+    /// The request goes to whoever answers now.
+    pub(super) fn begins(&self) {
+        if let Some(trial) = &self.trial {
+            trial.begin();
+        }
+    }
+
+    /// HTTP-22: an engine ended with this request in flight; `id` tells its ends apart.
+    pub(super) fn note_death(&self, id: String, end: &EngineEnd) {
+        if end.may_be_a_request {
+            let at = (self.gate.now(), self.gate.wall());
+            self.gate.trials.note(at, self.suspect.clone(), id, end.detail.clone());
+        }
+    }
+
+    /// What is remembered of this body by now.
+    pub(super) fn verdict(&self) -> Verdict {
+        self.gate.trials.verdict(self.gate.now(), &self.suspect)
+    }
+
+    /// Which model, for what is remembered of its engines' deaths.
+    pub(super) fn suspected_for(&self) -> &str {
+        &self.suspect.model
+    }
+
     /// The client is about to get the first content.
     pub(super) fn note_content(&mut self) {
+        self.trial = None;
         if self.first_content.is_none() {
             let took = self.gate.now().since(self.started);
             self.first_content = Some(took);
@@ -125,12 +186,14 @@ impl Ticket {
 
     /// Nothing came of it and the request tries again: nothing is written down.
     pub(super) fn forget(mut self) {
+        self.trial = None;
         self.right = None;
     }
 
     /// Settles the account and frees the slot. Only the first call counts.
     pub(super) fn settle(&mut self, usage: &Usage, outcome: Outcome) {
         let Some(right) = self.right.take() else { return };
+        self.trial = None;
         let took = self.gate.now().since(self.started);
         match (&right, &self.host) {
             (Right::Engine(lease), _) => {
@@ -141,6 +204,9 @@ impl Ticket {
                 self.gate.metrics.peers.settled(self.route, host.node, outcome, took, usage);
             }
             (Right::Node { .. }, None) => {}
+        }
+        if let (Right::Engine(lease), Outcome::EngineLost) = (right, outcome) {
+            self.note_later(lease);
         }
         // An answer goes on long after the request's handler is done.
         let _entered = self.span.enter();
@@ -156,6 +222,28 @@ impl Ticket {
             "inference"
         );
     }
+}
+
+impl Ticket {
+    /// HTTP-22: an engine that dies in the middle of a stream may have died of that stream's request. The
+    /// lease is kept until that is known: until then the request counts as in flight, so that nobody else
+    /// seems to be alone.
+    fn note_later(&self, lease: EngineLease) {
+        let (gate, suspect) = (self.gate.clone(), self.suspect.clone());
+        tokio::spawn(async move {
+            if let Fate::Died(end) = fate::of(&gate.node.engines, &lease).await
+                && end.may_be_a_request
+            {
+                let id = death_id(lease.runtime().as_str(), &end);
+                gate.trials.note((gate.now(), gate.wall()), suspect, id, end.detail);
+            }
+        });
+    }
+}
+
+/// Tells the ends of this node's engines apart.
+pub(super) fn death_id(runtime: &str, end: &EngineEnd) -> String {
+    format!("{runtime}/{}/{}", end.launch, end.pid.unwrap_or_default())
 }
 
 impl Drop for Ticket {

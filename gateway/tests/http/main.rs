@@ -10,6 +10,7 @@ mod cluster_control;
 mod control;
 mod events;
 mod limits;
+mod losses;
 mod metrics;
 mod openai;
 mod peers;

@@ -1,5 +1,7 @@
 //! HTTP-10 to HTTP-14: the OpenAI-compatible API, with an engine on a Unix socket.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arw_actors::runtime::launcher::Endpoint;
@@ -366,7 +368,8 @@ async fn an_engine_that_dies_mid_stream_ends_it_with_an_error() {
         (&json!("engine_lost"), &json!("server_error"))
     );
     assert_eq!(events.next().await, None, "no [DONE]");
-    assert_eq!((node.fixed.usage("r1").completion_tokens, node.fixed.in_flight("r1")), (1, 0));
+    assert_eq!(node.fixed.usage("r1").completion_tokens, 1);
+    until(|| node.fixed.in_flight("r1") == 0).await;
     assert_eq!(engine.requests().len(), 1, "once something was passed on, nothing is asked again");
 }
 
@@ -397,36 +400,52 @@ async fn the_second_try_waits_until_the_loss_was_noticed() {
     let next = FakeEngine::start();
     dying.then(Does::Dies);
     next.then_answers(&answer());
-    let (dead, alive, runtimes) = (dying.endpoint(), next.endpoint(), node.fixed.runtimes());
+    let (dead, alive) = (dying.endpoint(), next.endpoint());
+    let (noticed, seen) = (Arc::<AtomicBool>::default(), Arc::clone(&dying.seen));
+    let is_noticed = Arc::clone(&noticed);
     node.fixed.on_acquire("r1", move || {
-        let is_noticed = runtimes.row("r1").unwrap().state != RuntimeState::Ready;
-        lend(if is_noticed { alive.clone() } else { dead.clone() })
+        lend(if is_noticed.load(Ordering::Relaxed) { alive.clone() } else { dead.clone() })
     });
     let notice = async {
         until(|| dying.requests().len() == 1).await;
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        node.fixed.change("r1", |row| row.state = RuntimeState::Backoff);
+        // Its socket is closed with it, and the kernel hears of that a little later.
+        drop(dying);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        noticed.store(true, Ordering::Relaxed);
+        node.fixed.end_engine("r1", "killed by SIGKILL (by another process, not by ARW)", false);
     };
     let (answered, ()) = tokio::join!(node.send("POST", CHAT, Some(json!({}))), notice);
-    assert_eq!((answered.status.as_u16(), dying.requests().len()), (200, 1));
+    assert_eq!((answered.status.as_u16(), seen.lock().unwrap().len()), (200, 1));
 }
 
+/// HTTP-11: what could not be sent had no effect, and waits for an engine that takes it.
 #[tokio::test]
-async fn an_engine_that_is_not_there_is_asked_once_more_and_then_reported() {
-    let (node, _engine) = one_runtime().await;
-    let mut asked = 0;
-    let count = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
-    let counted = std::sync::Arc::clone(&count);
-    node.fixed.change("r1", |row| row.state = RuntimeState::Backoff);
+async fn an_engine_that_takes_no_connection_is_waited_for() {
+    let (node, engine) = one_runtime().await;
+    engine.then_answers(&answer());
+    let (mut left, endpoint) = (3, engine.endpoint());
     node.fixed.on_acquire("r1", move || {
-        asked += 1;
-        counted.store(asked, std::sync::atomic::Ordering::Relaxed);
-        lend(Endpoint::Unix("/nowhere/engine.sock".into()))
+        left -= 1;
+        lend(if left > 0 { Endpoint::Unix("/nowhere/engine.sock".into()) } else { endpoint.clone() })
     });
-    let error = node.send("POST", CHAT, Some(json!({}))).await.is_error(502, "engine_lost");
-    assert!(error["message"].as_str().unwrap().contains("r1"));
-    assert_eq!(count.load(std::sync::atomic::Ordering::Relaxed), 2);
+    for stream in [false, true] {
+        let answered = node.send("POST", CHAT, Some(json!({"stream": stream}))).await;
+        assert_eq!(answered.status, 200, "{answered:?}");
+        engine.then_answers(&answer());
+    }
     assert_eq!(node.fixed.in_flight("r1"), 0);
+}
+
+/// HTTP-11.
+#[tokio::test]
+async fn an_engine_that_never_takes_a_connection_is_reported_as_such() {
+    let node = TestNode::with(|settings| settings.wait_for_runtime = Duration::from_millis(120)).await;
+    node.fixed.add(spec("r1", "smol"), RuntimeState::Ready).await;
+    node.fixed.on_acquire("r1", || lend(Endpoint::Unix("/nowhere/engine.sock".into())));
+    let answered = node.send("POST", CHAT, Some(json!({}))).await;
+    let error = answered.is_error(503, "not_ready");
+    assert!(error["message"].as_str().unwrap().contains("No such file or directory"), "{error}");
+    assert_eq!((answered.header("retry-after"), node.fixed.in_flight("r1")), ("2", 0));
 }
 
 /// A half answer never reaches the client: it is asked again as a whole.

@@ -33,8 +33,8 @@ const CANCEL_WITHIN: Duration = Duration::from_millis(100);
 const DONE: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
 
 /// A node whose gateway serves, in a network.
-struct Member {
-    node: TestNode,
+pub(crate) struct Member {
+    pub(crate) node: TestNode,
     served: Served,
 }
 
@@ -48,22 +48,22 @@ impl Member {
         Self { node, served }
     }
 
-    fn id(&self) -> NodeId {
+    pub(crate) fn id(&self) -> NodeId {
         self.node.node.info.id
     }
 
-    fn request(&self) -> http::request::Builder {
+    pub(crate) fn request(&self) -> http::request::Builder {
         Request::post(CHAT)
             .header("host", "localhost")
             .header("content-type", "application/json")
             .header("authorization", format!("Bearer {}", self.node.admin()))
     }
 
-    async fn ask(&self, body: Value) -> Response<Incoming> {
+    pub(crate) async fn ask(&self, body: Value) -> Response<Incoming> {
         self.served.send(self.request().body(body.to_string().into()).unwrap()).await
     }
 
-    async fn answer(&self, body: Value) -> Answer {
+    pub(crate) async fn answer(&self, body: Value) -> Answer {
         Answer::of(self.ask(body).await.map(axum::body::Body::new)).await
     }
 
@@ -84,7 +84,7 @@ fn acquainted(own: NodeId) -> Picture {
     view.picture(at.now, &Arc::new(NodeCard::default()))
 }
 
-fn contact(number: u8, roles: &[&str]) -> Contact {
+pub(crate) fn contact(number: u8, roles: &[&str]) -> Contact {
     Contact {
         node: NodeId::from_bytes([number; 32]),
         name: format!("box{number}"),
@@ -95,7 +95,7 @@ fn contact(number: u8, roles: &[&str]) -> Contact {
     }
 }
 
-fn host(member: &Member, runtime: &str, model: &str, state: &str) -> ModelHost {
+pub(crate) fn host(member: &Member, runtime: &str, model: &str, state: &str) -> ModelHost {
     ModelHost {
         node: member.id(),
         node_name: member.node.node.info.name.clone(),
@@ -108,20 +108,20 @@ fn host(member: &Member, runtime: &str, model: &str, state: &str) -> ModelHost {
 }
 
 /// `near`, which serves nothing, and `far` with the runtime `r1` of the model `smol`.
-struct Pair {
-    network: StreamNetwork,
-    near: Member,
-    far: Member,
-    engine: FakeEngine,
+pub(crate) struct Pair {
+    pub(crate) network: StreamNetwork,
+    pub(crate) near: Member,
+    pub(crate) far: Member,
+    pub(crate) engine: FakeEngine,
 }
 
 impl Pair {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with(|_| {}).await
     }
 
     /// `change`: the settings of `far`.
-    async fn with(change: fn(&mut GatewaySettings)) -> Self {
+    pub(crate) async fn with(change: fn(&mut GatewaySettings)) -> Self {
         let (network, engine) = (StreamNetwork::new(), FakeEngine::start());
         let near = Member::join(&network, "near", 1, |_| {}).await;
         let far = Member::join(&network, "far", 2, change).await;
@@ -133,7 +133,7 @@ impl Pair {
     }
 
     /// A third node that serves the same model, and that is more busy.
-    async fn third(&self) -> (Member, FakeEngine) {
+    pub(crate) async fn third(&self) -> (Member, FakeEngine) {
         let engine = FakeEngine::start();
         let third = Member::join(&self.network, "third", 3, |_| {}).await;
         third.node.runtime("r3", "smol", &engine).await;
@@ -143,7 +143,7 @@ impl Pair {
     }
 }
 
-fn answer_by(name: &str) -> Value {
+pub(crate) fn answer_by(name: &str) -> Value {
     json!({"object": "chat.completion", "model": name, "choices": [{"message": {"content": "hi"}}],
            "usage": {"prompt_tokens": 30, "completion_tokens": 9}})
 }
@@ -487,6 +487,7 @@ async fn this_node_answers_first_and_another_one_when_it_cannot() {
     pair.engine.then_answers(&answer_by("x"));
     assert_eq!(pair.near.answer(json!({"model": "smol"})).await.header("x-arw-runtime"), "r1");
     // When nobody else is ready, this node's own words are the answer.
+    pair.near.node.fixed.change("mine", |row| row.state = RuntimeState::Ready);
     pair.near.node.node.cluster.set_hosts(vec![host(&pair.far, "r1", "smol", "stopped")]);
     pair.near.answer(json!({"model": "smol"})).await.is_error(429, "queue_full");
 }

@@ -359,6 +359,8 @@ pub(crate) enum Does {
     Answers(u16, &'static str, Bytes),
     /// Sends what comes; the stream ends in order when the sender is dropped, and breaks at an error.
     Streams(mpsc::Receiver<std::io::Result<Bytes>>),
+    /// The same, after a while.
+    StreamsLate(Duration, mpsc::Receiver<std::io::Result<Bytes>>),
     /// Never answers.
     Hangs,
     /// Closes the connection without an answer.
@@ -458,7 +460,11 @@ async fn answer(
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
     seen.lock().unwrap().push(Seen { path: head.uri.path().to_owned(), headers: head.headers, body });
-    let does = script.lock().unwrap().pop_front();
+    let mut does = script.lock().unwrap().pop_front();
+    if let Some(Does::StreamsLate(wait, receiver)) = does {
+        tokio::time::sleep(wait).await;
+        does = Some(Does::Streams(receiver));
+    }
     match does {
         Some(Does::Answers(status, kind, body)) => {
             let body: EngineBody = Full::new(body).map_err(|never: Infallible| match never {}).boxed();
@@ -478,7 +484,7 @@ async fn answer(
             let body: EngineBody = BodyExt::boxed(StreamBody::new(frames));
             Ok(http::Response::builder().header("content-type", "text/event-stream").body(body).unwrap())
         }
-        Some(Does::Hangs) => std::future::pending().await,
+        Some(Does::Hangs | Does::StreamsLate(..)) => std::future::pending().await,
         Some(Does::Dies) | None => Err(std::io::Error::other("as the test wants it")),
     }
 }

@@ -74,7 +74,9 @@ async fn a_drained_node_gets_nothing_new() {
     assert_eq!(refused.status, 403, "{refused:?}");
     desk.arw(&["cluster", "drain", "worker"]);
     desk.until("worker", "draining", |row| row["draining"] == true).await;
-    assert_eq!(chat(&desk, "far", false).await.status(), 404);
+    // HTTP-23
+    assert_eq!(chat(&desk, "far", false).await.status(), 503);
+    assert_eq!(chat(&desk, "unknown", false).await.status(), 404);
     desk.arw(&["cluster", "resume", "worker"]);
     until_listed(&desk, "far").await;
     assert_eq!(chat(&desk, "far", false).await.status(), 200);
@@ -98,4 +100,7 @@ async fn a_node_that_is_killed_in_the_middle_of_an_answer_ends_the_stream_with_a
     };
     let text = tokio::time::timeout(Duration::from_secs(10), rest).await.expect("the stream ends");
     assert!(text.contains("node_lost") && !text.contains("[DONE]"), "{text}");
+    // HTTP-23: it is away, and not unknown.
+    let away = chat(&desk, "far", false).await;
+    assert_eq!((away.status().as_u16(), away.headers().contains_key("retry-after")), (503, true));
 }

@@ -34,6 +34,98 @@ async fn an_engine_killed_during_an_answer_ends_the_stream_with_a_reason_and_the
     stage.node.stop().unwrap();
 }
 
+async fn exits(stage: &Stage) -> usize {
+    let events = stage.node.get("/events?kind=runtime_exited").await.unwrap().json();
+    events["events"].as_array().unwrap().len()
+}
+
+fn said(text: &str, stream: bool) -> serde_json::Value {
+    json!({"model": "one", "stream": stream, "messages": [{"role": "user", "content": text}]})
+}
+
+/// HTTP-22: through the whole program, with a process that dies of a word.
+#[tokio::test]
+async fn a_request_that_kills_its_engine_does_so_twice_at_most_and_costs_nobody_else() {
+    let args = ["--crash-on", "POISON", "--signal", "11", "--token-delay-ms", "5"];
+    let stage = Stage::with_fake(&args, json!({})).await;
+    // Alone: one death for each request, and a client that obeys does not ask again.
+    for stream in [false, true] {
+        let deaths = exits(&stage).await;
+        let answer = stage.node.post("/v1/chat/completions", said("POISON alone", stream)).await.unwrap();
+        assert_eq!(
+            (answer.status, answer.json()["error"]["code"].as_str()),
+            (502.try_into().unwrap(), Some("engine_lost"))
+        );
+        assert_eq!(answer.headers["x-should-retry"], "false");
+        assert!(answer.json()["error"]["message"].as_str().unwrap().contains("SIGSEGV"), "{answer:?}");
+        assert_eq!(exits(&stage).await, deaths + 1);
+    }
+    // Among others: they are saved, and it is found out.
+    let deaths = exits(&stage).await;
+    let good = async |number: u32| {
+        let body = said(&format!("innocent {number}"), number.is_multiple_of(2));
+        stage.node.post("/v1/chat/completions", body).await.unwrap().status.as_u16()
+    };
+    let bad = async {
+        let mut last =
+            stage.node.post("/v1/chat/completions", said("POISON among others", false)).await.unwrap();
+        for _ in 0..3 {
+            last = stage.node.post("/v1/chat/completions", said("POISON among others", false)).await.unwrap();
+        }
+        last
+    };
+    let (a, b, c, d, last) = tokio::join!(good(1), good(2), good(3), good(4), bad);
+    assert_eq!([a, b, c, d], [200; 4]);
+    assert_eq!(
+        (last.status, last.json()["error"]["code"].as_str()),
+        (422.try_into().unwrap(), Some("kills_engine"))
+    );
+    assert_eq!(exits(&stage).await, deaths + 2);
+    stage.node.stop().unwrap();
+}
+
+/// HTTP-18: what another process does to an engine is no fault of what it works on.
+#[tokio::test]
+async fn requests_in_flight_when_an_engine_is_killed_from_outside_are_saved() {
+    let stage = Stage::with_fake(&["--tokens", "40", "--token-delay-ms", "10"], json!({})).await;
+    let ask = async |number: u32| {
+        let answer =
+            stage.node.post("/v1/chat/completions", said(&format!("ask {number}"), false)).await.unwrap();
+        answer.status.as_u16()
+    };
+    let kill = async {
+        let row = stage.node.until("one", |row| row["in_flight"] == 3).await.unwrap();
+        kill(&row["pid"]);
+    };
+    let (a, b, c, ()) = tokio::join!(ask(1), ask(2), ask(3), kill);
+    assert_eq!([a, b, c], [200; 3]);
+    let alone = async {
+        let row = stage.node.until("one", |row| row["in_flight"] == 1).await.unwrap();
+        crate::kit::kill(&row["pid"]);
+    };
+    let (status, ()) = tokio::join!(ask(4), alone);
+    assert_eq!(status, 200);
+    stage.node.stop().unwrap();
+}
+
+/// HTTP-11: nothing was sent, so that nothing is lost by waiting until the runtime has a new engine.
+#[tokio::test]
+async fn requests_wait_while_the_socket_of_their_engine_is_gone() {
+    let stage = Stage::with_fake(&[], json!({"auto_start": true})).await;
+    let row = stage.node.until("one", |row| row["state"] == "ready").await.unwrap();
+    std::fs::remove_file(row["socket"].as_str().unwrap()).unwrap();
+    let ask = async |number: u32| {
+        let answer =
+            stage.node.post("/v1/chat/completions", said(&format!("ask {number}"), true)).await.unwrap();
+        answer.status.as_u16()
+    };
+    let restart =
+        async { stage.node.post("/runtimes/one/restart", json!({})).await.unwrap().status.as_u16() };
+    let (a, b, restarted) = tokio::join!(ask(1), ask(2), restart);
+    assert_eq!(([a, b], restarted), ([200; 2], 202));
+    stage.node.stop().unwrap();
+}
+
 #[tokio::test]
 async fn past_its_budget_a_runtime_is_quarantined_and_the_node_stays_healthy() {
     let more = json!({"auto_start": true, "restart": {"max": 1, "window_s": 300}});

@@ -90,7 +90,7 @@ impl Stage {
     }
 
     pub(crate) async fn acquire(&self, model: &str) -> Result<EngineLease, AcquireError> {
-        self.running.node.runtimes.acquire(Some(model), PATIENCE).await
+        self.running.node.runtimes.acquire(model, PATIENCE).await
     }
 
     /// Asks the engine behind a lease for a short answer.

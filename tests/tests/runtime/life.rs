@@ -162,7 +162,7 @@ async fn requests_wait_during_a_restart_and_a_full_queue_refuses() {
     let waiting: Vec<_> = (0..64)
         .map(|_| {
             let runtimes = runtimes.clone();
-            tokio::spawn(async move { runtimes.acquire(Some("one"), Duration::from_secs(20)).await })
+            tokio::spawn(async move { runtimes.acquire("one", Duration::from_secs(20)).await })
         })
         .collect();
     stage.until("one", "a full queue", |row| row.queue.waiting == 64).await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::properties::asked_context;
 use super::tending::Tended;
@@ -15,6 +15,7 @@ use crate::runtime::directory::{DirectoryMessage, Load, RoomAnswer};
 use crate::runtime::launcher::{
     Cause, Diagnosis, Endpoint, Engine, EngineExit, ExitStatus, LaunchSpec, Secret,
 };
+use crate::runtime::lease::EngineEnd;
 use crate::runtime::machine::RuntimeEvent;
 use crate::runtime::spec::{RuntimeSpec, is_key_name};
 use crate::supervision::ExitReason;
@@ -76,6 +77,7 @@ impl RuntimeActor {
                     endpoint: engine.endpoint().cloned(),
                     secret: Some(engine.secret().clone()),
                     sandbox: Some(engine.sandbox().clone()),
+                    end: Some(watch::Sender::new(None)),
                 });
                 self.tended = Some(Tended::begin(context, engine, attempt, Arc::clone(&self.args.gauge)));
                 RuntimeEvent::Launched { attempt }
@@ -114,8 +116,24 @@ impl RuntimeActor {
             ExitStatus::KeeperLost => ExitReason::Crash { text: detail, while_handling: None },
         });
         let (by_us, diagnosis) = (exit.by_us, exit.diagnosis);
+        if let Some((pid, Some(end))) = self.engine.as_ref().map(|engine| (engine.pid, &engine.end)) {
+            end.send_replace(Some(EngineEnd {
+                launch: attempt,
+                pid,
+                detail: diagnosis.detail.clone(),
+                may_be_a_request: self.machine.ends_for_a_failure()
+                    || may_be_a_request(by_us, diagnosis.cause),
+                in_flight: self.args.meter.in_flight(),
+            }));
+        }
         self.feed(context, RuntimeEvent::Exited { attempt, by_us, diagnosis });
     }
+}
+
+/// Whether what an engine was working on may have ended it. Memory that runs out counts: a request may be
+/// what took it.
+fn may_be_a_request(by_us: bool, cause: Cause) -> bool {
+    !by_us && !matches!(cause, Cause::Stopped | Cause::Killed | Cause::KeeperLost)
 }
 
 async fn launch(
@@ -203,5 +221,6 @@ pub(super) fn external(spec: &RuntimeSpec) -> Result<Serving, Fault> {
         endpoint: Some(Endpoint::Url(url.parse()?)),
         secret: secret.as_deref().map(Secret::new),
         sandbox: None,
+        end: None,
     })
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::{RuntimeActor, RuntimeMessage, Waiting};
 use crate::mailbox::{Context, Reply};
 use crate::moment::Moment;
@@ -60,6 +62,7 @@ impl RuntimeActor {
             secret: engine.secret.clone(),
             waited: now.since(since),
             meter: Arc::clone(&self.args.meter),
+            end: engine.end.as_ref().map(watch::Sender::subscribe),
         }));
     }
 

@@ -115,6 +115,10 @@ pub struct Served {
     pub state: RuntimeState,
     /// One more request could wait for it.
     pub has_room: bool,
+    /// An operator has stopped it: no request starts it.
+    pub is_held: bool,
+    /// Requests that hold a lease.
+    pub in_flight: u32,
     /// The most tokens of a conversation, as far as known.
     pub context_length: Option<u64>,
 }
@@ -321,23 +325,23 @@ impl Runtimes {
                     runtime: entry.spec.id.clone(),
                     state: row.map_or(RuntimeState::Stopped, |row| row.state),
                     has_room: row.is_none_or(|row| row.queue.waiting < row.queue.max),
+                    is_held: row.is_some_and(|row| row.is_held),
+                    in_flight: entry.meter.in_flight(),
                     context_length: row.and_then(|row| row.context_length),
                 }
             })
             .collect()
     }
 
-    /// Gets the right to send a request to whoever serves `model` (a model's name or a runtime's id; `None` when there is just one runtime). Waits
-    /// while the runtime starts, restarts or drains, for `patience` at most; a stopped one is started.
+    /// Gets the right to send a request to this runtime. Waits while it starts, restarts or drains, for
+    /// `patience` at most; a stopped one is started. Which runtime serves a model is for the caller to
+    /// decide, by [`Runtimes::served`].
     ///
     /// # Errors
     /// See [`AcquireError`].
-    pub async fn acquire(
-        &self,
-        model: Option<&str>,
-        patience: Duration,
-    ) -> Result<EngineLease, AcquireError> {
-        let entry = self.choose(model)?;
+    pub async fn acquire(&self, runtime: &str, patience: Duration) -> Result<EngineLease, AcquireError> {
+        let entry = self.entry(runtime).ok().filter(|entry| entry.spec.serves_http());
+        let Some(entry) = entry else { return Err(AcquireError::Unknown(runtime.to_owned())) };
         let ask = entry.handle.ask(RuntimeMessage::Acquire, patience).await;
         match ask {
             Ok(answer) => answer,
@@ -360,29 +364,6 @@ impl Runtimes {
             hint: row.and_then(|row| row.hint.clone()),
             retry_after: Some(Duration::from_secs(5)),
         }
-    }
-
-    fn choose(&self, model: Option<&str>) -> Result<Entry, AcquireError> {
-        let entries = self.board.entries.load();
-        let serving = || entries.iter().filter(|entry| entry.spec.serves_http());
-        let Some(model) = model else {
-            let mut all = serving();
-            return match (all.next(), all.next()) {
-                (Some(only), None) => Ok(only.clone()),
-                _ => Err(AcquireError::ModelNotNamed { known: self.known() }),
-            };
-        };
-        // HTTP-10: a model's name first; of several runtimes that serve it, one that is ready and least busy.
-        let by_model = serving().filter(|entry| entry.spec.model.as_deref() == Some(model));
-        let best = by_model.min_by_key(|entry| {
-            let row = entry.row.load();
-            let row = row.as_ref().as_ref();
-            let ready = row.is_some_and(|row| row.state == RuntimeState::Ready);
-            (!ready, entry.meter.in_flight())
-        });
-        let found = best.or_else(|| serving().find(|entry| entry.spec.id.as_str() == model));
-        let unknown = || AcquireError::UnknownModel { model: model.to_owned(), known: self.known() };
-        found.cloned().ok_or_else(unknown)
     }
 
     /// Everything that a request may name.

@@ -123,7 +123,7 @@ impl Run {
     async fn take(&mut self, asked: Asked) {
         match asked.await.unwrap() {
             Ok(lease) => self.leases.push(lease),
-            Err(AcquireError::UnknownModel { .. } | AcquireError::ModelNotNamed { .. }) => {
+            Err(AcquireError::Unknown(_)) => {
                 panic!("every runtime that is asked for is known")
             }
             Err(_) => {}

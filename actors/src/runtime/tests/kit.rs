@@ -135,7 +135,7 @@ impl Stage {
     }
 
     pub(super) async fn ask(&self, id: &str) -> Result<EngineLease, AcquireError> {
-        self.runtimes.acquire(Some(id), PATIENCE).await
+        self.runtimes.acquire(id, PATIENCE).await
     }
 
     /// As [`Stage::ask`], in a task of its own: dropping the handle's task is a client that goes away.
@@ -144,7 +144,7 @@ impl Stage {
         id: &'static str,
     ) -> tokio::task::JoinHandle<Result<EngineLease, AcquireError>> {
         let runtimes = self.runtimes.clone();
-        tokio::spawn(async move { runtimes.acquire(Some(id), PATIENCE).await })
+        tokio::spawn(async move { runtimes.acquire(id, PATIENCE).await })
     }
 
     pub(super) fn memory_bytes(&self) -> u64 {

@@ -22,6 +22,7 @@ pub(crate) struct Behaviour {
     /// Negative: never.
     hang_after: AtomicI64,
     crash_after_tokens: AtomicI64,
+    crash_on: Option<String>,
     exit_code: Option<i32>,
     signal: Option<i32>,
     last_words: Vec<String>,
@@ -72,6 +73,7 @@ impl Behaviour {
                 options.hang_after.map_or(-1, |n| i64::try_from(n).unwrap_or(i64::MAX)),
             ),
             crash_after_tokens: AtomicI64::new(options.crash_after_tokens.map_or(-1, i64::from)),
+            crash_on: options.crash_on.clone(),
             exit_code: options.exit_code,
             signal: options.signal,
             last_words: options.print_lines.clone(),
@@ -94,6 +96,15 @@ impl Behaviour {
         let before = self.generated.fetch_add(u64::from(count), Relaxed);
         let limit = self.crash_after_tokens.load(Relaxed);
         if limit >= 0 && before + u64::from(count) >= limit.unsigned_abs() {
+            self.die();
+        }
+    }
+
+    /// A request came; the end, when its body has the word in it.
+    pub(crate) fn read(&self, body: &[u8]) {
+        if let Some(word) = &self.crash_on
+            && String::from_utf8_lossy(body).contains(word.as_str())
+        {
             self.die();
         }
     }

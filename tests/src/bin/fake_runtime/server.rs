@@ -175,6 +175,7 @@ impl Server {
         let behaviour = &self.behaviour;
         behaviour.requests.fetch_add(1, Relaxed);
         let Some(body) = body_of(request).await else { return bad_request("the body could not be read") };
+        behaviour.read(&body);
         let ask: Ask = match serde_json::from_slice(&body) {
             Ok(ask) => ask,
             Err(problem) => return bad_request(&problem.to_string()),

@@ -1,0 +1,184 @@
+//! Bodies of requests that were in flight when an engine died.
+//!
+//! Plain decider. HTTP-22: one that was there at two deaths is refused for a while. Owns what is remembered,
+//! at most [`BODIES_MAX`] bodies. Refuses to know engines and requests: a body is a number, a death a text.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use arw_actors::moment::{Moment, WallTime};
+
+/// A body, and the model that it was for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Suspect {
+    pub(crate) model: String,
+    pub(crate) body: u64,
+}
+
+/// The end of one engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Death {
+    /// Which one: the same is told by each request that was in flight.
+    pub(crate) id: String,
+    pub(crate) at: WallTime,
+    /// `crashed with SIGSEGV`.
+    pub(crate) detail: String,
+}
+
+/// What follows for a request with this body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Nothing speaks against it.
+    Free,
+    /// It was there once: it goes alone.
+    OneAtATime,
+    /// It was there at these deaths, and is refused for so long.
+    Refused(Vec<Death>, Duration),
+}
+
+/// The decider.
+#[derive(Debug, Default)]
+pub(crate) struct Suspects {
+    bodies: HashMap<Suspect, Record>,
+}
+
+#[derive(Debug)]
+struct Record {
+    deaths: Vec<Death>,
+    last: Moment,
+}
+
+/// One may be chance: many requests are in flight when an engine dies, and only one is the cause.
+const DEATHS_MAX: usize = 2;
+/// Longer than the window of a restart budget (five minutes): what kills an engine again after it does not
+/// use one up.
+const REMEMBERED: Duration = Duration::from_secs(600);
+/// Many times what is in flight at one death, and some hundred kilobytes.
+const BODIES_MAX: usize = 1_024;
+
+impl Suspects {
+    /// Nobody is suspected.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bodies.is_empty()
+    }
+
+    pub(crate) fn verdict(&mut self, now: Moment, suspect: &Suspect) -> Verdict {
+        let Some(record) = self.bodies.get(suspect) else { return Verdict::Free };
+        let until = record.last + REMEMBERED;
+        if until <= now {
+            self.bodies.remove(suspect);
+            return Verdict::Free;
+        }
+        if record.deaths.len() < DEATHS_MAX {
+            return Verdict::OneAtATime;
+        }
+        Verdict::Refused(record.deaths.clone(), until.since(now))
+    }
+
+    /// An engine died with this body in flight.
+    pub(crate) fn note(&mut self, now: Moment, suspect: Suspect, death: Death) {
+        self.bodies.retain(|_, record| record.last + REMEMBERED > now);
+        if self.bodies.len() >= BODIES_MAX && !self.bodies.contains_key(&suspect) {
+            let oldest = self.bodies.iter().min_by_key(|(_, record)| record.last).map(|(key, _)| key.clone());
+            oldest.and_then(|oldest| self.bodies.remove(&oldest));
+        }
+        let record = self.bodies.entry(suspect).or_insert_with(|| Record { deaths: Vec::new(), last: now });
+        if record.deaths.iter().any(|known| known.id == death.id) {
+            return;
+        }
+        record.last = now;
+        // More than the first ones tell nothing new.
+        if record.deaths.len() < DEATHS_MAX {
+            record.deaths.push(death);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(seconds: u64) -> Moment {
+        Moment::ZERO + Duration::from_secs(seconds)
+    }
+
+    fn body(number: u64) -> Suspect {
+        Suspect { model: "smol".to_owned(), body: number }
+    }
+
+    fn death(number: u64) -> Death {
+        Death { id: number.to_string(), at: WallTime::from_millis(0), detail: "crashed".to_owned() }
+    }
+
+    /// HTTP-22.
+    #[test]
+    fn a_body_that_was_there_at_two_deaths_is_refused_for_ten_minutes() {
+        let mut suspects = Suspects::default();
+        assert_eq!(suspects.verdict(at(0), &body(1)), Verdict::Free);
+        suspects.note(at(0), body(1), death(1));
+        assert_eq!(suspects.verdict(at(1), &body(1)), Verdict::OneAtATime);
+        suspects.note(at(60), body(1), death(2));
+        let refused = Verdict::Refused(vec![death(1), death(2)], Duration::from_secs(590));
+        assert_eq!(suspects.verdict(at(70), &body(1)), refused);
+        assert_eq!(suspects.verdict(at(70), &body(2)), Verdict::Free);
+        let elsewhere = Suspect { model: "large".to_owned(), ..body(1) };
+        assert_eq!(suspects.verdict(at(70), &elsewhere), Verdict::Free, "another model may bear it");
+        assert_eq!(suspects.verdict(at(660), &body(1)), Verdict::Free);
+        assert!(suspects.is_empty());
+    }
+
+    /// HTTP-22: two requests with the same body, as a load test sends them, are there at one death together.
+    #[test]
+    fn one_death_counts_once_for_a_body_however_often_it_is_told() {
+        let mut suspects = Suspects::default();
+        for _ in 0..5 {
+            suspects.note(at(0), body(1), death(1));
+        }
+        assert_eq!(suspects.verdict(at(1), &body(1)), Verdict::OneAtATime);
+    }
+
+    proptest! {
+        /// HTTP-22: whatever dies, memory stays bounded, and only who was there at two deaths within ten
+        /// minutes is refused.
+        #[test]
+        fn only_who_was_there_twice_is_refused(
+            notes in prop::collection::vec((0_u64..2_000, 0_u64..40, 0_u64..30), 0..200)
+        ) {
+            let mut suspects = Suspects::default();
+            let mut now = 0;
+            let mut told: HashMap<u64, Vec<(u64, u64)>> = HashMap::new();
+            for (who, which, after) in notes {
+                now += after;
+                suspects.note(at(now), body(who % 50 * 40), death(which));
+                told.entry(who % 50 * 40).or_default().push((which, now));
+                prop_assert!(suspects.bodies.len() <= BODIES_MAX);
+            }
+            for (who, deaths) in told {
+                let mut ids: Vec<u64> = deaths.iter().map(|(id, _)| *id).collect();
+                ids.sort_unstable();
+                ids.dedup();
+                let verdict = suspects.verdict(at(now), &body(who));
+                if ids.len() < DEATHS_MAX {
+                    prop_assert!(!matches!(verdict, Verdict::Refused(..)));
+                }
+                let last = deaths.iter().map(|(_, at)| *at).max().unwrap_or(0);
+                if now - last >= REMEMBERED.as_secs() {
+                    prop_assert_eq!(verdict, Verdict::Free);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_oldest_makes_room() {
+        let mut suspects = Suspects::default();
+        for number in 0..=u64::try_from(BODIES_MAX).unwrap() {
+            suspects.note(Moment::ZERO + Duration::from_millis(number), body(number), death(number));
+        }
+        assert_eq!(suspects.bodies.len(), BODIES_MAX);
+        assert_eq!(suspects.verdict(at(2), &body(0)), Verdict::Free);
+        assert_eq!(suspects.verdict(at(2), &body(1)), Verdict::OneAtATime);
+    }
+}

@@ -1,0 +1,145 @@
+//! Whether a request that came to nothing is sent again.
+//!
+//! Plain decider. It knows what died: a connection, a node, an engine's process, or nothing because nothing
+//! was sent. Refuses to know who else could be asked: that is told to it.
+//!
+//! HTTP-18 and HTTP-22: a request that may have been worked on is sent a second time at most, and not at all
+//! where it may itself be what killed its engine. One that was not sent is tried until its time is up.
+
+use std::time::Duration;
+
+/// What came of one try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Came {
+    /// The engine takes no connection: nothing was sent.
+    NotSent,
+    /// The other node cannot be reached: nothing was sent.
+    NotReached,
+    /// The connection broke, and the engine's process lives.
+    Dropped,
+    /// The other node was lost on the way.
+    NodeLost,
+    /// The engine's process died.
+    Died {
+        /// A request may be the cause, and no other one was in flight.
+        is_the_cause: bool,
+    },
+    /// Whoever was asked does not take it, for a reason of its own.
+    PassedOver,
+}
+
+/// What follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Again, after this.
+    Again(Duration),
+    /// That was the last word.
+    Stop,
+}
+
+/// The tries of one request.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tries {
+    /// How often somebody may have worked on it.
+    worked_on: u32,
+    /// How often somebody did not take it.
+    passed_over: u32,
+    /// How often nothing was sent.
+    not_sent: u32,
+}
+
+/// A request that is worked on twice may cost twice; once more than that helps nobody.
+const WORKED_ON_MAX: u32 = 2;
+/// Whoever is asked costs a round trip.
+const PASSED_OVER_MAX: u32 = 4;
+/// An engine that restarts listens within a second.
+const PAUSE_FIRST: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+impl Tries {
+    /// `is_another`: somebody else could be asked. `has_time`: the request may still wait.
+    pub(super) fn after(&mut self, came: Came, is_another: bool, has_time: bool) -> Next {
+        let again = match came {
+            Came::Died { is_the_cause: true } => return Next::Stop,
+            Came::Died { is_the_cause: false } | Came::Dropped | Came::NodeLost => {
+                self.worked_on += 1;
+                self.worked_on < WORKED_ON_MAX
+            }
+            Came::NotReached | Came::PassedOver => {
+                self.passed_over += 1;
+                is_another && has_time && self.passed_over < PASSED_OVER_MAX
+            }
+            Came::NotSent => {
+                let pause = PAUSE_FIRST * 2_u32.saturating_pow(self.not_sent.min(8));
+                self.not_sent = self.not_sent.saturating_add(1);
+                return if has_time { Next::Again(pause.min(PAUSE_MAX)) } else { Next::Stop };
+            }
+        };
+        if again { Next::Again(Duration::ZERO) } else { Next::Stop }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_came() -> impl Strategy<Value = Came> {
+        prop_oneof![
+            Just(Came::NotSent),
+            Just(Came::NotReached),
+            Just(Came::Dropped),
+            Just(Came::NodeLost),
+            Just(Came::PassedOver),
+            any::<bool>().prop_map(|is_the_cause| Came::Died { is_the_cause }),
+        ]
+    }
+
+    /// HTTP-22.
+    #[test]
+    fn what_killed_its_engine_is_not_sent_again() {
+        assert_eq!(Tries::default().after(Came::Died { is_the_cause: true }, true, true), Next::Stop);
+    }
+
+    /// HTTP-18.
+    #[test]
+    fn an_innocent_request_is_sent_a_second_time_and_no_third() {
+        for came in [Came::Dropped, Came::NodeLost, Came::Died { is_the_cause: false }] {
+            let mut tries = Tries::default();
+            assert_eq!(tries.after(came, false, true), Next::Again(Duration::ZERO), "{came:?}");
+            assert_eq!(tries.after(came, true, true), Next::Stop, "{came:?}");
+        }
+    }
+
+    /// HTTP-11.
+    #[test]
+    fn what_was_not_sent_is_tried_until_its_time_is_up() {
+        let mut tries = Tries::default();
+        let mut waited = Duration::ZERO;
+        for _ in 0..130 {
+            let Next::Again(pause) = tries.after(Came::NotSent, false, true) else { panic!("it gave up") };
+            assert!((PAUSE_FIRST..=PAUSE_MAX).contains(&pause));
+            waited += pause;
+        }
+        assert!(waited > Duration::from_secs(120));
+        assert_eq!(tries.after(Came::NotSent, false, false), Next::Stop);
+    }
+
+    proptest! {
+        /// HTTP-18 and HTTP-22: in whatever order things come, a request is worked on twice at most.
+        #[test]
+        fn no_request_is_worked_on_more_than_twice(all in prop::collection::vec((any_came(), any::<bool>()), 0..50)) {
+            let mut tries = Tries::default();
+            let mut worked_on = 0;
+            for (came, is_another) in all {
+                let is_work = matches!(came, Came::Dropped | Came::NodeLost | Came::Died { .. });
+                worked_on += u32::from(is_work);
+                if tries.after(came, is_another, true) == Next::Stop {
+                    break;
+                }
+                prop_assert!(worked_on < 2);
+            }
+        }
+    }
+}
