@@ -127,6 +127,8 @@ pub(crate) struct RuntimeActor {
     awaits_leases: bool,
     /// An operator has started it, and it has not come up or failed since.
     is_asked_for: bool,
+    /// It ends in order.
+    is_leaving: bool,
 }
 
 /// The parts of [`RuntimeArgs`] that the actor uses all its life.
@@ -180,6 +182,8 @@ impl Actor for RuntimeActor {
         };
         let seed = u64::from(std::process::id()) ^ context.now().as_nanos();
         let machine = RuntimeMachine::new(args.rules, budget.clone(), context.now(), seed);
+        // A launch of the last incarnation is over, whatever of it is still in the mailbox.
+        let attempt = if attempt > 0 { attempt + 1 } else { 0 };
         let machine = machine.continuing(attempt, is_held);
         let engine_row = context.system().tree().enter_resource(context.path(), "engine", "process");
         engine_row.set_budget(budget);
@@ -199,12 +203,21 @@ impl Actor for RuntimeActor {
             ended_pid: None,
             awaits_leases: false,
             is_asked_for: false,
+            is_leaving: false,
         };
         if !args.spec.is_managed() {
             actor.engine = Some(launching::external(&args.spec)?);
         }
         actor.show_state(RuntimeState::Stopped);
         actor.publish(context);
+        if actor.args.gauge.is_alive() {
+            // What the last incarnation has left is ending; its end changes the row.
+            let gauge = Arc::clone(&actor.args.gauge);
+            context.spawn(async move {
+                gauge.all_gone().await;
+                RuntimeMessage::Refresh
+            });
+        }
         context.every(REFRESH_EVERY, || RuntimeMessage::Refresh);
         if is_wanted {
             actor.feed(context, RuntimeEvent::StartWanted(By::Boot));
@@ -265,9 +278,19 @@ impl Actor for RuntimeActor {
 
     async fn stopping(&mut self, context: &mut Context<RuntimeMessage>) {
         self.refuse_waiting(context.now());
+        self.is_leaving = true;
         self.publish_leaving(context);
         if let Some(tended) = self.tended.take() {
             tended.end(self.args.rules.stop_grace).await;
+        }
+    }
+}
+
+impl Drop for RuntimeActor {
+    /// An actor that falls leaves no row that shows its engine as if somebody looked after it.
+    fn drop(&mut self) {
+        if !self.is_leaving && self.spec.is_managed() {
+            self.show_fallen();
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod actor;
 mod client;
+mod file;
 mod memory;
 mod removal;
 mod room;

@@ -3,6 +3,9 @@
 //! Owns the fake programs, the memory that they hold on a fake machine, and the connections to them, all in memory: a test
 //! that pauses tokio's time pauses them with it. How an operating system starts programs is tested with real ones.
 //!
+//! As with real ones, a launch that is given up goes on for a while behind the back of whoever asked for it, and a launch
+//! begins only when the programs of its runtime that were launched before it have ended.
+//!
 //! Each engine answers `/health` with 503 while it loads and with 200 afterwards, and everything else as its script says.
 
 use std::collections::{BTreeMap, HashMap};
@@ -22,7 +25,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::io::DuplexStream;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::hardware::HardwareSources;
 use crate::ids::RuntimeId;
@@ -104,6 +107,8 @@ struct Machine {
     programs: BTreeMap<u32, Arc<Program>>,
     next_pid: u32,
     launches: HashMap<RuntimeId, u32>,
+    /// One program of a runtime at a time.
+    turns: HashMap<RuntimeId, Arc<Semaphore>>,
     /// A runtime had two programs at once: what a launcher must never be asked for.
     doubled: Vec<RuntimeId>,
 }
@@ -133,6 +138,7 @@ impl FakeMachine {
             programs: BTreeMap::new(),
             next_pid: 1000,
             launches: HashMap::new(),
+            turns: HashMap::new(),
             doubled: Vec::new(),
         };
         machine.write_meminfo()?;
@@ -198,6 +204,13 @@ impl FakeMachine {
                 false,
                 "killed by SIGKILL (by another process, not by ARW)",
             );
+        }
+    }
+
+    /// Lets the programs of a runtime crash.
+    pub fn crash(&self, runtime: &str) {
+        for program in self.programs_of(runtime) {
+            self.end(&program, ExitStatus::Signal(11), false, "crashed with SIGSEGV");
         }
     }
 
@@ -359,26 +372,16 @@ struct FakeLauncher {
 impl Launcher for FakeLauncher {
     fn launch(&self, spec: LaunchSpec) -> BoxFuture<'static, Result<Box<dyn Engine>, LaunchError>> {
         let machine = self.machine.clone();
+        let (done, launched) = oneshot::channel();
+        tokio::spawn(attend(machine, spec, done));
         async move {
-            let script = {
-                let mut shared = machine.shared.lock();
-                *shared.launches.entry(spec.runtime.clone()).or_default() += 1;
-                shared.scripts.get(&spec.runtime).cloned().unwrap_or_default()
+            let gone = Diagnosis {
+                cause: Cause::Unknown,
+                detail: "the machine of this test is gone".to_owned(),
+                hint: None,
+                permanent: false,
             };
-            tokio::time::sleep(script.launches_after).await;
-            if let Some(diagnosis) = script.refuses {
-                return Err(LaunchError(diagnosis));
-            }
-            let program = machine.start(&spec, script);
-            let endpoint = Endpoint::Unix(program.socket.clone());
-            let engine: Box<dyn Engine> = Box::new(FakeEngine {
-                machine,
-                program,
-                endpoint,
-                secret: Secret::new("fake"),
-                sandbox: SandboxReport::default(),
-            });
-            Ok(engine)
+            launched.await.unwrap_or(Err(LaunchError(gone)))
         }
         .boxed()
     }
@@ -394,6 +397,48 @@ impl Launcher for FakeLauncher {
     fn sweep(&self) -> BoxFuture<'static, SweepReport> {
         std::future::ready(SweepReport::default()).boxed()
     }
+}
+
+/// Launches one program and stays with it until it has ended.
+async fn attend(
+    machine: FakeMachine,
+    spec: LaunchSpec,
+    done: oneshot::Sender<Result<Box<dyn Engine>, LaunchError>>,
+) {
+    let turns = Arc::clone(
+        machine
+            .shared
+            .lock()
+            .turns
+            .entry(spec.runtime.clone())
+            .or_insert_with(|| Arc::new(Semaphore::new(1))),
+    );
+    // It is never closed.
+    let Ok(_turn) = turns.acquire().await else { return };
+    let script = {
+        let mut shared = machine.shared.lock();
+        *shared.launches.entry(spec.runtime.clone()).or_default() += 1;
+        shared.scripts.get(&spec.runtime).cloned().unwrap_or_default()
+    };
+    tokio::time::sleep(script.launches_after).await;
+    if let Some(diagnosis) = script.refuses {
+        // Whoever asked for it may have given it up.
+        let _ = done.send(Err(LaunchError(diagnosis)));
+        return;
+    }
+    let program = machine.start(&spec, script);
+    let mut exit = program.exit.subscribe();
+    let endpoint = Endpoint::Unix(program.socket.clone());
+    let engine: Box<dyn Engine> = Box::new(FakeEngine {
+        machine,
+        program,
+        endpoint,
+        secret: Secret::new("fake"),
+        sandbox: SandboxReport::default(),
+    });
+    // Given up: the engine is dropped, which kills it.
+    drop(done.send(Ok(engine)));
+    let _ = exit.wait_for(Option::is_some).await;
 }
 
 struct FakeEngine {

@@ -303,8 +303,11 @@ impl Actor for FixedDirectory {
             | DirectoryMessage::Measured(..)
             | DirectoryMessage::EvictionAnswered(..)
             | DirectoryMessage::Gone(..)
+            | DirectoryMessage::Overdue(..)
+            | DirectoryMessage::Readd(..)
+            | DirectoryMessage::Written(..)
             | DirectoryMessage::Held(..)
-            | DirectoryMessage::Boot
+            | DirectoryMessage::Flush(..)
             | DirectoryMessage::LookForRoom
             | DirectoryMessage::RuntimeDown(..) => {}
         }

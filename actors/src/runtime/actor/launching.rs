@@ -3,18 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use super::properties::asked_context;
-use super::tending::Tended;
+use super::tending::{Launched, Tended};
 use super::{RuntimeActor, RuntimeMessage, Serving, Shared};
 use crate::mailbox::{Context, Fault};
 use crate::model::ModelRecord;
 use crate::model::fit::memory_needed;
 use crate::runtime::directory::{DirectoryMessage, Load, RoomAnswer};
-use crate::runtime::launcher::{
-    Cause, Diagnosis, Endpoint, Engine, EngineExit, ExitStatus, LaunchSpec, Secret,
-};
+use crate::runtime::launcher::{Cause, Diagnosis, Endpoint, EngineExit, ExitStatus, LaunchSpec, Secret};
 use crate::runtime::lease::EngineEnd;
 use crate::runtime::machine::RuntimeEvent;
 use crate::runtime::spec::{RuntimeSpec, is_key_name};
@@ -22,7 +20,7 @@ use crate::supervision::ExitReason;
 
 /// How a launch went.
 pub(crate) enum LaunchOutcome {
-    Runs(Box<dyn Engine>),
+    Runs(Launched),
     NoRoom(Diagnosis),
     Failed(Diagnosis),
 }
@@ -65,21 +63,13 @@ impl RuntimeActor {
     ) {
         self.cancel_launch = None;
         if attempt != self.machine.attempt() {
-            if let LaunchOutcome::Runs(engine) = outcome {
-                Tended::reap(engine, &self.args.gauge);
-            }
+            // An engine of an old attempt: dropping it ends it, and counts it as alive until it has ended.
             return;
         }
         let event = match outcome {
-            LaunchOutcome::Runs(engine) => {
-                self.engine = Some(Serving {
-                    pid: Some(engine.pid()),
-                    endpoint: engine.endpoint().cloned(),
-                    secret: Some(engine.secret().clone()),
-                    sandbox: Some(engine.sandbox().clone()),
-                    end: Some(watch::Sender::new(None)),
-                });
-                self.tended = Some(Tended::begin(context, engine, attempt, Arc::clone(&self.args.gauge)));
+            LaunchOutcome::Runs(launched) => {
+                self.engine = Some(launched.serving.clone());
+                self.tended = Some(Tended::begin(context, launched, attempt));
                 RuntimeEvent::Launched { attempt }
             }
             LaunchOutcome::NoRoom(diagnosis) => {
@@ -108,7 +98,9 @@ impl RuntimeActor {
             return;
         }
         self.tended = None;
-        self.ended_pid = self.engine.take().and_then(|engine| engine.pid);
+        // From now on nobody is told its pid and its socket.
+        let engine = self.engine.take();
+        self.ended_pid = engine.as_ref().and_then(|engine| engine.pid);
         let detail = exit.diagnosis.detail.clone().into();
         self.engine_row.set_last_exit(match exit.status {
             ExitStatus::Code(code) => ExitReason::ProcessExit { code, detail },
@@ -116,7 +108,7 @@ impl RuntimeActor {
             ExitStatus::KeeperLost => ExitReason::Crash { text: detail, while_handling: None },
         });
         let (by_us, diagnosis) = (exit.by_us, exit.diagnosis);
-        if let Some((pid, Some(end))) = self.engine.as_ref().map(|engine| (engine.pid, &engine.end)) {
+        if let Some((pid, Some(end))) = engine.as_ref().map(|engine| (engine.pid, &engine.end)) {
             end.send_replace(Some(EngineEnd {
                 launch: attempt,
                 pid,
@@ -172,8 +164,8 @@ async fn launch(
         scratch: shared.scratch.clone(),
         log: Arc::clone(&shared.log),
     };
-    match shared.launcher.launch(launch).await {
-        Ok(engine) => LaunchOutcome::Runs(engine),
+    match Launched::by(&shared.launcher, launch, &shared.gauge).await {
+        Ok(launched) => LaunchOutcome::Runs(launched),
         Err(error) => LaunchOutcome::Failed(error.0),
     }
 }

@@ -37,6 +37,24 @@ impl RuntimeActor {
         self.args.board.changed();
     }
 
+    /// This actor falls, and its engine with it; its supervisor decides what follows.
+    pub(super) fn show_fallen(&self) {
+        let Some(row) = self.args.row.load().as_ref().clone() else { return };
+        let row = RuntimeRow {
+            state: RuntimeState::Backoff,
+            severity: RuntimeState::Backoff.severity(),
+            reason: Some("the actor that looks after it has fallen; its engine is ended".to_owned()),
+            hint: Some("see `arw events` and `arw actors tree`; it is started again by itself".to_owned()),
+            pid: None,
+            port: None,
+            socket: None,
+            in_flight: 0,
+            ..row
+        };
+        self.args.row.store(Arc::new(Some(row)));
+        self.args.board.changed();
+    }
+
     /// For what moves without a change of state.
     pub(super) fn publish_if_changed(&mut self, context: &Context<RuntimeMessage>) {
         self.forget_who_left();
@@ -44,7 +62,8 @@ impl RuntimeActor {
         let budget = budget_row(self.machine.budget(), context.clock());
         let shown = self.args.row.load();
         let is_same = shown.as_ref().as_ref().is_some_and(|row| {
-            row.memory.resident_bytes == resident_bytes
+            row.state == self.shown_state()
+                && row.memory.resident_bytes == resident_bytes
                 && row.in_flight == self.args.meter.in_flight()
                 && row.usage == self.args.meter.totals()
                 && row.queue.waiting == self.waiting.len()
@@ -54,6 +73,16 @@ impl RuntimeActor {
         if !is_same {
             self.publish(context);
         }
+    }
+
+    /// Where the runtime is, what an earlier incarnation of this actor has left included.
+    fn shown_state(&self) -> RuntimeState {
+        let (state, _) = self.machine.state();
+        let is_over = matches!(
+            state,
+            RuntimeState::Stopped | RuntimeState::Failed | RuntimeState::Quarantined | RuntimeState::Backoff
+        );
+        if is_over && self.args.gauge.is_alive() { RuntimeState::Draining } else { state }
     }
 
     pub(super) fn show_state(&self, state: RuntimeState) {
@@ -69,7 +98,7 @@ impl RuntimeActor {
     }
 
     fn row(&self, clock: Clock) -> RuntimeRow {
-        let (state, since) = self.machine.state();
+        let (state, since) = (self.shown_state(), self.machine.state().1);
         let diagnosis = self.machine.diagnosis();
         let engine = self.engine.as_ref();
         let endpoint = engine.and_then(|engine| engine.endpoint.as_ref());

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use super::{RuntimeActor, RuntimeMessage};
+use super::{RuntimeActor, RuntimeMessage, Serving};
 use crate::mailbox::Context;
-use crate::runtime::launcher::Engine;
+use crate::runtime::launcher::{Cause, Diagnosis, Engine, LaunchError, LaunchSpec, Launcher};
 
 /// A running engine, as its actor holds it.
 pub(super) struct Tended {
@@ -60,10 +60,15 @@ impl Gauge {
         *self.sample.borrow()
     }
 
-    /// Resolves when no program of an earlier incarnation is left (RUN-1).
+    /// Resolves when no program of an earlier launch is left (RUN-1).
     pub(crate) async fn all_gone(&self) {
         // The sender is this gauge itself.
         let _ = self.alive.subscribe().wait_for(|count| *count == 0).await;
+    }
+
+    /// A program has not ended yet.
+    pub(crate) fn is_alive(&self) -> bool {
+        *self.alive.borrow() > 0
     }
 
     /// Reads it now. An engine that cannot be read in time is as it was last.
@@ -77,6 +82,60 @@ impl Gauge {
     }
 }
 
+/// A program that has been launched. Dropping it ends it; it counts as alive until it has ended.
+pub(crate) struct Launched {
+    running: Option<(Box<dyn Engine>, Alive)>,
+    pub(super) serving: Serving,
+}
+
+impl Launched {
+    /// Launches a program. The launch is over when this resolves, and where it is dropped, when it has come to its end all the
+    /// same: a program that it may have started by then is ended, and until that the runtime has a program (RUN-1).
+    pub(super) async fn by(
+        launcher: &Arc<dyn Launcher>,
+        spec: LaunchSpec,
+        gauge: &Arc<Gauge>,
+    ) -> Result<Self, LaunchError> {
+        let (launch, alive) = (launcher.launch(spec), Alive::begin(gauge));
+        let launching = tokio::spawn(async move { launch.await.map(|engine| Self::new(engine, alive)) });
+        launching.await.unwrap_or_else(|error| match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Nobody aborts it but the end of the node's runtime.
+            Err(error) => Err(LaunchError(Diagnosis {
+                cause: Cause::Unknown,
+                detail: format!("the launch was cut off: {error}"),
+                hint: None,
+                permanent: false,
+            })),
+        })
+    }
+
+    fn new(engine: Box<dyn Engine>, alive: Alive) -> Self {
+        let serving = Serving {
+            pid: Some(engine.pid()),
+            endpoint: engine.endpoint().cloned(),
+            secret: Some(engine.secret().clone()),
+            sandbox: Some(engine.sandbox().clone()),
+            end: Some(watch::Sender::new(None)),
+        };
+        Self { running: Some((engine, alive)), serving }
+    }
+}
+
+impl Drop for Launched {
+    fn drop(&mut self) {
+        let Some((mut engine, alive)) = self.running.take() else { return };
+        engine.kill();
+        // Where the node's runtime is gone, so is everything that it looked after.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                engine.exited().await;
+                drop(alive);
+            });
+        }
+    }
+}
+
 /// Reading takes well under a millisecond.
 const FRESH_WITHIN: Duration = Duration::from_millis(200);
 /// Deadlines follow progress, so it is read a few times a second.
@@ -87,14 +146,13 @@ const COMMANDS_MAX: usize = 4;
 const REAP_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Tended {
-    pub(super) fn begin(
-        context: &mut Context<RuntimeMessage>,
-        mut engine: Box<dyn Engine>,
-        attempt: u64,
-        gauge: Arc<Gauge>,
-    ) -> Self {
+    pub(super) fn begin(context: &mut Context<RuntimeMessage>, mut launched: Launched, attempt: u64) -> Self {
         let (commands, mut inbox) = mpsc::channel::<Duration>(COMMANDS_MAX);
-        let alive = Alive::begin(&gauge);
+        let Some((mut engine, alive)) = launched.running.take() else {
+            // It is taken here and nowhere else.
+            return Self { commands, gauge: Arc::default(), ended: oneshot::channel().1 };
+        };
+        let gauge = Arc::clone(&alive.0);
         let (end, ended) = oneshot::channel();
         // Not a task of the actor, with which it would be cut off: the engine's end is waited for whatever becomes of the actor.
         let tend = tokio::spawn(async move {
@@ -137,16 +195,6 @@ impl Tended {
             }
         });
         Self { commands, gauge, ended }
-    }
-
-    /// Ends an engine that nobody wants any more, and counts it as alive until it has ended.
-    pub(super) fn reap(mut engine: Box<dyn Engine>, gauge: &Arc<Gauge>) {
-        let alive = Alive::begin(gauge);
-        tokio::spawn(async move {
-            engine.kill();
-            engine.exited().await;
-            drop(alive);
-        });
     }
 
     pub(super) fn terminate(&self, grace: Duration) {

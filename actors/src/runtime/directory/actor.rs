@@ -10,14 +10,15 @@ use parking_lot::Mutex;
 use tracing::{error, warn};
 
 use super::client::{AddRuntimeError, Board, DirectoryMessage, Entry};
-use super::memory::Loads;
+use super::file::Unsaved;
+use super::memory::{Loads, load_under_way};
 use super::removal::Leaving;
 use super::saved::{Saved, SavedRuntimes};
 use crate::clock::Clock;
 use crate::config::RuntimeSettings;
 use crate::hardware::{Hardware, HardwareSources};
 use crate::ids::RuntimeId;
-use crate::journal::{Event, Journal};
+use crate::journal::Journal;
 use crate::mailbox::{Actor, Context, Fault, Handle, MonitorGuard, Reply};
 use crate::model::ModelLibrary;
 use crate::runtime::actor::{Gauge, RuntimeActor, RuntimeArgs, RuntimeMemory, RuntimeMessage, engine_path};
@@ -53,7 +54,14 @@ pub(crate) struct DirectoryArgs {
 
 pub(crate) struct DirectoryActor {
     pub(super) args: Args,
-    saved: SavedRuntimes,
+    pub(super) saved: SavedRuntimes,
+    /// Why the file could not be read: it is not written then.
+    pub(super) unread: Option<String>,
+    pub(super) is_writing: bool,
+    /// What waits for the next writing of the file.
+    pub(super) unsaved: Vec<Unsaved>,
+    /// What stands in the file and could not be added: it stays there until it is mended or removed.
+    pub(super) dormant: Vec<RuntimeSpec>,
     pub(super) members: HashMap<RuntimeId, Member>,
     /// Runtimes that were removed and whose actors have not ended yet.
     pub(super) leaving: HashMap<RuntimeId, Leaving>,
@@ -67,6 +75,8 @@ pub(crate) struct DirectoryActor {
 pub(super) struct Member {
     pub(super) monitor: MonitorGuard,
     pub(super) is_configured: bool,
+    /// It is being removed: it is not in the file any more.
+    pub(super) is_going: bool,
 }
 
 /// The parts of [`DirectoryArgs`] that are used all the time.
@@ -87,6 +97,8 @@ pub(super) struct Args {
 
 /// More than a machine can load; keeps a runaway script from filling the tree.
 const RUNTIMES_MAX: usize = 256;
+/// A supervisor that is being started again is there by then.
+const READD_AFTER: Duration = Duration::from_secs(5);
 /// Starting an actor takes microseconds; a supervisor that is busy longer is in trouble.
 pub(super) const SUPERVISOR_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -96,9 +108,12 @@ impl Actor for DirectoryActor {
     const KIND: &'static str = "directory";
 
     async fn start(args: &DirectoryArgs, context: &mut Context<DirectoryMessage>) -> Result<Self, Fault> {
-        context.after(Duration::ZERO, DirectoryMessage::Boot);
-        Ok(Self {
+        let mut actor = Self {
             saved: SavedRuntimes::at(&args.state_dir),
+            unread: None,
+            is_writing: false,
+            unsaved: Vec::new(),
+            dormant: Vec::new(),
             args: Args {
                 supervisor: args.supervisor.clone(),
                 launcher: Arc::clone(&args.launcher),
@@ -118,7 +133,11 @@ impl Actor for DirectoryActor {
             held: BTreeSet::new(),
             removals: 0,
             loads: Loads::new(&args.settings),
-        })
+        };
+        // Here and not by a message: nothing is written before it has been read, and whoever asks for a runtime of the file
+        // when the node has just come up finds it.
+        actor.boot(context).await;
+        Ok(actor)
     }
 
     async fn handle(
@@ -127,35 +146,38 @@ impl Actor for DirectoryActor {
         context: &mut Context<DirectoryMessage>,
     ) -> Result<(), Fault> {
         match message {
-            DirectoryMessage::Boot => self.boot(context).await,
             DirectoryMessage::Add(spec, reply) => self.seek_program(spec, reply, context),
             DirectoryMessage::ProgramSought(spec, sought, reply) => {
-                let result = match sought {
-                    Ok(()) => self.add_and_save(*spec, context).await,
+                let added = match sought {
+                    Ok(()) => self.check_and_add(spec.as_ref().clone(), context).await,
                     Err(error) => Err(AddRuntimeError::NoProgram(error.0)),
                 };
-                // Whoever asked may have given up.
-                let _ = reply.send(result);
-            }
-            DirectoryMessage::Remove(id, reply) => self.remove(id, reply, context).await,
-            DirectoryMessage::MakeRoom(load, reply) => self.make_room(load, reply, context),
-            DirectoryMessage::LookForRoom => self.look_for_room(context),
-            DirectoryMessage::Measured(free_bytes) => self.measured(free_bytes, context),
-            DirectoryMessage::EvictionAnswered(id) => self.eviction_answered(&id, context),
-            DirectoryMessage::Held(id, is_held) => self.note_held(id, is_held).await,
-            DirectoryMessage::Gone(id, number) => {
-                if self.leaving.get(&id).is_some_and(|leaving| leaving.number == number) {
-                    self.gone(&id);
+                match added {
+                    Ok(()) => self.save(Unsaved::Added { spec, reply }, context),
+                    // Whoever asked may have given up.
+                    Err(error) => drop(reply.send(Err(error))),
                 }
             }
+            DirectoryMessage::Remove(id, reply) => self.remove(id, reply, context),
+            DirectoryMessage::Written(batch, written) => self.written(batch, written, context).await,
+            DirectoryMessage::MakeRoom(load, reply) => self.make_room(load, reply, context),
+            DirectoryMessage::LookForRoom => self.look_for_room(context),
+            DirectoryMessage::Measured(free_bytes, tenants) => self.measured((free_bytes, tenants), context),
+            DirectoryMessage::EvictionAnswered(id) => self.eviction_answered(&id, context),
+            DirectoryMessage::Held(id, is_held) => self.note_held(id, is_held, context),
+            DirectoryMessage::Flush(reply) => self.flush(reply, context),
+            DirectoryMessage::Gone(id, number) => self.gone(&id, number),
+            DirectoryMessage::Overdue(id, number) => self.overdue(&id, number, context),
+            DirectoryMessage::RuntimeDown(_, down) if !down.is_final => {}
             DirectoryMessage::RuntimeDown(id, down) => {
                 if self.leaving.contains_key(&id) {
-                    self.gone(&id);
-                } else if down.is_final && self.members.remove(&id).is_some() {
+                    self.actor_ended(&id, context);
+                } else if self.members.remove(&id).is_some() {
                     error!(runtime = %id, reason = %down.reason, "a runtime's actor ended; it is started anew");
                     self.readd(&id, context).await;
                 }
             }
+            DirectoryMessage::Readd(id) => self.readd(&id, context).await,
         }
         Ok(())
     }
@@ -163,17 +185,28 @@ impl Actor for DirectoryActor {
 
 impl DirectoryActor {
     async fn boot(&mut self, context: &mut Context<DirectoryMessage>) {
+        let file = self.saved.clone();
+        let read = tokio::task::spawn_blocking(move || file.read().map_err(|error| error.to_string())).await;
+        let saved = read.unwrap_or_else(|error| Err(error.to_string())).unwrap_or_else(|error| {
+            error!(%error, "runtimes added earlier are not known, and the list is not written until it can be read");
+            self.unread = Some(error);
+            Saved::default()
+        });
+        self.held = saved.held;
         // After a crash of this actor the runtimes are still there: they are known from the board.
         let known: Vec<_> = self.args.board.entries.load().iter().cloned().collect();
         for entry in known {
             let is_configured = self.args.configured.iter().any(|spec| spec.id == entry.spec.id);
+            let is_saved = saved.runtimes.iter().any(|spec| spec.id == entry.spec.id);
             self.watch(&entry, is_configured, context);
+            if !is_configured && !is_saved && self.unread.is_none() {
+                // It was being removed.
+                self.take_away(&entry.spec.id, None, context).await;
+            }
+            if let Some(load) = load_under_way(&entry) {
+                self.loads.room.restore(load);
+            }
         }
-        let saved = self.saved.read().unwrap_or_else(|error| {
-            error!(%error, "runtimes added earlier are not known");
-            Saved::default()
-        });
-        self.held = saved.held;
         for spec in self.args.configured.clone() {
             self.add_at_boot(spec, true, context).await;
         }
@@ -192,12 +225,19 @@ impl DirectoryActor {
         if self.members.contains_key(&id) {
             return;
         }
-        let auto_start = spec.auto_start;
-        match self.add(spec, is_configured, context).await {
-            Ok(()) if auto_start => self.boot_runtime(&id),
+        match self.add(spec.clone(), is_configured, context).await {
+            Ok(()) if spec.auto_start => self.boot_runtime(&id),
             Ok(()) => {}
-            // What is wrong with it may be mended while the node runs; it stays in the file.
-            Err(error) => warn!(runtime = %id, %error, "runtime not added"),
+            Err(error) => {
+                // What is wrong with it may be mended while the node runs; it stays in the file.
+                warn!(runtime = %id, %error, "runtime not added");
+                if !is_configured {
+                    self.dormant.push(spec);
+                }
+                if matches!(error, AddRuntimeError::Unavailable(_)) {
+                    context.after(READD_AFTER, DirectoryMessage::Readd(id));
+                }
+            }
         }
     }
 
@@ -222,7 +262,8 @@ impl DirectoryActor {
 
     fn check(&self, spec: &RuntimeSpec) -> Result<(), AddRuntimeError> {
         spec.check()?;
-        if self.leaving.contains_key(&spec.id) {
+        let is_going = self.members.get(&spec.id).is_some_and(|member| member.is_going);
+        if is_going || self.leaving.contains_key(&spec.id) {
             return Err(AddRuntimeError::StillEnding(spec.id.clone()));
         }
         if self.members.contains_key(&spec.id) {
@@ -241,65 +282,24 @@ impl DirectoryActor {
         Ok(())
     }
 
-    async fn add_and_save(
+    async fn check_and_add(
         &mut self,
         spec: RuntimeSpec,
         context: &mut Context<DirectoryMessage>,
     ) -> Result<(), AddRuntimeError> {
         // Once more: while its program was looked for another may have taken its id, or its model may have been removed.
         self.check(&spec)?;
-        let event = Event::RuntimeAdded {
-            id: spec.id.to_string(),
-            adapter: spec.adapter.word().to_owned(),
-            model: spec.model.clone(),
-        };
-        let (id, auto_start) = (spec.id.clone(), spec.auto_start);
-        // Added first, started last: what could not be added is not in the file, and what could not be saved never ran.
-        self.add(spec, false, context).await?;
-        if let Err(error) = self.save(self.saved_specs()).await {
-            self.take_down(&id).await;
-            self.forget(&id);
-            return Err(AddRuntimeError::NotSaved(error));
-        }
-        self.args.journal.append(event);
-        if auto_start {
-            self.boot_runtime(&id);
-        }
-        Ok(())
+        // Whoever adds it anew has mended it.
+        self.dormant.retain(|dormant| dormant.id != spec.id);
+        self.add(spec, false, context).await
     }
 
-    /// On a thread that may block: a disk may take its time.
-    pub(super) async fn save(&self, runtimes: Vec<RuntimeSpec>) -> Result<(), String> {
-        let (file, saved) = (self.saved.clone(), Saved { runtimes, held: self.held.clone() });
-        let written = tokio::task::spawn_blocking(move || file.write(saved)).await;
-        written.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
-    }
-
-    /// An operator's stop outlives the node.
-    async fn note_held(&mut self, id: RuntimeId, is_held: bool) {
-        let has_changed = if is_held { self.held.insert(id.clone()) } else { self.held.remove(&id) };
-        if !has_changed {
-            return;
-        }
-        if let Err(error) = self.save(self.saved_specs()).await {
-            warn!(runtime = %id, error, "that an operator has stopped or started it is not written down");
-        }
-    }
-
-    fn boot_runtime(&self, id: &RuntimeId) {
+    pub(super) fn boot_runtime(&self, id: &RuntimeId) {
         let entries = self.args.board.entries.load();
         if let Some(entry) = entries.iter().find(|entry| entry.spec.id == *id) {
             // A fresh mailbox has room.
             let _ = entry.handle.try_tell(RuntimeMessage::Boot);
         }
-    }
-
-    /// What the file holds besides the configured ones.
-    pub(super) fn saved_specs(&self) -> Vec<RuntimeSpec> {
-        let entries = self.args.board.entries.load();
-        let is_saved =
-            |entry: &&Entry| self.members.get(&entry.spec.id).is_some_and(|member| !member.is_configured);
-        entries.iter().filter(is_saved).map(|entry| entry.spec.as_ref().clone()).collect()
     }
 
     async fn add(
@@ -311,7 +311,15 @@ impl DirectoryActor {
         spec.check()?;
         let spec = Arc::new(spec);
         let parts = Parts::new(&self.args, &spec, context.clock());
-        let handle = self.start_actor(&spec, &parts, context).await?;
+        self.loads.room.forget(&spec.id);
+        let handle = match self.start_actor(&spec, &parts, context).await {
+            Ok(handle) => handle,
+            Err(error) => {
+                // A child that failed to start is kept by its supervisor, and nobody would know of it.
+                self.args.supervisor.remove(spec.id.as_str(), SUPERVISOR_PATIENCE).await;
+                return Err(error);
+            }
+        };
         let Parts { log, meter, row, gauge } = parts;
         let entry = Entry { spec, handle, log, meter, row, gauge };
         self.watch(&entry, is_configured, context);
@@ -330,14 +338,23 @@ impl DirectoryActor {
             // A full mailbox is counted; the next exit will be told again.
             let _ = own.try_tell(DirectoryMessage::RuntimeDown(id.clone(), down.clone()));
         });
-        self.members.insert(member_id, Member { monitor, is_configured });
+        self.members.insert(member_id, Member { monitor, is_configured, is_going: false });
     }
 
     async fn readd(&mut self, id: &RuntimeId, context: &mut Context<DirectoryMessage>) {
+        if self.members.contains_key(id) || self.leaving.contains_key(id) {
+            return;
+        }
+        let configured = self.args.configured.iter().find(|spec| spec.id == *id).cloned();
+        let is_configured = configured.is_some();
+        let dormant =
+            self.dormant.iter().position(|spec| spec.id == *id).map(|at| self.dormant.swap_remove(at));
         let entries = self.args.board.entries.load_full();
-        let Some(entry) = entries.iter().find(|entry| entry.spec.id == *id) else { return };
-        let is_configured = self.args.configured.iter().any(|spec| spec.id == *id);
-        self.add_at_boot(entry.spec.as_ref().clone(), is_configured, context).await;
+        let known =
+            || entries.iter().find(|entry| entry.spec.id == *id).map(|entry| entry.spec.as_ref().clone());
+        if let Some(spec) = configured.or(dormant).or_else(known) {
+            self.add_at_boot(spec, is_configured, context).await;
+        }
     }
 
     async fn start_actor(
@@ -370,7 +387,7 @@ impl DirectoryActor {
             memory: Arc::new(Mutex::new(RuntimeMemory {
                 budget,
                 is_wanted: false,
-                attempt: 0,
+                attempt: parts.row.load().as_ref().as_ref().map_or(0, |row| row.attempt),
                 is_held: self.held.contains(&spec.id),
             })),
         };

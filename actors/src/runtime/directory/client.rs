@@ -7,7 +7,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use super::room::{Load, RoomAnswer};
+use super::file::Unsaved;
+use super::room::{Load, RoomAnswer, Tenant};
 use crate::ids::RuntimeId;
 use crate::mailbox::{AskError, Down, Handle, Reply};
 use crate::runtime::actor::{Gauge, RuntimeMessage};
@@ -73,35 +74,44 @@ pub(crate) enum DirectoryMessage {
     /// The program of a runtime that is to be added was looked for.
     ProgramSought(Box<RuntimeSpec>, Result<(), LaunchError>, Reply<Result<(), AddRuntimeError>>),
     Remove(RuntimeId, Reply<Result<(), ControlError>>),
-    /// Add what was saved and configured.
-    Boot,
     /// A runtime is about to load.
     MakeRoom(Load, Reply<RoomAnswer>),
-    /// So many bytes are free for models.
-    Measured(u64),
+    /// So many bytes are free for models, and this is what the runtimes do.
+    Measured(u64, Vec<Tenant>),
+    /// The list was written, or not, and this was waiting for it.
+    Written(Vec<Unsaved>, Result<(), String>),
     /// A runtime that was asked to go has said whether it does.
     EvictionAnswered(RuntimeId),
     /// Room is waited for: look again.
     LookForRoom,
     /// An operator has stopped a runtime, or has started it again.
     Held(RuntimeId, bool),
+    /// Somebody wants to know when everything so far is in the file.
+    Flush(Reply<Result<(), String>>),
     /// A runtime's actor has ended, though nobody removed it.
     RuntimeDown(RuntimeId, Down),
-    /// A runtime that was removed has had its time to end.
+    /// The programs of a runtime that was removed have ended.
     Gone(RuntimeId, u64),
+    /// A runtime that was removed has had its time to end.
+    Overdue(RuntimeId, u64),
+    /// A runtime whose actor could not be started is tried again.
+    Readd(RuntimeId),
 }
 crate::message!(DirectoryMessage {
     Add,
     ProgramSought,
     Remove,
-    Boot,
     MakeRoom,
     Measured,
+    Written,
     EvictionAnswered,
     LookForRoom,
     Held,
+    Flush,
     RuntimeDown,
-    Gone
+    Gone,
+    Overdue,
+    Readd
 });
 
 /// A runtime that serves a model, for `/v1/models`.
@@ -171,6 +181,9 @@ pub enum ControlError {
     /// It comes from the configuration file.
     #[error("runtime `{0}` comes from the configuration file: take its [[runtimes]] section out there")]
     Configured(RuntimeId),
+    /// It is off the list, and its program has not ended.
+    #[error("runtime `{0}` is removed, but its program has not ended yet: its id stays taken until it has")]
+    StillEnding(RuntimeId),
     /// The list could not be saved; nothing was removed.
     #[error("the list of runtimes cannot be saved: {0}")]
     NotSaved(String),
@@ -216,7 +229,11 @@ impl Runtimes {
     /// # Errors
     /// See [`ControlError`].
     pub async fn remove(&self, id: &str) -> Result<(), ControlError> {
-        let id = self.entry(id)?.spec.id.clone();
+        // Not by the board: one that could not be added stands in the file alone.
+        let id: RuntimeId = match id.parse() {
+            Ok(id) => id,
+            Err(_) => self.entry(id)?.spec.id.clone(),
+        };
         let answer = self.directory.ask(|reply| DirectoryMessage::Remove(id, reply), PATIENCE).await;
         answer.unwrap_or_else(|error| Err(ControlError::Unavailable(error.to_string())))
     }
@@ -387,7 +404,11 @@ impl Runtimes {
     ) -> Result<RuntimeRow, ControlError> {
         let entry = self.entry(id)?;
         let answer = entry.handle.ask(message, CONTROL_PATIENCE).await;
-        answer.map_err(|error| ControlError::Unavailable(error.to_string()))
+        let row = answer.map_err(|error| ControlError::Unavailable(error.to_string()))?;
+        // Its actor has told the directory before it answered. A disk that is full or slow stops nobody from stopping a
+        // runtime: the directory warns of it.
+        drop(self.directory.ask(DirectoryMessage::Flush, CONTROL_PATIENCE).await);
+        Ok(row)
     }
 
     fn entry(&self, id: &str) -> Result<Entry, ControlError> {

@@ -20,7 +20,7 @@ use crate::runtime::machine::RuntimeState;
 
 /// The loads that wait, and how far the directory has come with them.
 pub(super) struct Loads {
-    room: Room,
+    pub(super) room: Room,
     replies: HashMap<RuntimeId, (u64, Reply<RoomAnswer>)>,
     /// Memory is being read: what follows from it is decided when it is there.
     is_measuring: bool,
@@ -31,6 +31,8 @@ pub(super) struct Loads {
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Long enough for an engine to be asked to end, killed and reaped, and for most requests under way to be answered.
 const WAIT_MAX: Duration = Duration::from_secs(30);
+/// Most engines that are asked to end have ended by then; the memory of others is not waited for.
+const LEAVES_WITHIN: Duration = Duration::from_secs(12);
 /// An actor that does not say within this time whether it goes is looked at as if it stayed.
 const EVICT_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -38,7 +40,8 @@ impl Loads {
     pub(super) fn new(settings: &RuntimeSettings) -> Self {
         // A start that waits for memory must hear of it before it counts as failed.
         let wait_max = WAIT_MAX.min(settings.start_timeout / 2);
-        let rules = Rules { headroom_bytes: settings.memory_headroom_bytes, wait_max };
+        let headroom_bytes = settings.memory_headroom_bytes;
+        let rules = Rules { headroom_bytes, wait_max, leaves_within: LEAVES_WITHIN };
         Self { room: Room::new(rules), replies: HashMap::new(), is_measuring: false, look: None }
     }
 }
@@ -73,15 +76,21 @@ impl DirectoryActor {
         let sources = self.args.sources.clone();
         let entries = self.args.board.entries.load_full();
         context.spawn(async move {
-            // What engines hold and what is free are compared, so both are read at the same time.
             join_all(entries.iter().map(|entry| entry.gauge.fresh())).await;
+            // What engines hold and what is free belong together. What an engine takes in between is counted twice, never
+            // not at all.
+            let tenants: Vec<_> = entries.iter().map(tenant).collect();
             let read = tokio::task::spawn_blocking(move || read_memory(&sources).free_for_models());
             // A panic of the reading is looked at again like a machine without memory.
-            DirectoryMessage::Measured(read.await.unwrap_or(0))
+            DirectoryMessage::Measured(read.await.unwrap_or(0), tenants)
         });
     }
 
-    pub(super) fn measured(&mut self, free_bytes: u64, context: &mut Context<DirectoryMessage>) {
+    pub(super) fn measured(
+        &mut self,
+        (free_bytes, tenants): (u64, Vec<Tenant>),
+        context: &mut Context<DirectoryMessage>,
+    ) {
         self.loads.is_measuring = false;
         for (id, (attempt, reply)) in &self.loads.replies {
             if reply.is_abandoned() {
@@ -89,7 +98,6 @@ impl DirectoryActor {
             }
         }
         self.loads.replies.retain(|_, (_, reply)| !reply.is_abandoned());
-        let tenants: Vec<_> = self.args.board.entries.load().iter().map(tenant).collect();
         for action in self.loads.room.look(context.now(), free_bytes, &tenants) {
             match action {
                 RoomAction::Grant(load) => self.reply(&load, RoomAnswer::Granted),
@@ -121,13 +129,23 @@ impl DirectoryActor {
     }
 }
 
+/// The load of a runtime that was granted its memory by an earlier incarnation of the directory, as far as its row tells.
+pub(super) fn load_under_way(entry: &Entry) -> Option<Load> {
+    let row = entry.row.load();
+    let row = row.as_ref().as_ref()?;
+    let is_loading = matches!(row.state, RuntimeState::Starting | RuntimeState::Warming);
+    let needed_bytes = row.memory.needed_bytes.filter(|_| is_loading)?;
+    Some(Load { id: entry.spec.id.clone(), attempt: row.attempt, needed_bytes, is_asked_for: true })
+}
+
 /// What a runtime is doing with its memory.
 fn tenant(entry: &Entry) -> Tenant {
     let row = entry.row.load();
     let row = row.as_ref().as_ref();
     let phase = row.map_or(Phase::Absent, |row| match row.state {
         RuntimeState::Stopped | RuntimeState::Backoff | RuntimeState::Quarantined | RuntimeState::Failed => {
-            Phase::Absent
+            // The program of an actor that has fallen is ending behind its row.
+            if entry.gauge.is_alive() { Phase::Leaving } else { Phase::Absent }
         }
         RuntimeState::Starting | RuntimeState::Warming => Phase::Loading,
         RuntimeState::Ready if entry.meter.in_flight() == 0 => Phase::Idle(entry.meter.idle_for()),

@@ -81,6 +81,8 @@ pub(crate) struct Rules {
     pub(crate) headroom_bytes: u64,
     /// How long a load waits for others to go.
     pub(crate) wait_max: Duration,
+    /// Past this nobody knows when a program that is ending has ended: its memory is not waited for any more.
+    pub(crate) leaves_within: Duration,
 }
 
 /// The decider.
@@ -92,6 +94,8 @@ pub(crate) struct Room {
     promises: HashMap<RuntimeId, Load>,
     /// Runtimes that were asked to go and have not answered yet.
     asked: HashSet<RuntimeId>,
+    /// Since when the programs that are ending have been seen to.
+    leaving: HashMap<RuntimeId, Moment>,
 }
 
 /// What is there at one look. Signed: a machine may have promised more than it has.
@@ -99,15 +103,30 @@ pub(crate) struct Room {
 struct Balance {
     /// Free now, without what is promised and what earlier loads wait for.
     available: i128,
+    /// The same, if every load under way took nothing more.
+    settled: i128,
     /// What programs that are ending hold.
     leaving: i128,
     /// What would be free if no runtime had a program.
     everything: i128,
 }
 
+impl Balance {
+    fn take(&mut self, bytes: u64) {
+        self.available -= i128::from(bytes);
+        self.settled -= i128::from(bytes);
+    }
+}
+
 impl Room {
     pub(crate) fn new(rules: Rules) -> Self {
-        Self { rules, waiting: Vec::new(), promises: HashMap::new(), asked: HashSet::new() }
+        Self {
+            rules,
+            waiting: Vec::new(),
+            promises: HashMap::new(),
+            asked: HashSet::new(),
+            leaving: HashMap::new(),
+        }
     }
 
     /// A load asks for memory. An earlier one of the same runtime is over by that.
@@ -115,6 +134,18 @@ impl Room {
         self.promises.remove(&load.id);
         self.waiting.retain(|(waiting, _)| waiting.id != load.id);
         self.waiting.push((load, now));
+    }
+
+    /// A runtime of this id is no more, or is another one from now on: nothing is promised to it.
+    pub(crate) fn forget(&mut self, id: &RuntimeId) {
+        self.promises.remove(id);
+        self.waiting.retain(|(load, _)| load.id != *id);
+        self.asked.remove(id);
+    }
+
+    /// A load that was granted before this decider was made.
+    pub(crate) fn restore(&mut self, load: Load) {
+        self.promises.insert(load.id.clone(), load);
     }
 
     /// A load no longer wants any.
@@ -151,11 +182,24 @@ impl Room {
                 tenant(id).filter(|tenant| tenant.attempt == promise.attempt).map_or(0, |t| t.held_bytes);
             i128::from(promise.needed_bytes.saturating_sub(held))
         });
-        let leaving = tenants.iter().filter(|t| t.phase == Phase::Leaving || self.asked.contains(&t.id));
+        self.leaving.retain(|id, _| tenant(id).is_some_and(|tenant| tenant.phase == Phase::Leaving));
+        let mut leaves_soon = |tenant: &&Tenant| match tenant.phase {
+            Phase::Leaving => {
+                let since = *self.leaving.entry(tenant.id.clone()).or_insert(now);
+                now.since(since) < self.rules.leaves_within
+            }
+            Phase::Absent | Phase::Loading | Phase::Busy | Phase::Idle(_) => self.asked.contains(&tenant.id),
+        };
+        let leaving: i128 = tenants
+            .iter()
+            .filter(|tenant| leaves_soon(tenant))
+            .map(|tenant| i128::from(tenant.held_bytes))
+            .sum();
         let spare = i128::from(free_bytes) - i128::from(self.rules.headroom_bytes);
         let mut balance = Balance {
             available: spare - promised.sum::<i128>(),
-            leaving: leaving.map(|tenant| i128::from(tenant.held_bytes)).sum(),
+            settled: spare,
+            leaving,
             everything: spare + tenants.iter().map(|tenant| i128::from(tenant.held_bytes)).sum::<i128>(),
         };
         let mut actions = Vec::new();
@@ -163,7 +207,7 @@ impl Room {
             let is_late = now.since(since) >= self.rules.wait_max;
             match self.judge(&load, balance, tenants) {
                 Judgement::Fits => {
-                    balance.available -= i128::from(load.needed_bytes);
+                    balance.take(load.needed_bytes);
                     self.promises.insert(load.id.clone(), load.clone());
                     actions.push(RoomAction::Grant(load));
                 }
@@ -183,7 +227,7 @@ impl Room {
                         actions.push(RoomAction::Evict(victim.id.clone()));
                     }
                     // ROOM-3.
-                    balance.available -= i128::from(load.needed_bytes);
+                    balance.take(load.needed_bytes);
                     self.waiting.push((load, since));
                 }
             }
@@ -201,8 +245,9 @@ impl Room {
             return Judgement::Wait(Vec::new());
         }
         if !load.is_asked_for {
-            // ROOM-2.
-            return Judgement::Never;
+            // ROOM-2. Estimates err upwards, so what loads under way do not take may be enough for it.
+            let may_fit = needed <= balance.settled + balance.leaving;
+            return if may_fit { Judgement::Wait(Vec::new()) } else { Judgement::Never };
         }
         let others =
             || tenants.iter().filter(|tenant| tenant.id != load.id && !self.asked.contains(&tenant.id));

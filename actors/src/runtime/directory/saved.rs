@@ -48,6 +48,16 @@ pub(crate) enum SavedError {
         /// Why not.
         source: io::Error,
     },
+    /// Another version wrote it.
+    #[error(
+        "{path} has the form {schema}, which this version cannot read: use the version that wrote it, or move it away to start with no runtimes"
+    )]
+    Schema {
+        /// The file.
+        path: String,
+        /// What it says.
+        schema: u32,
+    },
     /// It is not what this program wrote.
     #[error("{path} is damaged or of a newer version: {source}; move it away to start with no runtimes")]
     Damaged {
@@ -74,6 +84,12 @@ impl SavedRuntimes {
         };
         let contents: Contents = serde_json::from_slice(&text)
             .map_err(|source| SavedError::Damaged { path: self.path.display().to_string(), source })?;
+        if contents.schema != SCHEMA {
+            return Err(SavedError::Schema {
+                path: self.path.display().to_string(),
+                schema: contents.schema,
+            });
+        }
         Ok(contents.saved)
     }
 
@@ -125,6 +141,8 @@ mod tests {
             saved.write(contents.clone()).unwrap();
             assert_eq!(saved.read().unwrap(), contents);
         }
+        fs::write(folder.path().join("runtimes.json"), r#"{"schema":2,"runtimes":[]}"#).unwrap();
+        assert!(saved.read().unwrap_err().to_string().contains("has the form 2"));
         fs::write(folder.path().join("runtimes.json"), "{\"schema\":1,").unwrap();
         assert!(saved.read().unwrap_err().to_string().contains("is damaged"));
     }

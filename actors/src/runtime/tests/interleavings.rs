@@ -3,7 +3,7 @@
 //!
 //! `ARW_SEED=7` runs one seed, `ARW_SEEDS=100000` that many. A failure names its seed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,6 +47,8 @@ struct Run {
     asked: Vec<Asked>,
     leases: Vec<EngineLease>,
     needs: HashMap<&'static str, u64>,
+    /// Runtimes whose engines end by themselves.
+    crashing: HashSet<&'static str>,
     /// Somebody else has ended a program, or one ends by itself: budgets may be spent.
     anything_failed: bool,
 }
@@ -62,6 +64,7 @@ impl Run {
             asked: Vec::new(),
             leases: Vec::new(),
             needs: HashMap::new(),
+            crashing: HashSet::new(),
             anything_failed: false,
         };
         for name in NAMES {
@@ -73,6 +76,11 @@ impl Run {
     async fn add(&mut self, name: &'static str) {
         let crashes = self.chance.below(6) == 0;
         self.anything_failed |= crashes;
+        if crashes {
+            self.crashing.insert(name)
+        } else {
+            self.crashing.remove(name)
+        };
         let script = Script {
             launches_after: self.chance.millis(50),
             loads_for: self.chance.millis(600),
@@ -89,7 +97,7 @@ impl Run {
     async fn step(&mut self) {
         let name = *self.chance.one_of(&NAMES);
         let runtimes = &self.stage.runtimes;
-        match self.chance.below(12) {
+        match self.chance.below(14) {
             0..=3 => self.asked.push(self.stage.begin_to_ask(name)),
             4 if !self.asked.is_empty() => {
                 let index = self.chance.below(self.asked.len() as u64);
@@ -106,8 +114,20 @@ impl Run {
             }
             11 if self.chance.below(4) == 0 => {
                 self.leases.retain(|lease| lease.runtime().as_str() != name);
-                runtimes.remove(name).await.unwrap();
+                // A directory that falls meanwhile does not answer, and goes on with it.
+                while self.stage.runtimes.row(name).is_ok() {
+                    drop(self.stage.runtimes.remove(name).await);
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
                 self.add(name).await;
+            }
+            12 if self.chance.below(3) == 0 => {
+                self.anything_failed = true;
+                assert!(self.stage.supervisor.kill(name, Duration::from_secs(5)).await);
+            }
+            13 if self.chance.below(6) == 0 => {
+                self.anything_failed = true;
+                assert!(self.stage.root.kill("directory", Duration::from_secs(5)).await);
             }
             _ => {}
         }
@@ -179,7 +199,9 @@ impl Run {
         let total = self.stage.memory_bytes();
         for name in NAMES.into_iter().filter(|name| self.needs[name] + 50 * MB < total) {
             self.stage.runtimes.start(name).await.unwrap();
-            let row = self.stage.runtimes.settled(name, Duration::from_secs(30)).await.unwrap();
+            let row = self.stage.runtimes.settled(name, Duration::from_secs(60)).await.unwrap();
+            let may_fail = self.crashing.contains(name);
+            assert!(may_fail || row.state == RuntimeState::Ready, "{row:?}");
             let reason = row.reason.clone().unwrap_or_default();
             assert!(!reason.starts_with("not loaded"), "{row:?}");
             self.stage.runtimes.stop(name).await.unwrap();

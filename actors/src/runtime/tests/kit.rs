@@ -38,6 +38,7 @@ pub(super) struct Stage {
     pub(super) machine: FakeMachine,
     pub(super) runtimes: Runtimes,
     pub(super) supervisor: SupervisorHandle,
+    pub(super) root: SupervisorHandle,
     system: ActorSystem,
     settings: RuntimeSettings,
     tokens_per_mb: u64,
@@ -114,12 +115,23 @@ impl Stage {
                 history: Mutex::new(RestartHistory::new()),
             },
         ));
-        system.start(root).await.unwrap();
+        let root = system.start(root).await.unwrap();
         let model = ground.models.find(MODEL).unwrap();
         let (one, many) = (memory_needed(&model, 256, 1), memory_needed(&model, 1_000_192, 1));
         let runtimes = Runtimes::new(directory, board);
         let (tokens_per_mb, fixed_bytes) = (MB * 999_936 / (many - one), one);
-        Self { machine, runtimes, supervisor, system, settings, tokens_per_mb, fixed_bytes, state, ground }
+        Self {
+            machine,
+            runtimes,
+            supervisor,
+            root,
+            system,
+            settings,
+            tokens_per_mb,
+            fixed_bytes,
+            state,
+            ground,
+        }
     }
 
     /// Adds a runtime that needs about so much memory and takes nearly all of it. The script says the rest.
@@ -145,6 +157,11 @@ impl Stage {
     ) -> tokio::task::JoinHandle<Result<EngineLease, AcquireError>> {
         let runtimes = self.runtimes.clone();
         tokio::spawn(async move { runtimes.acquire(id, PATIENCE).await })
+    }
+
+    /// The file with the list of runtimes.
+    pub(super) fn file(&self) -> std::path::PathBuf {
+        self.state.path().join("runtimes.json")
     }
 
     pub(super) fn memory_bytes(&self) -> u64 {
@@ -174,6 +191,8 @@ impl Stage {
 
     pub(super) async fn end(self) {
         self.system.shutdown(Duration::from_secs(60)).await;
+        // What an actor that fell has left behind takes as long to die as the script says.
+        tokio::time::sleep(Duration::from_secs(10)).await;
         assert_eq!(self.machine.doubled(), [], "two programs of one runtime");
         assert!(self.machine.alive().is_empty(), "left behind: {:?}", self.machine.alive());
     }

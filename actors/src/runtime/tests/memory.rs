@@ -174,3 +174,53 @@ async fn a_start_that_waits_for_memory_spends_no_budget() {
     drop(stage.ask("b").await.unwrap());
     stage.end().await;
 }
+
+/// ROOM-1: whoever has its id next owes nothing for it.
+#[tokio::test(start_paused = true)]
+async fn a_promise_does_not_outlive_its_runtime_when_another_takes_its_id() {
+    let stage = Stage::with_memory(1_500 * MB).await;
+    stage.add("a", 1_000 * MB, Script::default()).await;
+    stage.add("b", 1_000 * MB, Script::default()).await;
+    drop(stage.ask("a").await.unwrap());
+    stage.runtimes.remove("a").await.unwrap();
+    stage.add("a", 1_000 * MB, Script::default()).await;
+    assert!(stage.ask("b").await.unwrap().waited() < Duration::from_secs(2));
+    stage.end().await;
+}
+
+/// ROOM-2, RUN-6: what the kernel cannot end frees nothing soon.
+#[tokio::test(start_paused = true)]
+async fn a_program_that_does_not_end_keeps_no_load_waiting_for_its_memory() {
+    let stage = Stage::with_memory(2_200 * MB).await;
+    let stuck = Script { ends_after: None, dies_after: None, ..Script::default() };
+    stage.add("stuck", 1_000 * MB, stuck).await;
+    stage.add("idle", 1_000 * MB, Script::default()).await;
+    stage.add("b", 1_000 * MB, Script::default()).await;
+    drop(stage.ask("stuck").await.unwrap());
+    drop(stage.ask("idle").await.unwrap());
+    stage.runtimes.stop("stuck").await.unwrap();
+    let lease = stage.ask("b").await.unwrap();
+    assert!(lease.waited() < Duration::from_secs(20), "{:?}", lease.waited());
+    assert_eq!(stage.machine.alive(), ["stuck", "b"]);
+    drop(lease);
+    stage.machine.release("stuck");
+    stage.end().await;
+}
+
+/// ROOM-1: what was granted counts, also when whoever granted it has fallen.
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_was_started_again_knows_the_loads_under_way() {
+    let stage = Stage::with_memory(1_500 * MB).await;
+    let slow = Script { loads_for: Duration::from_secs(10), memory_bytes: 900 * MB, ..Script::default() };
+    stage.add("a", 1_000 * MB, slow).await;
+    stage.add("b", 700 * MB, Script::default()).await;
+    let runtimes = stage.runtimes.clone();
+    let loading = tokio::spawn(async move { runtimes.acquire("a", Duration::from_secs(60)).await.map(drop) });
+    stage.reach("a", RuntimeState::Warming).await;
+    assert!(stage.root.kill("directory", Duration::from_secs(5)).await);
+    let second = stage.ask("b").await.unwrap();
+    assert!(second.waited() > Duration::from_secs(8), "it took what `a` was promised: {:?}", second.waited());
+    loading.await.unwrap().unwrap();
+    drop(second);
+    stage.end().await;
+}

@@ -27,7 +27,7 @@ fn at(seconds: u64) -> Moment {
 }
 
 fn room(headroom_bytes: u64) -> Room {
-    Room::new(Rules { headroom_bytes, wait_max: WAIT_MAX })
+    Room::new(Rules { headroom_bytes, wait_max: WAIT_MAX, leaves_within: Duration::from_secs(12) })
 }
 
 /// `grant a`, `deny a: why`, `evict b`.
@@ -66,6 +66,17 @@ fn while_one_is_on_its_way_out_no_second_is_asked_to_go() {
     assert!(room.look(at(1), 0, &tenants).is_empty(), "its program is ending");
     tenants[0] = tenant("a", Phase::Absent, 0);
     assert_eq!(words(room.look(at(2), 10, &tenants)), ["grant x"]);
+}
+
+/// ROOM-2: the kernel cannot end it, or it has a long answer to finish.
+#[test]
+fn the_memory_of_a_program_that_does_not_end_is_waited_for_only_so_long() {
+    let mut room = room(0);
+    room.ask(at(0), load("x", 1, 10));
+    let tenants = [tenant("stuck", Phase::Leaving, 10), idle("a", 10, 5)];
+    assert!(room.look(at(0), 0, &tenants).is_empty());
+    assert!(room.look(at(11), 0, &tenants).is_empty());
+    assert_eq!(words(room.look(at(12), 0, &tenants)), ["evict a"]);
 }
 
 /// ROOM-2: somebody was quicker.
