@@ -25,7 +25,7 @@ use tracing::{error, info, warn};
 use self::launching::LaunchOutcome;
 use self::tending::Tended;
 use super::directory::{Board, DirectoryMessage};
-use super::engine_client::EngineClient;
+use super::engine_client::{EngineClient, EngineLook};
 use super::launcher::{Endpoint, EngineExit, Launcher, Secret};
 use super::lease::{AcquireError, EngineEnd, EngineLease, Meter};
 use super::log::EngineLog;
@@ -84,6 +84,10 @@ pub(crate) enum RuntimeMessage {
     LaunchDone(u64, LaunchOutcome),
     Exited(u64, EngineExit),
     Probed(u64, ProbeKind, HealthAnswer, Duration),
+    /// A request did not reach the engine.
+    Doubted,
+    /// So it was looked at.
+    Looked(u64, EngineLook),
     LeaseLeft,
     /// The engine was asked how many tokens a conversation may have.
     ContextAsked(u64, Option<u64>),
@@ -101,6 +105,8 @@ crate::message!(RuntimeMessage {
     LaunchDone,
     Exited,
     Probed,
+    Doubted,
+    Looked,
     LeaseLeft,
     ContextAsked,
     Timer,
@@ -206,6 +212,7 @@ impl Actor for RuntimeActor {
         actor.show_state(RuntimeState::Stopped);
         actor.publish(context);
         context.every(REFRESH_EVERY, || RuntimeMessage::Refresh);
+        actor.await_doubts(context, Duration::ZERO);
         if is_wanted {
             actor.feed(context, RuntimeEvent::StartWanted(By::Boot));
         }
@@ -246,9 +253,10 @@ impl Actor for RuntimeActor {
             RuntimeMessage::Exited(attempt, exit) => self.exited(context, attempt, exit),
             RuntimeMessage::Probed(attempt, kind, answer, latency) => {
                 self.note_progress(context, attempt);
-                self.look_at_leases(context);
-                self.feed(context, RuntimeEvent::Probed { attempt, kind, answer, latency });
+                self.end_when_idle(context, RuntimeEvent::Probed { attempt, kind, answer, latency });
             }
+            RuntimeMessage::Doubted => self.look(context),
+            RuntimeMessage::Looked(attempt, found) => self.looked(context, attempt, found),
             RuntimeMessage::LeaseLeft => {
                 self.awaits_leases = false;
                 self.look_at_leases(context);
