@@ -7,7 +7,7 @@
 pub mod gguf;
 pub mod record;
 
-mod parts;
+pub(crate) mod parts;
 pub mod store;
 
 pub mod library;

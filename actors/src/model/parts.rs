@@ -10,20 +10,18 @@ const PARTS_MAX: u32 = 1000;
 
 /// All parts of the model that `part` is one of, in order, itself among them; `None` where its name is not
 /// that of a part.
-pub(super) fn all_of(part: &Path) -> Option<Vec<PathBuf>> {
+pub(crate) fn all_of(part: &Path) -> Option<Vec<PathBuf>> {
     let (base, count) = base_and_count(part)?;
-    let name = |number: u32| format!("{base}-{number:05}-of-{count:05}.{}", extension(part));
+    let ending = part.extension().map_or_else(String::new, |ending| format!(".{}", ending.to_string_lossy()));
+    let name = |number: u32| format!("{base}-{number:05}-of-{count:05}{ending}");
     Some((1..=count).map(|number| part.with_file_name(name(number))).collect())
 }
 
 /// What the joined file would be called, beside its parts.
 pub(super) fn joined(part: &Path) -> Option<PathBuf> {
     let (base, _) = base_and_count(part)?;
-    Some(part.with_file_name(format!("{base}.{}", extension(part))))
-}
-
-fn extension(part: &Path) -> String {
-    part.extension().unwrap_or("gguf".as_ref()).to_string_lossy().into_owned()
+    let ending = part.extension().unwrap_or("gguf".as_ref()).to_string_lossy();
+    Some(part.with_file_name(format!("{base}.{ending}")))
 }
 
 fn base_and_count(part: &Path) -> Option<(&str, u32)> {
@@ -46,6 +44,9 @@ mod tests {
         assert_eq!(all[0], Path::new("/m/a-big-00001-of-00003.gguf"));
         assert!(all.iter().any(|path| path == part));
         assert_eq!(joined(part).unwrap(), Path::new("/m/a-big.gguf"));
+        // As downloads without an ending are called.
+        let bare = Path::new("/m/big-00001-of-00002");
+        assert_eq!(all_of(bare).unwrap(), [bare, Path::new("/m/big-00002-of-00002")]);
         for whole in
             ["/m/big.gguf", "/m/x-2-of-3.gguf", "/m/x-00001-of-99999.gguf", "/m/one-of-a-kind.gguf", "/"]
         {

@@ -26,7 +26,7 @@ use tracing::{error, info, warn};
 use self::launching::LaunchOutcome;
 use self::tending::Tended;
 use super::directory::{Board, DirectoryMessage};
-use super::engine_client::EngineClient;
+use super::engine_client::{EngineClient, EngineLook};
 use super::launcher::{Endpoint, EngineExit, Launcher, Secret};
 use super::lease::{AcquireError, EngineEnd, EngineLease, Meter};
 use super::log::EngineLog;
@@ -85,6 +85,10 @@ pub(crate) enum RuntimeMessage {
     LaunchDone(u64, LaunchOutcome),
     Exited(u64, EngineExit),
     Probed(u64, ProbeKind, HealthAnswer, Duration),
+    /// A request did not reach the engine.
+    Doubted,
+    /// So it was looked at.
+    Looked(u64, EngineLook),
     LeaseLeft,
     /// The engine was asked how many tokens a conversation may have.
     ContextAsked(u64, Option<u64>),
@@ -102,6 +106,8 @@ crate::message!(RuntimeMessage {
     LaunchDone,
     Exited,
     Probed,
+    Doubted,
+    Looked,
     LeaseLeft,
     ContextAsked,
     Timer,
@@ -220,6 +226,7 @@ impl Actor for RuntimeActor {
             });
         }
         context.every(REFRESH_EVERY, || RuntimeMessage::Refresh);
+        actor.await_doubts(context, Duration::ZERO);
         if is_wanted {
             actor.feed(context, RuntimeEvent::StartWanted(By::Boot));
         }
@@ -260,9 +267,10 @@ impl Actor for RuntimeActor {
             RuntimeMessage::Exited(attempt, exit) => self.exited(context, attempt, exit),
             RuntimeMessage::Probed(attempt, kind, answer, latency) => {
                 self.note_progress(context, attempt);
-                self.look_at_leases(context);
-                self.feed(context, RuntimeEvent::Probed { attempt, kind, answer, latency });
+                self.end_when_idle(context, RuntimeEvent::Probed { attempt, kind, answer, latency });
             }
+            RuntimeMessage::Doubted => self.look(context),
+            RuntimeMessage::Looked(attempt, found) => self.looked(context, attempt, found),
             RuntimeMessage::LeaseLeft => {
                 self.awaits_leases = false;
                 self.look_at_leases(context);

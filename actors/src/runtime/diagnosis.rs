@@ -36,6 +36,8 @@ pub struct ExitFacts<'a> {
     pub port: Option<PortFacts>,
     /// What the sandbox let it read; `None` when no file rule was in force.
     pub readable: Option<&'a [PathBuf]>,
+    /// What of that the sandbox let it execute.
+    pub executable: &'a [PathBuf],
     /// Where paths that its lines name lead, for those that lead elsewhere ([`denied_paths`] tells which to look up).
     pub links: &'a [(PathBuf, PathBuf)],
     /// This machine's CPU features as `/proc/cpuinfo` names them; empty when not known.
@@ -91,6 +93,7 @@ pub struct PortFacts {
 ///     model: None,
 ///     port: None,
 ///     readable: None,
+///     executable: &[],
 ///     links: &[],
 ///     cpu_flags: &Default::default(),
 /// };
@@ -233,8 +236,8 @@ fn path_of(facts: &ExitFacts<'_>) -> String {
     facts.model.as_ref().map(|m| format!(": {}", m.path.display())).unwrap_or_default()
 }
 
-fn is_within(path: &Path, readable: &[PathBuf]) -> bool {
-    readable.iter().any(|allowed| path.starts_with(allowed))
+fn is_within(path: &Path, folders: &[PathBuf]) -> bool {
+    folders.iter().any(|allowed| path.starts_with(allowed))
 }
 
 #[cfg(test)]

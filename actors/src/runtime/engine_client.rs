@@ -4,7 +4,9 @@
 
 use std::fmt;
 use std::future::Future;
-use std::path::Path;
+use std::io::ErrorKind;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -30,6 +32,18 @@ pub struct EngineClient {
     client: Client<EngineConnector, Full<Bytes>>,
     /// For requests that want a connection of their own.
     unpooled: Client<EngineConnector, Full<Bytes>>,
+    connector: EngineConnector,
+}
+
+/// What a look at an engine that a request did not reach has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum EngineLook {
+    /// It takes connections.
+    Accepts,
+    /// It takes none.
+    Refuses,
+    /// There is no socket here any more.
+    Gone(PathBuf),
 }
 
 /// An engine did not answer.
@@ -70,6 +84,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A process closes all that it has within microseconds of its end; a machine that is busy takes longer.
 const KEPT_FOR: Duration = Duration::from_millis(20);
+/// A server that binds its socket anew has none for a moment, far shorter than this.
+const GONE_FOR: Duration = Duration::from_millis(100);
 /// More idle connections than an engine has slots serve nobody.
 const IDLE_PER_ENGINE_MAX: usize = 64;
 
@@ -83,28 +99,24 @@ impl EngineClient {
     /// A client without connections.
     #[must_use]
     pub fn new() -> Self {
+        Self::through(EngineConnector { in_memory: None })
+    }
+
+    fn through(connector: EngineConnector) -> Self {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(IDLE_PER_ENGINE_MAX)
-            .build(EngineConnector { in_memory: None });
-        let unpooled = Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(0)
-            .build(EngineConnector { in_memory: None });
-        Self { client, unpooled }
+            .build(connector.clone());
+        let unpooled =
+            Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector.clone());
+        Self { client, unpooled, connector }
     }
 
     /// A client for engines of a test: whatever has a socket's path is reached through `connect`.
     #[cfg(any(test, feature = "testkit"))]
     pub(crate) fn in_memory(connect: ConnectInMemory) -> Self {
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .build(EngineConnector { in_memory: Some(Arc::clone(&connect)) });
-        let unpooled = Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(0)
-            .build(EngineConnector { in_memory: Some(connect) });
-        Self { client, unpooled }
+        Self::through(EngineConnector { in_memory: Some(connect) })
     }
 
     /// Sends `request`, whose URI is a path such as `/v1/models`, and returns as soon as the answer's head is
@@ -145,11 +157,40 @@ impl EngineClient {
     /// connections one by one, the one that it listens on maybe last.
     pub async fn is_accepting(&self, endpoint: &Endpoint) -> bool {
         let Ok(uri) = endpoint_uri(endpoint, &Uri::from_static("/")) else { return false };
-        match tokio::time::timeout(CONNECT_TIMEOUT, connect(&uri, None)).await {
+        match tokio::time::timeout(CONNECT_TIMEOUT, connect(&uri, self.connector.in_memory.as_ref())).await {
             Ok(Ok(EngineStream::Unix(stream))) => is_kept(stream.into_inner()).await,
             Ok(Ok(EngineStream::Tcp(stream))) => is_kept(stream.into_inner()).await,
             Ok(Ok(EngineStream::Memory(stream))) => is_kept(stream.into_inner()).await,
             Ok(Err(_)) | Err(_) => false,
+        }
+    }
+
+    /// Finds out why a request did not reach an engine.
+    pub(crate) async fn look(&self, endpoint: &Endpoint) -> EngineLook {
+        if let Some(path) = self.gone_socket(endpoint).await {
+            return EngineLook::Gone(path);
+        }
+        if self.is_accepting(endpoint).await { EngineLook::Accepts } else { EngineLook::Refuses }
+    }
+
+    /// The socket of an engine that has one, where that is not there any more.
+    pub(crate) async fn gone_socket(&self, endpoint: &Endpoint) -> Option<PathBuf> {
+        let Endpoint::Unix(path) = endpoint else { return None };
+        if self.has_socket(path) {
+            return None;
+        }
+        tokio::time::sleep(GONE_FOR).await;
+        (!self.has_socket(path)).then(|| path.clone())
+    }
+
+    /// A socket that cannot be looked at counts as there: its connections tell what is wrong.
+    fn has_socket(&self, path: &Path) -> bool {
+        if let Some(connect) = &self.connector.in_memory {
+            return connect(path).is_some();
+        }
+        match std::fs::metadata(path) {
+            Ok(found) => found.file_type().is_socket(),
+            Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
         }
     }
 }
@@ -217,13 +258,13 @@ impl tower_service::Service<Uri> for EngineConnector {
         Box::pin(async move {
             tokio::time::timeout(CONNECT_TIMEOUT, connect(&uri, in_memory.as_ref()))
                 .await
-                .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
+                .unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()))
         })
     }
 }
 
 async fn connect(uri: &Uri, in_memory: Option<&ConnectInMemory>) -> std::io::Result<EngineStream> {
-    use std::io::{Error, ErrorKind};
+    use std::io::Error;
     let host = uri.host().ok_or_else(|| Error::new(ErrorKind::InvalidInput, "no host"))?;
     if uri.scheme_str() == Some(UNIX_SCHEME) {
         let bytes = base16ct::lower::decode_vec(host).map_err(Error::other)?;

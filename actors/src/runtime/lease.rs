@@ -96,6 +96,12 @@ impl EngineLease {
         self.meter.in_flight()
     }
 
+    /// Tells the runtime that the engine takes no new connection: it looks at once, not only when its next
+    /// probe is due. Reports that come together are one.
+    pub fn report_unreachable(&self) {
+        self.meter.doubt();
+    }
+
     /// Counts what the request used. To be called once, also for a request that was broken off, with what is known.
     pub fn record(&self, usage: &Usage) {
         self.meter.add(usage);
@@ -143,6 +149,8 @@ pub(crate) struct Meter {
     left_at: AtomicU64,
     clock: Clock,
     left: Notify,
+    /// Holds one report at most.
+    doubts: Notify,
 }
 
 impl Meter {
@@ -156,6 +164,7 @@ impl Meter {
             left_at: AtomicU64::new(0),
             clock,
             left: Notify::new(),
+            doubts: Notify::new(),
         }
     }
 
@@ -196,6 +205,15 @@ impl Meter {
     /// Resolves when a lease was given back since the last call.
     pub(crate) async fn left(&self) {
         self.left.notified().await;
+    }
+
+    fn doubt(&self) {
+        self.doubts.notify_one();
+    }
+
+    /// Resolves when a request did not reach the engine since the last call.
+    pub(crate) async fn doubted(&self) {
+        self.doubts.notified().await;
     }
 
     /// For tests that show a runtime with a past.

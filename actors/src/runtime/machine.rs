@@ -15,7 +15,8 @@
 //!
 //! Rules: RUN-1 no two programs of a runtime are ever alive. RUN-2 a program that is asked to end is killed after its grace, always. RUN-3 results that
 //! carry an old attempt number change nothing. RUN-4 an exit that we caused spends no budget. RUN-5 past its budget a runtime is quarantined and tried
-//! again later; a permanent cause waits for an operator instead. RUN-6 a program that the kernel cannot end is reported, and waited for.
+//! again later; a permanent cause waits for an operator instead. RUN-6 a program that the kernel cannot end is reported, and waited for. RUN-7 a
+//! program whose socket was removed is started again at once.
 
 mod words;
 
@@ -52,6 +53,11 @@ enum After {
     Restart,
     /// It failed a probe: this counts as a failure.
     Failure(Diagnosis),
+    /// Its socket was removed: it is started again, as after a failure or, when it had served for long, as if asked to.
+    SocketGone {
+        diagnosis: Diagnosis,
+        is_failure: bool,
+    },
 }
 
 /// The decider of one runtime.
@@ -251,6 +257,10 @@ impl RuntimeMachine {
             RuntimeEvent::Probed { attempt, kind, answer, latency } if attempt == self.attempt => {
                 self.probed(now, kind, &answer, latency, &mut actions);
             }
+            RuntimeEvent::Refused { attempt } if attempt == self.attempt => self.refused(now, &mut actions),
+            RuntimeEvent::SocketGone { attempt, path } if attempt == self.attempt => {
+                self.socket_gone(now, &path, &mut actions);
+            }
             RuntimeEvent::Progressed { attempt, counter } if attempt == self.attempt => {
                 self.progressed(now, counter);
             }
@@ -260,6 +270,8 @@ impl RuntimeMachine {
             | RuntimeEvent::NoRoom { .. }
             | RuntimeEvent::Exited { .. }
             | RuntimeEvent::Probed { .. }
+            | RuntimeEvent::Refused { .. }
+            | RuntimeEvent::SocketGone { .. }
             | RuntimeEvent::Progressed { .. } => {}
             RuntimeEvent::InFlight(count) => self.in_flight_changed(now, count, &mut actions),
             RuntimeEvent::TimerFired => self.timer_fired(now, &mut actions),
@@ -357,7 +369,7 @@ impl RuntimeMachine {
         self.program = Program::None;
         match std::mem::replace(&mut self.after, After::Stop) {
             After::Restart => self.launch(now, actions),
-            After::Stop | After::Failure(_) => self.rest(now, actions),
+            After::Stop | After::Failure(_) | After::SocketGone { .. } => self.rest(now, actions),
         }
     }
 
@@ -468,7 +480,7 @@ impl RuntimeMachine {
             self.start_deadline = now + self.rules.start_timeout;
             self.diagnosis = match std::mem::replace(&mut self.after, After::Restart) {
                 After::Failure(diagnosis) => Some(diagnosis),
-                After::Stop | After::Restart => None,
+                After::Stop | After::Restart | After::SocketGone { .. } => None,
             };
             actions.push(RuntimeAction::RefuseWaiting);
         }

@@ -13,6 +13,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -121,6 +122,8 @@ struct Program {
     script: Script,
     held_bytes: Mutex<u64>,
     is_loaded: watch::Sender<bool>,
+    /// Somebody has removed its socket.
+    is_cut_off: AtomicBool,
     /// How it ended; `None` while it runs.
     exit: watch::Sender<Option<EngineExit>>,
 }
@@ -214,6 +217,13 @@ impl FakeMachine {
         }
     }
 
+    /// Removes the socket of a runtime's program, which lives on. Connections that are open stay.
+    pub fn remove_socket(&self, runtime: &str) {
+        for program in self.programs_of(runtime) {
+            program.is_cut_off.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Ends programs that a kill could not end, as a kernel does whose disk answers again.
     pub fn release(&self, runtime: &str) {
         for program in self.programs_of(runtime) {
@@ -240,6 +250,7 @@ impl FakeMachine {
             held_bytes: Mutex::new(script.memory_bytes / 2),
             script,
             is_loaded: watch::Sender::new(false),
+            is_cut_off: AtomicBool::new(false),
             exit: watch::Sender::new(None),
         });
         shared.programs.insert(pid, Arc::clone(&program));
@@ -297,8 +308,9 @@ impl FakeMachine {
     }
 
     fn connect(&self, socket: &Path) -> Option<DuplexStream> {
-        let program =
-            self.shared.lock().programs.values().find(|program| program.socket == socket).cloned()?;
+        let is_here =
+            |program: &&Arc<Program>| program.socket == socket && !program.is_cut_off.load(Ordering::Relaxed);
+        let program = self.shared.lock().programs.values().find(is_here).cloned()?;
         let (near, far) = tokio::io::duplex(64 << 10);
         let machine = self.clone();
         tokio::spawn(async move {

@@ -238,6 +238,8 @@ impl Actor for FixedRuntime {
             | RuntimeMessage::LaunchDone(..)
             | RuntimeMessage::Exited(..)
             | RuntimeMessage::Probed(..)
+            | RuntimeMessage::Doubted
+            | RuntimeMessage::Looked(..)
             | RuntimeMessage::LeaseLeft
             | RuntimeMessage::ContextAsked(..)
             | RuntimeMessage::Timer

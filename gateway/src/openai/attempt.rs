@@ -86,6 +86,9 @@ pub(super) async fn to_engine(asked: &Asked, mut ticket: Ticket) -> Attempt {
     let answer = match sent {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) if error.is_connect() => {
+            if let Some(lease) = ticket.lease() {
+                lease.report_unreachable();
+            }
             return Attempt::Failed(Box::new(ticket), Failure::NotSent(error.cause()));
         }
         Ok(Err(error @ EngineError::NoAnswer(_))) => {

@@ -30,6 +30,8 @@ pub(super) async fn of(engines: &EngineClient, lease: &EngineLease) -> Fate {
             return Fate::Lives;
         }
     }
+    // RUN-7: it has ended, or nobody can reach it any more.
+    lease.report_unreachable();
     if !lease.is_managed() {
         // Nobody tells of a server that ARW does not run. It was there, got the request, and takes no
         // connection now.

@@ -4,7 +4,7 @@ use arw_tests::http::open;
 use arw_tests::node::{NodeProcess, arw};
 use http::Method;
 use http_body_util::BodyExt;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::kit::{FAKE, Stage, chat, is_alive, kill};
 
@@ -108,7 +108,8 @@ async fn requests_in_flight_when_an_engine_is_killed_from_outside_are_saved() {
     stage.node.stop().unwrap();
 }
 
-/// HTTP-11: nothing was sent, so that nothing is lost by waiting until the runtime has a new engine.
+/// HTTP-11: nothing was sent, so that nothing is lost by waiting until the runtime has a new engine. RUN-7: which it gets for that
+/// reason, without anybody's help.
 #[tokio::test]
 async fn requests_wait_while_the_socket_of_their_engine_is_gone() {
     let stage = Stage::with_fake(&[], json!({"auto_start": true})).await;
@@ -119,10 +120,14 @@ async fn requests_wait_while_the_socket_of_their_engine_is_gone() {
             stage.node.post("/v1/chat/completions", said(&format!("ask {number}"), true)).await.unwrap();
         answer.status.as_u16()
     };
-    let restart =
-        async { stage.node.post("/runtimes/one/restart", json!({})).await.unwrap().status.as_u16() };
-    let (a, b, restarted) = tokio::join!(ask(1), ask(2), restart);
-    assert_eq!(([a, b], restarted), ([200; 2], 202));
+    let (a, b) = tokio::join!(ask(1), ask(2));
+    assert_eq!([a, b], [200; 2]);
+    let now = stage.node.until("one", |row| row["state"] == "ready").await.unwrap();
+    assert_ne!(now["pid"], row["pid"]);
+    let events = stage.node.get("/events?limit=1000").await.unwrap().json();
+    let reasons: Vec<_> = events["events"].as_array().unwrap().iter().map(Value::to_string).collect();
+    assert!(reasons.iter().any(|event| event.contains("was removed by somebody else")), "{reasons:?}");
+    assert!(!reasons.iter().any(|event| event.contains("health endpoint fails")), "{reasons:?}");
     stage.node.stop().unwrap();
 }
 

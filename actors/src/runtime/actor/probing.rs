@@ -9,9 +9,9 @@ use http_body_util::{BodyExt, Full, Limited};
 
 use super::{RuntimeActor, RuntimeMessage, Serving};
 use crate::mailbox::Context;
-use crate::runtime::engine_client::{EngineClient, EngineError};
+use crate::runtime::engine_client::{EngineClient, EngineError, EngineLook};
 use crate::runtime::launcher::Endpoint;
-use crate::runtime::machine::{HealthAnswer, ProbeKind, RuntimeEvent};
+use crate::runtime::machine::{HealthAnswer, ProbeKind, RuntimeEvent, RuntimeState};
 use crate::runtime::spec::Adapter;
 
 /// A health endpoint that takes longer is not well; llama.cpp's answers within a millisecond even under load.
@@ -20,12 +20,16 @@ const LIVENESS_TIMEOUT: Duration = Duration::from_secs(3);
 const WORK_TIMEOUT: Duration = Duration::from_secs(20);
 /// Answers to probes are small.
 const ANSWER_MAX_BYTES: usize = 256 << 10;
+/// Requests that fail come by the dozen; what one look has found holds for all of them.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 impl RuntimeActor {
     pub(super) fn probe(&mut self, context: &mut Context<RuntimeMessage>, attempt: u64, kind: ProbeKind) {
         let Some(engine) = self.engine.clone() else { return };
+        let state = self.machine.state().0;
+        let is_up = matches!(state, RuntimeState::Ready | RuntimeState::Degraded);
         let probe = match kind {
-            ProbeKind::Liveness => liveness(self.spec.adapter),
+            ProbeKind::Liveness => liveness(self.spec.adapter, is_up),
             ProbeKind::Work => work(self.spec.model.as_deref()),
         };
         let (client, clock) = (self.args.client.clone(), context.clock());
@@ -34,19 +38,59 @@ impl RuntimeActor {
             ProbeKind::Liveness => LIVENESS_TIMEOUT,
             ProbeKind::Work => WORK_TIMEOUT,
         };
+        // A program that was never reached may not have made its socket yet.
+        let was_reached = state != RuntimeState::Starting;
         context.spawn(async move {
             let began = clock.now();
             let progress =
                 || gauge.as_ref().and_then(|gauge| gauge.sample()).map_or(0, |sample| sample.progress);
             let before = progress();
-            let answer = match tokio::time::timeout(timeout, ask(&client, &engine, probe, kind)).await {
+            let mut answer = match tokio::time::timeout(timeout, ask(&client, &engine, probe, kind)).await {
                 Ok(answer) => answer,
                 // A program that works hard answers late; one that is stuck uses no time at all.
                 Err(_) if progress() > before && kind == ProbeKind::Work => HealthAnswer::Busy,
                 Err(_) => HealthAnswer::Failed(format!("no answer within {} s", timeout.as_secs())),
             };
+            // Whatever came over a connection that was open already says nothing of the next one.
+            if was_reached
+                && let Some(endpoint) = &engine.endpoint
+                && let Some(path) = client.gone_socket(endpoint).await
+            {
+                answer = HealthAnswer::SocketGone(path);
+            }
             RuntimeMessage::Probed(attempt, kind, answer, clock.now().since(began))
         });
+    }
+
+    /// Waits for a request that did not reach the engine. There is one such wait or one look at any time.
+    pub(super) fn await_doubts(&self, context: &mut Context<RuntimeMessage>, pause: Duration) {
+        let meter = Arc::clone(&self.args.meter);
+        context.spawn(async move {
+            tokio::time::sleep(pause).await;
+            meter.doubted().await;
+            RuntimeMessage::Doubted
+        });
+    }
+
+    pub(super) fn look(&self, context: &mut Context<RuntimeMessage>) {
+        let Some(endpoint) = self.engine.as_ref().and_then(|engine| engine.endpoint.clone()) else {
+            // It has ended since.
+            self.await_doubts(context, LOOK_AGAIN_AFTER);
+            return;
+        };
+        let (attempt, client) = (self.machine.attempt(), self.args.client.clone());
+        context.spawn(async move { RuntimeMessage::Looked(attempt, client.look(&endpoint).await) });
+    }
+
+    pub(super) fn looked(&mut self, context: &mut Context<RuntimeMessage>, attempt: u64, found: EngineLook) {
+        match found {
+            EngineLook::Accepts => {}
+            EngineLook::Refuses => self.feed(context, RuntimeEvent::Refused { attempt }),
+            EngineLook::Gone(path) => {
+                self.end_when_idle(context, RuntimeEvent::SocketGone { attempt, path });
+            }
+        }
+        self.await_doubts(context, LOOK_AGAIN_AFTER);
     }
 
     /// Tells the machine how far the program has come.
@@ -58,12 +102,17 @@ impl RuntimeActor {
     }
 }
 
-fn liveness(adapter: Adapter) -> Result<Request<Full<Bytes>>, http::Error> {
+fn liveness(adapter: Adapter, is_up: bool) -> Result<Request<Full<Bytes>>, http::Error> {
     let path = match adapter {
         Adapter::LlamaCpp | Adapter::Process => "/health",
         Adapter::Openai => "/v1/models",
     };
-    Request::builder().method(Method::GET).uri(path).body(Full::new(Bytes::new()))
+    let mut request = Request::builder().method(Method::GET).uri(path);
+    if is_up {
+        // A connection of its own: requests need new ones, and one that is open already says nothing of those.
+        request = request.header(header::CONNECTION, "close");
+    }
+    request.body(Full::new(Bytes::new()))
 }
 
 fn work(model: Option<&str>) -> Result<Request<Full<Bytes>>, http::Error> {

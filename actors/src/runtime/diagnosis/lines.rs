@@ -113,8 +113,13 @@ fn denied(line: &str, facts: &ExitFacts<'_>) -> Option<Diagnosis> {
     };
     let is_outside =
         |path: &&PathBuf| facts.readable.is_some_and(|readable| !is_within(&real(path), readable));
-    // A shell names its script first and then what the script wanted; the sandbox refuses only what lies outside its rules.
-    let Some(path) = paths.iter().find(is_outside).or(paths.first()) else {
+    let wants_to_run = is_execution(facts);
+    let is_not_to_run = |path: &&PathBuf| {
+        wants_to_run && facts.readable.is_some() && !is_within(&real(path), facts.executable)
+    };
+    // A shell names its script first and then what the script wanted; the sandbox refuses only what its rules do not give.
+    let refused = paths.iter().find(is_outside).or_else(|| paths.iter().find(is_not_to_run));
+    let Some(path) = refused.or(paths.first()) else {
         // What the system call filter refuses, as Python tells it: fatal, and without saying what was wanted.
         if line.contains("PermissionError: [Errno 1]") {
             let hint = "the sandbox allows its own address and no other network, no debugging, no mounts: see the lines above it";
@@ -126,7 +131,7 @@ fn denied(line: &str, facts: &ExitFacts<'_>) -> Option<Diagnosis> {
             row(Cause::SandboxDenied, line, hint, true)
         });
     };
-    if is_outside(&path) {
+    if is_outside(&path) || is_not_to_run(&path) {
         let target = real(path);
         let folder = target.parent().filter(|p| p.parent().is_some()).unwrap_or(&target).display();
         let shown = if target == *path {
@@ -134,11 +139,15 @@ fn denied(line: &str, facts: &ExitFacts<'_>) -> Option<Diagnosis> {
         } else {
             format!("{}, which leads to {}", path.display(), target.display())
         };
-        // What shells say of a program that they may not execute.
-        let (detail, hint) = if facts.status == ExitStatus::Code(126) {
+        let (detail, hint) = if wants_to_run {
             let hint =
                 format!("if it should run it, add `--allow-exec {folder}`, or name it as the program itself");
-            (format!("the sandbox does not let it run {shown}: {}", shorten(line)), hint)
+            let refused = if is_outside(&path) {
+                format!("the sandbox does not let it run {shown}")
+            } else {
+                format!("the sandbox lets it read, but not run {shown}")
+            };
+            (format!("{refused}: {}", shorten(line)), hint)
         } else {
             let hint = format!(
                 "if the program should read it, add `--allow-read {folder}`; if it should execute it, `--allow-exec {folder}`"
@@ -152,6 +161,17 @@ fn denied(line: &str, facts: &ExitFacts<'_>) -> Option<Diagnosis> {
         return Some(row(Cause::ModelDenied, line, hint, true));
     }
     None
+}
+
+/// Whether what was denied is a program that it wanted to run: shells, `env`, `timeout` and their like say so by this code, Python by
+/// the functions that it was in.
+fn is_execution(facts: &ExitFacts<'_>) -> bool {
+    let names = |line: &String| {
+        ["_execute_child", "_posixsubprocess", "os.exec", "os.posix_spawn"]
+            .iter()
+            .any(|name| line.contains(name))
+    };
+    facts.status == ExitStatus::Code(126) || facts.log_lines.iter().any(names)
 }
 
 fn missing_file(line: &str, facts: &ExitFacts<'_>) -> Option<Diagnosis> {

@@ -9,6 +9,7 @@ struct Case {
     model: Option<ModelFacts>,
     port: Option<PortFacts>,
     readable: Vec<PathBuf>,
+    executable: Vec<PathBuf>,
     links: Vec<(PathBuf, PathBuf)>,
     flags: BTreeSet<String>,
     asked: Asked,
@@ -27,6 +28,7 @@ fn case(status: ExitStatus, lines: &[&str]) -> Case {
         }),
         port: None,
         readable: vec!["/usr".into(), GGUF.into()],
+        executable: vec!["/usr".into()],
         links: Vec::new(),
         flags: BTreeSet::new(),
         asked: Asked::Not,
@@ -43,6 +45,7 @@ impl Case {
             model: self.model.clone(),
             port: self.port.clone(),
             readable: Some(&self.readable),
+            executable: &self.executable,
             links: &self.links,
             cpu_flags: &self.flags,
         })
@@ -169,6 +172,37 @@ fn a_denial_outside_the_rules_names_the_path_and_the_flag() {
 }
 
 #[test]
+fn what_may_be_read_and_not_run_is_told_apart() {
+    let only_read = |status, lines: &[&str]| {
+        let mut case = case(status, lines);
+        case.readable.push("/opt/x".into());
+        case
+    };
+    let shell = ExitStatus::Code(126);
+    for line in [
+        "/usr/bin/start: line 2: /opt/x/server: Permission denied",
+        "/usr/bin/start: 2: exec: /opt/x/server: Permission denied",
+        "env: '/opt/x/server': Permission denied",
+        "timeout: failed to run command '/opt/x/server': Permission denied",
+    ] {
+        let denied = only_read(shell, &[line]);
+        check(&denied, Cause::SandboxDenied, "read, but not run /opt/x/server", "--allow-exec /opt/x", true);
+    }
+    let python = [
+        "  File \"/usr/lib/python3.12/subprocess.py\", line 1955, in _execute_child",
+        "PermissionError: [Errno 13] Permission denied: '/opt/x/server'",
+    ];
+    let denied = only_read(ONE, &python);
+    check(&denied, Cause::SandboxDenied, "read, but not run /opt/x/server", "--allow-exec /opt/x", true);
+    // It wanted to read, which the sandbox lets it: the file itself says no.
+    let file = only_read(ONE, &["open '/opt/x/secret': Permission denied"]);
+    check(&file, Cause::ExitCode, "exit code 1", "log", false);
+    // What it may run, and cannot, is not the sandbox's either.
+    let mode = only_read(shell, &["/usr/bin/start: line 2: /usr/lib/server: Permission denied"]);
+    check(&mode, Cause::ExitCode, "exit code 126", "log", false);
+}
+
+#[test]
 fn a_denial_without_file_rules_is_not_blamed_on_the_sandbox() {
     let denied = case(ONE, &["open '/srv/x': Permission denied"]);
     let facts = ExitFacts {
@@ -179,6 +213,7 @@ fn a_denial_without_file_rules_is_not_blamed_on_the_sandbox() {
         model: None,
         port: None,
         readable: None,
+        executable: &[],
         links: &[],
         cpu_flags: &denied.flags,
     };

@@ -19,6 +19,7 @@ use super::sandbox::rules::{Facts, Protected, compute};
 use super::sandbox::{Network, PathRule, Sandbox, UnixConnect};
 use super::scratch::{self, SOCKET_NAME, SOCKET_PATH_BYTES_MAX, SocketFolder};
 use super::sweep::{MARKER, Marker};
+use crate::model::parts;
 use crate::runtime::launcher::{Cause, Endpoint, LaunchError, LaunchSpec, Secret};
 use crate::runtime::spec::RuntimeSpec;
 
@@ -271,32 +272,11 @@ fn argument_files(raw: &[String], filled: &[String], model: Option<&Path>, named
     // Links to parts may lie beside each other, or only what they lead to does.
     let with_parts = |file: PathBuf| {
         let real = real_place(&file);
-        let parts = [parts_of(&file), parts_of(&real)].concat();
+        let parts: Vec<PathBuf> =
+            [&file, &real].into_iter().filter_map(|path| parts::all_of(path)).flatten().collect();
         std::iter::once(file).chain(parts)
     };
     files.chain(model.map(Path::to_owned)).flat_map(with_parts).filter(|file| is_there(file)).collect()
-}
-
-/// `m-00001-of-00003.gguf` comes with `m-00002-of-00003.gguf` and so on, next to it.
-fn parts_of(model: &Path) -> Vec<PathBuf> {
-    let Some((base, count)) = model.file_stem().and_then(|stem| split_name(stem.to_str()?)) else {
-        return Vec::new();
-    };
-    let extension = model.extension().unwrap_or_default().to_string_lossy().into_owned();
-    (1..=count)
-        .map(|part| model.with_file_name(format!("{base}-{part:05}-of-{count:05}.{extension}")))
-        .collect()
-}
-
-/// More parts than any model has.
-const PARTS_MAX: u32 = 1000;
-
-fn split_name(stem: &str) -> Option<(&str, u32)> {
-    let (rest, count) = stem.rsplit_once("-of-")?;
-    let (base, part) = rest.rsplit_once('-')?;
-    let digits = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
-    let count = (digits(part) && digits(count)).then(|| count.parse().ok())??;
-    (count <= PARTS_MAX).then_some((base, count))
 }
 
 fn gpu_devices(dev: &Path) -> Vec<PathBuf> {
@@ -330,20 +310,6 @@ pub(super) fn unexpected(what: &str, why: &str) -> LaunchError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_model_in_parts_brings_all_of_them() {
-        let parts = parts_of(Path::new("/m/big-00002-of-00003.gguf"));
-        let names: Vec<_> = parts.iter().map(|p| p.to_str().unwrap()).collect();
-        assert_eq!(
-            names,
-            ["/m/big-00001-of-00003.gguf", "/m/big-00002-of-00003.gguf", "/m/big-00003-of-00003.gguf"]
-        );
-        for whole in ["/m/a.gguf", "/m/one-of-two.gguf", "/m/x-1-of-2.gguf", "/m/x-00001-of-99999.gguf", "/"]
-        {
-            assert!(parts_of(Path::new(whole)).is_empty(), "{whole}");
-        }
-    }
 
     #[test]
     fn models_are_looked_at_first() {

@@ -86,9 +86,13 @@ impl Search {
                 Err(missing(&path, "no such file", "check the path"))
             };
         }
+        let mut not_to_run = None;
         for folder in self.path.split(':').filter(|folder| !folder.is_empty()) {
             let path = self.folder.join(folder).join(name);
             if !is_executable_file(&path) {
+                // A later folder may have one that can be run; if none has, this one says why.
+                not_to_run =
+                    not_to_run.or_else(|| path.is_file().then(|| check_executable(&path).err()).flatten());
                 continue;
             }
             if !is_pyenv_shim(&path) {
@@ -99,7 +103,9 @@ impl Search {
                 return Ok(real);
             }
         }
-        Err(missing(name, &format!("it is in no folder of PATH ({})", self.path), "name it by its full path"))
+        Err(not_to_run.unwrap_or_else(|| {
+            missing(name, &format!("it is in no folder of PATH ({})", self.path), "name it by its full path")
+        }))
     }
 
     /// What a pyenv shim stands for: the first chosen version that has such a program.
@@ -121,7 +127,10 @@ impl Search {
             _ if path.exists() => Ok(path.clone()),
             _ => Err(missing(&path, "no such file", "")),
         };
-        found.map_err(|_| {
+        found.map_err(|error| {
+            if error.0.cause == Cause::ProgramNotExecutable {
+                return error;
+            }
             let wanted = path.display();
             let detail = format!(
                 "{}: its interpreter {wanted} (named in its first line) is missing",

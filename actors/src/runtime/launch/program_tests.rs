@@ -131,6 +131,29 @@ fn each_refusal_says_what_and_what_to_do() {
 }
 
 #[test]
+fn what_path_has_and_cannot_run_is_named_unless_a_later_folder_has_it() {
+    let tree = Tree::new();
+    let search = |path: String| Search { path, folder: tree.root(), pyenv_version: None };
+    let refused = |path: &str, name: &str| search(path.into()).resolve(Path::new(name)).unwrap_err().0;
+    let lies = tree.file("bin/server", "text", 0o644);
+    tree.refused("server", Cause::ProgramNotExecutable, lies.to_str().unwrap(), "chmod +x");
+    let later = tree.program("later/server");
+    let both = format!("{}:{}", tree.root().join("bin").display(), tree.root().join("later").display());
+    assert_eq!(search(both).resolve(Path::new("server")).unwrap().path, later);
+    // The kernel mounts no /proc without noexec unless it is told to.
+    let is_noexec =
+        rustix::fs::statvfs("/proc/self/status").unwrap().f_flag.contains(StatVfsMountFlags::NOEXEC);
+    if is_noexec {
+        let told = refused("/nowhere:/proc/self", "status");
+        assert_eq!(told.cause, Cause::ProgramNotExecutable, "{told:?}");
+        assert!(told.detail.contains("/proc/self/status") && told.detail.contains("noexec"), "{told:?}");
+    }
+    tree.file("bin/python9", "text", 0o644);
+    tree.file("bin/start", "#!/usr/bin/env python9\n", 0o755);
+    tree.refused("start", Cause::ProgramNotExecutable, "python9", "chmod +x");
+}
+
+#[test]
 fn scripts_that_interpret_each_other_end() {
     let tree = Tree::new();
     let a = tree.root().join("a");

@@ -34,6 +34,10 @@ impl RuntimeMachine {
                 self.launch(now, actions);
             }
             After::Failure(diagnosis) => self.failed(now, diagnosis, actions),
+            // RUN-7. One that ended by itself took its socket with it, or failed of something else meanwhile.
+            After::SocketGone { is_failure: false, .. } if by_us => self.launch(now, actions),
+            After::SocketGone { diagnosis, .. } if by_us => self.failed(now, diagnosis, actions),
+            After::SocketGone { .. } => self.failed(now, diagnosis, actions),
             After::Stop | After::Restart => self.failed(now, diagnosis, actions),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Refuses to send them, and to decide what a failure means.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::rules::RuntimeRules;
@@ -29,6 +30,19 @@ pub enum HealthAnswer {
     Failed(String),
     /// No connection, in words: of a program that starts this says nothing yet.
     Unreachable(String),
+    /// The socket that it was reached by is not there any more.
+    SocketGone(PathBuf),
+}
+
+impl HealthAnswer {
+    /// What is wrong, in words.
+    fn fault(&self) -> String {
+        match self {
+            Self::Ok | Self::Loading | Self::Busy => String::new(),
+            Self::Failed(detail) | Self::Unreachable(detail) => detail.clone(),
+            Self::SocketGone(path) => format!("there is no socket at {}", path.display()),
+        }
+    }
 }
 
 /// What is known of a probe.
@@ -113,6 +127,13 @@ impl Health {
         self.liveness.next = Some(now);
     }
 
+    /// Looks at it now, unless it is known to be unwell: what counts then is for how long.
+    pub(super) fn doubt(&mut self, now: Moment) {
+        if self.liveness.failures == 0 {
+            self.liveness.next = Some(now);
+        }
+    }
+
     /// When a probe is due; none while one is out.
     pub(super) fn next_probe(&self) -> Option<Moment> {
         if self.outstanding {
@@ -165,10 +186,10 @@ impl Health {
                 probe.failures = 0;
             }
             HealthAnswer::Loading | HealthAnswer::Busy => {}
-            HealthAnswer::Failed(detail) | HealthAnswer::Unreachable(detail) => {
+            HealthAnswer::Failed(_) | HealthAnswer::Unreachable(_) | HealthAnswer::SocketGone(_) => {
                 probe.status = ProbeStatus::Failing;
                 probe.failures = probe.failures.saturating_add(1);
-                probe.detail.clone_from(detail);
+                probe.detail = answer.fault();
                 // After a failure the next look comes soon, so that a stuck engine is ended within seconds, not minutes.
                 let soon = now + rules.liveness_every;
                 probe.next = probe.next.map(|next| next.min(soon));

@@ -1,5 +1,6 @@
 //! While the program runs: what its probes mean, when it is trusted again, when it is unloaded.
 
+use std::path::Path;
 use std::time::Duration;
 
 use super::health::{HealthAnswer, ProbeKind};
@@ -21,6 +22,10 @@ impl RuntimeMachine {
             return;
         }
         self.health.answered(now, kind, answer, latency, &self.rules);
+        if let HealthAnswer::SocketGone(path) = answer {
+            self.socket_gone(now, path, actions);
+            return;
+        }
         match self.state {
             RuntimeState::Starting | RuntimeState::Warming => match answer {
                 HealthAnswer::Ok => self.ready(now, actions),
@@ -30,7 +35,7 @@ impl RuntimeMachine {
                 // A program that starts is not there yet.
                 HealthAnswer::Unreachable(_) if self.rules.is_managed => {}
                 HealthAnswer::Failed(_) | HealthAnswer::Unreachable(_) => self.start_fails(actions),
-                HealthAnswer::Loading | HealthAnswer::Busy => {}
+                HealthAnswer::Loading | HealthAnswer::Busy | HealthAnswer::SocketGone(_) => {}
             },
             RuntimeState::Ready | RuntimeState::Degraded => self.judge_probes(now, actions),
             RuntimeState::Draining
@@ -38,6 +43,38 @@ impl RuntimeMachine {
             | RuntimeState::Backoff
             | RuntimeState::Quarantined
             | RuntimeState::Failed => {}
+        }
+    }
+
+    /// RUN-7: the program is well, but nobody can reach it, and it cannot know.
+    pub(super) fn socket_gone(&mut self, now: Moment, path: &Path, actions: &mut Vec<RuntimeAction>) {
+        let is_up = matches!(self.state, RuntimeState::Ready | RuntimeState::Degraded);
+        // A program that is starting has made none yet; one that is ending may have removed it itself.
+        if !(is_up || self.state == RuntimeState::Warming)
+            || self.program != Program::Running
+            || !self.rules.is_managed
+        {
+            return;
+        }
+        let diagnosis = Diagnosis {
+            cause: Cause::Unknown,
+            detail: format!("its socket {} was removed by somebody else", path.display()),
+            hint: Some(SOCKET_HINT.to_owned()),
+            permanent: false,
+        };
+        // Somebody who cleans up once costs the engine nothing; a socket that never stays must not be made anew for ever.
+        let has_served = is_up && now >= self.ready_since + self.rules.probation;
+        self.after = After::SocketGone { diagnosis: diagnosis.clone(), is_failure: !has_served };
+        self.diagnosis = Some(diagnosis);
+        self.end_program(now, actions);
+    }
+
+    /// RUN-7: a request got no connection. Its engine is asked now, and not only when that is due.
+    pub(super) fn refused(&mut self, now: Moment, actions: &mut Vec<RuntimeAction>) {
+        let is_up = matches!(self.state, RuntimeState::Ready | RuntimeState::Degraded);
+        if is_up && self.rules.has_http {
+            self.health.doubt(now);
+            self.probe_if_due(now, actions);
         }
     }
 
@@ -144,5 +181,6 @@ impl RuntimeMachine {
 }
 
 const LOG_HINT: &str = "see `arw runtime logs` for what it was doing";
+const SOCKET_HINT: &str = "it is started again; look for who removes files there, such as a clean-up job for temporary files, and leave out that folder";
 const LATE_HINT: &str = "see `arw runtime logs`; raise `runtime.start_timeout` if it only needs longer";
 const SERVER_HINT: &str = "start that server, or correct the runtime's `base_url` and `api_key_env`; the server is asked again every few seconds";

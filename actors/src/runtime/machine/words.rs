@@ -1,5 +1,6 @@
 //! The words of a runtime's life: its states, what happens to it, what is to be done.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -97,6 +98,10 @@ pub enum RuntimeEvent {
     Exited { attempt: u64, by_us: bool, diagnosis: Diagnosis },
     /// A probe was answered, or not.
     Probed { attempt: u64, kind: ProbeKind, answer: HealthAnswer, latency: Duration },
+    /// A request got no connection to the program, and another try got none either.
+    Refused { attempt: u64 },
+    /// The socket file of the running program is not there any more.
+    SocketGone { attempt: u64, path: PathBuf },
     /// The program's activity counter, read beside a start-up probe.
     Progressed { attempt: u64, counter: u64 },
     /// Requests that hold a lease now.

@@ -5,3 +5,4 @@ mod kit;
 mod memory;
 mod removal;
 mod rows;
+mod sockets;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::super::keepers::Keeper;
 use super::super::plan::Report;
 use super::super::prepare::real_place;
+use super::super::sandbox::Access;
 use super::super::sweep;
 use super::super::wire::{Received, Wire, wait_readable};
 use super::{Attendant, Attended, Watched, kill};
@@ -92,7 +93,10 @@ impl Attendant {
         let lines: Vec<String> = own.map(|line| line.text.to_string()).collect();
         // The program is gone, and nobody else knew the folder.
         drop(prepared.socket_folder);
-        let readable: Vec<PathBuf> = prepared.plan.sandbox.rules.into_iter().map(|rule| rule.path).collect();
+        let rules = prepared.plan.sandbox.rules;
+        let may_run = rules.iter().filter(|rule| rule.access == Access::ReadExecute);
+        let executable: Vec<PathBuf> = may_run.map(|rule| rule.path.clone()).collect();
+        let readable: Vec<PathBuf> = rules.into_iter().map(|rule| rule.path).collect();
         let asked = ending.asked(status);
         let port = match &prepared.endpoint {
             Some(Endpoint::Tcp(address)) => {
@@ -117,6 +121,7 @@ impl Attendant {
             model: prepared.model.map(|(path, bytes_then)| look_at(path, bytes_then)),
             port,
             readable: files_restricted.then_some(readable.as_slice()),
+            executable: &executable,
             links: &links,
             cpu_flags: &self.shared.cpu_flags,
         };

@@ -776,3 +776,88 @@ fn a_failing_program_that_is_stuck_counts_as_a_failure_once_it_is_gone() {
     assert!(stage.machine.diagnosis().unwrap().detail.contains("no answer"));
     assert_eq!(stage.failures.len(), 1);
 }
+
+// The way to it.
+
+/// RUN-7: it had served for long, so that this is no failure; its streams end first.
+#[test]
+fn a_program_whose_socket_was_removed_is_started_again_once_its_streams_have_ended() {
+    let mut stage = ready(rules());
+    stage.pass_to_deadline();
+    stage.probed(HealthAnswer::Ok);
+    stage.now = stage.ready_at + rules().probation;
+    stage.request();
+    stage.socket_is_gone();
+    did(&mut stage, "draining");
+    let reason = stage.machine.diagnosis().unwrap();
+    assert_eq!(reason.detail, "its socket /run/engine.sock was removed by somebody else");
+    assert!(reason.hint.is_some());
+    stage.request();
+    stage.lease_left();
+    did(&mut stage, "terminate");
+    stage.exits(false);
+    did(&mut stage, "starting, launch");
+    assert_eq!(stage.failures, []);
+    assert!(stage.machine.diagnosis().is_some(), "until it serves again");
+    stage.launched();
+    stage.probed(HealthAnswer::Ok);
+    did(&mut stage, "ready, serve");
+    assert_eq!(stage.machine.diagnosis(), None);
+}
+
+/// RUN-7: who removes it as soon as it is there is not helped by a start without end.
+#[test]
+fn a_socket_that_never_stays_ends_in_quarantine() {
+    let mut stage = ready(strict());
+    stage.socket_is_gone();
+    stage.exits(false);
+    did(&mut stage, "draining, terminate, backoff");
+    stage.pass_to_deadline();
+    stage.launched();
+    stage.probed(HealthAnswer::Loading);
+    stage.socket_is_gone();
+    stage.exits(false);
+    did(&mut stage, "starting, launch, warming, draining, terminate, quarantined, refuse");
+    assert!(stage.machine.diagnosis().unwrap().detail.contains("was removed"));
+}
+
+/// RUN-7: also where nobody asks for it, and its open connections work.
+#[test]
+fn a_probe_that_finds_no_socket_is_enough() {
+    let mut stage = ready(rules());
+    next_probe(&mut stage, HealthAnswer::SocketGone("/run/engine.sock".into()));
+    did(&mut stage, "draining, terminate");
+}
+
+/// RUN-7.
+#[test]
+fn a_program_that_starts_or_ends_by_itself_is_not_blamed_for_its_missing_socket() {
+    let mut stage = Stage::new(rules());
+    stage.start();
+    stage.socket_is_gone();
+    stage.launched();
+    stage.socket_is_gone();
+    stage.probed(HealthAnswer::SocketGone("/run/engine.sock".into()));
+    assert_eq!(stage.state, RuntimeState::Starting);
+    let mut stage = ready(rules());
+    stage.request();
+    stage.socket_is_gone();
+    stage.exits(true);
+    assert_eq!(stage.state, RuntimeState::Failed, "of what it said itself");
+    assert_eq!(stage.machine.diagnosis().unwrap().detail, "boom");
+}
+
+/// RUN-7: once; how long it is unwell is for its probes to say.
+#[test]
+fn a_refused_connection_brings_the_next_probe_forward() {
+    let mut stage = ready(rules());
+    assert_eq!(stage.probe_kind(), None);
+    stage.refused();
+    assert_eq!(stage.probe_kind(), Some(ProbeKind::Liveness));
+    stage.probed(unreachable());
+    stage.refused();
+    assert_eq!(stage.probe_kind(), None);
+    assert_eq!(stage.state, RuntimeState::Ready);
+    next_probe(&mut stage, unreachable());
+    did(&mut stage, "degraded");
+}

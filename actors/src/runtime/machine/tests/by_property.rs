@@ -25,6 +25,8 @@ enum Happening {
     NoRoom,
     Exits { permanent: bool },
     Probed(Answer),
+    Refused,
+    SocketGone,
     Progress,
     Pass(u16),
     PassToDeadline,
@@ -39,12 +41,13 @@ enum Answer {
     Busy,
     Failed,
     Unreachable,
+    SocketGone,
 }
 
 fn happenings() -> impl Strategy<Value = Happening> {
     let answer = prop_oneof![
         4 => Just(Answer::Ok), 1 => Just(Answer::Loading), 1 => Just(Answer::Busy), 3 => Just(Answer::Failed),
-        2 => Just(Answer::Unreachable)
+        2 => Just(Answer::Unreachable), 1 => Just(Answer::SocketGone)
     ];
     let permanent = || proptest::bool::weighted(0.15);
     prop_oneof![
@@ -60,6 +63,8 @@ fn happenings() -> impl Strategy<Value = Happening> {
         1 => Just(Happening::NoRoom),
         3 => permanent().prop_map(|permanent| Happening::Exits { permanent }),
         8 => answer.prop_map(Happening::Probed),
+        1 => Just(Happening::Refused),
+        1 => Just(Happening::SocketGone),
         1 => Just(Happening::Progress),
         3 => (0_u16..20_000).prop_map(Happening::Pass),
         6 => Just(Happening::PassToDeadline),
@@ -112,7 +117,10 @@ fn happen(stage: &mut Stage, happening: Happening) {
             Answer::Busy => HealthAnswer::Busy,
             Answer::Failed => HealthAnswer::Failed("no".into()),
             Answer::Unreachable => HealthAnswer::Unreachable("refused".into()),
+            Answer::SocketGone => HealthAnswer::SocketGone("/run/engine.sock".into()),
         }),
+        Happening::Refused => stage.refused(),
+        Happening::SocketGone => stage.socket_is_gone(),
         Happening::Progress => stage.progresses(stage.now.as_nanos()),
         Happening::Pass(ms) => stage.pass(Duration::from_millis(ms.into())),
         Happening::PassToDeadline => stage.pass_to_deadline(),
@@ -128,12 +136,14 @@ fn happen(stage: &mut Stage, happening: Happening) {
 fn stale_event(what: u8, newest: u64) -> RuntimeEvent {
     let attempt = newest.wrapping_sub(1 + u64::from(what / 8));
     let (kind, latency) = (ProbeKind::Liveness, Duration::ZERO);
-    match what % 6 {
+    match what % 8 {
         0 => RuntimeEvent::Launched { attempt },
         1 => RuntimeEvent::LaunchFailed { attempt, diagnosis: diagnosis(true) },
         2 => RuntimeEvent::NoRoom { attempt, diagnosis: diagnosis(false) },
         3 => RuntimeEvent::Exited { attempt, by_us: false, diagnosis: diagnosis(true) },
         4 => RuntimeEvent::Probed { attempt, kind, answer: HealthAnswer::Ok, latency },
+        5 => RuntimeEvent::Refused { attempt },
+        6 => RuntimeEvent::SocketGone { attempt, path: "/run/engine.sock".into() },
         _ => RuntimeEvent::Progressed { attempt, counter: u64::MAX },
     }
 }

@@ -79,6 +79,8 @@ impl Stage {
             RuntimeEvent::TimerFired => self.foresee_timer(),
             RuntimeEvent::Launched { .. }
             | RuntimeEvent::Probed { .. }
+            | RuntimeEvent::Refused { .. }
+            | RuntimeEvent::SocketGone { .. }
             | RuntimeEvent::Progressed { .. }
             | RuntimeEvent::InFlight(_) => {}
         }
@@ -95,7 +97,7 @@ impl Stage {
 
     /// The end that is under way is wanted now, whatever began it.
     fn forgive_end(&mut self) {
-        if self.asked == Asked::Failing {
+        if matches!(self.asked, Asked::Failing | Asked::CutOff { .. }) {
             self.asked = Asked::Wanted;
         }
     }
@@ -111,7 +113,10 @@ impl Stage {
     /// The program has ended, or could not be started.
     fn foresee_end(&mut self, by_us: bool, diagnosis: &Diagnosis) -> Foreseen {
         let asked = std::mem::replace(&mut self.asked, Asked::Not);
-        if asked == Asked::Wanted || (asked == Asked::Not && by_us) {
+        // RUN-7: one that ends by itself all the same has failed of something else.
+        let asked = if by_us || !matches!(asked, Asked::CutOff { .. }) { asked } else { Asked::Not };
+        let is_forgiven = matches!(asked, Asked::Wanted | Asked::CutOff { is_failure: false });
+        if is_forgiven || (asked == Asked::Not && by_us) {
             // RUN-4.
             if !self.is_wanted {
                 self.failing_since = None;

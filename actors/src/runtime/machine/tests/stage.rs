@@ -27,6 +27,8 @@ pub(super) enum Asked {
     Wanted,
     /// It did not come up in time, or its probes failed.
     Failing,
+    /// Its socket was removed.
+    CutOff { is_failure: bool },
 }
 
 /// What an event that makes a program end means.
@@ -34,15 +36,6 @@ pub(super) enum Asked {
 struct Occasion {
     asks: Asked,
     is_timer: bool,
-}
-
-impl Occasion {
-    fn of(event: &RuntimeEvent, before: RuntimeState) -> Self {
-        let is_timer = *event == RuntimeEvent::TimerFired;
-        let is_late = is_timer && matches!(before, RuntimeState::Starting | RuntimeState::Warming);
-        let is_failing = is_late || matches!(event, RuntimeEvent::Probed { .. });
-        Self { asks: if is_failing { Asked::Failing } else { Asked::Wanted }, is_timer }
-    }
 }
 
 /// A runtime with a pretend program.
@@ -110,7 +103,7 @@ impl Stage {
     pub(super) fn feed(&mut self, event: RuntimeEvent) -> Vec<RuntimeAction> {
         let mut foreseen = self.foresee(&event);
         let told = self.in_flight;
-        let occasion = Occasion::of(&event, self.state);
+        let occasion = self.occasion(&event);
         let actions = self.machine.handle(self.now, event);
         for action in &actions {
             self.perform(action, occasion, &mut foreseen);
@@ -188,6 +181,23 @@ impl Stage {
                 self.diary.push("refuse".into());
             }
         }
+    }
+
+    fn occasion(&self, event: &RuntimeEvent) -> Occasion {
+        let is_timer = *event == RuntimeEvent::TimerFired;
+        let is_late = is_timer && matches!(self.state, RuntimeState::Starting | RuntimeState::Warming);
+        let asks = match event {
+            RuntimeEvent::SocketGone { .. }
+            | RuntimeEvent::Probed { answer: HealthAnswer::SocketGone(_), .. } => {
+                let is_up = matches!(self.state, RuntimeState::Ready | RuntimeState::Degraded);
+                let has_served = is_up && self.now.since(self.ready_at) >= self.rules.probation;
+                Asked::CutOff { is_failure: !has_served }
+            }
+            RuntimeEvent::Probed { .. } => Asked::Failing,
+            _ if is_late => Asked::Failing,
+            _ => Asked::Wanted,
+        };
+        Occasion { asks, is_timer }
     }
 
     /// Something asks the program to end: why?
@@ -371,6 +381,15 @@ impl Stage {
             let latency = Duration::from_millis(1);
             self.feed(RuntimeEvent::Probed { attempt, kind, answer, latency });
         }
+    }
+
+    pub(super) fn refused(&mut self) {
+        self.feed(RuntimeEvent::Refused { attempt: self.launches });
+    }
+
+    pub(super) fn socket_is_gone(&mut self) {
+        let (attempt, path) = (self.launches, "/run/engine.sock".into());
+        self.feed(RuntimeEvent::SocketGone { attempt, path });
     }
 
     pub(super) fn progresses(&mut self, counter: u64) {
