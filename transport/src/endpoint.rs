@@ -46,6 +46,7 @@ pub use control_queue::SendControlError;
 pub use counters::Counters;
 pub use events::{EndpointEvent, EndpointEvents, PeerCard};
 pub use handle::{CardTooLarge, ChangeAddressError, EndpointHandle};
+pub(crate) use issuer::serial_floor;
 pub use issuer::{CreateError, Issuer, IssuerLedger, LedgerError, RemoveError, RevokeError};
 pub use joining::{JoinOptions, join};
 pub use limiter::HandshakeLimits;
@@ -85,7 +86,8 @@ impl Endpoint {
                 return Err(StartError::OtherClusterKey);
             }
             Some(Issuer { cluster, tokens, ledger }) => {
-                let first = ledger.reserve_serials(SERIALS_RESERVED)?;
+                let above = certificate.serial.max(revoked.serial_max());
+                let first = ledger.reserve_serials(above, SERIALS_RESERVED)?;
                 (Some(IssuerState::new(cluster, tokens, first, SERIALS_RESERVED)), Some(ledger))
             }
             None => (None, None),

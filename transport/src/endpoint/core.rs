@@ -285,6 +285,7 @@ impl Core {
         if let Some(issuer) = &mut self.issuer {
             issuer.saw_end(peer.certificate.not_after);
         }
+        self.saw_serial(peer.certificate.serial);
         let peer = Arc::new(peer);
         let connection = PeerConnection::new(&peer, quinn.clone());
         let address = connection.remote_address();

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use crate::certificate::{
     CertificateError, ClusterPublicKey, RevocationError, RevocationSet, SignedCertificate, SignedRevocation,
 };
-use crate::endpoint::{IssuerLedger, Known, LedgerError};
+use crate::endpoint::{IssuerLedger, Known, LedgerError, serial_floor};
 use crate::identity::NodeId;
 use crate::token::{TokenId, TokenRecord};
 
@@ -275,20 +275,30 @@ impl Stored {
     /// After a restore: what was given out since the backup was made is not known, so nothing of it is used
     /// again.
     pub(super) fn restart(&self, serials_skipped: u64) -> Result<(), StoredError> {
+        let floor = serial_floor(self.clock.wall());
         self.change(|contents| {
-            contents.serial_next = contents.serial_next.saturating_add(serials_skipped);
+            // A clock from before the backup says nothing of what was given out since.
+            let skipped = contents.serial_next.saturating_add(serials_skipped);
+            contents.serial_next = if floor > contents.serial_next { floor } else { skipped };
             contents.tokens.clear();
         })
     }
 
     /// A serial that was never given out before.
     pub(super) fn next_serial(&self) -> Result<u64, StoredError> {
-        let mut serial = 0;
+        let above = self.state.lock().revoked.serial_max();
+        self.take_serials(above, 1)
+    }
+
+    /// WIRE-10: so many serials that neither this file nor, by the clock, another copy of it has given out.
+    fn take_serials(&self, above: u64, count: u64) -> Result<u64, StoredError> {
+        let floor = serial_floor(self.clock.wall()).max(above.saturating_add(1));
+        let mut first = 0;
         self.change(|contents| {
-            serial = contents.serial_next;
-            contents.serial_next = serial.saturating_add(1);
+            first = contents.serial_next.max(floor);
+            contents.serial_next = first.saturating_add(count);
         })?;
-        Ok(serial)
+        Ok(first)
     }
 
     /// Changes the contents if, and only if, the change is on disk.
@@ -326,13 +336,8 @@ impl IssuerLedger for Stored {
         gone.map_err(|error| into_ledger(&error))
     }
 
-    fn reserve_serials(&self, count: u64) -> Result<u64, LedgerError> {
-        let mut first = 0;
-        let reserved = self.change(|contents| {
-            first = contents.serial_next;
-            contents.serial_next = first.saturating_add(count);
-        });
-        reserved.map(|()| first).map_err(|error| into_ledger(&error))
+    fn reserve_serials(&self, above: u64, count: u64) -> Result<u64, LedgerError> {
+        self.take_serials(above, count).map_err(|error| into_ledger(&error))
     }
 
     fn store_revocation(&self, revocation: &SignedRevocation) -> Result<(), LedgerError> {

@@ -63,6 +63,14 @@ impl Core {
         }
     }
 
+    /// WIRE-10: the cluster's key has signed this serial.
+    pub(super) fn saw_serial(&mut self, serial: u64) {
+        if let Some(issuer) = &mut self.issuer {
+            issuer.saw_serial(serial);
+            self.reserve_if_low();
+        }
+    }
+
     fn is_renewal_due(&self) -> bool {
         !self.is_removed && self.certificate.renew_from() <= self.clock.wall()
     }
@@ -170,6 +178,7 @@ impl Core {
             && session.peer.certificate.serial < certificate.serial
         {
             Arc::make_mut(&mut session.peer).certificate = certificate;
+            self.saw_serial(certificate.serial);
         }
         Ok(())
     }
@@ -185,6 +194,7 @@ impl Core {
         if certificate.serial <= self.certificate.serial {
             return;
         }
+        self.saw_serial(certificate.serial);
         self.signed = *signed;
         self.certificate = certificate;
         self.renewal_asked_at = None;
@@ -252,6 +262,7 @@ impl Core {
                 drop(session.connection.send_control(&message));
             }
         }
+        self.saw_serial(self.revoked.serial_max());
         let told_of: Vec<NodeId> = news.iter().map(SignedRevocation::claimed_node).collect();
         for signed in news {
             self.events.push(EndpointEvent::Revoked(signed));
@@ -278,20 +289,28 @@ impl Core {
     /// WIRE-10: decides a removal. From this step on, and not only when the removal is stored, the node gets
     /// no certificate and no connection: one that was signed in between would have a later serial than the
     /// removal, and outlive it. Each must be followed by one [`Core::end_removal`].
-    pub(crate) fn begin_removal(
-        &mut self,
-        node: NodeId,
-    ) -> Result<(SignedRevocation, Vec<TokenRecord>), RemoveError> {
-        let wall = self.clock.wall();
+    pub(crate) fn begin_removal(&mut self, node: NodeId) -> Result<Vec<TokenRecord>, RemoveError> {
         if node == self.own {
             return Err(RemoveError::Itself);
         }
         let issuer = self.issuer.as_mut().ok_or(RemoveError::NotIssuer)?;
-        let signed = issuer.revoke(node, wall);
-        let signed = signed.ok_or_else(|| RemoveError::Refused("no serials are left".to_owned()))?;
         let barred = issuer.tokens.bar(node);
         *self.removing.entry(node).or_default() += 1;
-        Ok((signed, barred))
+        Ok(barred)
+    }
+
+    /// WIRE-10: the word that removes the node, with the first of `serials`, which were reserved after
+    /// [`Core::begin_removal`].
+    pub(crate) fn sign_removal(
+        &mut self,
+        node: NodeId,
+        (first, count): (u64, u64),
+    ) -> Result<SignedRevocation, RemoveError> {
+        let wall = self.clock.wall();
+        let issuer = self.issuer.as_mut().ok_or(RemoveError::NotIssuer)?;
+        issuer.refill(first, count);
+        let signed = issuer.revoke(node, wall);
+        signed.ok_or_else(|| RemoveError::Refused("no serials are left".to_owned()))
     }
 
     /// The removal is known to [`Core::remove`], or has failed.

@@ -341,6 +341,26 @@ async fn a_join_whose_use_of_a_token_is_being_stored_does_not_outlive_a_removal(
 }
 
 #[tokio::test]
+async fn a_node_whose_certificate_a_copy_of_the_issuer_has_signed_is_removed_all_the_same() {
+    // WIRE-10
+    let issuer = Wanted::issuer(1).0.start();
+    let wall = Clock::system().wall();
+    let roles = Roles::from_iter([Role::Worker]);
+    let member = node_key(2).id();
+    let certificate = cluster_key(1).certify(member, roles, 1 << 40, wall, CERTIFICATE_LIFETIME);
+    let mut member = Wanted { certificate, ..Wanted::member(2) }.knowing(&[&issuer]).start();
+    member.until_with(&[issuer.id]).await;
+    let signed = issuer.handle.remove(member.id).await.unwrap();
+    assert!(signed.verify(&cluster_key(1).public()).unwrap().serial_max > 1 << 40);
+    member.event(|event| matches!(event, EndpointEvent::Removed).then_some(())).await;
+    assert!(connected(&issuer.handle.picture()).is_empty());
+    // It may be let in again: the next certificate has a higher serial than the removal.
+    let token = issuer.new_token().await;
+    let joined = join(super::joining::joining(2), token).await.unwrap();
+    assert!(joined.certificate.serial > signed.verify(&cluster_key(1).public()).unwrap().serial_max);
+}
+
+#[tokio::test]
 async fn a_removal_that_fails_leaves_a_member_that_is_renewed() {
     // WIRE-10
     let (issuer, ledger) = Wanted::issuer(1);
