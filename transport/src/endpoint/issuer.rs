@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arw_actors::moment::WallTime;
 
+use super::renewal_hold::RenewalHold;
 use crate::certificate::{
     CERTIFICATE_LIFETIME, Certificate, ClusterKey, Revocation, SignedCertificate, SignedRevocation,
 };
@@ -37,6 +38,8 @@ pub struct Issuer {
     pub tokens: TokenTable,
     /// Where what must outlive this process is stored.
     pub ledger: Arc<dyn IssuerLedger>,
+    /// When all of this came from a backup, if it did: what was removed since is not known.
+    pub restored_at: Option<WallTime>,
 }
 
 impl fmt::Debug for Issuer {
@@ -142,6 +145,8 @@ pub enum RemoveError {
 pub(super) struct IssuerState {
     pub(super) cluster: ClusterKey,
     pub(super) tokens: TokenTable,
+    /// Renewals wait.
+    pub(super) hold: Option<RenewalHold>,
     serial_next: u64,
     serial_end: u64,
     /// The highest serial that anybody has shown: another folder of this issuer may have given it out.
@@ -156,7 +161,7 @@ impl IssuerState {
     pub(super) fn new(cluster: ClusterKey, tokens: TokenTable, first: u64, count: u64) -> Self {
         let serial_end = first.saturating_add(count);
         let (serial_seen, latest_end) = (0, WallTime::default());
-        Self { cluster, tokens, serial_next: first, serial_end, serial_seen, latest_end }
+        Self { cluster, tokens, hold: None, serial_next: first, serial_end, serial_seen, latest_end }
     }
 
     /// The serial that the next certificate gets; `None` when none is reserved.

@@ -77,6 +77,7 @@ impl Member {
             cluster,
             tokens: TokenTable::restore(contents.tokens.clone()),
             ledger: Arc::clone(&stored) as Arc<_>,
+            restored_at: contents.restored_at,
         });
         let is_issuer = issuer.is_some();
         let exports = Arc::clone(&options.exports);

@@ -85,6 +85,8 @@ pub(super) struct Contents {
     /// The next serial that was never given out. Only the issuer counts.
     pub(super) serial_next: u64,
     pub(super) tokens: Vec<TokenRecord>,
+    /// When it came from a backup, if it did.
+    pub(super) restored_at: Option<WallTime>,
 }
 
 /// The file of a member.
@@ -275,8 +277,10 @@ impl Stored {
     /// After a restore: what was given out since the backup was made is not known, so nothing of it is used
     /// again.
     pub(super) fn restart(&self, serials_skipped: u64) -> Result<(), StoredError> {
-        let floor = serial_floor(self.clock.wall());
+        let wall = self.clock.wall();
+        let floor = serial_floor(wall);
         self.change(|contents| {
+            contents.restored_at = Some(wall);
             // A clock from before the backup says nothing of what was given out since.
             let skipped = contents.serial_next.saturating_add(serials_skipped);
             contents.serial_next = if floor > contents.serial_next { floor } else { skipped };

@@ -87,6 +87,7 @@ async fn found(shared: &Arc<Shared>, wall: WallTime) -> Result<Arc<Member>, Clus
         incarnation: 0,
         serial_next: FIRST_SERIAL + 1,
         tokens: Vec::new(),
+        restored_at: None,
     };
     info!(cluster = %cluster.id(), "this node makes a cluster");
     let begun = begin(shared, contents, Some(cluster)).await;
@@ -243,6 +244,7 @@ pub(super) async fn join(shared: &Arc<Shared>, text: &str) -> Result<JoinedClust
         incarnation: 0,
         serial_next: 0,
         tokens: Vec::new(),
+        restored_at: None,
     };
     let member = begin(shared, contents, None).await?;
     Ok(JoinedCluster {

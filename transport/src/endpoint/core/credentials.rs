@@ -13,6 +13,7 @@ use crate::certificate::{
 };
 use crate::endpoint::events::EndpointEvent;
 use crate::endpoint::issuer::RemoveError;
+use crate::endpoint::renewal_hold::TOLD_WITHIN;
 use crate::identity::NodeId;
 use crate::token::TokenRecord;
 use crate::wire::{CloseCode, Control, GoodbyeReason, Renew, Renewed, Revoked};
@@ -119,15 +120,24 @@ impl Core {
         }
     }
 
+    /// WIRE-21: this issuer was restored from a backup, and whoever knows that the node was removed since may
+    /// not have said so yet. It asks again.
+    fn is_renewal_held(&self, now: Moment, node: NodeId) -> bool {
+        let Some(hold) = self.issuer.as_ref().and_then(|issuer| issuer.hold) else { return false };
+        let mut others = self.sessions.values().filter(|session| session.peer.id != node);
+        hold.holds(now, others.any(|other| now.since(other.since) >= TOLD_WITHIN))
+    }
+
     /// A peer asks for its next certificate.
-    pub(super) fn renew_peer(&mut self, node: NodeId, serial: u64) {
+    pub(super) fn renew_peer(&mut self, now: Moment, node: NodeId, serial: u64) {
         let wall = self.clock.wall();
+        let is_held = self.is_renewal_held(now, node);
         let Some(session) = self.sessions.get(&node) else { return };
         let certificate = session.peer.certificate;
         let is_due = certificate.serial == serial && certificate.renew_from() <= wall;
         let is_removing = self.removing.contains_key(&node);
         let signed = match &mut self.issuer {
-            Some(issuer) if is_due && !is_removing => {
+            Some(issuer) if is_due && !is_removing && !is_held => {
                 // WIRE-10: neither the old certificate nor the one that would be signed may be covered.
                 let next = issuer.serial().unwrap_or(serial);
                 let is_removed = self.revoked.covers(node, serial) || self.revoked.covers(node, next);

@@ -200,6 +200,7 @@ impl Wanted {
             cluster: cluster_key(1),
             tokens: TokenTable::default(),
             ledger: Arc::<MemoryLedger>::clone(&ledger),
+            restored_at: None,
         });
         (Self { issuer, ..Self::member(byte) }, ledger)
     }

@@ -37,6 +37,7 @@ fn maker() -> tempfile::TempDir {
         incarnation: 7,
         serial_next: 66,
         tokens: vec![token],
+        restored_at: None,
     };
     Stored::create(folder.path(), contents, clock()).unwrap();
     folder
@@ -56,6 +57,10 @@ fn what_was_given_out_before_a_restore_is_never_given_out_again() {
     assert_eq!(restore(&folder, &file, clock()).unwrap(), made);
     let (before, after) = (contents(old.path()), contents(&folder));
     assert!(after.serial_next >= serial_floor(NOW), "above what was given out since");
+    // Also after further changes of the file: renewals wait for word of removals (WIRE-21).
+    Stored::load(&folder, clock()).unwrap().unwrap().begin(7).unwrap();
+    assert_eq!(before.restored_at, None);
+    assert!(contents(&folder).restored_at.is_some_and(|at| at >= NOW));
     assert!(after.tokens.is_empty(), "a token that was used up since would be good again");
     assert_eq!((after.issuer, after.cluster_key, after.incarnation), (before.issuer, before.cluster_key, 7));
     for key in ["node.key", "cluster.key"] {

@@ -29,6 +29,7 @@ fn contents() -> Contents {
         incarnation: 7,
         serial_next: 2,
         tokens: Vec::new(),
+        restored_at: None,
     }
 }
 
