@@ -17,7 +17,7 @@ use tracing::info;
 
 use super::member::Member;
 use super::stored::{Contents, Stored};
-use super::{LinkError, Shared, news, refusals};
+use super::{LinkError, Shared, address, news, refusals};
 use crate::certificate::{CERTIFICATE_LIFETIME, ClusterId, ClusterKey, Role, Roles};
 use crate::endpoint::{self, JoinOptions};
 use crate::identity::NodeId;
@@ -212,8 +212,9 @@ pub(super) async fn join(shared: &Arc<Shared>, text: &str) -> Result<JoinedClust
     let mut issuer_addresses = token.addresses.clone();
     // Docker gives the same address to both machines: here it leads to this node itself. If nothing else is
     // left it is tried all the same.
-    if token.addresses.iter().any(|address| !shared.reach.is_itself(*address)) {
-        token.addresses.retain(|address| !shared.reach.is_itself(*address));
+    let own = address::own_addresses();
+    if token.addresses.iter().any(|address| !shared.reach.is_itself(&own, *address)) {
+        token.addresses.retain(|address| !shared.reach.is_itself(&own, *address));
     }
     let joined = endpoint::join(
         JoinOptions {
