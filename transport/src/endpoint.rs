@@ -32,6 +32,7 @@ mod network;
 mod options;
 mod picture;
 mod quic;
+mod renewal_hold;
 mod services;
 mod session;
 mod socket;
@@ -46,6 +47,7 @@ pub use control_queue::SendControlError;
 pub use counters::Counters;
 pub use events::{EndpointEvent, EndpointEvents, PeerCard};
 pub use handle::{CardTooLarge, ChangeAddressError, EndpointHandle};
+pub(crate) use issuer::serial_floor;
 pub use issuer::{CreateError, Issuer, IssuerLedger, LedgerError, RemoveError, RevokeError};
 pub use joining::{JoinOptions, join};
 pub use limiter::HandshakeLimits;
@@ -57,6 +59,7 @@ pub use stream::PeerStream;
 use self::core::Beginning;
 use events::EventQueue;
 use issuer::{IssuerState, SERIALS_RESERVED};
+use renewal_hold::RenewalHold;
 use network::Launch;
 
 use crate::membership::MemberIdentity;
@@ -84,9 +87,12 @@ impl Endpoint {
             Some(Issuer { cluster, .. }) if cluster.public() != cluster_key => {
                 return Err(StartError::OtherClusterKey);
             }
-            Some(Issuer { cluster, tokens, ledger }) => {
-                let first = ledger.reserve_serials(SERIALS_RESERVED)?;
-                (Some(IssuerState::new(cluster, tokens, first, SERIALS_RESERVED)), Some(ledger))
+            Some(Issuer { cluster, tokens, ledger, restored_at }) => {
+                let above = certificate.serial.max(revoked.serial_max());
+                let first = ledger.reserve_serials(above, SERIALS_RESERVED)?;
+                let mut issuer = IssuerState::new(cluster, tokens, first, SERIALS_RESERVED);
+                issuer.hold = RenewalHold::at_start(clock.now(), clock.wall(), restored_at);
+                (Some(issuer), Some(ledger))
             }
             None => (None, None),
         };

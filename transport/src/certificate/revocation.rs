@@ -151,6 +151,12 @@ impl RevocationSet {
         self.by_node.get(&node).is_some_and(|(known, _)| serial <= known.serial_max)
     }
 
+    /// The highest serial that any of them reaches.
+    #[must_use]
+    pub fn serial_max(&self) -> u64 {
+        self.by_node.values().map(|(known, _)| known.serial_max).max().unwrap_or_default()
+    }
+
     /// The word that removed `node`.
     #[must_use]
     pub fn of(&self, node: NodeId) -> Option<SignedRevocation> {

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arw_actors::clock::Clock;
-use arw_actors::moment::Moment;
+use arw_actors::moment::{Moment, WallTime};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -135,6 +135,8 @@ pub(super) struct Core {
     effects: Vec<Effect>,
     chance: StdRng,
     clock: Clock,
+    /// When a peer's hello has last agreed with this node's clock, by that clock (WIRE-14).
+    agreed_at: Option<(Moment, WallTime)>,
     housekeeping_at: Moment,
     housekeepings: u64,
     is_removed: bool,
@@ -158,6 +160,9 @@ impl Core {
         chance.fill(&mut seed);
         let number = chance.random();
         let mut schedule = DialSchedule::new(limits.dials_max);
+        if let Some(issuer) = beginning.renewed_by {
+            schedule.prefer(issuer);
+        }
         for known in beginning.known.iter().filter(|known| known.node != identity.id) {
             // The best one last: the newest is tried first.
             for address in known.addresses.iter().rev() {
@@ -195,6 +200,7 @@ impl Core {
             effects: Vec::new(),
             chance,
             clock: beginning.clock,
+            agreed_at: None,
             housekeeping_at: now,
             housekeepings: 0,
             is_removed: false,
@@ -279,12 +285,14 @@ impl Core {
             .sessions
             .get(&node)
             .is_some_and(|held| held.peer.incarnation == peer.incarnation && held.peer.number != peer.number);
+        self.agreed_at = Some((now, self.clock.wall()));
         self.saw_start(now, &peer, canonical(quinn.remote_address()));
         let code = if is_copy { GoodbyeReason::Copied } else { GoodbyeReason::Replaced };
         self.end_session(now, node, CloseCode::Goodbye(code));
         if let Some(issuer) = &mut self.issuer {
             issuer.saw_end(peer.certificate.not_after);
         }
+        self.saw_serial(peer.certificate.serial);
         let peer = Arc::new(peer);
         let connection = PeerConnection::new(&peer, quinn.clone());
         let address = connection.remote_address();
@@ -432,9 +440,13 @@ impl Core {
                         self.doubt(now, after.id);
                     }
                 }
-                ViewChange::WentDown { member, reason: DownReason::Left } => self.schedule.unwant(member.id),
+                ViewChange::WentDown { member, reason: DownReason::Left } => {
+                    self.schedule.unwant(member.id);
+                    self.forget_teller(member.id);
+                }
                 ViewChange::Forgotten { member, .. } if !self.sessions.contains_key(&member.id) => {
                     self.schedule.unwant(member.id);
+                    self.forget_teller(member.id);
                 }
                 ViewChange::Suspected { member } | ViewChange::WentDown { member, .. } => {
                     self.doubt(now, member.id);
@@ -454,19 +466,20 @@ impl Core {
         if member.id == self.own || self.is_removed {
             return;
         }
-        // WIRE-17: it tells an address where nobody can be, or one that is this node's own, as two machines with
-        // Docker have one of the same.
+        // It hears of this node too, and of two who dial each other the one with the lower id prevails: the other need not try first.
+        let news = if self.own < member.id { News::Here } else { News::HereAndDials };
+        // WIRE-17: an address where nobody can be is made up. One that is this node's own is told by machines with
+        // Docker, which have one of the same: such a member is up, where it was before.
         let own = self.membership.own().address;
-        if member.address == own || self.own_addresses.contains(&member.address) {
-            return;
-        }
-        if !is_dialable(member.address, own) {
+        let is_own = member.address == own || self.own_addresses.contains(&member.address);
+        if is_own {
+            self.schedule.heard_of(now, member.id, news);
+        } else if is_dialable(member.address, own) {
+            self.schedule.want(now, member.id, member.address, news);
+        } else {
             self.counters.addresses_refused += 1;
             return;
         }
-        // It hears of this node too, and of two who dial each other the one with the lower id prevails: the other need not try first.
-        let news = if self.own < member.id { News::Here } else { News::HereAndDials };
-        self.schedule.want(now, member.id, member.address, news);
         if self.sessions.contains_key(&member.id) {
             self.schedule.connected(now, member.id);
         }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arw_actors::moment::WallTime;
 
+use super::renewal_hold::RenewalHold;
 use crate::certificate::{
     CERTIFICATE_LIFETIME, Certificate, ClusterKey, Revocation, SignedCertificate, SignedRevocation,
 };
@@ -18,6 +19,17 @@ pub(super) const SERIALS_RESERVED: u64 = 64;
 /// With so few left the next ones are reserved.
 const SERIALS_LOW: u64 = 32;
 
+/// Serials for each millisecond since 1970: more than anybody signs in one, and enough for 140 000 years.
+const SERIALS_PER_MS_BITS: u32 = 12;
+/// A clock that is ahead by more than that must not use all serials up for ever.
+const CLOCK_MS_MAX: u64 = (1 << 48) - 1;
+
+/// WIRE-10: the lowest serial that may be reserved at `wall`. Of two folders of one issuer (a backup, a
+/// snapshot, the old machine) neither knows what the other has given out; both know what time it is.
+pub(crate) fn serial_floor(wall: WallTime) -> u64 {
+    u64::try_from(wall.as_millis()).unwrap_or_default().min(CLOCK_MS_MAX) << SERIALS_PER_MS_BITS
+}
+
 /// What a node needs to let others in.
 pub struct Issuer {
     /// The key that makes members.
@@ -26,6 +38,8 @@ pub struct Issuer {
     pub tokens: TokenTable,
     /// Where what must outlive this process is stored.
     pub ledger: Arc<dyn IssuerLedger>,
+    /// When all of this came from a backup, if it did: what was removed since is not known.
+    pub restored_at: Option<WallTime>,
 }
 
 impl fmt::Debug for Issuer {
@@ -50,11 +64,13 @@ pub trait IssuerLedger: Send + Sync + 'static {
     /// [`LedgerError`].
     fn forget_tokens(&self, tokens: &[TokenId]) -> Result<(), LedgerError>;
 
-    /// Gives out `count` serials that were never given out before, also not before a restart, and returns the first. Later ones are higher.
+    /// Gives out `count` serials that were never given out before, also not before a restart or by a copy of
+    /// the ledger as far as the clock tells, and returns the first. It is higher than `above`. Later ones are
+    /// higher.
     ///
     /// # Errors
     /// [`LedgerError`].
-    fn reserve_serials(&self, count: u64) -> Result<u64, LedgerError>;
+    fn reserve_serials(&self, above: u64, count: u64) -> Result<u64, LedgerError>;
 
     /// Stores a removal.
     ///
@@ -129,8 +145,12 @@ pub enum RemoveError {
 pub(super) struct IssuerState {
     pub(super) cluster: ClusterKey,
     pub(super) tokens: TokenTable,
+    /// Renewals wait.
+    pub(super) hold: Option<RenewalHold>,
     serial_next: u64,
     serial_end: u64,
+    /// The highest serial that anybody has shown: another folder of this issuer may have given it out.
+    serial_seen: u64,
     /// When the last certificate ends of which this node knows. This machine's clock may have been ahead when
     /// it was signed.
     latest_end: WallTime,
@@ -140,7 +160,8 @@ impl IssuerState {
     /// With `count` serials from `first` on.
     pub(super) fn new(cluster: ClusterKey, tokens: TokenTable, first: u64, count: u64) -> Self {
         let serial_end = first.saturating_add(count);
-        Self { cluster, tokens, serial_next: first, serial_end, latest_end: WallTime::default() }
+        let (serial_seen, latest_end) = (0, WallTime::default());
+        Self { cluster, tokens, hold: None, serial_next: first, serial_end, serial_seen, latest_end }
     }
 
     /// The serial that the next certificate gets; `None` when none is reserved.
@@ -151,6 +172,21 @@ impl IssuerState {
     /// A certificate of this cluster ends then.
     pub(super) fn saw_end(&mut self, end: WallTime) {
         self.latest_end = self.latest_end.max(end);
+    }
+
+    /// WIRE-10: the cluster's key has signed this serial, whoever had the key. None that is lower is given out
+    /// any more: what is left of the reserved ones is lost, which costs nothing.
+    pub(super) fn saw_serial(&mut self, serial: u64) {
+        self.serial_seen = self.serial_seen.max(serial);
+        if serial >= self.serial_next {
+            self.serial_next = serial.saturating_add(1);
+            self.serial_end = self.serial_end.max(self.serial_next);
+        }
+    }
+
+    /// What the next reserved serials must be higher than.
+    pub(super) fn serial_seen(&self) -> u64 {
+        self.serial_seen
     }
 
     /// Uses [`IssuerState::serial`] up.
@@ -258,5 +294,32 @@ mod tests {
         assert_eq!(issuer.serial(), None, "an answer that came too late");
         issuer.refill(74, 64);
         assert_eq!((issuer.serial(), issuer.is_low()), (Some(74), false));
+    }
+
+    #[test]
+    fn a_serial_that_another_folder_of_the_issuer_has_given_out_is_not_given_out_again() {
+        // WIRE-10
+        let mut issuer = issuer();
+        issuer.saw_serial(9);
+        assert_eq!(issuer.serial(), Some(10), "what is lower says nothing");
+        issuer.saw_serial(11);
+        assert_eq!(issuer.serial(), Some(12));
+        issuer.saw_serial(500);
+        assert_eq!((issuer.serial(), issuer.is_low(), issuer.serial_seen()), (None, true, 500));
+        issuer.refill(400, 64);
+        assert_eq!(issuer.serial(), None, "they were reserved before it was seen");
+        issuer.refill(501, 64);
+        assert_eq!(issuer.serial(), Some(501));
+        issuer.saw_serial(u64::MAX);
+        assert_eq!(issuer.serial(), None);
+    }
+
+    #[test]
+    fn the_clock_gives_serials_whatever_it_says() {
+        let floors = [i64::MIN, -1, 0, 1, 1_800_000_000_000, 1 << 47, 1 << 52, i64::MAX]
+            .map(|ms| serial_floor(WallTime::from_millis(ms)));
+        assert!(floors.is_sorted(), "{floors:?}");
+        assert_eq!((floors[2], floors[3]), (0, 1 << 12));
+        assert!(floors.iter().all(|floor| *floor <= u64::MAX / 8), "there is room above: {floors:?}");
     }
 }

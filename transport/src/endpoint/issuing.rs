@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use super::hub::Hub;
-use super::issuer::{CreateError, IssuerLedger, LedgerError, RemoveError, RevokeError, SERIALS_RESERVED};
+use super::issuer::{
+    CreateError, IssuerLedger, IssuerState, LedgerError, RemoveError, RevokeError, SERIALS_RESERVED,
+};
 use crate::certificate::SignedRevocation;
 use crate::identity::NodeId;
 use crate::token::{JoinToken, NewToken, TokenId, TokenRecord};
@@ -31,12 +33,19 @@ pub(super) async fn store_token(hub: Arc<Hub>, token: TokenId) -> Result<(), Led
 
 pub(super) async fn reserve_serials(hub: Arc<Hub>) {
     let turn = hub.ledger_turn.lock().await;
-    let reserved = write(&hub, |ledger| ledger.reserve_serials(SERIALS_RESERVED)).await;
+    let reserved = reserve(&hub).await;
     drop(turn);
     if let Err(error) = &reserved {
         tracing::warn!(%error, "no serials for new certificates");
     }
-    hub.act(|core, _| core.reserved(reserved.ok().map(|first| (first, SERIALS_RESERVED))));
+    hub.act(|core, _| core.reserved(reserved.ok()));
+}
+
+/// The first of the reserved ones, and how many they are.
+async fn reserve(hub: &Hub) -> Result<(u64, u64), LedgerError> {
+    let above = hub.look(|core| core.issuer.as_ref().map_or(0, IssuerState::serial_seen));
+    let first = write(hub, move |ledger| ledger.reserve_serials(above, SERIALS_RESERVED)).await?;
+    Ok((first, SERIALS_RESERVED))
 }
 
 pub(super) async fn forget_tokens(hub: Arc<Hub>, tokens: Vec<TokenId>) {
@@ -94,18 +103,26 @@ impl Drop for Removing {
 
 /// Removes a node: stored first, then told.
 pub(super) async fn remove(hub: Arc<Hub>, node: NodeId) -> Result<SignedRevocation, RemoveError> {
-    let (signed, barred) = hub.look(|core| core.begin_removal(node))?;
+    let barred = hub.look(|core| core.begin_removal(node))?;
     let _removing = Removing { hub: Arc::clone(&hub), node };
     for record in barred {
         store_token(Arc::clone(&hub), record.id).await?;
     }
     let turn = hub.ledger_turn.lock().await;
+    // WIRE-10: its serial is of this moment, so that it is higher than what a copy of this node's folder has
+    // given out until now.
+    let serials = reserve(&hub).await?;
+    let signed = hub.look(|core| core.sign_removal(node, serials))?;
     write(&hub, move |ledger| ledger.store_revocation(&signed)).await?;
     drop(turn);
-    let known = hub.act(|core, now| {
+    let (known, is_connected) = hub.act(|core, now| {
         core.remove(now, &[signed], None).ok();
-        core.proof_of_removal(node)
+        (core.proof_of_removal(node), core.session(node).is_some())
     });
+    if is_connected {
+        let why = "it is connected with a later certificate, which another copy of this node has signed";
+        return Err(RemoveError::Refused(why.to_owned()));
+    }
     // Another removal of the same node may have overtaken this one: it reaches further.
     known.ok_or_else(|| RemoveError::Refused("as many removed nodes are remembered as can be".to_owned()))
 }

@@ -84,9 +84,8 @@ impl Reach {
 
     fn found(&self, toward: &[SocketAddr]) -> (IpAddr, Origin) {
         let source = |target| source_toward(target).filter(|ip| self.can_be(ip));
-        // Toward an address of its own a machine sends from that same one, which says nothing about others.
-        let others = toward.iter().filter(|address| !is_own(address.ip()));
-        let mut others = others.filter_map(|address| Some((source(*address)?, Origin::Toward(*address))));
+        let others = of_others(&own_addresses(), toward).into_iter();
+        let mut others = others.filter_map(|address| Some((source(address)?, Origin::Toward(address))));
         let found = others.next().or_else(|| Some((source(ELSEWHERE)?, Origin::DefaultRoute)));
         found.unwrap_or_else(|| {
             let interfaces = of_this_machine();
@@ -110,10 +109,11 @@ impl Reach {
     }
 
     /// This node's own socket is there, so nobody else is: no way to another node, whoever says so. Docker
-    /// gives every machine the same address.
-    pub(super) fn is_itself(&self, address: SocketAddr) -> bool {
+    /// gives every machine the same address. `own` are the addresses of the machine: that a socket can be
+    /// bound to one says nothing, as with `net.ipv4.ip_nonlocal_bind` every address can be bound.
+    pub(super) fn is_itself(&self, own: &[IpAddr], address: SocketAddr) -> bool {
         let ip = address.ip().to_canonical();
-        let is_here = if self.listen.ip().is_unspecified() { is_own(ip) } else { ip == self.listen.ip() };
+        let is_here = if self.listen.ip().is_unspecified() { own.contains(&ip) } else { ip == self.listen.ip() };
         self.listen.port() != 0 && address.port() == self.listen.port() && is_here
     }
 
@@ -148,9 +148,9 @@ pub(super) fn source_toward(target: SocketAddr) -> Option<IpAddr> {
     (!ip.is_unspecified()).then_some(ip)
 }
 
-/// This machine has the address, and others could use it: a socket can be bound to it.
-pub(super) fn is_own(ip: IpAddr) -> bool {
-    is_usable(&ip) && UdpSocket::bind((ip, 0)).is_ok()
+/// Toward an address of its own a machine sends from that same one, which says nothing about others.
+fn of_others(own: &[IpAddr], toward: &[SocketAddr]) -> Vec<SocketAddr> {
+    toward.iter().filter(|address| !own.contains(&address.ip().to_canonical())).copied().collect()
 }
 
 /// The addresses of this machine that others could use, the likeliest first.
@@ -196,12 +196,25 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_this_machine_is_told_from_any_other() {
-        for ip in own_addresses() {
-            assert!(is_own(ip), "{ip}");
+    fn an_address_is_this_machines_own_by_its_interfaces_whatever_can_be_bound() {
+        let reach = Reach { listen: address("0.0.0.0:7000"), advertise: None };
+        let own: Vec<IpAddr> = ["10.0.0.1", "172.17.0.1"].map(|ip| ip.parse().unwrap()).to_vec();
+        for (other, is_itself) in [
+            ("10.0.0.1:7000", true),
+            ("[::ffff:172.17.0.1]:7000", true),
+            ("10.0.0.1:7001", false),
+            ("10.0.0.2:7000", false),
+            // Any machine can bind this one, and none has it by its interfaces.
+            ("127.0.0.9:7000", false),
+        ] {
+            assert_eq!(reach.is_itself(&own, address(other)), is_itself, "{other}");
         }
+        assert!(!reach.is_itself(&[], address("10.0.0.1:7000")), "no interface is known");
+        let toward = ["10.0.0.1:7000", "10.0.0.2:7000", "127.0.0.9:7000"].map(address);
+        assert_eq!(of_others(&own, &toward), toward[1..]);
         // Nobody has the first, and nobody else reaches the second.
-        assert!(!is_own(ELSEWHERE.ip()) && !is_own(Ipv4Addr::LOCALHOST.into()));
+        let own = own_addresses();
+        assert!(!own.contains(&ELSEWHERE.ip()) && !own.contains(&Ipv4Addr::LOCALHOST.into()));
     }
 
     #[test]
@@ -220,19 +233,20 @@ mod tests {
     #[test]
     fn an_address_of_ones_own_says_nothing_about_the_way_to_others() {
         let reach = Reach { listen: address("0.0.0.0:7000"), advertise: None };
-        for own in own_addresses().into_iter().filter(IpAddr::is_ipv4) {
+        let all = own_addresses();
+        for own in all.iter().copied().filter(IpAddr::is_ipv4) {
             let own = SocketAddr::new(own, 7000);
-            assert!(reach.is_itself(own));
+            assert!(reach.is_itself(&all, own));
             assert!(!matches!(reach.advertised(&[own]).from, Origin::Toward(_)), "{own}");
-            assert!(!reach.is_itself(SocketAddr::new(own.ip(), 7001)), "another node of the same machine");
+            assert!(!reach.is_itself(&all, SocketAddr::new(own.ip(), 7001)), "another node of the same machine");
         }
-        assert!(!reach.is_itself(ELSEWHERE));
+        assert!(!reach.is_itself(&all, ELSEWHERE));
         let on_one = Reach { listen: address("127.0.0.1:7000"), advertise: None };
         assert!(
-            on_one.is_itself(address("127.0.0.1:7000"))
-                && on_one.is_itself(address("[::ffff:127.0.0.1]:7000"))
+            on_one.is_itself(&all, address("127.0.0.1:7000"))
+                && on_one.is_itself(&all, address("[::ffff:127.0.0.1]:7000"))
         );
-        assert!(!on_one.is_itself(address("127.0.0.2:7000")), "the socket is not there");
+        assert!(!on_one.is_itself(&all, address("127.0.0.2:7000")), "the socket is not there");
     }
 
     #[test]

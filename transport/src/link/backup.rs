@@ -20,8 +20,8 @@ use crate::identity::{KeyFileError, NodeId, NodeKey};
 /// The form that this program writes, and the newest that it reads.
 const FORM: u32 = 1;
 
-/// Serials that a restore skips. Nobody signs so many after a backup, so that none is given out twice: a
-/// removal of one node would cover another's certificate.
+/// Serials that a restore skips where the clock says that the backup is not made yet. Nobody signs so many
+/// after a backup, so that none is given out twice: a removal of one node would cover another's certificate.
 const SERIALS_SKIPPED: u64 = 1 << 32;
 
 /// Everything that is needed is smaller by far.
@@ -145,7 +145,7 @@ pub fn back_up(state_dir: &Path, file: &Path, clock: Clock) -> Result<BackedUp, 
 
 /// Makes `state_dir` the folder of the node of a backup again. No node may run on it. Tokens from before let
 /// nobody in any more, and serials go on far above
-/// those that may have been given out since the backup was made.
+/// those that may have been given out since the backup was made, by the clock.
 ///
 /// # Errors
 /// [`BackupError`]. What is in the folder is not replaced.

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, error, info, warn};
 
-use super::address::Origin;
+use super::address::{self, Origin};
 use super::services::Services;
 use super::stored::{Stored, StoredError};
 use super::{LinkError, Shared, card, news};
@@ -63,7 +63,8 @@ impl Member {
         let wall = options.clock.wall();
         let certificate = contents.judge(options.key.id(), wall, &revoked)?;
         let mut known = stored.known();
-        known.iter_mut().for_each(|known| known.addresses.retain(|it| !shared.reach.is_itself(*it)));
+        let own = address::own_addresses();
+        known.iter_mut().for_each(|known| known.addresses.retain(|it| !shared.reach.is_itself(&own, *it)));
         let toward: Vec<SocketAddr> =
             known.iter().flat_map(|known| known.addresses.iter().copied()).collect();
         let told = shared.reach.advertised(&toward);
@@ -77,6 +78,7 @@ impl Member {
             cluster,
             tokens: TokenTable::restore(contents.tokens.clone()),
             ledger: Arc::clone(&stored) as Arc<_>,
+            restored_at: contents.restored_at,
         });
         let is_issuer = issuer.is_some();
         let exports = Arc::clone(&options.exports);

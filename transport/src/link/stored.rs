@@ -18,9 +18,9 @@ use arw_actors::moment::WallTime;
 use parking_lot::Mutex;
 
 use crate::certificate::{
-    CertificateError, ClusterPublicKey, RevocationError, RevocationSet, SignedCertificate, SignedRevocation,
+    CertificateError, ClusterPublicKey, REVOCATIONS_MAX, RevocationError, RevocationSet, SignedCertificate, SignedRevocation,
 };
-use crate::endpoint::{IssuerLedger, Known, LedgerError};
+use crate::endpoint::{IssuerLedger, Known, LedgerError, serial_floor};
 use crate::identity::NodeId;
 use crate::token::{TokenId, TokenRecord};
 
@@ -85,6 +85,8 @@ pub(super) struct Contents {
     /// The next serial that was never given out. Only the issuer counts.
     pub(super) serial_next: u64,
     pub(super) tokens: Vec<TokenRecord>,
+    /// When it came from a backup, if it did.
+    pub(super) restored_at: Option<WallTime>,
 }
 
 /// The file of a member.
@@ -251,7 +253,10 @@ impl Stored {
         let mut state = self.state.lock();
         let mut revoked = state.revoked.clone();
         // Removals whose certificates have all ended make room for new ones, however long the cluster lives.
-        revoked.prune(self.clock.wall());
+        // While there is room nothing is forgotten here: the clock may have jumped ahead.
+        if revoked.iter().count() + signed.len() > REVOCATIONS_MAX {
+            revoked.prune(self.clock.wall());
+        }
         for signed in signed {
             match revoked.add(*signed, &state.contents.cluster_key) {
                 // What says nothing new, or is not of this cluster, leaves the set as it is.
@@ -275,20 +280,32 @@ impl Stored {
     /// After a restore: what was given out since the backup was made is not known, so nothing of it is used
     /// again.
     pub(super) fn restart(&self, serials_skipped: u64) -> Result<(), StoredError> {
+        let wall = self.clock.wall();
+        let floor = serial_floor(wall);
         self.change(|contents| {
-            contents.serial_next = contents.serial_next.saturating_add(serials_skipped);
+            contents.restored_at = Some(wall);
+            // A clock from before the backup says nothing of what was given out since.
+            let skipped = contents.serial_next.saturating_add(serials_skipped);
+            contents.serial_next = if floor > contents.serial_next { floor } else { skipped };
             contents.tokens.clear();
         })
     }
 
     /// A serial that was never given out before.
     pub(super) fn next_serial(&self) -> Result<u64, StoredError> {
-        let mut serial = 0;
+        let above = self.state.lock().revoked.serial_max();
+        self.take_serials(above, 1)
+    }
+
+    /// WIRE-10: so many serials that neither this file nor, by the clock, another copy of it has given out.
+    fn take_serials(&self, above: u64, count: u64) -> Result<u64, StoredError> {
+        let floor = serial_floor(self.clock.wall()).max(above.saturating_add(1));
+        let mut first = 0;
         self.change(|contents| {
-            serial = contents.serial_next;
-            contents.serial_next = serial.saturating_add(1);
+            first = contents.serial_next.max(floor);
+            contents.serial_next = first.saturating_add(count);
         })?;
-        Ok(serial)
+        Ok(first)
     }
 
     /// Changes the contents if, and only if, the change is on disk.
@@ -326,13 +343,8 @@ impl IssuerLedger for Stored {
         gone.map_err(|error| into_ledger(&error))
     }
 
-    fn reserve_serials(&self, count: u64) -> Result<u64, LedgerError> {
-        let mut first = 0;
-        let reserved = self.change(|contents| {
-            first = contents.serial_next;
-            contents.serial_next = first.saturating_add(count);
-        });
-        reserved.map(|()| first).map_err(|error| into_ledger(&error))
+    fn reserve_serials(&self, above: u64, count: u64) -> Result<u64, LedgerError> {
+        self.take_serials(above, count).map_err(|error| into_ledger(&error))
     }
 
     fn store_revocation(&self, revocation: &SignedRevocation) -> Result<(), LedgerError> {

@@ -79,7 +79,7 @@ impl Core {
                 self.events.push(EndpointEvent::Card(card));
             }
             Control::Card(_) => self.counters.cards_refused += 1,
-            Control::Renew(renew) => self.renew_peer(node, renew.serial),
+            Control::Renew(renew) => self.renew_peer(now, node, renew.serial),
             Control::Renewed(renewed) => return self.take_certificate(node, &renewed.certificate),
             Control::Monitor(_) | Control::Demonitor(_) | Control::Down(_) => {
                 self.effects.push(Effect::Control(Arc::clone(&peer), message));

@@ -45,10 +45,10 @@ impl Core {
         self.starts.get(&node).copied()
     }
 
-    /// WIRE-25: a start of a peer was turned away because a later one is known by its own hello. A start that
-    /// is over says no hello: two run.
-    pub(super) fn turned_away(&mut self, now: Moment, node: NodeId, from: SocketAddr) {
-        if !self.starts.contains_key(&node) {
+    /// WIRE-25: a start of a peer was turned away. Where a later one is known by its own hello, two run: a
+    /// start that is over says no hello. What others say of later starts proves none.
+    pub(super) fn turned_away(&mut self, now: Moment, (node, start): (NodeId, Start), from: SocketAddr) {
+        if self.start_of(node).is_none_or(|seen| seen <= start) {
             return;
         }
         let kept = self.where_is(node).unwrap_or(from);
@@ -77,15 +77,23 @@ impl Core {
     /// may say so: as long as another one has a
     /// connection with this node, nothing follows from it.
     pub(crate) fn told_of_another_start(&mut self, by: NodeId, elsewhere: Option<SocketAddr>, is_copy: bool) {
+        // It was removed, has left or is forgotten meanwhile.
+        if !self.schedule.is_wanted(by) {
+            return;
+        }
         let fence = Fence { by, elsewhere, is_copy };
         if self.tellers.len() >= TELLERS_MAX && !self.tellers.contains_key(&by) {
             return;
         }
         let is_news = self.tellers.insert(by, fence) != Some(fence);
-        if is_news {
-            self.is_outdated = true;
+        if is_news && self.fence().is_some() {
             self.events.push(EndpointEvent::Outdated);
         }
+    }
+
+    /// A node is no member any more: its word of another start of this node does not count either.
+    pub(super) fn forget_teller(&mut self, node: NodeId) {
+        self.tellers.remove(&node);
     }
 
     /// The cluster knows a later start of this node. It is told once.

@@ -13,6 +13,7 @@ use crate::certificate::{
 };
 use crate::endpoint::events::EndpointEvent;
 use crate::endpoint::issuer::RemoveError;
+use crate::endpoint::renewal_hold::TOLD_WITHIN;
 use crate::identity::NodeId;
 use crate::token::TokenRecord;
 use crate::wire::{CloseCode, Control, GoodbyeReason, Renew, Renewed, Revoked};
@@ -41,7 +42,10 @@ impl Core {
         }
         self.limiter.prune(now);
         self.forget_starts(now);
-        self.revoked.prune(wall);
+        // WIRE-10: a clock that jumps ahead makes no removal end. Without a peer since the start none ends.
+        if let Some((then, agreed)) = self.agreed_at {
+            self.revoked.prune(wall.min(agreed + now.since(then)));
+        }
         let tokens = self.issuer.as_mut().map(|issuer| issuer.tokens.prune(wall)).unwrap_or_default();
         if !tokens.is_empty() {
             self.effects.push(Effect::ForgetTokens(tokens));
@@ -63,8 +67,16 @@ impl Core {
         }
     }
 
+    /// WIRE-10: the cluster's key has signed this serial.
+    pub(super) fn saw_serial(&mut self, serial: u64) {
+        if let Some(issuer) = &mut self.issuer {
+            issuer.saw_serial(serial);
+            self.reserve_if_low();
+        }
+    }
+
     fn is_renewal_due(&self) -> bool {
-        !self.is_removed && self.certificate.renew_from() <= self.clock.wall()
+        !self.is_removed && self.certificate.is_renewal_due(self.clock.wall())
     }
 
     /// WIRE-21: from two thirds of its time on a certificate is renewed, without anybody doing anything.
@@ -111,15 +123,24 @@ impl Core {
         }
     }
 
+    /// WIRE-21: this issuer was restored from a backup, and whoever knows that the node was removed since may
+    /// not have said so yet. It asks again.
+    fn is_renewal_held(&self, now: Moment, node: NodeId) -> bool {
+        let Some(hold) = self.issuer.as_ref().and_then(|issuer| issuer.hold) else { return false };
+        let mut others = self.sessions.values().filter(|session| session.peer.id != node);
+        hold.holds(now, others.any(|other| now.since(other.since) >= TOLD_WITHIN))
+    }
+
     /// A peer asks for its next certificate.
-    pub(super) fn renew_peer(&mut self, node: NodeId, serial: u64) {
+    pub(super) fn renew_peer(&mut self, now: Moment, node: NodeId, serial: u64) {
         let wall = self.clock.wall();
+        let is_held = self.is_renewal_held(now, node);
         let Some(session) = self.sessions.get(&node) else { return };
         let certificate = session.peer.certificate;
-        let is_due = certificate.serial == serial && certificate.renew_from() <= wall;
+        let is_due = certificate.serial == serial && certificate.is_renewal_due(wall);
         let is_removing = self.removing.contains_key(&node);
         let signed = match &mut self.issuer {
-            Some(issuer) if is_due && !is_removing => {
+            Some(issuer) if is_due && !is_removing && !is_held => {
                 // WIRE-10: neither the old certificate nor the one that would be signed may be covered.
                 let next = issuer.serial().unwrap_or(serial);
                 let is_removed = self.revoked.covers(node, serial) || self.revoked.covers(node, next);
@@ -170,6 +191,7 @@ impl Core {
             && session.peer.certificate.serial < certificate.serial
         {
             Arc::make_mut(&mut session.peer).certificate = certificate;
+            self.saw_serial(certificate.serial);
         }
         Ok(())
     }
@@ -185,6 +207,7 @@ impl Core {
         if certificate.serial <= self.certificate.serial {
             return;
         }
+        self.saw_serial(certificate.serial);
         self.signed = *signed;
         self.certificate = certificate;
         self.renewal_asked_at = None;
@@ -252,6 +275,7 @@ impl Core {
                 drop(session.connection.send_control(&message));
             }
         }
+        self.saw_serial(self.revoked.serial_max());
         let told_of: Vec<NodeId> = news.iter().map(SignedRevocation::claimed_node).collect();
         for signed in news {
             self.events.push(EndpointEvent::Revoked(signed));
@@ -267,6 +291,7 @@ impl Core {
         for node in told_of {
             if !self.sessions.contains_key(&node) {
                 self.schedule.unwant(node);
+                self.forget_teller(node);
             }
         }
         if self.revoked.covers(self.own, self.certificate.serial) {
@@ -278,20 +303,28 @@ impl Core {
     /// WIRE-10: decides a removal. From this step on, and not only when the removal is stored, the node gets
     /// no certificate and no connection: one that was signed in between would have a later serial than the
     /// removal, and outlive it. Each must be followed by one [`Core::end_removal`].
-    pub(crate) fn begin_removal(
-        &mut self,
-        node: NodeId,
-    ) -> Result<(SignedRevocation, Vec<TokenRecord>), RemoveError> {
-        let wall = self.clock.wall();
+    pub(crate) fn begin_removal(&mut self, node: NodeId) -> Result<Vec<TokenRecord>, RemoveError> {
         if node == self.own {
             return Err(RemoveError::Itself);
         }
         let issuer = self.issuer.as_mut().ok_or(RemoveError::NotIssuer)?;
-        let signed = issuer.revoke(node, wall);
-        let signed = signed.ok_or_else(|| RemoveError::Refused("no serials are left".to_owned()))?;
         let barred = issuer.tokens.bar(node);
         *self.removing.entry(node).or_default() += 1;
-        Ok((signed, barred))
+        Ok(barred)
+    }
+
+    /// WIRE-10: the word that removes the node, with the first of `serials`, which were reserved after
+    /// [`Core::begin_removal`].
+    pub(crate) fn sign_removal(
+        &mut self,
+        node: NodeId,
+        (first, count): (u64, u64),
+    ) -> Result<SignedRevocation, RemoveError> {
+        let wall = self.clock.wall();
+        let issuer = self.issuer.as_mut().ok_or(RemoveError::NotIssuer)?;
+        issuer.refill(first, count);
+        let signed = issuer.revoke(node, wall);
+        signed.ok_or_else(|| RemoveError::Refused("no serials are left".to_owned()))
     }
 
     /// The removal is known to [`Core::remove`], or has failed.

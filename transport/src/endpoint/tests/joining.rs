@@ -83,7 +83,8 @@ fn token_of(byte: u8, now: WallTime, address: SocketAddr) -> (JoinToken, TokenTa
 async fn an_expired_token_lets_nobody_in() {
     let an_hour_ago = WallTime::from_millis(Clock::system().wall().as_millis() - 3_600_000);
     let (mut token, tokens) = token_of(1, an_hour_ago, loopback());
-    let issuer = Some(Issuer { cluster: cluster_key(1), tokens, ledger: Arc::new(MemoryLedger::default()) });
+    let ledger = Arc::new(MemoryLedger::default());
+    let issuer = Some(Issuer { cluster: cluster_key(1), tokens, ledger, restored_at: None });
     let issuer = Wanted { issuer, ..Wanted::member(1) }.start();
     token.addresses = vec![issuer.handle.local_addr()];
     assert_eq!(refusal(2, &token).await, JoinRefusal::Expired);
@@ -172,7 +173,7 @@ async fn an_endpoint_does_not_start_with_what_cannot_work() {
     assert!(matches!(refused, StartError::Certificate(CertificateError::OtherNode { .. })));
     let tokens = TokenTable::default();
     let ledger = Arc::new(MemoryLedger::default());
-    let other_key = Issuer { cluster: cluster_key(2), tokens, ledger };
+    let other_key = Issuer { cluster: cluster_key(2), tokens, ledger, restored_at: None };
     let refused = start(Wanted { issuer: Some(other_key), ..Wanted::member(1) }, loopback());
     assert!(matches!(refused, StartError::OtherClusterKey));
     let (broken, ledger) = Wanted::issuer(1);

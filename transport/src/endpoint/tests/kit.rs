@@ -93,11 +93,11 @@ impl IssuerLedger for MemoryLedger {
         Ok(())
     }
 
-    fn reserve_serials(&self, count: u64) -> Result<u64, LedgerError> {
+    fn reserve_serials(&self, above: u64, count: u64) -> Result<u64, LedgerError> {
         self.check()?;
         let mut serials = self.serials.lock();
         // Above those that the kit gives out by hand.
-        let first = (*serials).max(1_000);
+        let first = (*serials).max(1_000).max(above + 1);
         *serials = first + count;
         Ok(first)
     }
@@ -200,6 +200,7 @@ impl Wanted {
             cluster: cluster_key(1),
             tokens: TokenTable::default(),
             ledger: Arc::<MemoryLedger>::clone(&ledger),
+            restored_at: None,
         });
         (Self { issuer, ..Self::member(byte) }, ledger)
     }

@@ -341,6 +341,48 @@ async fn a_join_whose_use_of_a_token_is_being_stored_does_not_outlive_a_removal(
 }
 
 #[tokio::test]
+async fn a_node_whose_certificate_a_copy_of_the_issuer_has_signed_is_removed_all_the_same() {
+    // WIRE-10
+    let issuer = Wanted::issuer(1).0.start();
+    let wall = Clock::system().wall();
+    let roles = Roles::from_iter([Role::Worker]);
+    let member = node_key(2).id();
+    let certificate = cluster_key(1).certify(member, roles, 1 << 40, wall, CERTIFICATE_LIFETIME);
+    let mut member = Wanted { certificate, ..Wanted::member(2) }.knowing(&[&issuer]).start();
+    member.until_with(&[issuer.id]).await;
+    let signed = issuer.handle.remove(member.id).await.unwrap();
+    assert!(signed.verify(&cluster_key(1).public()).unwrap().serial_max > 1 << 40);
+    member.event(|event| matches!(event, EndpointEvent::Removed).then_some(())).await;
+    assert!(connected(&issuer.handle.picture()).is_empty());
+    // It may be let in again: the next certificate has a higher serial than the removal.
+    let token = issuer.new_token().await;
+    let joined = join(super::joining::joining(2), token).await.unwrap();
+    assert!(joined.certificate.serial > signed.verify(&cluster_key(1).public()).unwrap().serial_max);
+}
+
+#[tokio::test]
+async fn a_restored_issuer_renews_nobody_before_others_have_told_it_who_was_removed() {
+    // WIRE-21
+    let mut issuer = Wanted::issuer(1).0;
+    issuer.issuer.as_mut().unwrap().restored_at = Some(Clock::system().wall());
+    let issuer = issuer.start();
+    // Removed since the backup was made, and the first to come.
+    let due = ending_in(2, Duration::from_secs(600));
+    let mut removed = Hostile::connect(&issuer, due).await;
+    eventually("connected", || connected(&issuer.handle.picture()) == [node_key(2).id()]).await;
+    removed.ask_to_renew(2).await;
+    eventually("not renewed", || issuer.handle.counters().renewals_refused == 1).await;
+    let kept_until = Clock::system().wall() + CERTIFICATE_LIFETIME;
+    let removal = Revocation { node: node_key(2).id(), serial_max: 5, kept_until };
+    let mut member = Wanted::member(3).knowing(&[&issuer]);
+    member.revoked.add(cluster_key(1).revoke(removal), &cluster_key(1).public()).unwrap();
+    let member = member.start();
+    assert_eq!(removed.raw.closed().await, CloseCode::Goodbye(GoodbyeReason::Removed));
+    assert!(removed.given.lock().is_empty());
+    eventually("only the member", || connected(&issuer.handle.picture()) == [member.id]).await;
+}
+
+#[tokio::test]
 async fn a_removal_that_fails_leaves_a_member_that_is_renewed() {
     // WIRE-10
     let (issuer, ledger) = Wanted::issuer(1);

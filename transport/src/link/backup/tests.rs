@@ -4,6 +4,7 @@ use arw_actors::moment::WallTime;
 
 use super::*;
 use crate::certificate::{CERTIFICATE_LIFETIME, Role, Roles};
+use crate::endpoint::{IssuerLedger as _, serial_floor};
 use crate::link::stored::Contents;
 use crate::token::{NewToken, TokenId, TokenTable};
 
@@ -36,6 +37,7 @@ fn maker() -> tempfile::TempDir {
         incarnation: 7,
         serial_next: 66,
         tokens: vec![token],
+        restored_at: None,
     };
     Stored::create(folder.path(), contents, clock()).unwrap();
     folder
@@ -54,7 +56,11 @@ fn what_was_given_out_before_a_restore_is_never_given_out_again() {
     fs::create_dir(&folder).unwrap();
     assert_eq!(restore(&folder, &file, clock()).unwrap(), made);
     let (before, after) = (contents(old.path()), contents(&folder));
-    assert_eq!(after.serial_next, before.serial_next + (1 << 32), "serials that were given out since");
+    assert!(after.serial_next >= serial_floor(NOW), "above what was given out since");
+    // Also after further changes of the file: renewals wait for word of removals (WIRE-21).
+    Stored::load(&folder, clock()).unwrap().unwrap().begin(7).unwrap();
+    assert_eq!(before.restored_at, None);
+    assert!(contents(&folder).restored_at.is_some_and(|at| at >= NOW));
     assert!(after.tokens.is_empty(), "a token that was used up since would be good again");
     assert_eq!((after.issuer, after.cluster_key, after.incarnation), (before.issuer, before.cluster_key, 7));
     for key in ["node.key", "cluster.key"] {
@@ -64,6 +70,56 @@ fn what_was_given_out_before_a_restore_is_never_given_out_again() {
     assert_eq!(names.len(), 3, "nothing else is left: {names:?}");
     // A second restore would go back to before the first one.
     assert!(matches!(restore(&folder, &file, clock()), Err(BackupError::Exists { .. })));
+}
+
+/// The serials that the issuer of a folder signs with, started so many seconds after [`NOW`].
+fn serials_of_a_start(folder: &Path, seconds: u64) -> Vec<u64> {
+    let clock = Clock::starting_at(NOW + Duration::from_secs(seconds));
+    let stored = Stored::load(folder, clock).unwrap().unwrap();
+    let first = stored.reserve_serials(0, 64).unwrap();
+    (first..first + 64).collect()
+}
+
+fn restored_at(file: &Path, seconds: u64) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    restore(folder.path(), file, Clock::starting_at(NOW + Duration::from_secs(seconds))).unwrap();
+    folder
+}
+
+#[test]
+fn no_two_folders_of_one_issuer_give_out_the_same_serial_and_the_later_one_signs_the_higher() {
+    // WIRE-10
+    let (old, place) = (maker(), tempfile::tempdir().unwrap());
+    let file = place.path().join("backup");
+    let mut given = serials_of_a_start(old.path(), 1);
+    back_up(old.path(), &file, clock()).unwrap();
+    given.extend(serials_of_a_start(old.path(), 2));
+    // The same backup on two machines, which sign in turns.
+    let (one, two) = (restored_at(&file, 60), restored_at(&file, 61));
+    for seconds in [70, 80, 90] {
+        given.extend(serials_of_a_start(one.path(), seconds));
+        given.extend(serials_of_a_start(two.path(), seconds + 1));
+    }
+    // The old machine, started after the restored ones.
+    given.extend(serials_of_a_start(old.path(), 100));
+    // The disk of a virtual machine is put back to an earlier state.
+    let snapshot = fs::read(one.path().join("cluster.json")).unwrap();
+    given.extend(serials_of_a_start(one.path(), 200));
+    fs::write(one.path().join("cluster.json"), snapshot).unwrap();
+    given.extend(serials_of_a_start(one.path(), 201));
+    assert!(given.is_sorted_by(|earlier, later| earlier < later), "{given:?}");
+}
+
+#[test]
+fn a_restore_by_a_clock_from_before_the_backup_still_skips_what_was_given_out_since() {
+    // WIRE-10
+    let (old, place) = (maker(), tempfile::tempdir().unwrap());
+    let file = place.path().join("backup");
+    serials_of_a_start(old.path(), 1_000);
+    back_up(old.path(), &file, clock()).unwrap();
+    let since = serials_of_a_start(old.path(), 1_001);
+    let restored = restored_at(&file, 0);
+    assert!(contents(restored.path()).serial_next > *since.last().unwrap());
 }
 
 #[cfg(unix)]

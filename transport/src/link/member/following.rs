@@ -16,7 +16,7 @@ use crate::identity::NodeId;
 use crate::link::address::{self, Origin, Reach};
 use crate::membership::NodeState;
 
-/// How often it is looked whether this machine still has the address that others are told. Two system calls.
+/// How often it is looked whether this machine still has the address that others are told. Some system calls.
 pub(super) const LOOK_AT_ADDRESS: Duration = Duration::from_secs(1);
 
 impl Pump {
@@ -28,7 +28,8 @@ impl Pump {
         }
         let Some(told) = own_address(&self.endpoint) else { return };
         // Between two addresses a machine may have none: then it is looked again.
-        if address::is_own(told.ip()) || address::own_addresses().is_empty() {
+        let own = address::own_addresses();
+        if own.is_empty() || own.contains(&told.ip()) {
             return;
         }
         let known = self.known_of(&self.endpoint.picture());
@@ -71,6 +72,7 @@ impl Pump {
     /// it is.
     pub(super) fn known_of(&self, picture: &Picture) -> Vec<(NodeId, Vec<SocketAddr>)> {
         let Some(shared) = self.shared.upgrade() else { return Vec::new() };
+        let own = address::own_addresses();
         let others = picture.nodes.iter().filter(|entry| entry.identity.id != picture.own.id);
         let up = others.filter(|entry| entry.state == NodeState::Up);
         let addresses = |entry: &crate::membership::NodeEntry| {
@@ -78,7 +80,7 @@ impl Pump {
             let seen = peer.and_then(|peer| peer.connection.as_ref()).map(|it| it.address);
             let told = Some(entry.identity.address).filter(|told| Some(*told) != seen);
             let both = seen.into_iter().chain(told);
-            both.filter(|address| !shared.reach.is_itself(*address)).collect::<Vec<_>>()
+            both.filter(|address| !shared.reach.is_itself(&own, *address)).collect::<Vec<_>>()
         };
         let known = up.map(|entry| (entry.identity.id, addresses(entry)));
         known.filter(|(_, addresses)| !addresses.is_empty()).collect()
@@ -92,6 +94,7 @@ pub(super) fn own_address(endpoint: &EndpointHandle) -> Option<SocketAddr> {
 
 /// Where this node's own socket is, as far as others could say so.
 pub(super) fn own_addresses(reach: &Reach) -> BTreeSet<SocketAddr> {
-    let all = address::own_addresses().into_iter();
-    all.map(|ip| SocketAddr::new(ip, reach.listen.port())).filter(|it| reach.is_itself(*it)).collect()
+    let own = address::own_addresses();
+    let all = own.iter().map(|ip| SocketAddr::new(*ip, reach.listen.port()));
+    all.filter(|it| reach.is_itself(&own, *it)).collect()
 }

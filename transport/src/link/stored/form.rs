@@ -37,6 +37,9 @@ struct File {
     incarnation: u64,
     serial_next: u64,
     tokens: Vec<Token>,
+    /// Only what was restored has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    restored_at: Option<WallTime>,
 }
 
 #[derive(Deserialize)]
@@ -112,6 +115,7 @@ pub(super) fn write(contents: &Contents) -> Vec<u8> {
         incarnation: contents.incarnation,
         serial_next: contents.serial_next,
         tokens: contents.tokens.iter().map(Token::from).collect(),
+        restored_at: contents.restored_at,
     };
     // Texts and numbers can always be written.
     serde_json::to_vec_pretty(&file).unwrap_or_default()
@@ -139,6 +143,7 @@ pub(super) fn read(text: &[u8]) -> Result<Contents, Unreadable> {
         incarnation: file.incarnation,
         serial_next: file.serial_next,
         tokens: file.tokens.iter().map(Token::record).collect::<Result<_, _>>()?,
+        restored_at: file.restored_at,
     })
 }
 
