@@ -9,6 +9,7 @@ mod unrouted;
 mod front;
 
 mod auth;
+mod control;
 mod host;
 mod limits;
 

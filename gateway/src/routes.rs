@@ -6,10 +6,12 @@
 use arw_actors::policy::Scope::{ClusterManage, Infer, ModelManage, RuntimeManage, TokenManage};
 use axum::Router;
 use axum::handler::Handler;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use http::Method;
 
 use crate::auth::{Access, Guard};
+use crate::control::{is_control, journaled};
 use crate::handlers::{cluster, events, health, metrics, models, runtimes, spec, state, tokens};
 use crate::openai;
 use crate::shared::Gate;
@@ -18,7 +20,6 @@ use Access::{Needs, Read};
 
 /// One row of the table.
 pub(crate) struct Row {
-    #[cfg_attr(not(test), expect(dead_code, reason = "tests compare it with the document"))]
     pub(crate) method: Method,
     pub(crate) path: &'static str,
     pub(crate) access: Access,
@@ -85,10 +86,16 @@ fn delete<H: Handler<T, Gate>, T: 'static>(path: &'static str, access: Access, h
     Row { method: Method::DELETE, path, access, handler: on(MethodFilter::DELETE, handler) }
 }
 
-/// The routes, each behind its guard; what stands around all of them is `front.rs`.
+/// The routes, each behind its guard, and those that change something journaled; what stands around all of them is `front.rs`.
 pub(crate) fn router(gate: &Gate) -> Router {
     let mut router = Router::new();
-    for Row { path, access, handler, .. } in table() {
+    for Row { method, path, access, handler } in table() {
+        // HTTP-26.
+        let handler = if is_control(&method, access) {
+            handler.route_layer(from_fn_with_state(gate.clone(), journaled))
+        } else {
+            handler
+        };
         let guard = Guard { gate: gate.clone(), access, path };
         router = router.route(path, handler.route_layer(guard));
     }

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::caller::Caller;
 use crate::moment::WallTime;
 use crate::tree::RestartUse;
 
@@ -186,6 +187,10 @@ pub enum Event {
     /// A model file was given up.
     ModelRemoved { name: String, sha256: String },
 
+    /// Somebody had this node change something: `call` is the method and the path. `answered`: the caller
+    /// stayed for the answer.
+    Control { by: Caller, call: String, subject: String, answered: bool },
+
     /// A token was made.
     TokenCreated { id: String, name: String, scopes: Vec<String>, expires_at: Option<WallTime> },
     /// A token is refused from now on.
@@ -251,6 +256,7 @@ impl Event {
             Self::OrphanLeft { .. } => "orphan_left",
             Self::ModelImported { .. } => "model_imported",
             Self::ModelRemoved { .. } => "model_removed",
+            Self::Control { .. } => "control",
             Self::TokenCreated { .. } => "token_created",
             Self::TokenRevoked { .. } => "token_revoked",
             Self::ClusterEntered { .. } => "cluster_entered",
@@ -315,6 +321,7 @@ impl Event {
             | Self::RuntimeRecovered { .. }
             | Self::ModelImported { .. }
             | Self::ModelRemoved { .. }
+            | Self::Control { .. }
             | Self::TokenCreated { .. }
             | Self::TokenRevoked { .. }
             | Self::ClusterEntered { .. }
@@ -329,7 +336,7 @@ impl Event {
         }
     }
 
-    /// What it is about: an actor's path, a runtime's id, a model's name, a token's or another node's id, `cluster`, `node` or `journal`.
+    /// What it is about: an actor's path, a runtime's id, a model's name, a token's or another node's id, what was called about, `cluster`, `node` or `journal`.
     #[must_use]
     pub fn subject(&self) -> &str {
         match self {
@@ -365,7 +372,7 @@ impl Event {
             | Self::ClusterWarningOver {} => "cluster",
             Self::ModelImported { name, .. } | Self::ModelRemoved { name, .. } => name,
             Self::JournalDegraded { .. } | Self::JournalRecovered { .. } => "journal",
-            Self::Unknown { subject, .. } => subject,
+            Self::Control { subject, .. } | Self::Unknown { subject, .. } => subject,
         }
     }
 
@@ -430,6 +437,10 @@ impl Event {
             | Self::ClusterNodeRemoved(node)
             | Self::ClusterNodeForgotten(node) => {
                 node.name.iter_mut().chain(&mut node.reason).for_each(|text| cut(text, TEXT_BYTES_MAX));
+            }
+            Self::Control { call, subject, .. } => {
+                cut(call, TEXT_BYTES_MAX);
+                cut(subject, TEXT_BYTES_MAX);
             }
             // Names and ids only: bounded where they are made.
             Self::NodeStarted { .. }

@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::caller::Caller;
 use super::event::{ClusterNode, CountedFailure, Event};
 use crate::moment::WallTime;
 
@@ -45,6 +46,7 @@ impl Event {
                 format!("Imported the model {name} ({}).", size(*size_bytes))
             }
             Self::ModelRemoved { name, .. } => format!("Removed the model {name}."),
+            Self::Control { by, call, subject, answered } => control(by, call, subject, *answered),
             Self::TokenCreated { name, scopes, expires_at, .. } => {
                 token_created(name, scopes, expires_at.as_ref())
             }
@@ -191,6 +193,14 @@ fn node_started(name: &str, version: &str, clean: bool) -> String {
 
 fn orphan_left(detail: &str) -> String {
     format!("A process that an earlier arw had left running could not be ended: {detail}. End it by hand.")
+}
+
+fn control(by: &Caller, call: &str, subject: &str, answered: bool) -> String {
+    let about =
+        if call.contains(subject) || subject == "node" { String::new() } else { format!(" for {subject}") };
+    let end =
+        if answered { "" } else { "; the caller did not wait for the answer, so see what else happened" };
+    format!("Called by {by}: {call}{about}{end}.")
 }
 
 fn token_created(name: &str, scopes: &[String], expires_at: Option<&WallTime>) -> String {

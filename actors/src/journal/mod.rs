@@ -7,6 +7,7 @@
 //! shown to readers from there, and are written when it recovers. Events are shown once they are stored, so whoever has
 //! seen number 7 finds the same number 7 after a crash (except during an outage of the disk, where memory is all there is).
 
+mod caller;
 mod event;
 mod message;
 mod pipeline;
@@ -22,6 +23,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::caller::Caller;
 pub use self::event::{ClusterNode, CountedFailure, Event, Severity};
 pub use self::record::{JournalItem, JournalStatus, Page, Record, RestartRecord};
 pub use self::subscription::Subscription;

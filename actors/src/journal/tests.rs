@@ -188,6 +188,12 @@ fn one_of_each_other() -> Vec<Event> {
         Event::OrphanLeft { detail: text() },
         Event::ModelImported { name: text(), sha256: text(), size_bytes: 5 },
         Event::ModelRemoved { name: text(), sha256: text() },
+        Event::Control {
+            by: Caller::Token { id: text(), name: text() },
+            call: text(),
+            subject: text(),
+            answered: true,
+        },
         Event::TokenCreated { id: text(), name: text(), scopes: vec![text()], expires_at: Some(NOW) },
         Event::TokenRevoked { id: text(), name: text() },
         Event::JournalDegraded { reason: text() },
@@ -245,6 +251,35 @@ fn what_happens_to_a_node_is_told_with_its_name_and_why() {
     assert_eq!(returned.message(), "Node box2 (0f0f0f0f) is back after 7 s; nothing of it is lost.");
     let alone = Event::ClusterExited { cluster: "c1".into(), nodes: 1 };
     assert_eq!(alone.message(), "This node is no longer in the cluster c1: 1 other node is forgotten.");
+}
+
+/// HTTP-26.
+#[test]
+fn a_call_is_told_with_who_called_and_for_what() {
+    let laptop = || Caller::Token { id: "1a2b3c4d".into(), name: "laptop".into() };
+    let call = |by, call: &str, subject: &str, answered| {
+        Event::Control { by, call: call.into(), subject: subject.into(), answered }.message()
+    };
+    assert_eq!(
+        call(laptop(), "POST /runtimes/r1/stop", "r1", true),
+        "Called by the token laptop (1a2b3c4d): POST /runtimes/r1/stop."
+    );
+    assert_eq!(
+        call(laptop(), "POST /runtimes", "r1", true),
+        "Called by the token laptop (1a2b3c4d): POST /runtimes for r1."
+    );
+    let home = Caller::Node { id: "0f".repeat(32) };
+    assert_eq!(
+        call(home, "POST /cluster/drain", "node", false),
+        "Called by the node 0f0f0f0f: POST /cluster/drain; the caller did not wait for the answer, so see what else happened."
+    );
+    let by = Caller::Node { id: "0f".repeat(32) };
+    let drained = Event::Control { by, call: "x".into(), subject: "node".into(), answered: true };
+    let read = Event::from_parts(drained.kind(), "info", "node", "", &drained.data().to_string());
+    assert_eq!(read, drained);
+    let event =
+        Event::Control { by: laptop(), call: "x".into(), subject: "é".repeat(4_000), answered: true };
+    assert!(event.bounded().subject().len() < 2_010);
 }
 
 #[test]

@@ -15,6 +15,7 @@ use http::StatusCode;
 use http::header::CACHE_CONTROL;
 use tracing::info;
 
+use crate::control::Call;
 use crate::dto::joining::{
     CreatedJoinToken, JoinCluster, JoinTokenList, JoinTokenRow, JoinedCluster, NewJoinToken,
 };
@@ -24,6 +25,8 @@ use crate::peer::{Meant, PeerNode, meant, tell};
 use crate::problem::{Kind, Problem};
 use crate::shared::Gate;
 
+/// What an event about a whole cluster is about.
+const CLUSTER: &str = "cluster";
 /// An hour is enough to walk to the other machine.
 const TTL: Duration = Duration::from_secs(3600);
 /// A machine at home does both: it serves models, and answers its own clients.
@@ -43,6 +46,7 @@ pub(crate) async fn tokens(State(gate): State<Gate>) -> Result<Json<JoinTokenLis
         (status = 422, body = ProblemBody, content_type = "application/problem+json")))]
 pub(crate) async fn create_token(
     State(gate): State<Gate>,
+    Extension(call): Extension<Call>,
     JsonBody(new): JsonBody<NewJoinToken>,
 ) -> Result<Response, Problem> {
     let order = TokenOrder {
@@ -53,6 +57,7 @@ pub(crate) async fn create_token(
     };
     let created = transport(&gate)?.create_token(order).await.map_err(refused)?;
     let body = CreatedJoinToken::from(created);
+    call.done(body.row.id.as_str());
     Ok((StatusCode::CREATED, [(CACHE_CONTROL, "no-store")], Json(body)).into_response())
 }
 
@@ -83,17 +88,23 @@ pub(crate) async fn revoke_token(State(gate): State<Gate>, Name(id): Name) -> Re
         (status = 422, body = ProblemBody, content_type = "application/problem+json"), (status = 502, body = ProblemBody, content_type = "application/problem+json")))]
 pub(crate) async fn join(
     State(gate): State<Gate>,
+    Extension(call): Extension<Call>,
     JsonBody(wanted): JsonBody<JoinCluster>,
 ) -> Result<Json<JoinedCluster>, Problem> {
     let joined = transport(&gate)?.join(wanted.token).await.map_err(|error| at_token(error, "token"))?;
+    call.done(CLUSTER);
     Ok(Json(joined.into()))
 }
 
 /// Takes this node out of its cluster; it is alone from then on.
 #[utoipa::path(post, path = "/cluster/leave", tag = "cluster", security(("token" = ["cluster:manage"])),
     responses((status = 204, description = "it is alone"), (status = 409, body = ProblemBody, content_type = "application/problem+json")))]
-pub(crate) async fn leave(State(gate): State<Gate>) -> Result<StatusCode, Problem> {
+pub(crate) async fn leave(
+    State(gate): State<Gate>,
+    Extension(call): Extension<Call>,
+) -> Result<StatusCode, Problem> {
     transport(&gate)?.leave().await.map_err(refused)?;
+    call.done(CLUSTER);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -102,7 +113,11 @@ pub(crate) async fn leave(State(gate): State<Gate>) -> Result<StatusCode, Proble
     params(("node" = String, Path, description = "a whole id, also of a node that is not shown; at least eight digits of one, or a name")),
     responses((status = 204, description = "it is refused from now on"), (status = 404, body = ProblemBody, content_type = "application/problem+json"),
         (status = 409, body = ProblemBody, content_type = "application/problem+json")))]
-pub(crate) async fn remove(State(gate): State<Gate>, Name(node): Name) -> Result<StatusCode, Problem> {
+pub(crate) async fn remove(
+    State(gate): State<Gate>,
+    Extension(call): Extension<Call>,
+    Name(node): Name,
+) -> Result<StatusCode, Problem> {
     let node = match node.parse::<NodeId>() {
         // A whole id means one node, also one that nobody has seen for so long that it is not shown: a stolen machine may come back.
         Ok(whole) => whole,
@@ -112,6 +127,7 @@ pub(crate) async fn remove(State(gate): State<Gate>, Name(node): Name) -> Result
         },
     };
     transport(&gate)?.remove(node).await.map_err(refused)?;
+    call.done(node.to_string());
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -120,8 +136,12 @@ pub(crate) async fn remove(State(gate): State<Gate>, Name(node): Name) -> Result
     params(("node" = String, Path, description = "an id, at least eight digits of one, or a name")),
     responses((status = 204, description = "others send it nothing new"), (status = 404, body = ProblemBody, content_type = "application/problem+json"),
         (status = 403, body = ProblemBody, content_type = "application/problem+json")))]
-pub(crate) async fn drain(State(gate): State<Gate>, Name(node): Name) -> Result<StatusCode, Problem> {
-    set_draining(&gate, &node, true).await
+pub(crate) async fn drain(
+    State(gate): State<Gate>,
+    Extension(call): Extension<Call>,
+    Name(node): Name,
+) -> Result<StatusCode, Problem> {
+    set_draining(&gate, &call, &node, true).await
 }
 
 /// A drained node gets new work again.
@@ -129,18 +149,32 @@ pub(crate) async fn drain(State(gate): State<Gate>, Name(node): Name) -> Result<
     params(("node" = String, Path, description = "an id, at least eight digits of one, or a name")),
     responses((status = 204, description = "others may send it work"), (status = 404, body = ProblemBody, content_type = "application/problem+json"),
         (status = 403, body = ProblemBody, content_type = "application/problem+json")))]
-pub(crate) async fn resume(State(gate): State<Gate>, Name(node): Name) -> Result<StatusCode, Problem> {
-    set_draining(&gate, &node, false).await
+pub(crate) async fn resume(
+    State(gate): State<Gate>,
+    Extension(call): Extension<Call>,
+    Name(node): Name,
+) -> Result<StatusCode, Problem> {
+    set_draining(&gate, &call, &node, false).await
 }
 
-async fn set_draining(gate: &Gate, node: &str, is_draining: bool) -> Result<StatusCode, Problem> {
-    match meant(gate, node)? {
-        Meant::Own => gate.node.cluster.set_draining(is_draining),
+async fn set_draining(
+    gate: &Gate,
+    call: &Call,
+    node: &str,
+    is_draining: bool,
+) -> Result<StatusCode, Problem> {
+    let node = match meant(gate, node)? {
+        Meant::Own => {
+            gate.node.cluster.set_draining(is_draining);
+            gate.node.info.id
+        }
         Meant::Other(node) => {
             let path = if is_draining { DRAIN_YOURSELF } else { RESUME_YOURSELF };
             tell(gate, node, path).await?;
+            node
         }
-    }
+    };
+    call.done(node.to_string());
     Ok(StatusCode::NO_CONTENT)
 }
 

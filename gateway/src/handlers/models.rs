@@ -10,7 +10,7 @@ use arw_actors::clock::Clock;
 use arw_actors::ids::RuntimeId;
 use arw_actors::model::{ImportError, ImportProgress, ModelRecord, RemoveError, StoreError};
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tracing::info;
 
+use crate::control::Call;
 use crate::dto::model::{ImportLine, ModelRow, NewModel};
 use crate::dto::problem::ProblemBody;
 use crate::extract::{JsonBody, Name};
@@ -41,6 +42,7 @@ const LINES_MAX: usize = 4;
     ))]
 pub(crate) async fn import(
     State(gate): State<Gate>,
+    Extension(call): Extension<Call>,
     JsonBody(new): JsonBody<NewModel>,
 ) -> Result<Response, Problem> {
     let path = PathBuf::from(new.path);
@@ -50,7 +52,7 @@ pub(crate) async fn import(
         return Err(Problem::field("path", detail, "give the whole path, beginning with /"));
     }
     let (lines, received) = mpsc::channel(LINES_MAX);
-    tokio::spawn(run_import(gate, path, new.name, lines));
+    tokio::spawn(run_import(gate, call.goes_on(), path, new.name, lines));
     let body = stream::unfold(received, async |mut received: mpsc::Receiver<Bytes>| {
         received.recv().await.map(|line| (Ok::<_, std::convert::Infallible>(line), received))
     });
@@ -61,9 +63,9 @@ pub(crate) async fn import(
     Ok(response)
 }
 
-async fn run_import(gate: Gate, path: PathBuf, name: Option<String>, lines: mpsc::Sender<Bytes>) {
+async fn run_import(gate: Gate, call: Call, path: PathBuf, name: Option<String>, lines: mpsc::Sender<Bytes>) {
     let progress = report_to(lines.clone(), gate.node.system.clock());
-    let before = gate.node.models.list();
+    let (before, wanted) = (gate.node.models.list(), name.clone());
     let imported = tokio::select! {
         imported = gate.node.models.import(path, name, progress) => imported,
         // The import itself ends at its next step: its client is gone by then.
@@ -71,6 +73,7 @@ async fn run_import(gate: Gate, path: PathBuf, name: Option<String>, lines: mpsc
     };
     let last = match imported {
         Ok(model) => {
+            call.done(wanted.unwrap_or_else(|| model.name.clone()));
             let used_by = users(&gate, &model);
             let known = before.iter().any(|it| it.sha256 == model.sha256);
             json!({ "model": ModelRow::new(&model, &used_by), "known": known })

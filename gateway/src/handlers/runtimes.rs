@@ -12,13 +12,14 @@ use arw_actors::runtime::machine::RuntimeState;
 use arw_actors::runtime::row::RuntimeRow;
 use arw_actors::runtime::spec::BadRuntimeSpec;
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use futures_util::{Stream, StreamExt, stream};
 use http::header::LOCATION;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
+use crate::control::Call;
 use crate::dto;
 use crate::dto::problem::ProblemBody;
 use crate::dto::runtime::{LogLines, LogRow, NewRuntime};
@@ -36,9 +37,11 @@ use crate::sse::{self, Event};
     ))]
 pub(crate) async fn add(
     State(gate): State<Gate>,
+    Extension(call): Extension<Call>,
     JsonBody(new): JsonBody<NewRuntime>,
 ) -> Result<Response, Problem> {
     let row = gate.node.runtimes.add(new.into_spec()?).await.map_err(|error| not_added(&error))?;
+    call.done(row.id.as_str());
     // An id consists of letters that a path may hold.
     let location = format!("/runtimes/{}", row.id);
     Ok((StatusCode::CREATED, [(LOCATION, location)], Json(row)).into_response())
@@ -156,10 +159,13 @@ macro_rules! control {
         ))]
         pub(crate) async fn $name(
             State(gate): State<Gate>,
+            Extension(call): Extension<Call>,
             Name(id): Name,
             Params(wait): Params<Wait>,
         ) -> Result<Response, Problem> {
             let row = gate.node.runtimes.$name(&id).await.map_err(|error| not_controlled(&error))?;
+            // Now, not when it has settled: whoever reads the events finds the cause before its effects.
+            call.done(row.id.as_str());
             settle(&gate, &id, row, wait).await
         }
     };

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::CACHE_CONTROL;
 
+use crate::control::Call;
 use crate::dto::problem::ProblemBody;
 use crate::dto::token::{CreatedToken, NewToken, TokenList, TokenRow};
 use crate::extract::{JsonBody, Name};
@@ -31,6 +32,7 @@ pub(crate) async fn list(State(gate): State<Gate>) -> Json<TokenList> {
 pub(crate) async fn create(
     State(gate): State<Gate>,
     Extension(caller): Extension<Granted>,
+    Extension(call): Extension<Call>,
     JsonBody(new): JsonBody<NewToken>,
 ) -> Result<Response, Problem> {
     let scopes = scopes(&new.scopes)?;
@@ -47,6 +49,7 @@ pub(crate) async fn create(
     caller.may_create(&scopes, expires_in.map(|span| now + span)).map_err(|beyond| not_his(&beyond))?;
     let created = gate.node.tokens.create(&new.name, scopes, expires_in, now).await;
     let (row, text) = created.map_err(|error| not_created(&error))?;
+    call.done(row.id.as_str());
     let created = CreatedToken { row: row.into(), token: text.reveal().to_owned() };
     Ok((StatusCode::CREATED, [(CACHE_CONTROL, "no-store")], Json(created)).into_response())
 }

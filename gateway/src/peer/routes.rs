@@ -5,11 +5,13 @@
 
 use axum::Router;
 use axum::handler::Handler;
+use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use http::Method;
 use tower::util::MapResponseLayer;
 
+use crate::control::journaled;
 use crate::front::RoutePath;
 use crate::handlers::{cluster, health, state};
 use crate::openai;
@@ -48,7 +50,13 @@ fn post<H: Handler<T, Gate>, T: 'static>(
 /// The routes; what stands around all of them is `front.rs`, as for clients.
 pub(crate) fn router(gate: &Gate) -> Router {
     let mut router = Router::new();
-    for (_, path, handler) in table() {
+    for (method, path, handler) in table() {
+        // HTTP-26.
+        let handler = if method == Method::GET || path.starts_with("/v1/") {
+            handler
+        } else {
+            handler.route_layer(from_fn_with_state(gate.clone(), journaled))
+        };
         let named = MapResponseLayer::new(move |mut response: Response| {
             response.extensions_mut().insert(RoutePath(path));
             response

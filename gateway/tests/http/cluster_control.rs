@@ -18,7 +18,7 @@ use crate::support::TestNode;
 
 /// Remembers what it was asked, and refuses where it was told to.
 #[derive(Debug, Default)]
-struct FakeTransport {
+pub(crate) struct FakeTransport {
     orders: Mutex<Vec<TokenOrder>>,
     refusal: Mutex<Option<ClusterError>>,
     removed: Mutex<Vec<NodeId>>,

@@ -5,6 +5,7 @@ mod support;
 
 mod access;
 mod bodies;
+mod calls;
 mod cluster;
 mod cluster_control;
 mod control;

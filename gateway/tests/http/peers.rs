@@ -75,11 +75,20 @@ impl Member {
 
 /// The three nodes of these tests have met, and may do everything but own the workspace.
 fn acquainted(own: NodeId) -> Picture {
+    met(own, None)
+}
+
+/// The same, with one of them as the home of the cluster.
+fn met(own: NodeId, home: Option<NodeId>) -> Picture {
     let at = At { now: Moment::ZERO, wall: WallTime::from_millis(1_700_000_000_000) };
     let about = OwnNode { id: own, name: "own".to_owned(), incarnation: 1, started_at: at.wall };
     let mut view = ClusterView::new(about);
     for number in [1, 2, 3] {
-        view.fold(at, ClusterNews::Connected(contact(number, &["worker", "gateway"])));
+        let mut it = contact(number, &["worker", "gateway"]);
+        if home == Some(it.node) {
+            it.roles.push("home".to_owned());
+        }
+        view.fold(at, ClusterNews::Connected(it));
     }
     view.picture(at.now, &Arc::new(NodeCard::default()))
 }
@@ -130,6 +139,19 @@ impl Pair {
         let node = ClusterNode { id: far.id(), name: "far".to_owned(), is_connected: true };
         near.node.node.cluster.set_nodes(vec![node]);
         Self { network, near, far, engine }
+    }
+
+    /// From now on `far` takes orders from `near`.
+    pub(crate) fn near_is_home(&self) {
+        self.far.node.node.cluster.set_picture(met(self.far.id(), Some(self.near.id())));
+    }
+
+    /// As the administrator of `near`, over its address: only that gateway reaches `far`.
+    pub(crate) async fn near_sends(&self, method: &str, path: &str) -> Answer {
+        let request = Request::builder().method(method).uri(path).header("host", "localhost");
+        let request = request.header("authorization", format!("Bearer {}", self.near.node.admin()));
+        let answer = self.near.served.send(request.body(Full::default()).unwrap()).await;
+        Answer::of(answer.map(axum::body::Body::new)).await
     }
 
     /// A third node that serves the same model, and that is more busy.
