@@ -39,7 +39,7 @@ async fn exits(stage: &Stage) -> usize {
     events["events"].as_array().unwrap().len()
 }
 
-fn said(text: &str, stream: bool) -> serde_json::Value {
+fn said(text: &str, stream: bool) -> Value {
     json!({"model": "one", "stream": stream, "messages": [{"role": "user", "content": text}]})
 }
 
