@@ -9,6 +9,7 @@ mod credentials;
 mod doubting;
 mod hearsay;
 mod hello;
+mod own;
 mod picture;
 
 use hearsay::{is_dialable, latest_start};
@@ -490,38 +491,5 @@ impl Core {
             session.connection.close(CloseCode::Goodbye(GoodbyeReason::Replaced));
         }
         self.session_over(now, key, reason);
-    }
-
-    /// The node is reachable elsewhere. Connections that peers dialed cannot follow: QUIC lets only the dialer move.
-    pub(super) fn begin_move(&mut self, now: Moment) {
-        let dialed = |session: &&Session| session.dialed_by == DialSide::Peer;
-        let nodes: Vec<NodeId> =
-            self.sessions.values().filter(dialed).map(|session| session.peer.id).collect();
-        for node in nodes {
-            self.end_session(now, node, CloseCode::Goodbye(GoodbyeReason::Moving));
-        }
-    }
-
-    pub(super) fn set_own_addresses(&mut self, addresses: BTreeSet<SocketAddr>) {
-        self.own_addresses = addresses;
-    }
-
-    pub(super) fn change_address(&mut self, now: Moment, advertised: SocketAddr) {
-        self.membership.change_address(now, advertised);
-    }
-
-    /// MEMBER-7: the node leaves for good.
-    pub(super) fn leave(&mut self, now: Moment) {
-        self.is_stopping = true;
-        self.membership.leave(now);
-    }
-
-    /// Every connection ends.
-    pub(super) fn stop(&mut self, now: Moment, reason: GoodbyeReason) {
-        self.is_stopping = true;
-        let nodes: Vec<NodeId> = self.sessions.keys().copied().collect();
-        for node in nodes {
-            self.end_session(now, node, CloseCode::Goodbye(reason));
-        }
     }
 }
