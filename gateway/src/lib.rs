@@ -36,7 +36,7 @@ use arw_actors::config::GatewaySettings;
 use arw_actors::node::Node;
 
 pub use front::Front;
-pub use server::{BindError, Gateway, Holder};
+pub use server::{BindError, Gateway, Holder, Unencrypted, unencrypted};
 
 /// The service without a server, for tests: it has every route and rule but those of connections (their number, slow heads).
 pub fn service(node: Node, settings: &GatewaySettings) -> Front {

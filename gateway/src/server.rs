@@ -98,6 +98,28 @@ pub enum BindError {
     },
 }
 
+/// What whoever lets other machines reach the gateway has to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unencrypted {
+    /// What is so.
+    pub found: String,
+    /// What to do.
+    pub help: &'static str,
+}
+
+/// HTTP-1: where a gateway on this address can be reached from other machines, which it answers in clear.
+#[must_use]
+pub fn unencrypted(address: SocketAddr) -> Option<Unencrypted> {
+    if address.ip().is_loopback() {
+        return None;
+    }
+    let found = format!(
+        "{address} can be reached from other machines, and tokens, requests and answers travel there unencrypted"
+    );
+    let help = "listen on 127.0.0.1 and put a proxy with TLS in front, or use only a network that you trust";
+    Some(Unencrypted { found, help })
+}
+
 fn by(holder: Option<&Holder>) -> String {
     holder.map_or_else(String::new, |holder| format!(" by {holder}"))
 }
@@ -120,6 +142,9 @@ impl Gateway {
                 BindError::Refused { address, problem }
             }
         })?;
+        if let Some(Unencrypted { found, help }) = unencrypted(address) {
+            warn!(help, "{found}");
+        }
         let bound = listener.local_addr().map_err(|problem| BindError::Refused { address, problem })?;
         let gate = Shared::new(node, settings);
         let peers = PeerService::new(&gate, PeerLimits::of(settings.connections_max));

@@ -5,59 +5,58 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// One permission. As text: `runtime:manage`.
-///
-/// ```
-/// use arw_actors::policy::Scope;
-/// let scope: Scope = "infer".parse().unwrap();
-/// assert!(Scope::Admin.includes(scope));
-/// let error = "infre".parse::<Scope>().unwrap_err().to_string();
-/// assert!(error.contains("did you mean `infer`?") && error.contains("runtime:manage"));
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Scope {
-    /// Ask models: `/v1/*`.
-    Infer,
-    /// Add, remove, start and stop runtimes.
-    RuntimeManage,
-    /// Import and remove models.
-    ModelManage,
-    /// Create, list and revoke tokens.
-    TokenManage,
-    /// Let machines join the cluster, join one, remove nodes.
-    ClusterManage,
-    /// Read `/state/*`, events and logs where reads need a token.
-    StateRead,
-    /// All of them.
-    Admin,
+/// Makes the enum and everything that is said of a scope from one table, so that none of it can differ.
+macro_rules! scopes {
+    ($($name:ident, $word:literal, $about:literal;)*) => {
+        /// One permission. As text: `runtime:manage`.
+        ///
+        /// ```
+        /// use arw_actors::policy::Scope;
+        /// let scope: Scope = "infer".parse().unwrap();
+        /// assert!(Scope::Admin.includes(scope));
+        /// let error = "infre".parse::<Scope>().unwrap_err().to_string();
+        /// assert!(error.contains("did you mean `infer`?") && error.contains("runtime:manage"));
+        /// ```
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Scope {
+            $(#[doc = $about] $name,)*
+        }
+
+        impl Scope {
+            /// Every scope there is.
+            pub const ALL: [Self; [$($word),*].len()] = [$(Self::$name),*];
+
+            /// The stable word, for example `token:manage`.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $word,)*
+                }
+            }
+
+            /// What it allows, in a few words and without a full stop.
+            #[must_use]
+            pub const fn about(self) -> &'static str {
+                match self {
+                    $(Self::$name => $about,)*
+                }
+            }
+        }
+    };
+}
+
+// HTTP-3.
+scopes! {
+    Infer, "infer", "Ask models: `/v1/*`";
+    RuntimeManage, "runtime:manage", "Add, remove, start and stop runtimes";
+    ModelManage, "model:manage", "Import and remove models";
+    TokenManage, "token:manage", "Create, list and revoke tokens";
+    ClusterManage, "cluster:manage", "Let machines join the cluster, join one, remove and drain nodes";
+    StateRead, "state:read", "Read state, events and logs where reads need a token";
+    Admin, "admin", "All of them";
 }
 
 impl Scope {
-    /// Every scope there is.
-    pub const ALL: [Self; 7] = [
-        Self::Infer,
-        Self::RuntimeManage,
-        Self::ModelManage,
-        Self::TokenManage,
-        Self::ClusterManage,
-        Self::StateRead,
-        Self::Admin,
-    ];
-
-    /// The stable word, for example `token:manage`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Infer => "infer",
-            Self::RuntimeManage => "runtime:manage",
-            Self::ModelManage => "model:manage",
-            Self::TokenManage => "token:manage",
-            Self::ClusterManage => "cluster:manage",
-            Self::StateRead => "state:read",
-            Self::Admin => "admin",
-        }
-    }
-
     /// Whether whoever has this scope may do what `wanted` allows.
     #[must_use]
     pub fn includes(self, wanted: Self) -> bool {

@@ -325,3 +325,28 @@ fn a_token_makes_and_revokes_only_what_it_holds_itself() {
         assert!(refused.contains("expires at"), "{refused}");
     }
 }
+
+/// HTTP-3: what people read of the scopes is what there is.
+#[test]
+fn the_page_lists_exactly_the_scopes_that_there_are() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../spec/http.md")).unwrap();
+    let (_, rule) = page.split_once("* HTTP-3:").unwrap();
+    let (_, list) = rule.split_once("Scopes:").unwrap();
+    let (list, _) = list.split_once(". ").unwrap();
+    // Remarks on a scope stand in brackets.
+    let mut words = String::new();
+    let mut depth = 0_u32;
+    for letter in list.chars() {
+        match letter {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            _ if depth == 0 => words.push(letter),
+            _ => {}
+        }
+    }
+    let listed: Vec<&str> = words.split('`').skip(1).step_by(2).collect();
+    assert_eq!(listed, Scope::ALL.map(Scope::as_str));
+    for scope in Scope::ALL {
+        assert!(scope.about().len() > 8 && !scope.about().ends_with('.'), "{scope}");
+    }
+}

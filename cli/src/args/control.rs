@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use arw_actors::policy::Scope;
 use arw_actors::runtime::spec::IdleAfter;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 
 use super::duration;
@@ -200,13 +202,17 @@ pub(crate) enum TokenCommand {
 pub(crate) struct TokenCreate {
     /// What it is for
     pub(crate) name: String,
-    /// What it allows: infer, runtime:manage, model:manage, token:manage, cluster:manage, state:read, admin; may be given more than once
+    /// What it allows; may be given more than once
     #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',', default_value = "infer",
-          value_parser = ["infer", "runtime:manage", "model:manage", "token:manage", "cluster:manage", "state:read", "admin"])]
+          value_parser = scopes())]
     pub(crate) scopes: Vec<String>,
     /// How long it holds, for example 30d; without it, until it is revoked
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(crate) expires_in: Option<Duration>,
+}
+
+fn scopes() -> PossibleValuesParser {
+    Scope::ALL.map(|scope| PossibleValue::new(scope.as_str()).help(scope.about())).into()
 }
 
 fn idle_after(text: &str) -> Result<IdleAfter, String> {

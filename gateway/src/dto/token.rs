@@ -1,7 +1,9 @@
 //! Tokens, as `/tokens` takes and shows them.
 
+use arw_actors::policy::Scope;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{Array, ArrayBuilder, ObjectBuilder, Type};
 
 /// A token to be made.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -9,10 +11,18 @@ use utoipa::ToSchema;
 pub(crate) struct NewToken {
     /// 1 to 64 of `a-z A-Z 0-9 . _ -`.
     pub(crate) name: String,
-    /// `infer`, `runtime:manage`, `model:manage`, `token:manage`, `cluster:manage`, `state:read`, `admin`.
+    #[schema(schema_with = scope_words)]
     pub(crate) scopes: Vec<String>,
     /// Absent: it does not expire.
     pub(crate) expires_in_s: Option<u64>,
+}
+
+/// The words that are taken, and what each allows.
+fn scope_words() -> Array {
+    let about = Scope::ALL.map(|scope| format!("`{scope}`: {}", scope.about())).join("; ");
+    let word =
+        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(Scope::ALL.map(Scope::as_str)));
+    ArrayBuilder::new().items(word).description(Some(about)).build()
 }
 
 /// What is known of a token.

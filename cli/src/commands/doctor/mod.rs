@@ -92,6 +92,7 @@ pub(crate) async fn run(context: &Context, configured: &Configured) -> Result<Ex
         let http = config.map_or(arw_actors::config::HTTP, |config| config.gateway.http);
         checks.extend([disk::state_dir(&dir), disk::space(&dir), disk::token(&dir)]);
         checks.push(port::check(http, &dir));
+        checks.extend(port::unencrypted(http));
         let listen = config.map_or(arw_actors::config::CLUSTER_LISTEN, |config| config.cluster.listen);
         let found = membership::files(&dir, now);
         local.extend(found.checks);

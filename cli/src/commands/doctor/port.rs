@@ -28,6 +28,11 @@ pub(super) fn check(http: SocketAddr, state_dir: &Path) -> Check {
     Check::broken(NAME, format!("{http} is taken by {by}"), help)
 }
 
+/// Whether clients on other machines send their tokens in clear.
+pub(super) fn unencrypted(http: SocketAddr) -> Option<Check> {
+    arw_gateway::unencrypted(http).map(|it| Check::warning("encryption", it.found, it.help))
+}
+
 /// The port for other nodes: needed from the moment on at which the node is in a cluster.
 pub(super) fn for_nodes(listen: SocketAddr, state_dir: &Path, is_member: bool) -> Check {
     const NAME: &str = "UDP port";
@@ -141,6 +146,20 @@ mod tests {
         assert_eq!(open_inode(table, "127.0.0.1:8092".parse().unwrap(), TCP.open), None);
         assert_eq!(open_inode(table, "0.0.0.0:8091".parse().unwrap(), TCP.open), Some(777));
         assert_eq!(open_inode("nonsense\n\n1 2", "127.0.0.1:1".parse().unwrap(), TCP.open), None);
+    }
+
+    /// HTTP-1.
+    #[test]
+    fn an_address_that_other_machines_reach_is_a_warning_and_this_machines_own_is_none() {
+        for open in ["0.0.0.0:8091", "192.0.2.7:8091", "[::]:8091", "[2001:db8::7]:1"] {
+            let found = unencrypted(open.parse().unwrap()).unwrap();
+            assert_eq!(found.verdict, Verdict::Warning);
+            assert!(found.found.starts_with(open) && found.found.contains("unencrypted"), "{}", found.found);
+            assert!(found.help.contains("TLS"), "{}", found.help);
+        }
+        for own in ["127.0.0.1:8091", "127.9.9.9:1", "[::1]:8091"] {
+            assert_eq!(unencrypted(own.parse().unwrap()), None, "{own}");
+        }
     }
 
     #[test]
