@@ -112,6 +112,11 @@ pub enum Header {
         /// The call of the receiver that it ends.
         call: CallId,
     },
+    /// The ask with this call is waited for no more. It has no body.
+    Cancel {
+        /// The call of the sender that has ended.
+        call: CallId,
+    },
     /// So many tells of the receiver have been taken, or lost. It has no body.
     Taken {
         /// By whom.
@@ -138,6 +143,7 @@ const TELL: u8 = 0x01;
 const REPLY: u8 = HAS_CALL | 0x02;
 const REFUSAL: u8 = HAS_CALL | 0x03;
 const TAKEN: u8 = 0x04;
+const CANCEL: u8 = HAS_CALL | 0x04;
 const ASK: u8 = WANTS_ANSWER | HAS_CALL | 0x01;
 
 const AT_KIND: usize = 1;

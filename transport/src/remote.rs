@@ -44,6 +44,7 @@ mod protocol;
 mod calls;
 mod watches;
 
+mod begun;
 mod exports;
 mod parking;
 mod serve;

@@ -16,7 +16,7 @@ use super::dead_letters::DeadLetterReason;
 use super::deadline::DeadlineEntry;
 use super::inbox::{Control, Core, Probe};
 use super::message::{Answer, Message, Reply};
-use super::passed_on::PassedOn;
+use super::passed_on::{AskCancel, PassedOn};
 use crate::supervision::ExitReason;
 use crate::tree::ActorPath;
 
@@ -240,15 +240,17 @@ impl<M: Message> Handle<M> {
 
     /// Sends a message that carries a [`Reply`] on behalf of somebody who does not wait here, such as an asker on another node. `answer` is called
     /// once, whatever becomes of the message: with the answer, or why there is none; a full mailbox is told at once. It runs in the actor that answers: it must not
-    /// block. A message that is not begun within `patience` of when it was `asked` is skipped; an answer may still come later.
+    /// block. A message that is not begun within `patience` of when it was `asked` is skipped; an answer may still come later. `cancel` tells the actor that nobody
+    /// waits any more, as does the end of `patience`.
     pub fn pass_on<T: 'static>(
         &self,
         message: impl FnOnce(Reply<T>) -> M,
         (asked, patience): (Instant, Duration),
+        cancel: AskCancel,
         answer: impl FnOnce(Result<T, AskError>) + Send + 'static,
     ) {
         let due = self.core.system.deadlines.tick_of(asked, patience);
-        let passed_on = Arc::new(PassedOn::new(&self.core, (due, patience), answer));
+        let passed_on = Arc::new(PassedOn::new(&self.core, (due, patience), cancel, answer));
         let message = message(Reply::passed_on(Arc::clone(&passed_on) as _));
         if let Err((message, reason)) = self.core.push(message, due) {
             // Before the message and its reply are dropped, which would look like a handler that forgot to answer.

@@ -2,6 +2,7 @@
 //!
 //! Owns the [`Message`] trait, the macro that implements it, and the one-shot [`Reply`]. Refuses to know about queues.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -65,6 +66,12 @@ pub(crate) enum Answer<T> {
 pub(crate) trait Settle<T>: Send + Sync {
     /// `None`: the reply was dropped unanswered.
     fn settle(&self, answer: Option<Answer<T>>);
+
+    /// Nobody waits for the answer any more.
+    fn is_abandoned(&self) -> bool;
+
+    /// Resolves when nobody does.
+    fn abandoned(&self) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
 impl<T: 'static> Reply<T> {
@@ -77,33 +84,36 @@ impl<T: 'static> Reply<T> {
         Self { to: Some(To::PassedOn(to)) }
     }
 
-    /// Answers. `false` when nobody waits any more (deadline passed, asker gone); of an asker on another node that is not known.
+    /// Answers. `false` when nobody waits any more (deadline passed, asker gone), as far as is known: an asker on
+    /// another node may have just ended.
     pub fn send(mut self, value: T) -> bool {
         match self.to.take() {
             Some(To::Waiting(to)) => to.send(Answer::Value(value)).is_ok(),
             Some(To::PassedOn(to)) => {
+                let is_waited_for = !to.is_abandoned();
                 to.settle(Some(Answer::Value(value)));
-                true
+                is_waited_for
             }
             None => false,
         }
     }
 
-    /// Nobody waits for this answer any more: expensive work for it can be skipped. Of an asker on another node that is not known.
+    /// Nobody waits for this answer any more: expensive work for it can be skipped.
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
         match &self.to {
             Some(To::Waiting(to)) => to.is_closed(),
-            Some(To::PassedOn(_)) => false,
+            Some(To::PassedOn(to)) => to.is_abandoned(),
             None => true,
         }
     }
 
-    /// Resolves when nobody waits for this answer any more; never for an asker on another node.
+    /// Resolves when nobody waits for this answer any more: the deadline has passed, or the asker is gone, with its
+    /// node or without.
     pub async fn abandoned(&mut self) {
         match self.to.as_mut() {
             Some(To::Waiting(to)) => to.closed().await,
-            Some(To::PassedOn(_)) => std::future::pending().await,
+            Some(To::PassedOn(to)) => to.abandoned().await,
             None => {}
         }
     }

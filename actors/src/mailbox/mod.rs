@@ -26,6 +26,7 @@ pub use context::{Context, TaskHandle};
 pub use dead_letters::{DeadLetter, DeadLetterCounts, DeadLetterReason, DeadLetterTally, DeadLetters};
 pub use handle::{AskError, Down, Handle, MonitorGuard, Refused, RefusedReason};
 pub use message::{Message, Reply};
+pub use passed_on::AskCancel;
 pub use replies::{NotRead, Replies, RepliesEnd, RepliesIn};
 
 pub(crate) use deadline::Deadlines;

@@ -1,17 +1,60 @@
 //! An ask whose asker does not wait in this process.
 //!
-//! Owns that its answer is told exactly once, and the reason where there is none. Refuses to know where the answer goes.
+//! Owns that its answer is told exactly once, and the reason where there is none, and that the actor learns when nobody waits any more. Refuses to know where the
+//! answer goes.
 
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
-use super::deadline::DeadlineEntry;
+use super::deadline::{DeadlineEntry, Deadlines};
 use super::handle::{AskError, RefusedReason};
 use super::inbox::{Control, Core};
 use super::message::{Answer, Message, Settle};
+
+/// Tells the actor that holds the [`Reply`](super::Reply) of a passed on ask that nobody waits for it any more,
+/// see [`Handle::pass_on`](super::Handle::pass_on). All clones are of the same ask.
+#[derive(Clone, Debug, Default)]
+pub struct AskCancel(Arc<Cancelled>);
+
+#[derive(Debug, Default)]
+struct Cancelled {
+    is_cancelled: AtomicBool,
+    told: Notify,
+}
+
+impl AskCancel {
+    /// Of an ask whose asker waits still.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The asker waits no more. Once or more often is the same.
+    pub fn cancel(&self) {
+        if !self.0.is_cancelled.swap(true, Ordering::AcqRel) {
+            // Only one task holds the reply. If it does not wait yet, it finds this when it does.
+            self.0.told.notify_one();
+        }
+    }
+
+    /// Whether it was cancelled.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.0.is_cancelled.load(Ordering::Acquire)
+    }
+
+    async fn cancelled(&self) {
+        while !self.is_cancelled() {
+            self.0.told.notified().await;
+        }
+    }
+}
 
 /// What [`Handle::pass_on`](super::Handle::pass_on) keeps of an ask.
 pub(super) struct PassedOn<M, F> {
@@ -21,6 +64,7 @@ pub(super) struct PassedOn<M, F> {
     patience: Duration,
     /// Of a long wait. Nobody is woken by it: it keeps the wheel turning until then, or until the answer.
     _deadline: Option<DeadlineEntry>,
+    cancel: AskCancel,
     answer: Mutex<Option<F>>,
 }
 
@@ -28,7 +72,12 @@ pub(super) struct PassedOn<M, F> {
 const PATIENCE_USUAL: Duration = Duration::from_secs(60);
 
 impl<M, F> PassedOn<M, F> {
-    pub(super) fn new(core: &Arc<Core<M>>, (due, patience): (u64, Duration), answer: F) -> Self {
+    pub(super) fn new(
+        core: &Arc<Core<M>>,
+        (due, patience): (u64, Duration),
+        cancel: AskCancel,
+        answer: F,
+    ) -> Self {
         let deadlines = &core.system.deadlines;
         // By which the driver knows what it need not begin any more.
         let deadline = if patience > PATIENCE_USUAL {
@@ -42,6 +91,7 @@ impl<M, F> PassedOn<M, F> {
             due,
             patience,
             _deadline: deadline,
+            cancel,
             answer: Mutex::new(Some(answer)),
         }
     }
@@ -88,6 +138,35 @@ impl<M: Message, T, F: FnOnce(Result<T, AskError>) + Send> Settle<T> for PassedO
             None => Err(self.forgotten()),
         });
     }
+
+    fn is_abandoned(&self) -> bool {
+        let has_expired =
+            || self.core.upgrade().is_some_and(|core| core.system.deadlines.has_fired(self.due));
+        self.cancel.is_cancelled() || has_expired()
+    }
+
+    fn abandoned(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let (cancel, due) = (self.cancel.clone(), self.due);
+        let deadlines = self.core.upgrade().map(|core| Arc::clone(&core.system.deadlines));
+        Box::pin(async move {
+            let Some(deadlines) = deadlines else { return cancel.cancelled().await };
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                () = passed(&deadlines, due) => {}
+            }
+        })
+    }
+}
+
+/// Resolves when the deadline at `due` has passed.
+async fn passed(deadlines: &Arc<Deadlines>, due: u64) {
+    let mut entry = None;
+    std::future::poll_fn(|cx| {
+        let entry = entry.get_or_insert_with(|| deadlines.set(due, cx.waker().clone()));
+        // Looked at after the entry was made: one that is made too late is found only when the wheel comes round.
+        if deadlines.has_fired(due) || entry.poll_fired(cx.waker()) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 #[cfg(test)]
@@ -108,8 +187,9 @@ mod tests {
         Forget(Reply<u32>),
         Crash(Reply<u32>),
         Sleep(Duration),
+        Wait(Reply<u32>),
     }
-    crate::message!(ClerkMessage { Answer, Forget, Crash, Sleep });
+    crate::message!(ClerkMessage { Answer, Forget, Crash, Sleep, Wait });
 
     impl Actor for Clerk {
         type Message = ClerkMessage;
@@ -130,6 +210,13 @@ mod tests {
                 ClerkMessage::Forget(reply) => drop(reply),
                 ClerkMessage::Crash(_reply) => panic!("boom"),
                 ClerkMessage::Sleep(time) => tokio::time::sleep(time).await,
+                ClerkMessage::Wait(mut reply) => {
+                    assert!(!reply.is_abandoned());
+                    reply.abandoned().await;
+                    assert!(reply.is_abandoned());
+                    reply.abandoned().await;
+                    assert!(!reply.send(7), "nobody waits for it");
+                }
             }
             Ok(())
         }
@@ -152,8 +239,45 @@ mod tests {
         patience: Duration,
     ) -> oneshot::Receiver<Result<u32, AskError>> {
         let (told, hears) = oneshot::channel();
-        clerk.pass_on(message, (Instant::now(), patience), move |answer| told.send(answer).unwrap());
+        let wait = (Instant::now(), patience);
+        clerk.pass_on(message, wait, AskCancel::new(), move |answer| told.send(answer).unwrap());
         hears
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_holds_the_reply_of_a_passed_on_ask_learns_that_nobody_waits_any_more() {
+        let (_system, clerk) = clerk().await;
+        for (cancelled_after, patience, lasts) in [
+            (SECOND, 100 * SECOND, SECOND),
+            (2 * SECOND, SECOND, SECOND),
+            (100 * SECOND, 70 * SECOND, 70 * SECOND),
+        ] {
+            let (began, cancel) = (Instant::now(), AskCancel::new());
+            let (told, hears) = oneshot::channel();
+            let answer = move |answer| told.send(answer).unwrap();
+            clerk.pass_on(ClerkMessage::Wait, (began, patience), cancel.clone(), answer);
+            let canceller = tokio::spawn(async move {
+                tokio::time::sleep(cancelled_after).await;
+                cancel.cancel();
+                cancel.cancel();
+            });
+            assert_eq!(hears.await, Ok(Ok(7)), "the answer is told all the same, once");
+            let waited = began.elapsed();
+            assert!(waited >= lasts && waited < lasts + SECOND / 10, "{waited:?}");
+            canceller.await.unwrap();
+        }
+        // Before it is even taken out of the mailbox.
+        let cancel = AskCancel::new();
+        let (told, hears) = oneshot::channel();
+        clerk.try_tell(ClerkMessage::Sleep(SECOND)).unwrap();
+        let message = |reply: Reply<u32>| {
+            cancel.cancel();
+            assert!(reply.is_abandoned());
+            ClerkMessage::Answer(reply)
+        };
+        let answer = move |answer| told.send(answer).unwrap();
+        clerk.pass_on(message, (Instant::now(), 5 * SECOND), cancel.clone(), answer);
+        assert_eq!(hears.await, Ok(Ok(7)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use std::ops::Range;
 
 use super::{
-    ADDRESS_BYTES, ASK, AT_CALL, AT_KIND, AT_LENGTH, Address, CALL_BYTES, CallId, DEADLINE_BYTES,
+    ADDRESS_BYTES, ASK, AT_CALL, AT_KIND, AT_LENGTH, Address, CALL_BYTES, CANCEL, CallId, DEADLINE_BYTES,
     FRAME_BYTES_MAX, HAS_CALL, HAS_TRACE, Header, MARK, MINOR, MessageType, PREFIX_BYTES, REFUSAL, REPLY,
     SAME_ADDRESS, TAKEN, TAKEN_BYTES, TELL, TRACE_BYTES, TargetActor, Trace, WANTS_ANSWER,
 };
@@ -169,6 +169,7 @@ impl FrameReader {
             }
             (REPLY, Some(call)) => Header::Reply { call },
             (REFUSAL, Some(call)) => Header::Refusal { call },
+            (CANCEL, Some(call)) => Header::Cancel { call },
             (TAKEN, None) => {
                 let actor = fields.actor();
                 Header::Taken { actor, tells: fields.number(), bytes: fields.number() }
@@ -204,7 +205,7 @@ fn header_bytes(minor: u8, kind: u8) -> Result<usize, FrameError> {
             _ if minor > MINOR => call,
             TELL => address + trace,
             ASK => call + address + DEADLINE_BYTES + trace,
-            REPLY | REFUSAL | TAKEN if flags != 0 => {
+            REPLY | REFUSAL | CANCEL | TAKEN if flags != 0 => {
                 return Err(FrameError { what: Malformed::Flags { found: flags }, at: AT_KIND });
             }
             TAKEN => TAKEN_BYTES,

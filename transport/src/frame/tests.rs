@@ -30,6 +30,7 @@ fn headers() -> impl Strategy<Value = Header> {
             .prop_map(|(to, trace, call, deadline_ms)| Header::Ask { to, trace, call, deadline_ms }),
         1 => calls().prop_map(|call| Header::Reply { call }),
         1 => calls().prop_map(|call| Header::Refusal { call }),
+        1 => calls().prop_map(|call| Header::Cancel { call }),
         1 => any::<(u64, u32, u32)>()
             .prop_map(|(actor, tells, bytes)| Header::Taken { actor: TargetActor(actor), tells, bytes }),
     ]
@@ -150,10 +151,10 @@ proptest! {
 
     #[test]
     fn what_is_read_is_written_the_same(
-        mut bytes in proptest::collection::vec(any::<u8>(), 60..120), kind in 0_usize..5, is_traced: bool,
+        mut bytes in proptest::collection::vec(any::<u8>(), 60..120), kind in 0_usize..6, is_traced: bool,
     ) {
         let length = u32::try_from(bytes.len() - PREFIX_BYTES).unwrap().to_le_bytes();
-        let kind = [TELL, REPLY, REFUSAL, ASK, TAKEN][kind];
+        let kind = [TELL, REPLY, REFUSAL, ASK, TAKEN, CANCEL][kind];
         let flags = if is_traced && (kind == TELL || kind == ASK) { HAS_TRACE } else { 0 };
         bytes[..5].copy_from_slice(&[MARK | MINOR, kind | flags, length[0], length[1], length[2]]);
         if let Ok(Parsed::Frame { header, body }) = read(&bytes) {
@@ -342,4 +343,6 @@ fn the_bytes_of_a_frame_never_change() {
     assert_eq!(base16ct::lower::encode_string(&frame(&traced(), b"hello")), expected.concat());
     let reply = frame(&Header::Reply { call: call() }, b"hi");
     assert_eq!(base16ct::lower::encode_string(&reply), "a0420a000005000000010000006869");
+    let cancel = frame(&Header::Cancel { call: call() }, b"");
+    assert_eq!(base16ct::lower::encode_string(&cancel), "a0440800000500000001000000");
 }

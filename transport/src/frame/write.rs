@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::{
-    ADDRESS_BYTES, ASK, AT_CALL, AT_LENGTH, Address, CALL_BYTES, CallId, DEADLINE_BYTES, HAS_TRACE,
+    ADDRESS_BYTES, ASK, AT_CALL, AT_LENGTH, Address, CALL_BYTES, CANCEL, CallId, DEADLINE_BYTES, HAS_TRACE,
     HEADER_BYTES_MAX, Header, MARK, MINOR, PREFIX_BYTES, REFUSAL, REPLY, SAME_ADDRESS, TAKEN, TAKEN_BYTES,
     TELL, TRACE_BYTES, Trace,
 };
@@ -127,6 +127,10 @@ impl FrameWriter {
             Header::Refusal { call } => {
                 at = put_call(*call, fixed);
                 (REFUSAL, None, None)
+            }
+            Header::Cancel { call } => {
+                at = put_call(*call, fixed);
+                (CANCEL, None, None)
             }
             Header::Taken { actor, tells, bytes } => {
                 fixed[at..at + 8].copy_from_slice(&actor.0.to_le_bytes());

@@ -51,6 +51,8 @@ pub(crate) enum Room {
     Answer,
     /// For why an ask is not answered. It is short, and whoever asked must learn it.
     Refusal,
+    /// For that an answer is waited for no more, which makes the other side send less.
+    Cancel,
     /// For what lets the other side go on: it is short, and comes once for thousands of messages.
     Taken,
 }
@@ -65,6 +67,9 @@ pub(crate) enum PushError {
     /// The message cannot be written.
     Write(EncodeError),
 }
+
+/// A cancel has 13 bytes: those of all asks that may be open (LANE-6) find room.
+const CANCEL_BYTES_MAX: usize = 256 * 1024;
 
 /// A buffer's first size: a batch of some hundred messages.
 const FIRST_BYTES: usize = 16 * 1024;
@@ -99,7 +104,11 @@ impl Outlet {
     ) -> Result<(usize, bool), PushError> {
         let told = match header {
             Header::Tell { to, .. } => Some(to.actor),
-            Header::Ask { .. } | Header::Reply { .. } | Header::Refusal { .. } | Header::Taken { .. } => None,
+            Header::Ask { .. }
+            | Header::Reply { .. }
+            | Header::Refusal { .. }
+            | Header::Cancel { .. }
+            | Header::Taken { .. } => None,
         };
         let mut state = self.state.lock();
         if state.is_closed {
@@ -113,7 +122,7 @@ impl Outlet {
         }
         let before = state.frames.len();
         let bytes = state.frames.write_value(header, value).map_err(PushError::Write)?;
-        if room != Room::Message {
+        if !matches!(room, Room::Message | Room::Cancel) {
             let added = state.frames.len() - before;
             state.answers += added;
             self.promises.queued(added);
@@ -136,6 +145,8 @@ impl Outlet {
     fn has_room(&self, state: &State, room: Room) -> bool {
         match room {
             Room::Message => state.message_bytes() < self.bytes_max,
+            // LANE-20
+            Room::Cancel => state.message_bytes() < self.bytes_max + CANCEL_BYTES_MAX,
             Room::Answer => self.promises.has_room_for_answer(),
             Room::Refusal => self.promises.has_room_for_refusal(),
             Room::Taken => self.promises.has_room_for_taken(),
@@ -246,8 +257,10 @@ mod tests {
     }
 
     fn reply() -> Header {
-        Header::Reply { call: CallId { slot: 0, generation: std::num::NonZeroU32::MIN } }
+        Header::Reply { call: CALL }
     }
+
+    const CALL: CallId = CallId { slot: 0, generation: std::num::NonZeroU32::MIN };
 
     #[derive(Clone, Copy, Debug)]
     enum Step {
@@ -318,6 +331,19 @@ mod tests {
             outlet.close();
             prop_assert_eq!(outlet.promises.waiting_bytes(), 0);
         }
+    }
+
+    #[test]
+    fn lane_20_cancels_find_room_beside_the_messages_and_no_more_than_their_own() {
+        // LANE-20
+        let (outlet, cancel) = (outlet(1_000), Header::Cancel { call: CALL });
+        while outlet.push(&header(), &[1_u8; 32], Room::Message).is_ok() {}
+        let messages = outlet.waiting_bytes();
+        while outlet.push(&cancel, &(), Room::Cancel).is_ok() {}
+        assert!(outlet.waiting_bytes() - messages >= CANCEL_BYTES_MAX - 100);
+        assert!(outlet.waiting_bytes() <= 1_000 + CANCEL_BYTES_MAX + FRAME_BYTES_MAX);
+        assert_eq!(outlet.push(&reply(), &1_u8, Room::Answer), Ok((1, false)), "answers have their own");
+        assert_eq!(outlet.push(&header(), &1_u8, Room::Message), Err(PushError::Full));
     }
 
     #[test]

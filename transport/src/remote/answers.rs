@@ -109,7 +109,11 @@ impl<S: RemoteStream> RemoteAnswers<S> {
                     return Err(RemoteAskError::Refused { reason: refused.reason, detail: refused.detail });
                 }
                 Parsed::Frame {
-                    header: header @ (Header::Tell { .. } | Header::Ask { .. } | Header::Taken { .. }),
+                    header:
+                        header @ (Header::Tell { .. }
+                        | Header::Ask { .. }
+                        | Header::Cancel { .. }
+                        | Header::Taken { .. }),
                     ..
                 } => return Err(unreadable(&format!("{header:?}"))),
                 Parsed::Refused { refusal, .. } => return Err(unreadable(&refusal)),

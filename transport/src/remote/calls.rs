@@ -168,9 +168,9 @@ impl<W> CallTable<W> {
         }
     }
 
-    /// Nobody waits for this call any more. It leaves nothing behind.
-    pub(super) fn end(&mut self, call: CallId) {
-        drop(self.release(call));
+    /// Nobody waits for this call any more. It leaves nothing behind. `true`: no answer has come.
+    pub(super) fn end(&mut self, call: CallId) -> bool {
+        matches!(self.release(call), Some(State::Waiting { .. } | State::Expired))
     }
 
     /// The connection has ended. Returns everybody who waits; no call is opened any more. Answers that have come stay.
@@ -326,8 +326,10 @@ mod tests {
                 }
                 Step::End(index) => {
                     let Some(call) = pick(opened, index) else { return };
-                    calls.end(call);
-                    model.remove(&call);
+                    let ended = calls.end(call);
+                    let was_unanswered =
+                        matches!(model.remove(&call), Some(Model::Waits { .. } | Model::Expired));
+                    assert_eq!(ended, was_unanswered);
                 }
                 Step::Pass(seconds) => self.pass(calls, seconds),
                 Step::Fail => self.fail(calls),

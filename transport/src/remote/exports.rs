@@ -153,7 +153,7 @@ impl<M: Message> Offer<M> {
     ) -> Self {
         let actor = self.actor.clone();
         let into_answer = Arc::new(into_answer);
-        let deliver = move |body: &[u8], origin: &Origin, wait: (Instant, Duration), path: AnswerPath| {
+        let deliver = move |body: &[u8], origin: &Origin, wait: (Instant, Duration), mut path: AnswerPath| {
             let message = match codec::decode::<C>(body) {
                 Ok(message) => message,
                 Err(problem) => return path.refuse(&Undelivered::Decode(problem)),
@@ -162,6 +162,7 @@ impl<M: Message> Offer<M> {
             actor.pass_on(
                 |reply| into_message(message, origin, reply),
                 wait,
+                path.begin(),
                 move |answer| match answer {
                     Ok(value) => path.answer(&into_answer(value)),
                     Err(why) => path.unanswered(&why),

@@ -122,7 +122,7 @@ impl RemoteHandle {
         sent.map_err(|error| self.tell_error(error))
     }
 
-    /// Asks, and waits for the answer for at most `patience` in all.
+    /// Asks, and waits for the answer for at most `patience` in all. When that has passed, or the future is dropped, the actor is told that nobody waits any more.
     ///
     /// # Errors
     /// See [`RemoteAskError`]. It never waits longer than `patience`, and not at all once the connection is gone.
@@ -139,7 +139,8 @@ impl RemoteHandle {
             OpenError::Down => self.peer.why_down(self.incarnation).into(),
         })?;
         // From here on the call's place is freed however this ends.
-        let mut call = Call { link: &link, id, is_waited_for: true, is_over: false };
+        let (target, is_over) = (self.target, false);
+        let mut call = Call { link: &link, target, id, is_waited_for: true, is_over, is_under_way: false };
         let header = |left| self.ask_header(C::TYPE, id, left);
         let sent = match link.lanes.push(self.target, &header(patience), message, Room::Message) {
             Err(PushError::Full) => {
@@ -154,6 +155,7 @@ impl RemoteHandle {
             PushError::Closed => self.peer.why_down(self.incarnation).into(),
             PushError::Write(problem) => RemoteAskError::Write(problem),
         })?;
+        call.is_under_way = true;
         match call.await {
             Outcome::Answered(answer) => read_answer::<C>(&answer),
             Outcome::Down => Err(self.peer.why_down(self.incarnation).into()),
@@ -226,14 +228,17 @@ fn read_answer<C: RemoteCall>(answer: &Answer) -> Result<C::Reply, RemoteAskErro
     codec::decode(&answer.body).map_err(RemoteAskError::Answer)
 }
 
-/// Waits for how a call ends, which is at its deadline at the latest. However it does, the call's place is free then.
+/// Waits for how a call ends, which is at its deadline at the latest. However it does, the call's place is free then, and the other node does not work for nobody.
 struct Call<'link> {
     link: &'link Link,
+    target: TargetActor,
     id: CallId,
     /// The waker of the poll that goes on is in the table.
     is_waited_for: bool,
     /// The table has given its outcome, and the place away.
     is_over: bool,
+    /// It was sent, and is neither answered nor lost.
+    is_under_way: bool,
 }
 
 impl Future for Call<'_> {
@@ -250,14 +255,20 @@ impl Future for Call<'_> {
         };
         let polled = this.link.calls.lock().poll(this.id, waiter);
         this.is_over = polled.is_ready();
+        if matches!(polled, Poll::Ready(Outcome::Answered(_) | Outcome::Down)) {
+            this.is_under_way = false;
+        }
         polled
     }
 }
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        if !self.is_over {
-            self.link.calls.lock().end(self.id);
+        let is_unanswered = self.is_over || self.link.calls.lock().end(self.id);
+        // LANE-20
+        if self.is_under_way && is_unanswered {
+            // Where there is no room for it, or no connection any more, the deadline or the connection's end tells the actor.
+            let _ = self.link.lanes.push(self.target, &Header::Cancel { call: self.id }, &(), Room::Cancel);
         }
     }
 }

@@ -9,7 +9,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use arw_actors::clock::Clock;
-use arw_actors::mailbox::MonitorGuard;
+use arw_actors::mailbox::{AskCancel, MonitorGuard};
 use arw_actors::moment::Moment;
 use parking_lot::{Mutex, RwLock};
 use quinn::{Connection, RecvStream};
@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 
+use super::begun::Begun;
 use super::calls::{CallTable, OpenError};
 use super::handle::RemoteDown;
 use super::links::{Own, PeerUp};
@@ -84,6 +85,10 @@ pub struct LinkCounts {
     pub lost_tells: u64,
     /// Asks of the peer that were refused.
     pub refused_asks: u64,
+    /// Asks of the peer that actors of this node have and have not answered now.
+    pub begun_asks: usize,
+    /// Asks of the peer that it cancelled before they were answered.
+    pub cancelled_asks: u64,
     /// Answers for the peer that found no room: it was told so instead.
     pub refused_answers: u64,
     /// Messages of the peer whose conversion panicked.
@@ -110,6 +115,7 @@ impl Link {
             counters: ServeCounters::default(),
             gate: RwLock::new(Gate::Open),
             waiting: Waiting::default(),
+            begun: Mutex::new(Begun::default()),
         });
         Arc::new(Self {
             peer: node,
@@ -202,6 +208,8 @@ impl Link {
             waiting_bytes: self.lanes.waiting_bytes(),
             lost_tells: counters.lost_tells.load(Ordering::Relaxed),
             refused_asks: counters.refused_asks.load(Ordering::Relaxed),
+            begun_asks: self.server.begun.lock().len(),
+            cancelled_asks: counters.cancelled_asks.load(Ordering::Relaxed),
             refused_answers: counters.refused_answers.load(Ordering::Relaxed),
             conversions_crashed: counters.conversions_crashed.load(Ordering::Relaxed),
         }
@@ -223,6 +231,9 @@ impl Link {
         let waiters = self.calls.lock().fail_all();
         waiters.into_iter().for_each(Waker::wake);
         self.sooner.notify_one();
+        // LANE-20: the other way round, too.
+        let begun = self.server.begun.lock().cancel_all();
+        begun.iter().for_each(AskCancel::cancel);
         let watchers = self.watching.lock().end_all();
         for watcher in watchers {
             // Who watched may be gone.
@@ -373,6 +384,7 @@ impl Receive for Link {
             }
             Header::Reply { call } => (call, false),
             Header::Refusal { call } => (call, true),
+            Header::Cancel { call } => return self.server.cancel(lane, call),
             // What another start of this node sent is none of this one's.
             Header::Taken { .. } if lane.meant() != self.own_incarnation => return,
             Header::Taken { actor, tells, bytes } => {

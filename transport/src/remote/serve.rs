@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arw_actors::clock::Clock;
-use arw_actors::mailbox::{AskError, RefusedReason};
+use arw_actors::mailbox::{AskCancel, AskError, RefusedReason};
 use arw_actors::moment::Moment;
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 
+use super::begun::Begun;
 use super::exports::{Deliver, Exports, Route};
 use super::parking::{ParkedTell, Parking, Parks};
 use super::protocol::Origin;
@@ -70,6 +71,7 @@ pub(super) struct Server {
     /// Whether anything that comes is still delivered.
     pub(super) gate: RwLock<Gate>,
     pub(super) waiting: Waiting,
+    pub(super) begun: Mutex<Begun>,
 }
 
 /// A lane of the peer, from one frame to the next.
@@ -104,6 +106,7 @@ pub(super) struct Ask {
 pub(super) struct ServeCounters {
     pub(super) lost_tells: AtomicU64,
     pub(super) refused_asks: AtomicU64,
+    pub(super) cancelled_asks: AtomicU64,
     pub(super) refused_answers: AtomicU64,
     pub(super) conversions_crashed: AtomicU64,
 }
@@ -229,6 +232,20 @@ impl Server {
         }
     }
 
+    /// LANE-20: the peer waits no more for the answer to one of its asks. Whatever it says, nothing is kept because of it.
+    #[cold]
+    pub(super) fn cancel(&self, lane: &ServedLane, call: CallId) {
+        if self.judge(lane).is_err() {
+            return;
+        }
+        let Some(cancelled) = self.begun.lock().cancel(call) else { return };
+        self.counters.cancelled_asks.fetch_add(1, Ordering::Relaxed);
+        if cancelled.gives_promise_back {
+            self.lanes.promises.keep();
+        }
+        cancelled.ask.cancel();
+    }
+
     /// LANE-19: application code that panics takes nothing with it but its own message.
     #[cold]
     pub(super) fn note_crash(&self, to: Address) {
@@ -307,7 +324,8 @@ impl Server {
     }
 
     fn path(self: &Arc<Self>, actor: TargetActor, call: CallId) -> AnswerPath {
-        AnswerPath { server: Arc::clone(self), actor, call, is_promised: false, is_over: false }
+        let server = Arc::clone(self);
+        AnswerPath { server, actor, call, is_promised: false, is_begun: false, is_over: false }
     }
 }
 
@@ -392,6 +410,8 @@ pub(super) struct AnswerPath {
     actor: TargetActor,
     call: CallId,
     is_promised: bool,
+    /// It can be cancelled.
+    is_begun: bool,
     is_over: bool,
 }
 
@@ -402,8 +422,29 @@ impl AnswerPath {
         self.is_promised
     }
 
+    /// The actor gets the ask: from now on the peer can cancel it.
+    pub(super) fn begin(&mut self) -> AskCancel {
+        let ask = AskCancel::new();
+        self.is_begun = self.server.begun.lock().begin(self.call, ask.clone());
+        ask
+    }
+
+    /// It can be cancelled no more. `true`: it was, and nobody waits for a word.
+    fn end(&mut self) -> bool {
+        if !std::mem::take(&mut self.is_begun) {
+            return false;
+        }
+        let ended = self.server.begun.lock().end(self.call);
+        self.is_promised &= !ended.gave_promise_back;
+        self.is_over |= ended.is_cancelled;
+        ended.is_cancelled
+    }
+
     #[inline]
     pub(super) fn answer<T: Serialize>(mut self, value: &T) {
+        if self.end() {
+            return;
+        }
         let header = Header::Reply { call: self.call };
         let pushed = self.server.lanes.push(self.actor, &header, value, Room::Answer);
         match pushed {
@@ -443,6 +484,9 @@ impl AnswerPath {
 
     #[cold]
     fn send_refusal(&mut self, refused: &Refused) {
+        if self.end() {
+            return;
+        }
         self.is_over = true;
         self.server.counters.refused_asks.fetch_add(1, Ordering::Relaxed);
         let header = Header::Refusal { call: self.call };
@@ -454,11 +498,11 @@ impl AnswerPath {
 
 impl Drop for AnswerPath {
     fn drop(&mut self) {
-        if self.is_promised {
-            self.server.lanes.promises.keep();
-        }
         if !self.is_over {
             self.send_refusal(&Undelivered::Crashed.refusal());
+        }
+        if self.is_promised {
+            self.server.lanes.promises.keep();
         }
     }
 }

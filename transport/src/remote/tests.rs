@@ -6,6 +6,7 @@ mod kit;
 mod network;
 
 mod answers;
+mod cancels;
 mod delivery;
 mod failures;
 mod pressure;

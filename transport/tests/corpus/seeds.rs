@@ -54,6 +54,8 @@ fn frames() -> Vec<Seed> {
         ("ask-traced", Header::Ask { to, trace: traced, call, deadline_ms: 0 }),
         ("reply", Header::Reply { call }),
         ("refusal", Header::Refusal { call }),
+        ("cancel", Header::Cancel { call }),
+        ("taken", Header::Taken { actor: TargetActor(7), tells: 1_024, bytes: 65_536 }),
     ];
     // One lane, on which an address that stays the same is written once.
     let mut all = FrameWriter::with_capacity(256);

@@ -41,6 +41,8 @@ pub(crate) enum Odd {
     Sleep(u64),
     Trace,
     Long,
+    /// Is at work for as long as somebody waits for the answer.
+    Wait,
 }
 impl RemoteCall for Odd {
     const TYPE: MessageType = MessageType(4);
@@ -114,7 +116,7 @@ impl Actor for Counter {
             }
             CounterMessage::Doze(time) => tokio::time::sleep(time).await,
             CounterMessage::Stop => context.stop(),
-            CounterMessage::Odd(odd, trace, reply) => match odd {
+            CounterMessage::Odd(odd, trace, mut reply) => match odd {
                 Odd::Panic => panic!("boom"),
                 Odd::Forget => drop(reply),
                 Odd::Sleep(millis) => {
@@ -123,6 +125,11 @@ impl Actor for Counter {
                 }
                 Odd::Trace => {
                     let _ = reply.send(trace.map_or(Vec::new(), |trace| trace.trace_id.to_vec()));
+                }
+                Odd::Wait => {
+                    reply.abandoned().await;
+                    assert!(reply.is_abandoned() && !reply.send(vec![2]));
+                    self.0.push((0, 99));
                 }
                 Odd::Long => {
                     let _ = reply.send(vec![7; crate::codec::BODY_BYTES_MAX]);

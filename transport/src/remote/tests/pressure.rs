@@ -330,7 +330,10 @@ async fn wire_3_what_only_a_newer_version_knows_is_refused_by_itself_and_the_con
                 answers.push(match header {
                     Header::Refusal { .. } => Some(Refused::from_body(&read.bytes[body]).unwrap().reason),
                     Header::Reply { .. } => None,
-                    Header::Tell { .. } | Header::Ask { .. } | Header::Taken { .. } => panic!("{header:?}"),
+                    Header::Tell { .. }
+                    | Header::Ask { .. }
+                    | Header::Cancel { .. }
+                    | Header::Taken { .. } => panic!("{header:?}"),
                 });
                 read.bytes.drain(..end);
             }
