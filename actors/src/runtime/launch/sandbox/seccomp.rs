@@ -101,7 +101,12 @@ fn denied(network: Network, unix: UnixConnect) -> Result<Rules, seccompiler::Err
     }
     let ioctls = TERMINAL_IOCTLS.iter().chain(ATTRIBUTE_IOCTLS);
     let ioctls = ioctls.map(|request| rule(vec![low(1, SeccompCmpOp::Eq, *request)?]));
-    rules.insert(libc::SYS_ioctl, ioctls.collect::<Result<_, _>>()?);
+    let kinds = FILE_SYSTEM_KINDS.iter().map(|kind| {
+        let is_kind = low(1, SeccompCmpOp::MaskedEq(0xff00), kind << 8);
+        let no_clone = CLONES.map(|request| low(1, SeccompCmpOp::Ne, request));
+        rule(std::iter::once(is_kind).chain(no_clone).collect::<Result<_, _>>()?)
+    });
+    rules.insert(libc::SYS_ioctl, ioctls.chain(kinds).collect::<Result<_, _>>()?);
     // Limits and priorities of the user's other processes; of itself a program may change them.
     let others = |argument| low(argument, SeccompCmpOp::Ne, 0);
     rules.insert(libc::SYS_prlimit64, vec![rule(vec![others(0)?])?]);
@@ -295,9 +300,37 @@ const SYS_REMOVEXATTRAT: i64 = 466;
 const SYS_OPEN_TREE_ATTR: i64 = 467;
 const SYS_FILE_SETATTR: i64 = 469;
 
-/// Flags of files by a descriptor that need only be readable: FS_IOC_SETFLAGS, FS_IOC_SETVERSION, FS_IOC_FSSETXATTR,
-/// FS_IOC_ENABLE_VERITY (after which nobody can write the file again) and FS_IOC_SET_ENCRYPTION_POLICY.
-const ATTRIBUTE_IOCTLS: &[u64] = &[0x4008_6602, 0x4008_7602, 0x401c_5820, 0x4080_6685, 0x800c_6613];
+/// The number of an ioctl request, made as `linux/ioctl.h` makes it.
+const fn request(direction: u64, kind: u64, number: u64, size_bytes: u64) -> u64 {
+    direction << 30 | size_bytes << 16 | kind << 8 | number
+}
+
+const IOC_WRITE: u64 = 1;
+const IOC_READ: u64 = 2;
+
+/// What a descriptor that need only be readable lets its owner do to a file or its file system.
+const ATTRIBUTE_IOCTLS: &[u64] = &[
+    // FS_IOC_SETFLAGS, FS_IOC_SETVERSION, FS_IOC_FSSETXATTR.
+    request(IOC_WRITE, b'f' as u64, 2, 8),
+    request(IOC_WRITE, b'v' as u64, 2, 8),
+    request(IOC_WRITE, b'X' as u64, 32, 28),
+    // FS_IOC_ENABLE_VERITY, after which nobody can write the file again.
+    request(IOC_WRITE, b'f' as u64, 133, 128),
+    // FS_IOC_SET_ENCRYPTION_POLICY and FS_IOC_REMOVE_ENCRYPTION_KEY, after which nobody can read it.
+    request(IOC_READ, b'f' as u64, 19, 12),
+    request(IOC_READ | IOC_WRITE, b'f' as u64, 24, 64),
+];
+
+/// The requests of btrfs and bcachefs are refused as a whole: a snapshot of the subvolume that the scratch folder lies in would show all of
+/// its files there, another request deletes a subvolume or makes it unwritable. No engine has a use for any.
+const FILE_SYSTEM_KINDS: &[u64] = &[0x94, 0xbc];
+
+/// FICLONE, FICLONERANGE and FIDEDUPERANGE share the kind of btrfs and work on open files alone, on any file system: `cp` uses the first.
+const CLONES: [u64; 3] = [
+    request(IOC_WRITE, 0x94, 9, 4),
+    request(IOC_WRITE, 0x94, 13, 32),
+    request(IOC_READ | IOC_WRITE, 0x94, 54, 24),
+];
 
 /// Typing into the terminal that started the node.
 const TERMINAL_IOCTLS: &[u64] = &[libc::TIOCSTI, libc::TIOCLINUX];
@@ -528,6 +561,49 @@ mod tests {
             assert_eq!(answer(&filters, *call, &[]), UNSUPPORTED, "{call}");
         }
         assert_eq!(answer(&filters, libc::SYS_read, &[]), None);
+    }
+
+    #[test]
+    fn no_request_makes_a_snapshot_or_takes_a_file_away_and_cloning_stays() {
+        let filters = programs(Network::UnixOnly, UnixConnect::Denied, arch()).unwrap();
+        let asked = |request: u64| answer(&filters, libc::SYS_ioctl, &[3, request, 4]);
+        // As the kernel's headers number them: btrfs SNAP_CREATE, SNAP_CREATE_V2, SUBVOL_CREATE, SUBVOL_CREATE_V2, SNAP_DESTROY,
+        // SNAP_DESTROY_V2, SUBVOL_SETFLAGS, SET_RECEIVED_SUBVOL; bcachefs SUBVOLUME_CREATE.
+        let snapshots = [
+            0x5000_9401,
+            0x5000_9417,
+            0x5000_940e,
+            0x5000_9418,
+            0x5000_940f,
+            0x5000_943f,
+            0x4008_941a,
+            0xc0c8_9425,
+            0x4020_bc10,
+        ];
+        // SETFLAGS, SETVERSION, FSSETXATTR, ENABLE_VERITY, SET_ENCRYPTION_POLICY, REMOVE_ENCRYPTION_KEY.
+        let attributes = [0x4008_6602, 0x4008_7602, 0x401c_5820, 0x4080_6685, 0x800c_6613, 0xc040_6618];
+        for request in snapshots.into_iter().chain(attributes) {
+            assert_eq!(asked(request), REFUSED, "{request:#x}");
+            assert_eq!(
+                asked(request | 1 << 40),
+                REFUSED,
+                "the kernel looks at the low half only: {request:#x}"
+            );
+        }
+        // FICLONE, FICLONERANGE, FIDEDUPERANGE; TCGETS, FIONREAD, FS_IOC_GETFLAGS; requests of NVIDIA, DRM and KFD.
+        for request in [
+            0x4004_9409,
+            0x4020_940d,
+            0xc018_9436,
+            0x5401,
+            0x541b,
+            0x8008_6601,
+            0xc020_462a,
+            0xc040_6400,
+            0x8008_4b01,
+        ] {
+            assert_eq!(asked(request), None, "{request:#x}");
+        }
     }
 
     #[test]
