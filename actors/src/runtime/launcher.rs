@@ -156,7 +156,7 @@ pub struct SandboxReport {
     pub network: &'static str,
     /// To which Unix sockets it may connect: `denied` (none), `own_folder` (those in the folders that it may write) or `unrestricted`.
     pub unix_connect: &'static str,
-    /// What could not be enforced here, in words.
+    /// What could not be enforced, and what seems otherwise from inside, in words.
     pub notes: Vec<String>,
 }
 

@@ -289,6 +289,6 @@ pub(crate) struct SandboxRow {
     pub(crate) network: String,
     /// To which Unix sockets it may connect: `denied` (none), `own_folder` or `unrestricted`.
     pub(crate) unix_connect: String,
-    /// What could not be enforced, in words.
+    /// What could not be enforced, and what seems otherwise from inside, in words.
     pub(crate) notes: Vec<String>,
 }

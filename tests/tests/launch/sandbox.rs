@@ -231,6 +231,13 @@ async fn another_port_than_its_own_cannot_be_bound_and_the_diagnosis_says_so() {
     assert_eq!(exit.diagnosis.cause, Cause::SandboxDenied, "{exit:?}");
 }
 
+/// Mode and time of the last change.
+fn mode_and_time(file: &Path) -> (u32, i64) {
+    use std::os::unix::fs::MetadataExt as _;
+    let about = std::fs::metadata(file).unwrap();
+    (about.mode() & 0o7777, about.mtime())
+}
+
 #[tokio::test]
 async fn it_changes_the_mode_of_no_file_not_even_of_its_own() {
     let node = Node::new();
@@ -238,12 +245,60 @@ async fn it_changes_the_mode_of_no_file_not_even_of_its_own() {
     std::fs::write(&others, "x").unwrap();
     std::fs::set_permissions(&others, std::fs::Permissions::from_mode(0o600)).unwrap();
     let path = unnamed(&node, &others);
-    let _engine = node.launch(&["--change-mode", &path, "--write-file", "own", "--change-mode", "own"]).await;
+    let engine = node.launch(&["--change-mode", &path, "--write-file", "own", "--change-mode", "own"]).await;
+    let mut line = String::new();
     for file in [path.as_str(), "own"] {
-        let line = node.line(&format!("probe change-mode {file}")).await;
-        assert!(line.contains("Operation not permitted"), "{line}");
+        line = node.line(&format!("probe change-mode {file}")).await;
+        assert!(line.ends_with("ok, changed"), "{line}");
     }
-    assert_eq!(std::fs::metadata(&others).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(mode_and_time(&others).0, 0o600);
+    assert_ne!(mode_and_time(&node.scratch().join("own")).0, 0o666, "{line}");
+    let notes = &engine.sandbox().notes;
+    assert!(notes.iter().any(|note| note.contains("chmod") && note.contains("change nothing")), "{notes:?}");
+}
+
+#[tokio::test]
+async fn scripts_copy_and_unpack_in_its_folder_and_change_no_mode_and_no_time() {
+    const SCRIPT: &str = r#"
+        set -e
+        umask 022
+        echo x > old; chmod 600 old; touch -d @0 old
+        touch new
+        mkdir -m 700 folder; cp old folder/old
+        cp -p old copied; cp -a folder copied-folder
+        install -m 600 old installed
+        tar cf all.tar old folder; mkdir unpacked; tar xf all.tar -C unpacked
+        chmod 666 "$1"; touch -c -d @0 "$1"; chown "$(id -u):$(id -g)" "$1"
+        echo "result done"
+    "#;
+    const PYTHON: &str = r#"
+        if command -v python3; then
+            python3 -c 'import shutil
+shutil.copy("old", "by-copy"); shutil.copy2("old", "by-copy2"); shutil.copytree("folder", "by-copytree")'
+        fi
+        echo "result of python done"
+    "#;
+    let node = Node::new();
+    let others = node.outside().join("admin.token");
+    std::fs::write(&others, "x").unwrap();
+    std::fs::set_permissions(&others, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let before = mode_and_time(&others);
+    let mut spec = node.spec(&["-c", &format!("{SCRIPT}{PYTHON}"), "sh", &unnamed(&node, &others)]);
+    spec.program = "sh".into();
+    spec.env.insert("PATH".into(), "/usr/bin:/bin".into());
+    let mut engine = node.launch_spec(spec).await.unwrap();
+    assert!(engine.sandbox().seccomp, "{:?}", engine.sandbox());
+    exit_of(&mut engine).await;
+    let lines = node.all_lines();
+    for wanted in ["result done", "result of python done"] {
+        assert!(lines.iter().any(|line| line == wanted), "{lines:#?}");
+    }
+    assert_eq!(mode_and_time(&others), before);
+    for file in ["old", "copied", "folder/old", "unpacked/folder/old"] {
+        let (mode, time) = mode_and_time(&node.scratch().join(file));
+        assert!(mode == 0o644 || !file.ends_with("old") || file.starts_with("unpacked"), "{file}: {mode:o}");
+        assert!(time >= before.1, "{file}: {time}");
+    }
 }
 
 #[tokio::test]

@@ -59,7 +59,7 @@ pub(super) struct Enforced {
     pub(super) landlock_abi: Option<u32>,
     pub(super) seccomp: bool,
     pub(super) capabilities_dropped: bool,
-    /// What could not be enforced, in words.
+    /// What could not be enforced, and what seems otherwise from inside, in words.
     pub(super) notes: Vec<String>,
 }
 

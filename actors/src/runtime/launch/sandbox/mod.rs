@@ -84,6 +84,10 @@ impl UnixConnect {
     }
 }
 
+/// Whoever looks for a mode that did not change should find the reason.
+const ATTRIBUTES_STAY: &str =
+    "chmod, touch and chown report success and change nothing: mode, times and owner of files stay";
+
 const LANDLOCK_ABI_TCP: u32 = 4;
 /// From this one on the kernel asks whose folder a socket lies in.
 const LANDLOCK_ABI_UNIX: u32 = 9;
@@ -97,7 +101,10 @@ pub(super) fn enter(sandbox: &Sandbox, enforced: &mut Enforced) -> Result<(), Fa
         Err(error) => enforced.notes.push(format!("capabilities could not be dropped: {error}")),
     }
     match seccomp::apply(sandbox.network, sandbox.unix_connect) {
-        Ok(()) => enforced.seccomp = true,
+        Ok(()) => {
+            enforced.seccomp = true;
+            enforced.notes.push(ATTRIBUTES_STAY.into());
+        }
         Err(problem) => enforced.notes.push(format!("no system call filter: {problem}")),
     }
     landlock_rules::apply(sandbox, enforced)?;

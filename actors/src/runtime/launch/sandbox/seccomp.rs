@@ -3,6 +3,10 @@
 //! A deny-list on purpose: engines, Python and GPU drivers use most of the rest, and files, TCP and other processes are
 //! Landlock's. A forbidden call fails with EPERM, so that a program can say what it wanted. A filter sees numbers and not what pointers
 //! lead to: a call whose harm depends on a path or an address is forbidden as a whole.
+//!
+//! Calls that would change mode, times or owner of a file are answered with success, and change nothing. `cp -p`, `touch`, `tar` and
+//! Python's `shutil.copy` make them of every file that they write and give up when one fails; hardly a program looks whether it helped.
+//! Another owner than the program itself is refused, as it is to everyone who is not root, and extended attributes are not supported.
 
 use std::collections::BTreeMap;
 
@@ -37,22 +41,53 @@ fn programs(
     };
     // clone3 hides its flags from filters; told that it does not exist, the C library uses clone.
     let hidden: Rules = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+    let pretended = compile(pretended()?, 0)?;
+    let unsupported = XATTRS.iter().map(|call| (*call, Vec::new())).collect();
+    let unsupported = compile(unsupported, libc::EOPNOTSUPP)?;
     let mut forbidden = compile(denied(network, unix)?, libc::EPERM)?;
     if cfg!(target_arch = "x86_64") {
         forbidden.splice(0..0, x32_guard());
     }
-    Ok(vec![compile(hidden, libc::ENOSYS)?, forbidden])
+    Ok(vec![compile(hidden, libc::ENOSYS)?, unsupported, pretended, forbidden])
+}
+
+/// What is answered with success and not done. No call with the same arguments may be in [`denied`] too: of two answers that are equally
+/// strict the one of the filter that came last holds.
+fn pretended() -> Result<Rules, seccompiler::Error> {
+    let mut rules: Rules = MODE_AND_TIMES.iter().map(|call| (*call, Vec::new())).collect();
+    for (call, user) in OWNER {
+        let [users, groups] = own_ids();
+        let pairs = users.into_iter().flat_map(|id| groups.map(|group| (id, group)));
+        let kept = pairs.map(|(id, group)| {
+            rule(vec![low(*user, SeccompCmpOp::Eq, id)?, low(user + 1, SeccompCmpOp::Eq, group)?])
+        });
+        rules.insert(*call, kept.collect::<Result<_, _>>()?);
+    }
+    Ok(rules)
+}
+
+/// User and group ids that leave a file of this program with its owner: its own, and -1, which means no change.
+fn own_ids() -> [[u64; 2]; 2] {
+    let ids = [rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()];
+    ids.map(|id| [u64::from(id), u64::from(u32::MAX)])
 }
 
 fn denied(network: Network, unix: UnixConnect) -> Result<Rules, seccompiler::Error> {
-    let mut rules: Rules =
-        NEVER.iter().chain(ATTRIBUTES).chain(IPC).map(|call| (*call, Vec::new())).collect();
+    let mut rules: Rules = NEVER.iter().chain(IPC).map(|call| (*call, Vec::new())).collect();
     #[cfg(target_arch = "x86_64")]
     rules.extend(OF_X86_64.iter().map(|call| (*call, Vec::new())));
     if unix == UnixConnect::Denied {
         // An engine only listens. The address lies behind a pointer, so whom it names cannot be asked.
         rules.insert(libc::SYS_connect, Vec::new());
         rules.insert(libc::SYS_socketpair, datagrams()?);
+    }
+    for (call, user) in OWNER {
+        // Everything but what is pretended.
+        let others = |argument: u8, [own, unchanged]: [u64; 2]| {
+            rule(vec![low(argument, SeccompCmpOp::Ne, own)?, low(argument, SeccompCmpOp::Ne, unchanged)?])
+        };
+        let [users, groups] = own_ids();
+        rules.insert(*call, vec![others(*user, users)?, others(user + 1, groups)?]);
     }
     rules.insert(libc::SYS_socket, sockets(network, unix)?);
     // A new user namespace would give capabilities back inside it and opens much of the kernel.
@@ -66,7 +101,12 @@ fn denied(network: Network, unix: UnixConnect) -> Result<Rules, seccompiler::Err
     }
     let ioctls = TERMINAL_IOCTLS.iter().chain(ATTRIBUTE_IOCTLS);
     let ioctls = ioctls.map(|request| rule(vec![low(1, SeccompCmpOp::Eq, *request)?]));
-    rules.insert(libc::SYS_ioctl, ioctls.collect::<Result<_, _>>()?);
+    let kinds = FILE_SYSTEM_KINDS.iter().map(|kind| {
+        let is_kind = low(1, SeccompCmpOp::MaskedEq(0xff00), kind << 8);
+        let no_clone = CLONES.map(|request| low(1, SeccompCmpOp::Ne, request));
+        rule(std::iter::once(is_kind).chain(no_clone).collect::<Result<_, _>>()?)
+    });
+    rules.insert(libc::SYS_ioctl, ioctls.chain(kinds).collect::<Result<_, _>>()?);
     // Limits and priorities of the user's other processes; of itself a program may change them.
     let others = |argument| low(argument, SeccompCmpOp::Ne, 0);
     rules.insert(libc::SYS_prlimit64, vec![rule(vec![others(0)?])?]);
@@ -192,6 +232,8 @@ const NEVER: &[i64] = &[
     libc::SYS_unshare,
     libc::SYS_setns,
     libc::SYS_open_by_handle_at,
+    // Flags of files, as the requests of ATTRIBUTE_IOCTLS.
+    SYS_FILE_SETATTR,
     // The machine itself.
     libc::SYS_kexec_load,
     libc::SYS_init_module,
@@ -210,15 +252,35 @@ const NEVER: &[i64] = &[
     libc::SYS_setdomainname,
 ];
 
-/// What Landlock does not mediate: mode, owner, times and extended attributes of every file that the node's user owns, also of one that
+/// What Landlock does not mediate: mode, times, owner and extended attributes of every file that the node's user owns, also of one that
 /// cannot be opened. A key that became readable for others, or a folder that its owner can no longer enter, would be the node's end.
-const ATTRIBUTES: &[i64] = &[
+const MODE_AND_TIMES: &[i64] = &[
     libc::SYS_fchmod,
     libc::SYS_fchmodat,
     SYS_FCHMODAT2,
-    libc::SYS_fchown,
-    libc::SYS_fchownat,
     libc::SYS_utimensat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chmod,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_utime,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_utimes,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_futimesat,
+];
+
+/// With the argument that names the user; the group comes after it.
+const OWNER: &[(i64, u8)] = &[
+    (libc::SYS_fchown, 1),
+    (libc::SYS_fchownat, 2),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_chown, 1),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_lchown, 1),
+];
+
+/// Answered as by a file system that has none: `cp -p`, which sets access lists by these, then falls back to the mode.
+const XATTRS: &[i64] = &[
     libc::SYS_setxattr,
     libc::SYS_lsetxattr,
     libc::SYS_fsetxattr,
@@ -227,7 +289,6 @@ const ATTRIBUTES: &[i64] = &[
     libc::SYS_lremovexattr,
     libc::SYS_fremovexattr,
     SYS_REMOVEXATTRAT,
-    SYS_FILE_SETATTR,
 ];
 
 // New calls have one number on all processors; the crate does not name all of them yet.
@@ -239,9 +300,37 @@ const SYS_REMOVEXATTRAT: i64 = 466;
 const SYS_OPEN_TREE_ATTR: i64 = 467;
 const SYS_FILE_SETATTR: i64 = 469;
 
-/// Flags of files by a descriptor that need only be readable: FS_IOC_SETFLAGS, FS_IOC_SETVERSION, FS_IOC_FSSETXATTR,
-/// FS_IOC_ENABLE_VERITY (after which nobody can write the file again) and FS_IOC_SET_ENCRYPTION_POLICY.
-const ATTRIBUTE_IOCTLS: &[u64] = &[0x4008_6602, 0x4008_7602, 0x401c_5820, 0x4080_6685, 0x800c_6613];
+/// The number of an ioctl request, made as `linux/ioctl.h` makes it.
+const fn request(direction: u64, kind: u64, number: u64, size_bytes: u64) -> u64 {
+    direction << 30 | size_bytes << 16 | kind << 8 | number
+}
+
+const IOC_WRITE: u64 = 1;
+const IOC_READ: u64 = 2;
+
+/// What a descriptor that need only be readable lets its owner do to a file or its file system.
+const ATTRIBUTE_IOCTLS: &[u64] = &[
+    // FS_IOC_SETFLAGS, FS_IOC_SETVERSION, FS_IOC_FSSETXATTR.
+    request(IOC_WRITE, b'f' as u64, 2, 8),
+    request(IOC_WRITE, b'v' as u64, 2, 8),
+    request(IOC_WRITE, b'X' as u64, 32, 28),
+    // FS_IOC_ENABLE_VERITY, after which nobody can write the file again.
+    request(IOC_WRITE, b'f' as u64, 133, 128),
+    // FS_IOC_SET_ENCRYPTION_POLICY and FS_IOC_REMOVE_ENCRYPTION_KEY, after which nobody can read it.
+    request(IOC_READ, b'f' as u64, 19, 12),
+    request(IOC_READ | IOC_WRITE, b'f' as u64, 24, 64),
+];
+
+/// The requests of btrfs and bcachefs are refused as a whole: a snapshot of the subvolume that the scratch folder lies in would show all of
+/// its files there, another request deletes a subvolume or makes it unwritable. No engine has a use for any.
+const FILE_SYSTEM_KINDS: &[u64] = &[0x94, 0xbc];
+
+/// FICLONE, FICLONERANGE and FIDEDUPERANGE share the kind of btrfs and work on open files alone, on any file system: `cp` uses the first.
+const CLONES: [u64; 3] = [
+    request(IOC_WRITE, 0x94, 9, 4),
+    request(IOC_WRITE, 0x94, 13, 32),
+    request(IOC_READ | IOC_WRITE, 0x94, 54, 24),
+];
 
 /// Typing into the terminal that started the node.
 const TERMINAL_IOCTLS: &[u64] = &[libc::TIOCSTI, libc::TIOCLINUX];
@@ -268,18 +357,7 @@ const IPC: &[i64] = &[
 
 /// What only this processor has, or has under an older name besides.
 #[cfg(target_arch = "x86_64")]
-const OF_X86_64: &[i64] = &[
-    libc::SYS_iopl,
-    libc::SYS_ioperm,
-    libc::SYS_uselib,
-    libc::SYS_kexec_file_load,
-    libc::SYS_chmod,
-    libc::SYS_chown,
-    libc::SYS_lchown,
-    libc::SYS_utime,
-    libc::SYS_utimes,
-    libc::SYS_futimesat,
-];
+const OF_X86_64: &[i64] = &[libc::SYS_iopl, libc::SYS_ioperm, libc::SYS_uselib, libc::SYS_kexec_file_load];
 
 #[cfg(test)]
 mod tests {
@@ -295,7 +373,7 @@ mod tests {
         let unix = [UnixConnect::Denied, UnixConnect::Allowed];
         for (network, unix) in networks.into_iter().flat_map(|network| unix.map(|unix| (network, unix))) {
             let programs = programs(network, unix, arch()).unwrap();
-            assert_eq!(programs.len(), 2);
+            assert_eq!(programs.len(), 4);
             // The kernel takes at most 4,096 instructions.
             assert!(
                 programs.iter().all(|p| p.len() < 1024),
@@ -356,36 +434,175 @@ mod tests {
         std::thread::spawn(move || apply(network, unix).map(|()| act()).unwrap()).join().unwrap()
     }
 
+    /// What the filters answer to a call, without making it: `None` lets it through. Knows the instructions that filters consist of.
+    fn answer(programs: &[BpfProgram], call: i64, arguments: &[u64]) -> Option<u32> {
+        let mut data = vec![u32::try_from(call).unwrap(), ARCHITECTURE, 0, 0];
+        let arguments = arguments.iter().copied().chain(std::iter::repeat(0)).take(6);
+        data.extend(arguments.flat_map(|argument| [argument as u32, (argument >> 32) as u32]));
+        let run = |program: &BpfProgram| {
+            let (mut next, mut value) = (0, 0_u32);
+            loop {
+                let instruction = &program[next];
+                next += 1;
+                let holds = match instruction.code {
+                    0x20 => {
+                        value = data[instruction.k as usize / 4];
+                        continue;
+                    }
+                    0x54 => {
+                        value &= instruction.k;
+                        continue;
+                    }
+                    0x05 => {
+                        next += instruction.k as usize;
+                        continue;
+                    }
+                    0x06 => return instruction.k,
+                    0x15 => value == instruction.k,
+                    0x25 => value > instruction.k,
+                    0x35 => value >= instruction.k,
+                    code => panic!("an instruction that this test does not know: {code:#x}"),
+                };
+                next += usize::from(if holds { instruction.jt } else { instruction.jf });
+            }
+        };
+        let answers: Vec<u32> = programs.iter().map(run).filter(|answer| *answer != 0x7fff_0000).collect();
+        assert!(answers.len() < 2, "several answers to {data:x?}: {answers:x?}");
+        answers.first().map(|answer| {
+            assert_eq!(answer >> 16, 5, "no error number: {answer:#x}");
+            answer & 0xffff
+        })
+    }
+
+    /// As `linux/audit.h` numbers it.
+    const ARCHITECTURE: u32 = if cfg!(target_arch = "x86_64") { 0xc000_003e } else { 0xc000_00b7 };
+    const PRETENDED: Option<u32> = Some(0);
+    const UNSUPPORTED: Option<u32> = Some(libc::EOPNOTSUPP as u32);
+    const REFUSED: Option<u32> = Some(libc::EPERM as u32);
+
     #[test]
-    fn no_attribute_of_a_file_can_be_changed() {
+    fn no_attribute_of_a_file_can_be_changed_and_only_what_everyone_changes_seems_to_be() {
         use rustix::fs::{AtFlags, CWD, Mode, Timestamps, XattrFlags};
+        use std::os::unix::fs::MetadataExt as _;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let file = std::fs::File::create(&path).unwrap();
+        let about = |path: &std::path::Path| {
+            let about = std::fs::metadata(path).unwrap();
+            (about.mode(), about.uid(), about.gid(), about.mtime(), about.mtime_nsec(), about.ctime_nsec())
+        };
+        let before = about(&path);
         let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: 0 };
         let times = Timestamps { last_access: now, last_modification: now };
         let (mode, at) = (Mode::from_raw_mode(0o666), AtFlags::empty());
         let xattr = XattrFlags::empty();
-        let answers = inside(UnixConnect::Allowed, move || {
-            vec![
+        let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+        let other = rustix::fs::Uid::from_raw(user.as_raw() + 1);
+        let named = path.clone();
+        let (pretended, refused, unsupported) = inside(UnixConnect::Allowed, move || {
+            let path = named;
+            let pretended = [
                 rustix::fs::chmod(&path, mode),
                 rustix::fs::fchmod(&file, mode),
                 rustix::fs::chmodat(CWD, &path, mode, at),
                 rustix::fs::chown(&path, None, None),
-                rustix::fs::fchown(&file, None, None),
-                rustix::fs::chownat(CWD, &path, None, None, AtFlags::SYMLINK_NOFOLLOW),
+                rustix::fs::fchown(&file, Some(user), Some(group)),
+                rustix::fs::chownat(CWD, &path, None, Some(group), AtFlags::SYMLINK_NOFOLLOW),
                 rustix::fs::utimensat(CWD, &path, &times, at),
                 rustix::fs::futimens(&file, &times),
+            ];
+            let refused = [
+                rustix::fs::chown(&path, Some(other), None),
+                rustix::fs::fchown(&file, Some(other), Some(group)),
+                rustix::fs::ioctl_setflags(&file, rustix::fs::IFlags::NOATIME),
+            ];
+            let unsupported = [
                 rustix::fs::setxattr(&path, "user.a", b"x", xattr),
                 rustix::fs::lsetxattr(&path, "user.a", b"x", xattr),
                 rustix::fs::fsetxattr(&file, "user.a", b"x", xattr),
                 rustix::fs::removexattr(&path, "user.a"),
                 rustix::fs::fremovexattr(&file, "user.a"),
-                rustix::fs::ioctl_setflags(&file, rustix::fs::IFlags::NOATIME),
-            ]
+            ];
+            (pretended, refused, unsupported)
         });
-        for (index, answer) in answers.into_iter().enumerate() {
-            assert_eq!(answer, Err(rustix::io::Errno::PERM), "call {index}");
+        assert_eq!(pretended, [Ok(()); 8]);
+        assert_eq!(refused, [Err(rustix::io::Errno::PERM); 3]);
+        assert_eq!(unsupported, [Err(rustix::io::Errno::OPNOTSUPP); 5]);
+        assert_eq!(about(&path), before);
+    }
+
+    #[test]
+    fn every_call_that_changes_mode_times_or_owner_has_one_answer() {
+        let filters = programs(Network::UnixOnly, UnixConnect::Denied, arch()).unwrap();
+        for call in MODE_AND_TIMES {
+            assert_eq!(answer(&filters, *call, &[1, 2, 3, 4, 5, 6]), PRETENDED, "{call}");
+        }
+        let [[user, unchanged], [group, _]] = own_ids();
+        for (call, first) in OWNER {
+            let owner = |user: u64, group: u64| {
+                let mut arguments = vec![7; usize::from(*first)];
+                arguments.extend([user, group]);
+                answer(&filters, *call, &arguments)
+            };
+            for (user, group) in
+                [(user, group), (unchanged, group), (user, unchanged), (unchanged, unchanged)]
+            {
+                assert_eq!(owner(user, group), PRETENDED, "{call} {user} {group}");
+                // The kernel looks at the low half only.
+                assert_eq!(owner(user | 1 << 40, group), PRETENDED, "{call} {user} {group}");
+            }
+            for (user, group) in
+                [(user + 1, group), (user, group + 1), (unchanged, group + 1), (user + 1, group + 1)]
+            {
+                assert_eq!(owner(user, group), REFUSED, "{call} {user} {group}");
+            }
+        }
+        for call in XATTRS {
+            assert_eq!(answer(&filters, *call, &[]), UNSUPPORTED, "{call}");
+        }
+        assert_eq!(answer(&filters, libc::SYS_read, &[]), None);
+    }
+
+    #[test]
+    fn no_request_makes_a_snapshot_or_takes_a_file_away_and_cloning_stays() {
+        let filters = programs(Network::UnixOnly, UnixConnect::Denied, arch()).unwrap();
+        let asked = |request: u64| answer(&filters, libc::SYS_ioctl, &[3, request, 4]);
+        // As the kernel's headers number them: btrfs SNAP_CREATE, SNAP_CREATE_V2, SUBVOL_CREATE, SUBVOL_CREATE_V2, SNAP_DESTROY,
+        // SNAP_DESTROY_V2, SUBVOL_SETFLAGS, SET_RECEIVED_SUBVOL; bcachefs SUBVOLUME_CREATE.
+        let snapshots = [
+            0x5000_9401,
+            0x5000_9417,
+            0x5000_940e,
+            0x5000_9418,
+            0x5000_940f,
+            0x5000_943f,
+            0x4008_941a,
+            0xc0c8_9425,
+            0x4020_bc10,
+        ];
+        // SETFLAGS, SETVERSION, FSSETXATTR, ENABLE_VERITY, SET_ENCRYPTION_POLICY, REMOVE_ENCRYPTION_KEY.
+        let attributes = [0x4008_6602, 0x4008_7602, 0x401c_5820, 0x4080_6685, 0x800c_6613, 0xc040_6618];
+        for request in snapshots.into_iter().chain(attributes) {
+            assert_eq!(asked(request), REFUSED, "{request:#x}");
+            assert_eq!(
+                asked(request | 1 << 40),
+                REFUSED,
+                "the kernel looks at the low half only: {request:#x}"
+            );
+        }
+        // FICLONE, FICLONERANGE, FIDEDUPERANGE; TCGETS, FIONREAD, FS_IOC_GETFLAGS; requests of NVIDIA, DRM and KFD.
+        for request in [
+            0x4004_9409,
+            0x4020_940d,
+            0xc018_9436,
+            0x5401,
+            0x541b,
+            0x8008_6601,
+            0xc020_462a,
+            0xc040_6400,
+            0x8008_4b01,
+        ] {
+            assert_eq!(asked(request), None, "{request:#x}");
         }
     }
 
