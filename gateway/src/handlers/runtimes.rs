@@ -116,6 +116,11 @@ fn not_controlled(error: &ControlError) -> Problem {
         ControlError::Configured(_) => {
             Problem::new(Kind::Conflict, detail, "change the configuration file and restart the node")
         }
+        ControlError::StillEnding(_) => Problem::new(
+            Kind::Conflict,
+            detail,
+            "wait until it has ended: the node's log says what holds it up",
+        ),
         ControlError::NotSaved(_) => {
             Problem::new(Kind::NotStored, detail, "make room on the disk, then try again")
         }
