@@ -8,6 +8,7 @@ mod progress;
 mod watched;
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
@@ -18,10 +19,14 @@ use arw_actors::cluster::StreamService;
 use arw_actors::config::GatewaySettings;
 use arw_actors::moment::Moment;
 use arw_actors::node::Node;
+use axum::body::Body;
+use http::{Request, Response};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tower::Service;
 use tracing::{debug, info, warn};
 
 pub use holder::Holder;
@@ -334,15 +339,7 @@ async fn connection(gate: Gate, front: Front, stream: TcpStream, progress: Arc<P
         debug!(%error, "a connection without TCP_NODELAY");
     }
     cut_when_stalled(&stream, STALL);
-    let settings = &gate.settings;
-    let patience = Patience { idle: settings.idle_timeout, head: settings.header_read_timeout };
-    let stream = WatchedStream::new(stream, Arc::clone(&progress), patience);
-    let service = WatchedService { front, progress };
-    // hyper's time for a head begins with the wait for its first byte; the stream has two of its own.
-    let served = builder(settings)
-        .header_read_timeout(None::<Duration>)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut served = pin!(served);
+    let mut served = pin!(serve_http(&gate.settings, stream, front, progress));
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
         () = gate.stopping() => {
@@ -354,6 +351,25 @@ async fn connection(gate: Gate, front: Front, stream: TcpStream, progress: Arc<P
         // Clients go away all the time.
         debug!(%error, "a connection ended early");
     }
+}
+
+/// HTTP-6. hyper's time for a head begins with the wait for its first byte; the stream has two of its own.
+fn serve_http<S, F>(
+    settings: &GatewaySettings,
+    stream: S,
+    front: F,
+    progress: Arc<Progress>,
+) -> http1::Connection<TokioIo<WatchedStream<S>>, WatchedService<F>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    F: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone,
+    F::Future: Send + 'static,
+{
+    let patience = Patience { idle: settings.idle_timeout, head: settings.header_read_timeout };
+    let stream = WatchedStream::new(stream, Arc::clone(&progress), patience);
+    builder(settings)
+        .header_read_timeout(None::<Duration>)
+        .serve_connection(TokioIo::new(stream), WatchedService { front, progress })
 }
 
 /// HTTP-6: slow clients, on the way out.

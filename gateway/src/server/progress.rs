@@ -10,10 +10,12 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::Duration;
 
 use arw_actors::clock::Clock;
 use arw_actors::moment::Moment;
+use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 
 use super::admission::{Places, Row, Stage};
@@ -67,6 +69,9 @@ pub(super) struct Progress {
     /// It came when only the places for health checks and control were left.
     is_extra: bool,
     state: Mutex<State>,
+    /// The connection's task. hyper does not look at a socket again that had nothing to read while an answer was
+    /// under way, so that nobody would begin to wait for the next request.
+    task: AtomicWaker,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -92,7 +97,12 @@ impl Progress {
             tail: [0; 4],
             has_more: false,
         };
-        Self { clock, room, source, is_extra, state: Mutex::new(state) }
+        Self { clock, room, source, is_extra, state: Mutex::new(state), task: AtomicWaker::new() }
+    }
+
+    /// Whom to wake when it is the client's turn.
+    pub(super) fn serve_in(&self, task: &Waker) {
+        self.task.register(task);
     }
 
     pub(super) fn row(&self) -> Row {
@@ -160,6 +170,7 @@ impl Progress {
         let next = if state.has_more { Stage::Head } else { Stage::Idle };
         state.enter(next, self.clock.now());
         drop(state);
+        self.task.wake();
         self.room.tell();
     }
 

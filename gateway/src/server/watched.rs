@@ -25,7 +25,6 @@ use tower::Service;
 
 use super::admission::Stage;
 use super::progress::{Patience, Progress};
-use crate::front::Front;
 use crate::problem::{Form, Kind, Problem, render_problem};
 
 /// As long as a request to an engine often takes.
@@ -80,7 +79,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => this.poll_patience(cx),
+            Poll::Pending => {
+                this.progress.serve_in(cx.waker());
+                this.poll_patience(cx)
+            }
         }
     }
 }
@@ -120,12 +122,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
 
 /// The service.
 #[derive(Debug)]
-pub(super) struct WatchedService {
-    pub(super) front: Front,
+pub(super) struct WatchedService<F> {
+    pub(super) front: F,
     pub(super) progress: Arc<Progress>,
 }
 
-impl hyper::service::Service<Request<Incoming>> for WatchedService {
+impl<F> hyper::service::Service<Request<Incoming>> for WatchedService<F>
+where
+    F: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone,
+    F::Future: Send + 'static,
+{
     type Response = Response<WatchedAnswer>;
     type Error = GivesWay;
     type Future = BoxFuture<'static, Result<Self::Response, GivesWay>>;
@@ -241,19 +247,109 @@ mod tests {
     use std::time::Duration;
 
     use arw_actors::clock::Clock;
+    use arw_actors::config::{GatewaySettings, MachineDefaults, NodeConfig};
+    use futures_util::StreamExt;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
     use super::*;
     use crate::server::admission::Places;
     use crate::server::progress::Room;
+    use crate::server::serve_http;
 
     const PATIENCE: Patience = Patience { idle: Duration::from_secs(120), head: Duration::from_secs(10) };
 
+    fn progress() -> Arc<Progress> {
+        let room = Arc::new(Room::new(Places::of(4)));
+        Arc::new(Progress::new(Clock::system(), room, IpAddr::from([127, 0, 0, 1]), false))
+    }
+
     fn pair() -> (DuplexStream, WatchedStream<DuplexStream>, Arc<Progress>) {
         let (client, server) = tokio::io::duplex(64);
-        let room = Arc::new(Room::new(Places::of(4)));
-        let progress = Arc::new(Progress::new(Clock::system(), room, IpAddr::from([127, 0, 0, 1]), false));
+        let progress = progress();
         (client, WatchedStream::new(server, Arc::clone(&progress), PATIENCE), progress)
+    }
+
+    fn settings() -> GatewaySettings {
+        let machine = MachineDefaults { state_dir: "/nowhere".into(), name: "test".to_owned() };
+        let settings = NodeConfig::from_layers(&[], &machine).unwrap().config.gateway;
+        assert_eq!((settings.idle_timeout, settings.header_read_timeout), (PATIENCE.idle, PATIENCE.head));
+        settings
+    }
+
+    const ASK: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+
+    /// A client of a connection with hyper on it, which answers a body after a while.
+    fn serves(after: Duration, body: fn() -> Body) -> (DuplexStream, Arc<Progress>) {
+        let (client, server) = tokio::io::duplex(1024);
+        let (progress, settings) = (progress(), settings());
+        let front = tower::service_fn(move |_: Request<Body>| async move {
+            tokio::time::sleep(after).await;
+            Ok(Response::new(body()))
+        });
+        tokio::spawn(serve_http(&settings, server, front, Arc::clone(&progress)));
+        (client, progress)
+    }
+
+    /// Reads until this comes.
+    async fn read_until(client: &mut DuplexStream, end: &[u8]) {
+        let mut read = Vec::new();
+        while !read.ends_with(end) {
+            read.push(client.read_u8().await.unwrap());
+        }
+    }
+
+    fn chunks(every: Duration) -> Body {
+        let chunks = futures_util::stream::iter(0..3).then(move |_| async move {
+            tokio::time::sleep(every).await;
+            Ok::<_, Infallible>(Bytes::from_static(b"chunk"))
+        });
+        Body::from_stream(chunks)
+    }
+
+    /// HTTP-6: whether hyper finds the request at its first look or later, whether the answer is there at once, after
+    /// a long while or bit by bit: the idle time begins with its end.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_is_silent_after_an_answer_is_let_go() {
+        let whole = || Body::from("whole");
+        let slow = || chunks(Duration::from_secs(1000));
+        let at_once = || chunks(Duration::ZERO);
+        let answers: [(fn() -> Body, &[u8]); 4] =
+            [(Body::empty, b"\r\n\r\n"), (whole, b"whole"), (slow, b"0\r\n\r\n"), (at_once, b"0\r\n\r\n")];
+        for (body, end) in answers {
+            for after_s in [0, 1000] {
+                for silent_s in [0, 30] {
+                    let (mut client, _) = serves(Duration::from_secs(after_s), body);
+                    tokio::time::sleep(Duration::from_secs(silent_s)).await;
+                    for _ in 0..2 {
+                        client.write_all(ASK).await.unwrap();
+                        read_until(&mut client, end).await;
+                    }
+                    let answered = tokio::time::Instant::now();
+                    let ended =
+                        tokio::time::timeout(Duration::from_secs(3600), client.read(&mut [0; 8])).await;
+                    assert_eq!(ended.expect("it is let go").unwrap(), 0);
+                    assert_eq!(answered.elapsed().as_secs(), 120, "{after_s} {silent_s}");
+                }
+            }
+        }
+    }
+
+    /// HTTP-6: the same for a part of a head that came with the request before, or while that was answered.
+    #[tokio::test(start_paused = true)]
+    async fn half_a_head_behind_a_request_gets_its_time_and_no_more() {
+        for is_late in [false, true] {
+            let (mut client, _) = serves(Duration::from_secs(1000), || Body::from("whole"));
+            client.write_all(ASK).await.unwrap();
+            if is_late {
+                tokio::time::sleep(Duration::from_secs(500)).await;
+            }
+            client.write_all(b"GET / HT").await.unwrap();
+            read_until(&mut client, b"whole").await;
+            let answered = tokio::time::Instant::now();
+            let ended = tokio::time::timeout(Duration::from_secs(3600), client.read(&mut [0; 8])).await;
+            assert_eq!(ended.expect("it is let go").unwrap_or(0), 0);
+            assert_eq!(answered.elapsed().as_secs(), 10);
+        }
     }
 
     /// HTTP-6.

@@ -195,6 +195,22 @@ async fn an_idle_connection_outlives_the_time_for_a_head() {
     within(stream.read_u8()).await.unwrap();
 }
 
+/// HTTP-6: the whole way, with requests that are there before the server looks.
+#[tokio::test]
+async fn a_connection_that_is_silent_after_its_answer_ends_after_the_idle_time() {
+    let node = TestNode::with(|settings| settings.idle_timeout = Duration::from_millis(20)).await;
+    let served = node.serve();
+    for path in ["/healthz", "/state/node?after=3.1&wait=200ms", "/nowhere"] {
+        let mut stream = std::net::TcpStream::connect(served.address).unwrap();
+        let ask = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        std::io::Write::write_all(&mut stream, ask.as_bytes()).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let mut answer = Vec::new();
+        within(TcpStream::from_std(stream).unwrap().read_to_end(&mut answer)).await.unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 "), "{path}: {}", String::from_utf8_lossy(&answer));
+    }
+}
+
 /// HTTP-6.
 #[tokio::test]
 async fn event_streams_beyond_the_limit_are_refused_until_one_ends() {
