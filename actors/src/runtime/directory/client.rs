@@ -206,7 +206,7 @@ impl Runtimes {
         Self { directory, board }
     }
 
-    #[cfg(any(test, feature = "testkit"))]
+    #[cfg(feature = "testkit")]
     pub(crate) fn board(&self) -> &Arc<Board> {
         &self.board
     }
