@@ -49,6 +49,8 @@ struct Run {
     needs: HashMap<&'static str, u64>,
     /// Runtimes whose engines end by themselves.
     crashing: HashSet<&'static str>,
+    /// Actors that may still fall: past their own budget they are set aside, which is another story.
+    falls_left: u32,
     /// Somebody else has ended a program, or one ends by itself: budgets may be spent.
     anything_failed: bool,
 }
@@ -65,6 +67,7 @@ impl Run {
             leases: Vec::new(),
             needs: HashMap::new(),
             crashing: HashSet::new(),
+            falls_left: 3,
             anything_failed: false,
         };
         for name in NAMES {
@@ -121,12 +124,14 @@ impl Run {
                 }
                 self.add(name).await;
             }
-            12 if self.chance.below(3) == 0 => {
+            12 if self.falls_left > 0 => {
                 self.anything_failed = true;
+                self.falls_left -= 1;
                 assert!(self.stage.supervisor.kill(name, Duration::from_secs(5)).await);
             }
-            13 if self.chance.below(6) == 0 => {
+            13 if self.falls_left > 0 && self.chance.below(2) == 0 => {
                 self.anything_failed = true;
+                self.falls_left -= 1;
                 assert!(self.stage.root.kill("directory", Duration::from_secs(5)).await);
             }
             _ => {}
