@@ -4,6 +4,7 @@
 
 mod admission;
 mod holder;
+mod lasting;
 mod progress;
 mod watched;
 

@@ -117,12 +117,10 @@ impl Progress {
         state.is_closing
     }
 
-    /// A request for this may be answered: all of them while there is room, and those of health checks and
-    /// control always.
-    pub(super) fn may_ask(&self, path: &str) -> bool {
+    /// This request may be answered: one that may last while there is room, and any other always.
+    pub(super) fn admits(&self, may_last: bool) -> bool {
         let is_crowded = || self.room.places.is_crowded(self.room.in_use.load(Ordering::Relaxed));
-        let takes_long = path.starts_with("/v1/") || path.ends_with("/stream");
-        !(self.is_extra && takes_long && is_crowded())
+        !(self.is_extra && may_last && is_crowded())
     }
 
     /// Bytes have come.
@@ -290,11 +288,8 @@ mod tests {
         let room = Arc::new(Room::new(Places::of(32)));
         let extra = Progress::new(Clock::system(), Arc::clone(&room), IpAddr::from([127, 0, 0, 1]), true);
         room.set_in_use(31);
-        for path in ["/healthz", "/readyz", "/metrics", "/runtimes/x/stop", "/state/node"] {
-            assert!(extra.may_ask(path), "{path}");
-        }
-        assert!(!extra.may_ask("/v1/chat/completions") && !extra.may_ask("/events/stream"));
+        assert!(extra.admits(false) && !extra.admits(true));
         room.set_in_use(30);
-        assert!(extra.may_ask("/v1/chat/completions"));
+        assert!(extra.admits(true));
     }
 }

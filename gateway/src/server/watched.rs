@@ -24,6 +24,7 @@ use tokio::time::Sleep;
 use tower::Service;
 
 use super::admission::Stage;
+use super::lasting::may_last;
 use super::progress::{Patience, Progress};
 use crate::problem::{Form, Kind, Problem, render_problem};
 
@@ -141,7 +142,7 @@ where
         if !progress.began(!http_body::Body::is_end_stream(request.body())) {
             return Box::pin(std::future::ready(Err(GivesWay)));
         }
-        if !progress.may_ask(request.uri().path()) {
+        if !progress.admits(may_last(&request)) {
             let refused = crowded(request.uri().path());
             return Box::pin(std::future::ready(Ok(refused.map(|body| WatchedAnswer { body, progress }))));
         }
