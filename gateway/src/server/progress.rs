@@ -8,7 +8,7 @@
 //! ```
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use arw_actors::clock::Clock;
 use arw_actors::moment::Moment;
 use futures_util::task::AtomicWaker;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::admission::{Places, Row, Stage};
 
@@ -24,7 +24,8 @@ use super::admission::{Places, Row, Stage};
 #[derive(Debug)]
 pub(super) struct Room {
     places: Places,
-    in_use: AtomicUsize,
+    /// One permit for each request that may last.
+    lasting: Arc<Semaphore>,
     /// Somebody waits for a place.
     is_wanted: AtomicBool,
     freed: Notify,
@@ -32,7 +33,12 @@ pub(super) struct Room {
 
 impl Room {
     pub(super) fn new(places: Places) -> Self {
-        Self { places, in_use: AtomicUsize::new(0), is_wanted: AtomicBool::new(false), freed: Notify::new() }
+        Self {
+            places,
+            lasting: Arc::new(Semaphore::new(places.open())),
+            is_wanted: AtomicBool::new(false),
+            freed: Notify::new(),
+        }
     }
 
     pub(super) fn places(&self) -> Places {
@@ -49,10 +55,6 @@ impl Room {
         self.freed.notified().await;
     }
 
-    pub(super) fn set_in_use(&self, in_use: usize) {
-        self.in_use.store(in_use, Ordering::Relaxed);
-    }
-
     fn tell(&self) {
         if self.is_wanted.load(Ordering::SeqCst) {
             self.freed.notify_one();
@@ -66,15 +68,13 @@ pub(super) struct Progress {
     clock: Clock,
     room: Arc<Room>,
     source: IpAddr,
-    /// It came when only the places for health checks and control were left.
-    is_extra: bool,
     state: Mutex<State>,
     /// The connection's task. hyper does not look at a socket again that had nothing to read while an answer was
     /// under way, so that nobody would begin to wait for the next request.
     task: AtomicWaker,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct State {
     stage: Stage,
     since: Moment,
@@ -85,10 +85,12 @@ struct State {
     tail: [u8; 4],
     /// Bytes of the next request have come with this one.
     has_more: bool,
+    /// Of a request that may last.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl Progress {
-    pub(super) fn new(clock: Clock, room: Arc<Room>, source: IpAddr, is_extra: bool) -> Self {
+    pub(super) fn new(clock: Clock, room: Arc<Room>, source: IpAddr) -> Self {
         let state = State {
             stage: Stage::Idle,
             since: clock.now(),
@@ -96,8 +98,9 @@ impl Progress {
             is_closing: false,
             tail: [0; 4],
             has_more: false,
+            place: None,
         };
-        Self { clock, room, source, is_extra, state: Mutex::new(state), task: AtomicWaker::new() }
+        Self { clock, room, source, state: Mutex::new(state), task: AtomicWaker::new() }
     }
 
     /// Whom to wake when it is the client's turn.
@@ -106,21 +109,37 @@ impl Progress {
     }
 
     pub(super) fn row(&self) -> Row {
-        let State { stage, since, behind_since, .. } = *self.state();
-        Row { source: self.source, stage, since, behind_since }
+        let state = self.state();
+        Row { source: self.source, stage: state.stage, since: state.since, behind_since: state.behind_since }
     }
 
     /// It gives way. False when a request has begun since it was looked at.
     pub(super) fn close(&self) -> bool {
         let mut state = self.state();
         state.is_closing = state.stage != Stage::Working || state.behind_since.is_some();
+        if state.is_closing {
+            // The newcomer may be the one that needs it, and this connection's task ends a moment later.
+            state.place = None;
+        }
         state.is_closing
     }
 
-    /// This request may be answered: one that may last while there is room, and any other always.
+    /// This request may be answered: one that may last while fewer of them than open places are under way, and any
+    /// other always. Which connection asks, and how many there are, makes no difference: those that are idle give
+    /// way to others.
     pub(super) fn admits(&self, may_last: bool) -> bool {
-        let is_crowded = || self.room.places.is_crowded(self.room.in_use.load(Ordering::Relaxed));
-        !(self.is_extra && may_last && is_crowded())
+        if !may_last {
+            return true;
+        }
+        let place = Arc::clone(&self.room.lasting).try_acquire_owned().ok();
+        let is_admitted = place.is_some();
+        self.state().place = place;
+        is_admitted
+    }
+
+    /// The connection has ended, with whatever was under way.
+    pub(super) fn ended(&self) {
+        self.state().place = None;
     }
 
     /// Bytes have come.
@@ -143,6 +162,7 @@ impl Progress {
         if state.is_closing {
             return false;
         }
+        state.place = None;
         // What comes behind a head without a body belongs to the next one.
         state.has_more = !has_body && !(state.tail == *b"\r\n\r\n" || state.tail.ends_with(b"\n\n"));
         let stage = if has_body { Stage::Body } else { Stage::Working };
@@ -167,6 +187,7 @@ impl Progress {
         let mut state = self.state();
         let next = if state.has_more { Stage::Head } else { Stage::Idle };
         state.enter(next, self.clock.now());
+        state.place = None;
         drop(state);
         self.task.wake();
         self.room.tell();
@@ -229,11 +250,13 @@ pub(super) struct Patience {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn progress() -> Progress {
         let room = Arc::new(Room::new(Places::of(32)));
-        Progress::new(Clock::system(), room, IpAddr::from([127, 0, 0, 1]), false)
+        Progress::new(Clock::system(), room, IpAddr::from([127, 0, 0, 1]))
     }
 
     /// HTTP-6: the time for a head runs only while a part of one is there.
@@ -282,14 +305,67 @@ mod tests {
         assert!(!two.close());
     }
 
+    fn progress_in(room: &Arc<Room>) -> Progress {
+        Progress::new(Clock::system(), Arc::clone(room), IpAddr::from([127, 0, 0, 1]))
+    }
+
     /// HTTP-6: the kept places are for what is over in a moment.
     #[test]
-    fn kept_places_serve_health_and_control_only() {
+    fn kept_places_serve_what_is_over_in_a_moment() {
         let room = Arc::new(Room::new(Places::of(32)));
-        let extra = Progress::new(Clock::system(), Arc::clone(&room), IpAddr::from([127, 0, 0, 1]), true);
-        room.set_in_use(31);
-        assert!(extra.admits(false) && !extra.admits(true));
-        room.set_in_use(30);
+        let busy: Vec<Progress> = (0..30).map(|_| progress_in(&room)).collect();
+        assert!(busy.iter().all(|one| one.began(false) && one.admits(true)));
+        let extra = progress_in(&room);
+        assert!(extra.began(false) && extra.admits(false) && !extra.admits(true));
+        busy[0].answered();
         assert!(extra.admits(true));
+    }
+
+    /// HTTP-6: one that gave its place to another holds nothing back.
+    #[test]
+    fn a_connection_that_gives_way_or_ends_leaves_its_place_at_once() {
+        let room = Arc::new(Room::new(Places::of(1)));
+        let (slow, gone, new) = (progress_in(&room), progress_in(&room), progress_in(&room));
+        assert!(slow.began(false) && slow.admits(true) && !new.admits(true));
+        slow.fell_behind();
+        assert!(slow.close() && gone.admits(true) && !new.admits(true));
+        gone.ended();
+        assert!(new.admits(true));
+    }
+
+    proptest! {
+        /// HTTP-6: whatever comes and goes, as many requests that may last are under way as there are open places,
+        /// and one is refused only then, however many connections are idle; what is over in a moment never is.
+        #[test]
+        fn only_requests_that_last_keep_others_that_last_out(
+            most in 1_usize..40,
+            moves in proptest::collection::vec((0_usize..40, 0_u8..5), 0..200),
+        ) {
+            let room = Arc::new(Room::new(Places::of(most)));
+            let mut connections: Vec<(Progress, bool)> = (0..most).map(|_| (progress_in(&room), false)).collect();
+            for (index, kind) in moves {
+                let lasting = connections.iter().filter(|(_, lasts)| *lasts).count();
+                prop_assert!(lasting <= room.places().open());
+                let (connection, lasts) = &mut connections[index % most];
+                let is_working = connection.row().stage == Stage::Working;
+                match kind {
+                    0 | 1 if !is_working => {
+                        prop_assert!(connection.began(false));
+                        let may_last = kind == 0;
+                        let is_admitted = connection.admits(may_last);
+                        prop_assert_eq!(is_admitted, !may_last || lasting < room.places().open());
+                        *lasts = is_admitted && may_last;
+                        if !is_admitted {
+                            connection.answered();
+                        }
+                    }
+                    2 => { connection.answered(); *lasts = false; }
+                    // Another one in its place, as `Connections::take` does it.
+                    3 if connection.close() => (*connection, *lasts) = (progress_in(&room), false),
+                    4 => { connection.ended(); (*connection, *lasts) = (progress_in(&room), false); }
+                    _ => {}
+                }
+            }
+        }
     }
 }

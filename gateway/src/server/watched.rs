@@ -68,6 +68,12 @@ impl<S> WatchedStream<S> {
     }
 }
 
+impl<S> Drop for WatchedStream<S> {
+    fn drop(&mut self) {
+        self.progress.ended();
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
@@ -157,8 +163,7 @@ where
 
 /// HTTP-6.
 fn crowded(path: &str) -> Response<Body> {
-    let detail =
-        "all connections of this node are busy; the last ones are kept for health checks and control";
+    let detail = "as many requests as this node serves at once are under way; the last connections are kept for health checks and control";
     let help = "try again in a moment, or raise `gateway.connections_max`";
     let problem = Problem::new(Kind::NotReady, detail, help).retry_after(RETRY);
     let mut response = render_problem(problem.into_response(), Form::of_path(path));
@@ -261,7 +266,7 @@ mod tests {
 
     fn progress() -> Arc<Progress> {
         let room = Arc::new(Room::new(Places::of(4)));
-        Arc::new(Progress::new(Clock::system(), room, IpAddr::from([127, 0, 0, 1]), false))
+        Arc::new(Progress::new(Clock::system(), room, IpAddr::from([127, 0, 0, 1])))
     }
 
     fn pair() -> (DuplexStream, WatchedStream<DuplexStream>, Arc<Progress>) {

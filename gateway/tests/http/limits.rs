@@ -192,6 +192,33 @@ async fn kept_places_serve_health_checks_while_all_others_are_busy() {
     }
 }
 
+/// HTTP-6: connections that are idle keep nobody out, wherever they stand.
+#[tokio::test]
+async fn idle_connections_on_all_places_refuse_no_request() {
+    let node = TestNode::with(|settings| settings.connections_max = 16).await;
+    let served = node.serve();
+    let mut busy = Vec::new();
+    for _ in 0..15 {
+        busy.push(served.get("/events/stream").await);
+    }
+    // On the place that is kept.
+    let mut kept = TcpStream::connect(served.address).await.unwrap();
+    kept.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    within(kept.read_u8()).await.unwrap();
+    busy.truncate(5);
+    let mut idle = Vec::new();
+    while idle.len() < 32 {
+        let mut one = TcpStream::connect(served.address).await.unwrap();
+        one.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+        within(one.read_u8()).await.unwrap();
+        idle.push(one);
+    }
+    for _ in 0..8 {
+        busy.push(served.get("/events/stream").await);
+        assert_eq!(busy.last().unwrap().status(), 200);
+    }
+}
+
 /// HTTP-6: the time for a head does not run between two requests.
 #[tokio::test]
 async fn an_idle_connection_outlives_the_time_for_a_head() {
