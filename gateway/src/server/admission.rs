@@ -36,7 +36,7 @@ pub(super) struct Row {
     pub(super) source: IpAddr,
     pub(super) stage: Stage,
     pub(super) since: Moment,
-    /// Since when the client does not take all that is written to it.
+    /// Since when the client does not take all that is written to it, or since its last good step.
     pub(super) behind_since: Option<Moment>,
 }
 

@@ -20,6 +20,10 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::admission::{Places, Row, Stage};
 
+/// A client that takes so much of a large answer goes on: it is slow, but nothing is wrong with it. As much as a node
+/// that reads an answer has to take.
+const STEP_BYTES: usize = 64 << 10;
+
 /// What the connections of one gateway share.
 #[derive(Debug)]
 pub(super) struct Room {
@@ -79,6 +83,8 @@ struct State {
     stage: Stage,
     since: Moment,
     behind_since: Option<Moment>,
+    /// So much was taken since then.
+    taken_bytes: usize,
     /// It gives way to another: no request of it begins any more.
     is_closing: bool,
     /// The last bytes that came.
@@ -95,6 +101,7 @@ impl Progress {
             stage: Stage::Idle,
             since: clock.now(),
             behind_since: None,
+            taken_bytes: 0,
             is_closing: false,
             tail: [0; 4],
             has_more: false,
@@ -198,8 +205,19 @@ impl Progress {
         let mut state = self.state();
         if state.behind_since.is_none() {
             state.behind_since = Some(self.clock.now());
+            state.taken_bytes = 0;
             drop(state);
             self.room.tell();
+        }
+    }
+
+    /// The client has made room for so much more.
+    pub(super) fn wrote(&self, bytes: usize) {
+        let mut state = self.state();
+        state.taken_bytes = state.taken_bytes.saturating_add(bytes);
+        if state.behind_since.is_some() && state.taken_bytes >= STEP_BYTES {
+            state.behind_since = Some(self.clock.now());
+            state.taken_bytes = 0;
         }
     }
 
@@ -253,6 +271,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::server::admission::{Admission, BEHIND, admit};
 
     fn progress() -> Progress {
         let room = Arc::new(Room::new(Places::of(32)));
@@ -303,6 +322,27 @@ mod tests {
         let two = progress();
         assert!(two.began(false));
         assert!(!two.close());
+    }
+
+    /// HTTP-6: a steady reader of one large answer gives way to nobody, one that drips does.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_behind_from_the_last_step_that_it_took() {
+        let progress = progress();
+        assert!(progress.began(false));
+        progress.fell_behind();
+        let decide = || admit([(0, progress.row())].into_iter(), Places::of(1), progress.clock().now());
+        for _ in 0..100 {
+            tokio::time::advance(BEHIND - Duration::from_secs(1)).await;
+            assert_eq!(decide(), Admission::Wait);
+            progress.wrote(STEP_BYTES - 1);
+            progress.fell_behind();
+            progress.wrote(1);
+            progress.fell_behind();
+        }
+        tokio::time::advance(BEHIND - Duration::from_secs(1)).await;
+        progress.wrote(STEP_BYTES - 1);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(decide(), Admission::Replace(0));
     }
 
     fn progress_in(room: &Arc<Room>) -> Progress {

@@ -61,8 +61,10 @@ impl<S> WatchedStream<S> {
     }
 
     fn note_write(&self, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if wrote.is_pending() {
-            self.progress.fell_behind();
+        match &wrote {
+            Poll::Pending => self.progress.fell_behind(),
+            Poll::Ready(Ok(bytes)) => self.progress.wrote(*bytes),
+            Poll::Ready(Err(_)) => {}
         }
         wrote
     }
@@ -258,7 +260,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
     use super::*;
-    use crate::server::admission::Places;
+    use crate::server::admission::{BEHIND, Places};
     use crate::server::progress::Room;
     use crate::server::serve_http;
 
@@ -402,6 +404,28 @@ mod tests {
         let started = tokio::time::Instant::now();
         assert_eq!(server.read(&mut [0; 8]).await.unwrap(), 0);
         assert_eq!(started.elapsed().as_secs(), 120);
+    }
+
+    /// HTTP-6: on the way from the socket.
+    #[tokio::test(start_paused = true)]
+    async fn a_steady_reader_of_one_large_answer_is_never_long_behind() {
+        let (mut client, mut server, progress) = pair();
+        let reading = tokio::spawn(async move {
+            let mut part = vec![0; 32 << 10];
+            for _ in 0..64 {
+                client.read_exact(&mut part).await.unwrap();
+                tokio::time::sleep(Duration::from_secs(2)).await;
+            }
+            client
+        });
+        let answer = vec![7; 64 * (32 << 10)];
+        let writing = tokio::spawn(async move { server.write_all(&answer).await.map(|()| server) });
+        while !writing.is_finished() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let behind = progress.row().behind_since.map(|since| progress.clock().now().since(since));
+            assert!(behind.is_none_or(|behind| behind < BEHIND), "{behind:?}");
+        }
+        let _ends = (reading.await.unwrap(), writing.await.unwrap().unwrap());
     }
 
     /// HTTP-6: slow readers of answers are seen.
