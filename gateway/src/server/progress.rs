@@ -4,7 +4,7 @@
 //! from it in `admission.rs`. Refuses to know sockets and HTTP beyond where a head ends.
 //!
 //! ```text
-//!   Idle ──first byte──▶ Head ──whole──▶ Body ──whole──▶ Working ──answered──▶ Idle, or Head where more has come
+//!   Idle ──first byte──▶ Head ──whole──▶ Body ──whole──▶ Working ──answered, and all of it written──▶ Idle, or Head where more has come
 //! ```
 
 use std::net::IpAddr;
@@ -85,6 +85,8 @@ struct State {
     behind_since: Option<Moment>,
     /// So much was taken since then.
     taken_bytes: usize,
+    /// The answer is complete; what is left of it is still to be written.
+    is_answered: bool,
     /// It gives way to another: no request of it begins any more.
     is_closing: bool,
     /// The last bytes that came.
@@ -102,6 +104,7 @@ impl Progress {
             since: clock.now(),
             behind_since: None,
             taken_bytes: 0,
+            is_answered: false,
             is_closing: false,
             tail: [0; 4],
             has_more: false,
@@ -170,6 +173,7 @@ impl Progress {
             return false;
         }
         state.place = None;
+        state.is_answered = false;
         // What comes behind a head without a body belongs to the next one.
         state.has_more = !has_body && !(state.tail == *b"\r\n\r\n" || state.tail.ends_with(b"\n\n"));
         let stage = if has_body { Stage::Body } else { Stage::Working };
@@ -189,15 +193,15 @@ impl Progress {
         }
     }
 
-    /// The answer is complete.
+    /// The answer is complete, and goes to the socket next: [`Progress::caught_up`].
     pub(super) fn answered(&self) {
         let mut state = self.state();
-        let next = if state.has_more { Stage::Head } else { Stage::Idle };
-        state.enter(next, self.clock.now());
-        state.place = None;
+        if state.stage == Stage::Body {
+            state.enter(Stage::Working, self.clock.now());
+        }
+        state.is_answered = true;
         drop(state);
         self.task.wake();
-        self.room.tell();
     }
 
     /// The client does not take what is written.
@@ -221,9 +225,24 @@ impl Progress {
         }
     }
 
-    /// All that was written is on its way.
+    /// All that was written is on its way. With an answer's end among it, the client is next: not before, because
+    /// who is idle can be closed for another one, and that would cut the answer.
     pub(super) fn caught_up(&self) {
-        self.state().behind_since = None;
+        let mut state = self.state();
+        let was_behind = state.behind_since.take().is_some();
+        let is_over = std::mem::take(&mut state.is_answered);
+        if is_over {
+            let next = if state.has_more { Stage::Head } else { Stage::Idle };
+            state.enter(next, self.clock.now());
+            state.place = None;
+        }
+        drop(state);
+        if is_over {
+            self.task.wake();
+        }
+        if is_over || was_behind {
+            self.room.tell();
+        }
     }
 
     /// Until when the client may take to send what is missing, and what that is.
@@ -268,6 +287,7 @@ pub(super) struct Patience {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
     use proptest::prelude::*;
 
     use super::*;
@@ -286,17 +306,20 @@ mod tests {
         progress.received(b"GET / HTTP/1.1\r\n\r\nGET");
         assert!(progress.began(false));
         progress.answered();
+        progress.caught_up();
         assert_eq!(progress.row().stage, Stage::Head);
         progress.received(b" / HTTP/1.1\r\n\r");
         progress.received(b"\n");
         assert!(progress.began(false));
         progress.answered();
+        progress.caught_up();
         assert_eq!(progress.row().stage, Stage::Idle);
         progress.received(b"GET / HTTP/1.1\r\n\r\n");
         assert!(progress.began(false));
         // While the answer is under way.
         progress.received(b"G");
         progress.answered();
+        progress.caught_up();
         assert_eq!(progress.row().stage, Stage::Head);
     }
 
@@ -310,6 +333,8 @@ mod tests {
         assert_eq!(progress.row().stage, Stage::Working);
         progress.answered();
         progress.body_ended();
+        assert_eq!(progress.row().stage, Stage::Working);
+        progress.caught_up();
         assert_eq!(progress.row().stage, Stage::Idle);
     }
 
@@ -358,6 +383,8 @@ mod tests {
         let extra = progress_in(&room);
         assert!(extra.began(false) && extra.admits(false) && !extra.admits(true));
         busy[0].answered();
+        assert!(!extra.admits(true));
+        busy[0].caught_up();
         assert!(extra.admits(true));
     }
 
@@ -397,15 +424,82 @@ mod tests {
                         *lasts = is_admitted && may_last;
                         if !is_admitted {
                             connection.answered();
+                            connection.caught_up();
                         }
                     }
-                    2 => { connection.answered(); *lasts = false; }
+                    2 => { connection.answered();
+                        connection.caught_up();
+                        *lasts = false; }
                     // Another one in its place, as `Connections::take` does it.
                     3 if connection.close() => (*connection, *lasts) = (progress_in(&room), false),
                     4 => { connection.ended(); (*connection, *lasts) = (progress_in(&room), false); }
                     _ => {}
                 }
             }
+        }
+    }
+
+    /// What happens to one connection, besides the time.
+    async fn happens(
+        event: u8,
+        progress: &Progress,
+        owes: &mut bool,
+        is_whole: &mut bool,
+        in_body: &mut bool,
+    ) {
+        match event {
+            0 => progress.received(b"GET"),
+            1 | 2 if !*owes => {
+                assert!(progress.began(event == 2));
+                (*owes, *is_whole, *in_body) = (true, false, event == 2);
+            }
+            3 => {
+                progress.body_ended();
+                *in_body = false;
+            }
+            4 if *owes => {
+                progress.answered();
+                (*is_whole, *in_body) = (true, false);
+            }
+            5 => progress.fell_behind(),
+            6 => {
+                progress.caught_up();
+                *owes &= !*is_whole;
+                *is_whole = false;
+            }
+            7 => progress.wrote(STEP_BYTES),
+            8 => tokio::time::advance(BEHIND).await,
+            _ => {}
+        }
+    }
+
+    proptest! {
+        /// HTTP-6: no answer is cut while its client takes it, up to its last byte; and who waits for a place is told of
+        /// each connection that becomes one to give way, unless time alone made it so.
+        #[test]
+        fn an_answer_keeps_its_place_until_it_is_written(events in proptest::collection::vec(0_u8..9, 0..60)) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+            runtime.unwrap().block_on(async {
+                let room = Arc::new(Room::new(Places::of(1)));
+                room.want(true);
+                let progress = progress_in(&room);
+                let gives_way = || {
+                    let row = [(0, progress.row())].into_iter();
+                    admit(row, room.places(), progress.clock().now()) == Admission::Replace(0)
+                };
+                let (mut owes, mut is_whole, mut in_body) = (false, false, false);
+                for event in events {
+                    let gave_way = gives_way();
+                    let _ = room.freed().now_or_never();
+                    happens(event, &progress, &mut owes, &mut is_whole, &mut in_body).await;
+                    let is_told = room.freed().now_or_never().is_some();
+                    if owes && !in_body && progress.row().behind_since.is_none() {
+                        prop_assert!(!gives_way());
+                    }
+                    prop_assert!(event == 8 || gave_way || !gives_way() || is_told, "{event}: {:?}", progress.row());
+                }
+                Ok(())
+            })?;
         }
     }
 }

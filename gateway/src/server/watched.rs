@@ -120,6 +120,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
     /// hyper flushes when it has nothing left to write.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.progress.serve_in(cx.waker());
         this.progress.caught_up();
         Pin::new(&mut this.stream).poll_flush(cx)
     }
@@ -401,6 +402,7 @@ mod tests {
         let hour = Duration::from_secs(3600);
         assert!(tokio::time::timeout(hour, server.read(&mut [0; 8])).await.is_err());
         progress.answered();
+        server.flush().await.unwrap();
         let started = tokio::time::Instant::now();
         assert_eq!(server.read(&mut [0; 8]).await.unwrap(), 0);
         assert_eq!(started.elapsed().as_secs(), 120);
@@ -426,6 +428,20 @@ mod tests {
             assert!(behind.is_none_or(|behind| behind < BEHIND), "{behind:?}");
         }
         let _ends = (reading.await.unwrap(), writing.await.unwrap().unwrap());
+    }
+
+    /// HTTP-6: an answer that hyper has, and the socket has not, is not idle.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_has_not_got_its_answer_yet_is_not_idle() {
+        let (mut client, progress) = serves(Duration::ZERO, || Body::from(vec![b'x'; 4096]));
+        client.write_all(ASK).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(progress.row().stage, Stage::Working);
+        let mut rest = vec![0; 4096];
+        client.read_exact(&mut rest).await.unwrap();
+        read_until(&mut client, b"x").await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!((progress.row().stage, progress.row().behind_since), (Stage::Idle, None));
     }
 
     /// HTTP-6: slow readers of answers are seen.
