@@ -4,6 +4,7 @@
 
 mod admission;
 mod holder;
+mod lasting;
 mod progress;
 mod watched;
 
@@ -278,13 +279,11 @@ impl Connections {
             Admission::Admit => {}
             Admission::Wait => return Some((stream, source)),
         }
-        let is_extra = self.room.places().is_crowded(self.known.len() + 1);
         let clock = gate.node.system.clock();
-        let progress = Arc::new(Progress::new(clock, Arc::clone(&self.room), source, is_extra));
+        let progress = Arc::new(Progress::new(clock, Arc::clone(&self.room), source));
         let served = connection(gate.clone(), front.clone(), stream, Arc::clone(&progress));
         let task = self.tasks.spawn(served);
         self.known.insert(task.id(), (progress, task));
-        self.room.set_in_use(self.known.len());
         None
     }
 
@@ -295,7 +294,6 @@ impl Connections {
         };
         note_panic(ended.err().as_ref());
         self.known.remove(&id);
-        self.room.set_in_use(self.known.len());
     }
 }
 

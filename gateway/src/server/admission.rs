@@ -36,7 +36,7 @@ pub(super) struct Row {
     pub(super) source: IpAddr,
     pub(super) stage: Stage,
     pub(super) since: Moment,
-    /// Since when the client does not take all that is written to it.
+    /// Since when the client does not take all that is written to it, or since its last good step.
     pub(super) behind_since: Option<Moment>,
 }
 
@@ -57,7 +57,7 @@ impl Row {
 /// How many connections there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Places {
-    /// For requests of every kind.
+    /// For requests that may last.
     open: usize,
     /// Beyond those, for health checks and control.
     kept: usize,
@@ -75,9 +75,9 @@ impl Places {
         self.open + self.kept
     }
 
-    /// All places for requests of every kind are taken.
-    pub(super) fn is_crowded(self, in_use: usize) -> bool {
-        in_use > self.open
+    /// How many requests that may last there may be at once.
+    pub(super) fn open(self) -> usize {
+        self.open
     }
 }
 
@@ -197,7 +197,7 @@ mod tests {
     fn some_places_are_kept_and_then_newcomers_wait() {
         let busy = [row(1, Stage::Working, 0); 32];
         assert_eq!(decide(&busy[..29], 32, 1), Admission::Admit);
-        assert!(!Places::of(32).is_crowded(30) && Places::of(32).is_crowded(31));
+        assert_eq!((Places::of(32).open(), Places::of(32).all()), (30, 32));
         assert_eq!(decide(&busy[..31], 32, 1), Admission::Admit);
         assert_eq!(decide(&busy, 32, 1), Admission::Wait);
     }

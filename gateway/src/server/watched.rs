@@ -24,6 +24,7 @@ use tokio::time::Sleep;
 use tower::Service;
 
 use super::admission::Stage;
+use super::lasting::may_last;
 use super::progress::{Patience, Progress};
 use crate::problem::{Form, Kind, Problem, render_problem};
 
@@ -60,10 +61,18 @@ impl<S> WatchedStream<S> {
     }
 
     fn note_write(&self, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if wrote.is_pending() {
-            self.progress.fell_behind();
+        match &wrote {
+            Poll::Pending => self.progress.fell_behind(),
+            Poll::Ready(Ok(bytes)) => self.progress.wrote(*bytes),
+            Poll::Ready(Err(_)) => {}
         }
         wrote
+    }
+}
+
+impl<S> Drop for WatchedStream<S> {
+    fn drop(&mut self) {
+        self.progress.ended();
     }
 }
 
@@ -111,6 +120,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
     /// hyper flushes when it has nothing left to write.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.progress.serve_in(cx.waker());
         this.progress.caught_up();
         Pin::new(&mut this.stream).poll_flush(cx)
     }
@@ -141,7 +151,7 @@ where
         if !progress.began(!http_body::Body::is_end_stream(request.body())) {
             return Box::pin(std::future::ready(Err(GivesWay)));
         }
-        if !progress.may_ask(request.uri().path()) {
+        if !progress.admits(may_last(&request)) {
             let refused = crowded(request.uri().path());
             return Box::pin(std::future::ready(Ok(refused.map(|body| WatchedAnswer { body, progress }))));
         }
@@ -156,8 +166,7 @@ where
 
 /// HTTP-6.
 fn crowded(path: &str) -> Response<Body> {
-    let detail =
-        "all connections of this node are busy; the last ones are kept for health checks and control";
+    let detail = "as many requests as this node serves at once are under way; the last connections are kept for health checks and control";
     let help = "try again in a moment, or raise `gateway.connections_max`";
     let problem = Problem::new(Kind::NotReady, detail, help).retry_after(RETRY);
     let mut response = render_problem(problem.into_response(), Form::of_path(path));
@@ -252,7 +261,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
     use super::*;
-    use crate::server::admission::Places;
+    use crate::server::admission::{BEHIND, Places};
     use crate::server::progress::Room;
     use crate::server::serve_http;
 
@@ -260,7 +269,7 @@ mod tests {
 
     fn progress() -> Arc<Progress> {
         let room = Arc::new(Room::new(Places::of(4)));
-        Arc::new(Progress::new(Clock::system(), room, IpAddr::from([127, 0, 0, 1]), false))
+        Arc::new(Progress::new(Clock::system(), room, IpAddr::from([127, 0, 0, 1])))
     }
 
     fn pair() -> (DuplexStream, WatchedStream<DuplexStream>, Arc<Progress>) {
@@ -393,9 +402,46 @@ mod tests {
         let hour = Duration::from_secs(3600);
         assert!(tokio::time::timeout(hour, server.read(&mut [0; 8])).await.is_err());
         progress.answered();
+        server.flush().await.unwrap();
         let started = tokio::time::Instant::now();
         assert_eq!(server.read(&mut [0; 8]).await.unwrap(), 0);
         assert_eq!(started.elapsed().as_secs(), 120);
+    }
+
+    /// HTTP-6: on the way from the socket.
+    #[tokio::test(start_paused = true)]
+    async fn a_steady_reader_of_one_large_answer_is_never_long_behind() {
+        let (mut client, mut server, progress) = pair();
+        let reading = tokio::spawn(async move {
+            let mut part = vec![0; 32 << 10];
+            for _ in 0..64 {
+                client.read_exact(&mut part).await.unwrap();
+                tokio::time::sleep(Duration::from_secs(2)).await;
+            }
+            client
+        });
+        let answer = vec![7; 64 * (32 << 10)];
+        let writing = tokio::spawn(async move { server.write_all(&answer).await.map(|()| server) });
+        while !writing.is_finished() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let behind = progress.row().behind_since.map(|since| progress.clock().now().since(since));
+            assert!(behind.is_none_or(|behind| behind < BEHIND), "{behind:?}");
+        }
+        let _ends = (reading.await.unwrap(), writing.await.unwrap().unwrap());
+    }
+
+    /// HTTP-6: an answer that hyper has, and the socket has not, is not idle.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_has_not_got_its_answer_yet_is_not_idle() {
+        let (mut client, progress) = serves(Duration::ZERO, || Body::from(vec![b'x'; 4096]));
+        client.write_all(ASK).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(progress.row().stage, Stage::Working);
+        let mut rest = vec![0; 4096];
+        client.read_exact(&mut rest).await.unwrap();
+        read_until(&mut client, b"x").await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!((progress.row().stage, progress.row().behind_since), (Stage::Idle, None));
     }
 
     /// HTTP-6: slow readers of answers are seen.

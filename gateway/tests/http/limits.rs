@@ -169,14 +169,54 @@ async fn kept_places_serve_health_checks_while_all_others_are_busy() {
         busy.push(served.get("/events/stream").await);
     }
     assert_eq!(served.get("/healthz").await.status(), 200);
-    let refused = served.get("/events/stream").await;
-    assert_eq!(refused.status(), 503);
-    assert_eq!(
-        (&refused.headers()["connection"], &refused.headers()["retry-after"]),
-        (&"close".parse().unwrap(), &"1".parse().unwrap())
-    );
-    drop(refused);
-    assert_eq!(served.get("/healthz").await.status(), 200);
+    for (method, path) in [
+        ("GET", "/events/stream"),
+        ("GET", "/events"),
+        ("GET", "/state/node?after=3.1&wait=60s"),
+        ("POST", "/runtimes/x/start?wait=10m"),
+        ("POST", "/models/import"),
+        ("GET", "/v1/models"),
+    ] {
+        let ask = Request::builder().method(method).uri(path).header("host", "localhost");
+        let ask = ask.header("authorization", format!("Bearer {}", node.admin()));
+        let ask = ask.header("accept", "text/event-stream").body(http_body_util::Full::default());
+        let refused = served.send(ask.unwrap()).await;
+        assert_eq!(refused.status(), 503, "{method} {path}");
+        assert_eq!(
+            (&refused.headers()["connection"], &refused.headers()["retry-after"]),
+            (&"close".parse().unwrap(), &"1".parse().unwrap())
+        );
+    }
+    for path in ["/healthz", "/state/node", "/events?limit=1"] {
+        assert_eq!(served.get(path).await.status(), 200, "{path}");
+    }
+}
+
+/// HTTP-6: connections that are idle keep nobody out, wherever they stand.
+#[tokio::test]
+async fn idle_connections_on_all_places_refuse_no_request() {
+    let node = TestNode::with(|settings| settings.connections_max = 16).await;
+    let served = node.serve();
+    let mut busy = Vec::new();
+    for _ in 0..15 {
+        busy.push(served.get("/events/stream").await);
+    }
+    // On the place that is kept.
+    let mut kept = TcpStream::connect(served.address).await.unwrap();
+    kept.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    within(kept.read_u8()).await.unwrap();
+    busy.truncate(5);
+    let mut idle = Vec::new();
+    while idle.len() < 32 {
+        let mut one = TcpStream::connect(served.address).await.unwrap();
+        one.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+        within(one.read_u8()).await.unwrap();
+        idle.push(one);
+    }
+    for _ in 0..8 {
+        busy.push(served.get("/events/stream").await);
+        assert_eq!(busy.last().unwrap().status(), 200);
+    }
 }
 
 /// HTTP-6: the time for a head does not run between two requests.
