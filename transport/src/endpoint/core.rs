@@ -433,9 +433,13 @@ impl Core {
                         self.doubt(now, after.id);
                     }
                 }
-                ViewChange::WentDown { member, reason: DownReason::Left } => self.schedule.unwant(member.id),
+                ViewChange::WentDown { member, reason: DownReason::Left } => {
+                    self.schedule.unwant(member.id);
+                    self.forget_teller(member.id);
+                }
                 ViewChange::Forgotten { member, .. } if !self.sessions.contains_key(&member.id) => {
                     self.schedule.unwant(member.id);
+                    self.forget_teller(member.id);
                 }
                 ViewChange::Suspected { member } | ViewChange::WentDown { member, .. } => {
                     self.doubt(now, member.id);

@@ -447,3 +447,32 @@ async fn an_actor_that_a_node_offers_is_asked_from_another_node_and_its_end_is_t
     assert!(remote.ask(&Double(1), PATIENCE).await.is_err());
     one.link.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_issuer_that_is_out_of_its_cluster_lets_nobody_in_or_out() {
+    // WIRE-25
+    let [one, two, copied] = folders();
+    let issuer = Node::start(one.path(), "one", 1);
+    let created = issuer.link.create_token(order()).await.unwrap();
+    let member = Node::start(two.path(), "two", 1);
+    member.link.join(created.token.clone()).await.unwrap();
+    issuer.hears_state(member.id, MemberState::Up).await;
+    for name in ["node.key", "cluster.key", "cluster.json"] {
+        std::fs::copy(one.path().join(name), copied.path().join(name)).unwrap();
+    }
+    let stored = Stored::load(copied.path(), Clock::system()).unwrap().unwrap();
+    let at = member.link.status().listens_at.unwrap();
+    stored.remember(vec![(member.id, vec![at])], &std::collections::BTreeSet::new()).unwrap();
+    let _copy = Node::start(copied.path(), "one", 100);
+    let warns = |told: &ClusterNews| matches!(told, ClusterNews::Place(place) if !place.warnings.is_empty());
+    issuer.hears("that it is out of its cluster", warns).await;
+    let refused = [
+        issuer.link.create_token(order()).await.unwrap_err(),
+        issuer.link.revoke_token(created.row.id).await.unwrap_err(),
+        issuer.link.remove(member.id).await.unwrap_err(),
+    ];
+    for error in refused {
+        assert_eq!(error.kind, ClusterErrorKind::Conflict);
+        assert!(error.message.contains("out of its cluster"), "{error:?}");
+    }
+}

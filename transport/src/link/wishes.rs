@@ -50,10 +50,7 @@ pub(super) async fn create_token(
         }
         None => found(shared, wall).await?,
     };
-    // WIRE-25: whom it lets in now the cluster does not know.
-    if let Some(fence) = member.endpoint().picture().fence {
-        return Err(refusals::fenced(&fence));
-    }
+    refuse_fenced(&member)?;
     if wanted.addresses.is_empty() {
         wanted.addresses = shared.reach.for_token(member.endpoint().picture().own.address);
     }
@@ -66,6 +63,14 @@ pub(super) async fn create_token(
     let record =
         record.ok_or_else(|| refusals::error(Kind::Failed, "the token was revoked at once", "try again"))?;
     Ok(CreatedToken { token: token.reveal(), row: row(wall, record), addresses, is_first })
+}
+
+/// WIRE-25: whom an issuer that is out of its cluster lets in or out the cluster does not know.
+fn refuse_fenced(member: &Member) -> Result<(), ClusterError> {
+    match member.endpoint().picture().fence {
+        Some(fence) => Err(refusals::fenced(&fence)),
+        None => Ok(()),
+    }
 }
 
 /// Makes this node the first of a new cluster.
@@ -177,6 +182,7 @@ pub(super) fn tokens(shared: &Shared) -> Vec<JoinTokenRow> {
 pub(super) async fn revoke_token(shared: &Shared, id: &str) -> Result<JoinTokenRow, ClusterError> {
     let token = TokenId::from_str(id).map_err(|error| refusals::token_id(&error))?;
     let member = shared.member.load_full().ok_or_else(refusals::alone)?;
+    refuse_fenced(&member)?;
     let issuer = member.stored().contents().issuer;
     let revoked = member.endpoint().revoke_token(token).await;
     let record = revoked.map_err(|error| refusals::revoke(&error, issuer))?;
@@ -262,6 +268,7 @@ pub(super) async fn remove(shared: &Shared, node: NodeId) -> Result<(), ClusterE
     if !member.endpoint().is_issuer() {
         return Err(refusals::not_issuer(issuer));
     }
+    refuse_fenced(&member)?;
     // Also a node that is not shown: it may have been off for days, or never have come after it joined.
     member.endpoint().remove(node).await.map(drop).map_err(|error| refusals::remove(&error, issuer))
 }

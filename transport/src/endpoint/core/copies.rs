@@ -77,6 +77,10 @@ impl Core {
     /// may say so: as long as another one has a
     /// connection with this node, nothing follows from it.
     pub(crate) fn told_of_another_start(&mut self, by: NodeId, elsewhere: Option<SocketAddr>, is_copy: bool) {
+        // It was removed, has left or is forgotten meanwhile.
+        if !self.schedule.is_wanted(by) {
+            return;
+        }
         let fence = Fence { by, elsewhere, is_copy };
         if self.tellers.len() >= TELLERS_MAX && !self.tellers.contains_key(&by) {
             return;
@@ -86,6 +90,11 @@ impl Core {
             self.is_outdated = true;
             self.events.push(EndpointEvent::Outdated);
         }
+    }
+
+    /// A node is no member any more: its word of another start of this node does not count either.
+    pub(super) fn forget_teller(&mut self, node: NodeId) {
+        self.tellers.remove(&node);
     }
 
     /// The cluster knows a later start of this node. It is told once.

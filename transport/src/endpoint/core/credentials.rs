@@ -288,6 +288,7 @@ impl Core {
         for node in told_of {
             if !self.sessions.contains_key(&node) {
                 self.schedule.unwant(node);
+                self.forget_teller(node);
             }
         }
         if self.revoked.covers(self.own, self.certificate.serial) {

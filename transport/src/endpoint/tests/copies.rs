@@ -105,3 +105,16 @@ async fn who_shows_the_key_of_a_connected_member_joins_not_and_the_token_stays_g
     issuer.until("it is gone", |picture| connected(picture).is_empty()).await;
     join(joining(2), token).await.unwrap();
 }
+
+#[tokio::test]
+async fn the_word_of_a_node_that_was_removed_keeps_nobody_out_of_its_cluster() {
+    // WIRE-25
+    let mut third = Wanted::member(3).start();
+    let early = Wanted::issuer(1).0.knowing(&[&third]).start();
+    third.until_with(&[early.id]).await;
+    let late = Wanted { incarnation: 9, ..Wanted::issuer(1).0 }.knowing(&[&third]).start();
+    let (_kept, out) = settled(early, late).await;
+    assert_eq!(out.handle.picture().fence.map(|fence| fence.by), Some(third.id));
+    out.handle.remove(third.id).await.unwrap();
+    assert_eq!(out.handle.picture().fence, None);
+}
