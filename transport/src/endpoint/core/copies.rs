@@ -45,10 +45,10 @@ impl Core {
         self.starts.get(&node).copied()
     }
 
-    /// WIRE-25: a start of a peer was turned away because a later one is known by its own hello. A start that
-    /// is over says no hello: two run.
-    pub(super) fn turned_away(&mut self, now: Moment, node: NodeId, from: SocketAddr) {
-        if !self.starts.contains_key(&node) {
+    /// WIRE-25: a start of a peer was turned away. Where a later one is known by its own hello, two run: a
+    /// start that is over says no hello. What others say of later starts proves none.
+    pub(super) fn turned_away(&mut self, now: Moment, (node, start): (NodeId, Start), from: SocketAddr) {
+        if self.start_of(node).is_none_or(|seen| seen <= start) {
             return;
         }
         let kept = self.where_is(node).unwrap_or(from);
@@ -86,8 +86,7 @@ impl Core {
             return;
         }
         let is_news = self.tellers.insert(by, fence) != Some(fence);
-        if is_news {
-            self.is_outdated = true;
+        if is_news && self.fence().is_some() {
             self.events.push(EndpointEvent::Outdated);
         }
     }

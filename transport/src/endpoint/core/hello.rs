@@ -73,6 +73,7 @@ impl Core {
         (node, hello): (NodeId, Hello),
         quinn: &quinn::Connection,
     ) -> Result<(HelloAck, u64, PeerConnection), HelloRefused> {
+        let start = Start { incarnation: hello.incarnation, number: hello.number };
         let event = AcceptorEvent::HelloReceived {
             hello,
             link: self.link(now, node, canonical(quinn.remote_address())),
@@ -98,7 +99,7 @@ impl Core {
             self.effects.extend(self.schedule.heard_from(now, node, from).map(Effect::Dial));
         }
         if matches!(refused.reason, HelloRefusal::OldIncarnation | HelloRefusal::Copied) {
-            self.turned_away(now, node, canonical(quinn.remote_address()));
+            self.turned_away(now, (node, start), canonical(quinn.remote_address()));
         }
         self.counters.refuse_hello(refused.reason);
         Err(refused)
@@ -112,6 +113,10 @@ impl Core {
         event: DialEvent,
         quinn: Option<&quinn::Connection>,
     ) -> DialStep {
+        let start = match &event {
+            DialEvent::Ack(ack) => Some(Start { incarnation: ack.incarnation, number: ack.number }),
+            DialEvent::Other(_) => None,
+        };
         let event = match event {
             DialEvent::Ack(ack) => {
                 DialerEvent::AckReceived { ack, link: self.link(now, attempt.peer, attempt.address) }
@@ -138,11 +143,13 @@ impl Core {
             }
             (Some(DialerAction::Fail(failure)), _) => {
                 self.schedule.failed(now, attempt, failure, chance);
-                if matches!(
-                    failure,
-                    HelloFailure::PeerRefused(HelloRefusal::OldIncarnation | HelloRefusal::Copied)
-                ) {
-                    self.turned_away(now, attempt.peer, attempt.address);
+                if let Some(start) = start
+                    && matches!(
+                        failure,
+                        HelloFailure::PeerRefused(HelloRefusal::OldIncarnation | HelloRefusal::Copied)
+                    )
+                {
+                    self.turned_away(now, (attempt.peer, start), attempt.address);
                 }
                 if failure == HelloFailure::PeerRefused(HelloRefusal::Removed) {
                     self.schedule.unwant(attempt.peer);

@@ -19,7 +19,7 @@ impl Core {
             certificate: self.signed,
             revocations: self.revoked.iter().copied().collect(),
             is_removed: self.is_removed,
-            is_outdated: self.is_outdated,
+            is_outdated: self.is_outdated || self.fence().is_some(),
             fence: self.fence(),
             copies: self.copies(),
         }

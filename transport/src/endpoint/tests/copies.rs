@@ -7,7 +7,7 @@ use arw_actors::clock::Clock;
 use super::kit::*;
 use crate::endpoint::*;
 use crate::join::JoinFailure;
-use crate::wire::{GoodbyeReason, HelloRefusal, JoinRefusal};
+use crate::wire::{CloseCode, GoodbyeReason, HelloRefusal, JoinRefusal};
 
 /// Waits until one of the two is out, and returns it last.
 async fn settled(one: Node, other: Node) -> (Node, Node) {
@@ -117,4 +117,28 @@ async fn the_word_of_a_node_that_was_removed_keeps_nobody_out_of_its_cluster() {
     assert_eq!(out.handle.picture().fence.map(|fence| fence.by), Some(third.id));
     out.handle.remove(third.id).await.unwrap();
     assert_eq!(out.handle.picture().fence, None);
+}
+
+#[tokio::test]
+async fn the_word_of_one_peer_says_nothing_while_others_are_connected() {
+    // WIRE-25
+    let mut node = Wanted::member(1).start();
+    let other = Wanted::member(3).knowing(&[&node]).start();
+    node.until_with(&[other.id]).await;
+    let raw = super::hostile::Raw::connect(&node, 2).await;
+    let (_send, _receive) = raw.say_hello(Wanted::member(2).certificate).await;
+    node.event(|event| matches!(event, EndpointEvent::PeerUp { .. }).then_some(())).await;
+    let code = CloseCode::Goodbye(GoodbyeReason::Copied).code();
+    raw.connection.close(quinn::VarInt::from_u64(code).unwrap(), b"127.0.0.1:9");
+    node.event(|event| match event {
+        EndpointEvent::PeerDown { .. } => Some(()),
+        EndpointEvent::Outdated => panic!("it believes one of two"),
+        _ => None,
+    })
+    .await;
+    let picture = node.handle.picture();
+    assert_eq!((picture.is_outdated, picture.fence), (false, None));
+    // Nobody is left who says otherwise.
+    other.crash().await;
+    node.until("out of the cluster", |picture| picture.fence.is_some() && picture.is_outdated).await;
 }
