@@ -67,6 +67,13 @@ impl Certificate {
     pub fn renew_from(&self) -> WallTime {
         self.not_before + self.not_after.since(self.not_before) / 3 * 2
     }
+
+    /// WIRE-21: whether the next one is due: two thirds of its time are over, or its time has not begun, as it
+    /// was signed while a clock was ahead: others will not take it.
+    #[must_use]
+    pub fn is_renewal_due(&self, now: WallTime) -> bool {
+        self.renew_from() <= now || now + CLOCK_SKEW_ALLOWED < self.not_before
+    }
 }
 
 /// A certificate as it travels. Nothing about it is true before [`SignedCertificate::verify`].

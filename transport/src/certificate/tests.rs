@@ -217,3 +217,13 @@ proptest! {
         prop_assert!(id.to_string()[1..].parse::<ClusterId>().is_err());
     }
 }
+
+#[test]
+fn a_certificate_is_renewed_late_in_its_time_and_when_its_time_has_not_begun() {
+    // WIRE-21
+    let of = verified(&signed(), now()).unwrap();
+    let minute = Duration::from_secs(60);
+    assert!(!of.is_renewal_due(now()) && !of.is_renewal_due(now() - CLOCK_SKEW_ALLOWED));
+    assert!(of.is_renewal_due(now() - CLOCK_SKEW_ALLOWED - minute), "it was signed by a clock that was ahead");
+    assert!(!of.is_renewal_due(of.renew_from() - minute) && of.is_renewal_due(of.renew_from()));
+}

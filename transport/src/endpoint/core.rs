@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arw_actors::clock::Clock;
-use arw_actors::moment::Moment;
+use arw_actors::moment::{Moment, WallTime};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -135,6 +135,8 @@ pub(super) struct Core {
     effects: Vec<Effect>,
     chance: StdRng,
     clock: Clock,
+    /// When a peer's hello has last agreed with this node's clock, by that clock (WIRE-14).
+    agreed_at: Option<(Moment, WallTime)>,
     housekeeping_at: Moment,
     housekeepings: u64,
     is_removed: bool,
@@ -195,6 +197,7 @@ impl Core {
             effects: Vec::new(),
             chance,
             clock: beginning.clock,
+            agreed_at: None,
             housekeeping_at: now,
             housekeepings: 0,
             is_removed: false,
@@ -279,6 +282,7 @@ impl Core {
             .sessions
             .get(&node)
             .is_some_and(|held| held.peer.incarnation == peer.incarnation && held.peer.number != peer.number);
+        self.agreed_at = Some((now, self.clock.wall()));
         self.saw_start(now, &peer, canonical(quinn.remote_address()));
         let code = if is_copy { GoodbyeReason::Copied } else { GoodbyeReason::Replaced };
         self.end_session(now, node, CloseCode::Goodbye(code));

@@ -18,7 +18,7 @@ use arw_actors::moment::WallTime;
 use parking_lot::Mutex;
 
 use crate::certificate::{
-    CertificateError, ClusterPublicKey, RevocationError, RevocationSet, SignedCertificate, SignedRevocation,
+    CertificateError, ClusterPublicKey, REVOCATIONS_MAX, RevocationError, RevocationSet, SignedCertificate, SignedRevocation,
 };
 use crate::endpoint::{IssuerLedger, Known, LedgerError, serial_floor};
 use crate::identity::NodeId;
@@ -253,7 +253,10 @@ impl Stored {
         let mut state = self.state.lock();
         let mut revoked = state.revoked.clone();
         // Removals whose certificates have all ended make room for new ones, however long the cluster lives.
-        revoked.prune(self.clock.wall());
+        // While there is room nothing is forgotten here: the clock may have jumped ahead.
+        if revoked.iter().count() + signed.len() > REVOCATIONS_MAX {
+            revoked.prune(self.clock.wall());
+        }
         for signed in signed {
             match revoked.add(*signed, &state.contents.cluster_key) {
                 // What says nothing new, or is not of this cluster, leaves the set as it is.

@@ -42,7 +42,10 @@ impl Core {
         }
         self.limiter.prune(now);
         self.forget_starts(now);
-        self.revoked.prune(wall);
+        // WIRE-10: a clock that jumps ahead makes no removal end. Without a peer since the start none ends.
+        if let Some((then, agreed)) = self.agreed_at {
+            self.revoked.prune(wall.min(agreed + now.since(then)));
+        }
         let tokens = self.issuer.as_mut().map(|issuer| issuer.tokens.prune(wall)).unwrap_or_default();
         if !tokens.is_empty() {
             self.effects.push(Effect::ForgetTokens(tokens));
@@ -73,7 +76,7 @@ impl Core {
     }
 
     fn is_renewal_due(&self) -> bool {
-        !self.is_removed && self.certificate.renew_from() <= self.clock.wall()
+        !self.is_removed && self.certificate.is_renewal_due(self.clock.wall())
     }
 
     /// WIRE-21: from two thirds of its time on a certificate is renewed, without anybody doing anything.
@@ -134,7 +137,7 @@ impl Core {
         let is_held = self.is_renewal_held(now, node);
         let Some(session) = self.sessions.get(&node) else { return };
         let certificate = session.peer.certificate;
-        let is_due = certificate.serial == serial && certificate.renew_from() <= wall;
+        let is_due = certificate.serial == serial && certificate.is_renewal_due(wall);
         let is_removing = self.removing.contains_key(&node);
         let signed = match &mut self.issuer {
             Some(issuer) if is_due && !is_removing && !is_held => {

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::certificate::{CERTIFICATE_LIFETIME, ClusterKey, REVOCATIONS_MAX, Revocation, Role, Roles};
+use crate::certificate::{CERTIFICATE_LIFETIME, ClusterKey, Revocation, Role, Roles};
 use crate::token::{NewToken, TokenTable};
 
 const NODE: NodeId = NodeId::from_bytes([7; 32]);
@@ -152,6 +152,20 @@ fn removals_that_have_ended_make_room_and_one_for_which_there_is_none_is_no_succ
     stored.store_revocation(&removal(all, late)).unwrap();
     assert_eq!(stored.contents().revocations.len(), REVOCATIONS_MAX - 9);
     assert!(Stored::load(folder.path(), later).unwrap().unwrap().revoked().covers(many_node(all), 5));
+}
+
+#[test]
+fn a_clock_that_jumps_ahead_and_back_makes_nobody_a_member_again() {
+    // WIRE-10
+    let folder = tempfile::tempdir().unwrap();
+    let stored = Stored::create(folder.path(), contents(), clock()).unwrap();
+    let removal = |n, kept_until| cluster().revoke(Revocation { node: many_node(n), serial_max: 5, kept_until });
+    stored.store_revocation(&removal(1, NOW + CERTIFICATE_LIFETIME)).unwrap();
+    let ahead = NOW + 100 * CERTIFICATE_LIFETIME;
+    let stored = Stored::load(folder.path(), Clock::starting_at(ahead)).unwrap().unwrap();
+    stored.store_revocation(&removal(2, ahead + CERTIFICATE_LIFETIME)).unwrap();
+    let back = Stored::load(folder.path(), clock()).unwrap().unwrap();
+    assert!(back.revoked().covers(many_node(1), 5) && back.revoked().covers(many_node(2), 5));
 }
 
 fn many_node(n: u16) -> NodeId {
