@@ -160,6 +160,9 @@ impl Core {
         chance.fill(&mut seed);
         let number = chance.random();
         let mut schedule = DialSchedule::new(limits.dials_max);
+        if let Some(issuer) = beginning.renewed_by {
+            schedule.prefer(issuer);
+        }
         for known in beginning.known.iter().filter(|known| known.node != identity.id) {
             // The best one last: the newest is tried first.
             for address in known.addresses.iter().rev() {
@@ -463,19 +466,20 @@ impl Core {
         if member.id == self.own || self.is_removed {
             return;
         }
-        // WIRE-17: it tells an address where nobody can be, or one that is this node's own, as two machines with
-        // Docker have one of the same.
+        // It hears of this node too, and of two who dial each other the one with the lower id prevails: the other need not try first.
+        let news = if self.own < member.id { News::Here } else { News::HereAndDials };
+        // WIRE-17: an address where nobody can be is made up. One that is this node's own is told by machines with
+        // Docker, which have one of the same: such a member is up, where it was before.
         let own = self.membership.own().address;
-        if member.address == own || self.own_addresses.contains(&member.address) {
-            return;
-        }
-        if !is_dialable(member.address, own) {
+        let is_own = member.address == own || self.own_addresses.contains(&member.address);
+        if is_own {
+            self.schedule.heard_of(now, member.id, news);
+        } else if is_dialable(member.address, own) {
+            self.schedule.want(now, member.id, member.address, news);
+        } else {
             self.counters.addresses_refused += 1;
             return;
         }
-        // It hears of this node too, and of two who dial each other the one with the lower id prevails: the other need not try first.
-        let news = if self.own < member.id { News::Here } else { News::HereAndDials };
-        self.schedule.want(now, member.id, member.address, news);
         if self.sessions.contains_key(&member.id) {
             self.schedule.connected(now, member.id);
         }

@@ -77,6 +77,16 @@ pub(super) enum News {
     HereAndDials,
 }
 
+impl News {
+    /// How long the first word is left to the peer.
+    fn wait(self) -> Duration {
+        match self {
+            Self::None | Self::Here => Duration::ZERO,
+            Self::HereAndDials => OTHER_DIALS_FIRST,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Waiting { until: Moment },
@@ -109,6 +119,21 @@ impl Route {
         self.failures > 0
     }
 
+    /// WIRE-17: news of the peer end its wait, and whatever was found out before.
+    fn hear(&mut self, now: Moment, news: News) {
+        if news == News::None {
+            return;
+        }
+        self.failures = 0;
+        if let State::Waiting { until } = &mut self.state {
+            // News begin the wait of one whose turn has come anew: the newest come first.
+            *until = (now + news.wait()).min((*until).max(now));
+            if news == News::HereAndDials {
+                self.yields_until.get_or_insert(now + OTHER_DIALS_WITHIN);
+            }
+        }
+    }
+
     /// WIRE-17: until when it waits on for the peer's own dial, where others have been dialing until just
     /// now. `None`: its turn has come.
     fn yields(&self, now: Moment, quiet_at: Option<Moment>) -> Option<Moment> {
@@ -128,6 +153,8 @@ pub(super) struct DialSchedule {
     dialing_allowed: usize,
     dialing_max: usize,
     attempts: u64,
+    /// Who is dialed before all others when its turn has come.
+    preferred: Option<NodeId>,
     /// When a peer has last dialed this node.
     came_at: Option<Moment>,
 }
@@ -160,8 +187,15 @@ impl DialSchedule {
             dialing_allowed,
             dialing_max,
             attempts: 0,
+            preferred: None,
             came_at: None,
         }
+    }
+
+    /// WIRE-17: of those that are due this one comes first: after a power cut most of the others may be off,
+    /// and it knows everybody.
+    pub(super) fn prefer(&mut self, peer: NodeId) {
+        self.preferred = Some(peer);
     }
 
     /// Changes a route, and what is counted of it. `None`: there is none.
@@ -192,7 +226,7 @@ impl DialSchedule {
 
     /// WIRE-17: a connection with `peer` is wanted. The newest address is tried first. News of the peer shorten its wait.
     pub(super) fn want(&mut self, now: Moment, peer: NodeId, address: SocketAddr, news: News) {
-        let wait = if news == News::HereAndDials { OTHER_DIALS_FIRST } else { Duration::ZERO };
+        let wait = news.wait();
         let is_new = !self.routes.contains_key(&peer);
         self.routes.entry(peer).or_insert(Route {
             addresses: Vec::new(),
@@ -213,18 +247,13 @@ impl DialSchedule {
             route.addresses.retain(|known| *known != address);
             route.addresses.insert(0, address);
             route.addresses.truncate(ADDRESSES_MAX);
-            if news == News::None {
-                return;
-            }
-            route.failures = 0;
-            if let State::Waiting { until } = &mut route.state {
-                // News begin the wait of one whose turn has come anew: the newest come first.
-                *until = (now + wait).min((*until).max(now));
-                if news == News::HereAndDials {
-                    route.yields_until.get_or_insert(now + OTHER_DIALS_WITHIN);
-                }
-            }
+            route.hear(now, news);
         });
+    }
+
+    /// WIRE-17: there is news of a peer that says nothing of where it is: it is looked for where it was.
+    pub(super) fn heard_of(&mut self, now: Moment, peer: NodeId, news: News) {
+        self.change(peer, |route| route.hear(now, news));
     }
 
     /// It is not wanted any more. An attempt that runs is not ended by that, its outcome is ignored.
@@ -277,7 +306,8 @@ impl DialSchedule {
         }
         if self.fresh.dialing < self.dialing_allowed && self.fresh.has_due(now) {
             let due = self.fresh.waiting.iter().take_while(|(until, _)| *until <= now);
-            return due.min_by_key(|(until, peer)| (Reverse(*until), *peer)).map(|(_, peer)| *peer);
+            let order = |peer: NodeId, until| (self.preferred != Some(peer), Reverse(until), peer);
+            return due.min_by_key(|(until, peer)| order(*peer, *until)).map(|(_, peer)| *peer);
         }
         let has_slot = self.stale.dialing == 0 || dialing < self.dialing_allowed;
         let (until, peer) = self.stale.waiting.first().filter(|_| has_slot)?;
@@ -315,7 +345,8 @@ impl DialSchedule {
     /// The attempt came to nothing. `chance` is 0 to 255, drawn anew each time.
     pub(super) fn failed(&mut self, now: Moment, attempt: Attempt, failure: HelloFailure, chance: u8) {
         // That a stale one is silent as before says nothing of how much this node or the others can do.
-        if failure == HelloFailure::Unreachable && !attempt.is_stale {
+        // Nor does one that another has taken the place of.
+        if failure == HelloFailure::Unreachable && !attempt.is_stale && self.runs(attempt) {
             self.dialing_allowed = (self.dialing_allowed / 2).max(DIALING_LEAST.min(self.dialing_max));
         }
         self.ended(attempt, |route| {
@@ -331,9 +362,14 @@ impl DialSchedule {
         self.ended(attempt, |_| now + jittered(WAIT_FOR_INCOMING, chance));
     }
 
-    fn ended(&mut self, attempt: Attempt, until: impl FnOnce(&mut Route) -> Moment) {
+    /// The attempt was neither replaced nor overtaken by a connection, and its peer is still wanted.
+    fn runs(&self, attempt: Attempt) -> bool {
         let running = self.routes.get(&attempt.peer).map(|route| route.state);
-        if matches!(running, Some(State::Dialing(running)) if running.number == attempt.number) {
+        matches!(running, Some(State::Dialing(running)) if running.number == attempt.number)
+    }
+
+    fn ended(&mut self, attempt: Attempt, until: impl FnOnce(&mut Route) -> Moment) {
+        if self.runs(attempt) {
             self.change(attempt.peer, |route| route.state = State::Waiting { until: until(route) });
         }
     }
@@ -622,6 +658,53 @@ mod tests {
                 proptest::prop_assert_eq!(none_is_due, schedule.next_due(now).is_none());
             }
         }
+    }
+
+    #[test]
+    fn the_preferred_peer_is_dialed_first_whenever_its_turn_has_come() {
+        // WIRE-17
+        let mut schedule = DialSchedule::new(64);
+        schedule.prefer(node(60));
+        for peer in 1..=60 {
+            schedule.want(ms(0), node(peer), at(u16::from(peer)), News::None);
+        }
+        schedule.want(ms(1), node(61), at(61), News::Here);
+        let first = schedule.due(ms(1));
+        assert_eq!(dialed(&first)[..2], [(node(60), 60), (node(61), 61)]);
+        schedule.failed(ms(2_000), first[0], HelloFailure::Unreachable, 255);
+        assert!(!schedule.is_dialing(node(60)));
+        assert!(schedule.due(ms(2_000)).iter().all(|attempt| attempt.peer != node(60)), "it waits as others do");
+    }
+
+    #[test]
+    fn the_silence_of_an_attempt_that_was_replaced_says_nothing() {
+        // WIRE-17
+        let mut schedule = DialSchedule::new(64);
+        for peer in 1..=60 {
+            schedule.want(ms(0), node(peer), at(u16::from(peer)), News::None);
+        }
+        let first = schedule.due(ms(0));
+        assert_eq!(first.len(), DIALING_FIRST);
+        schedule.heard_from(ms(400), first[0].peer, at(99)).unwrap();
+        schedule.connected(ms(600), first[1].peer);
+        let before = schedule.dialing_allowed;
+        for attempt in [first[0], first[1]] {
+            schedule.failed(ms(2_000), attempt, HelloFailure::Unreachable, 255);
+        }
+        assert_eq!(schedule.dialing_allowed, before);
+    }
+
+    #[test]
+    fn news_without_an_address_end_the_wait_of_a_peer_that_is_known() {
+        // WIRE-17
+        let mut schedule = DialSchedule::new(8);
+        schedule.want(ms(0), node(1), at(1), News::None);
+        let due = schedule.due(ms(0));
+        schedule.failed(ms(0), due[0], HelloFailure::Refused(HelloRefusal::Removed), 255);
+        schedule.heard_of(ms(5), node(1), News::Here);
+        assert_eq!(dialed(&schedule.due(ms(5))), [(node(1), 1)]);
+        schedule.heard_of(ms(5), node(2), News::Here);
+        assert!(!schedule.is_wanted(node(2)), "nobody knows where it is");
     }
 
     #[test]
