@@ -68,8 +68,8 @@ impl Certificate {
         self.not_before + self.not_after.since(self.not_before) / 3 * 2
     }
 
-    /// WIRE-21: whether the next one is due: two thirds of its time are over, or its time has not begun, as it
-    /// was signed while a clock was ahead: others will not take it.
+    /// WIRE-21: whether the next one is due: two thirds of its time are over, or its time has not begun, as
+    /// it was signed while a clock was ahead: others will not take it.
     #[must_use]
     pub fn is_renewal_due(&self, now: WallTime) -> bool {
         self.renew_from() <= now || now + CLOCK_SKEW_ALLOWED < self.not_before

@@ -59,8 +59,8 @@ pub use stream::PeerStream;
 use self::core::Beginning;
 use events::EventQueue;
 use issuer::{IssuerState, SERIALS_RESERVED};
-use renewal_hold::RenewalHold;
 use network::Launch;
+use renewal_hold::RenewalHold;
 
 use crate::membership::MemberIdentity;
 

@@ -224,6 +224,9 @@ fn a_certificate_is_renewed_late_in_its_time_and_when_its_time_has_not_begun() {
     let of = verified(&signed(), now()).unwrap();
     let minute = Duration::from_secs(60);
     assert!(!of.is_renewal_due(now()) && !of.is_renewal_due(now() - CLOCK_SKEW_ALLOWED));
-    assert!(of.is_renewal_due(now() - CLOCK_SKEW_ALLOWED - minute), "it was signed by a clock that was ahead");
+    assert!(
+        of.is_renewal_due(now() - CLOCK_SKEW_ALLOWED - minute),
+        "it was signed by a clock that was ahead"
+    );
     assert!(!of.is_renewal_due(of.renew_from() - minute) && of.is_renewal_due(of.renew_from()));
 }

@@ -673,7 +673,10 @@ mod tests {
         assert_eq!(dialed(&first)[..2], [(node(60), 60), (node(61), 61)]);
         schedule.failed(ms(2_000), first[0], HelloFailure::Unreachable, 255);
         assert!(!schedule.is_dialing(node(60)));
-        assert!(schedule.due(ms(2_000)).iter().all(|attempt| attempt.peer != node(60)), "it waits as others do");
+        assert!(
+            schedule.due(ms(2_000)).iter().all(|attempt| attempt.peer != node(60)),
+            "it waits as others do"
+        );
     }
 
     #[test]

@@ -65,7 +65,9 @@ mod tests {
         let start = |wall| RenewalHold::at_start(Moment::ZERO, wall, Some(RESTORED));
         let again = start(RESTORED + hours(48)).unwrap();
         assert!(again.holds(Moment::ZERO, true) && !again.holds(Moment::ZERO + hours(1), true));
-        assert!(again.holds(Moment::ZERO + hours(23), false) && !again.holds(Moment::ZERO + hours(24), false));
+        assert!(
+            again.holds(Moment::ZERO + hours(23), false) && !again.holds(Moment::ZERO + hours(24), false)
+        );
         assert_eq!(start(RESTORED + hours(72)), None);
         assert!(start(RESTORED - hours(9_000)).is_some(), "the clock was ahead when it was restored");
         assert_eq!(RenewalHold::at_start(Moment::ZERO, RESTORED, None), None);

@@ -113,7 +113,8 @@ impl Reach {
     /// bound to one says nothing, as with `net.ipv4.ip_nonlocal_bind` every address can be bound.
     pub(super) fn is_itself(&self, own: &[IpAddr], address: SocketAddr) -> bool {
         let ip = address.ip().to_canonical();
-        let is_here = if self.listen.ip().is_unspecified() { own.contains(&ip) } else { ip == self.listen.ip() };
+        let is_here =
+            if self.listen.ip().is_unspecified() { own.contains(&ip) } else { ip == self.listen.ip() };
         self.listen.port() != 0 && address.port() == self.listen.port() && is_here
     }
 
@@ -238,7 +239,10 @@ mod tests {
             let own = SocketAddr::new(own, 7000);
             assert!(reach.is_itself(&all, own));
             assert!(!matches!(reach.advertised(&[own]).from, Origin::Toward(_)), "{own}");
-            assert!(!reach.is_itself(&all, SocketAddr::new(own.ip(), 7001)), "another node of the same machine");
+            assert!(
+                !reach.is_itself(&all, SocketAddr::new(own.ip(), 7001)),
+                "another node of the same machine"
+            );
         }
         assert!(!reach.is_itself(&all, ELSEWHERE));
         let on_one = Reach { listen: address("127.0.0.1:7000"), advertise: None };

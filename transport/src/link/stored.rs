@@ -18,7 +18,8 @@ use arw_actors::moment::WallTime;
 use parking_lot::Mutex;
 
 use crate::certificate::{
-    CertificateError, ClusterPublicKey, REVOCATIONS_MAX, RevocationError, RevocationSet, SignedCertificate, SignedRevocation,
+    CertificateError, ClusterPublicKey, REVOCATIONS_MAX, RevocationError, RevocationSet, SignedCertificate,
+    SignedRevocation,
 };
 use crate::endpoint::{IssuerLedger, Known, LedgerError, serial_floor};
 use crate::identity::NodeId;

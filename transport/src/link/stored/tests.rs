@@ -159,7 +159,8 @@ fn a_clock_that_jumps_ahead_and_back_makes_nobody_a_member_again() {
     // WIRE-10
     let folder = tempfile::tempdir().unwrap();
     let stored = Stored::create(folder.path(), contents(), clock()).unwrap();
-    let removal = |n, kept_until| cluster().revoke(Revocation { node: many_node(n), serial_max: 5, kept_until });
+    let removal =
+        |n, kept_until| cluster().revoke(Revocation { node: many_node(n), serial_max: 5, kept_until });
     stored.store_revocation(&removal(1, NOW + CERTIFICATE_LIFETIME)).unwrap();
     let ahead = NOW + 100 * CERTIFICATE_LIFETIME;
     let stored = Stored::load(folder.path(), Clock::starting_at(ahead)).unwrap().unwrap();
