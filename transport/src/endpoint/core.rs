@@ -9,10 +9,11 @@ mod credentials;
 mod doubting;
 mod hearsay;
 mod hello;
+mod news;
 mod own;
 mod picture;
 
-use hearsay::{is_dialable, latest_start};
+use hearsay::latest_start;
 pub(super) use hello::{DialEvent, DialStep};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,8 +42,7 @@ use crate::certificate::{Certificate, ClusterPublicKey, RevocationSet, SignedCer
 use crate::handshake::{DialSide, Peer, Start};
 use crate::identity::NodeId;
 use crate::membership::{
-    DownReason, MemberIdentity, Membership, MembershipConfig, MembershipEvent, MembershipOutput,
-    MembershipView, ViewChange,
+    MemberIdentity, Membership, MembershipConfig, MembershipEvent, MembershipOutput, MembershipView,
 };
 use crate::token::TokenId;
 use crate::wire::{CloseCode, Control, GoodbyeReason};
@@ -426,64 +426,9 @@ impl Core {
         }
     }
 
-    /// WIRE-17: whom membership knows is dialed, until it has left or is forgotten.
-    fn follow(&mut self, now: Moment, changes: Vec<ViewChange>) {
-        for change in changes {
-            match &change {
-                ViewChange::Joined { member }
-                | ViewChange::Returned { member, .. }
-                | ViewChange::Moved { member, .. } => self.want_member(now, member),
-                ViewChange::Restarted { after, .. } => {
-                    self.want_member(now, after);
-                    let held = self.sessions.get(&after.id);
-                    // WIRE-23: if it is true nobody answers at the other end, or the new start says hello.
-                    if held.is_some_and(|held| held.peer.incarnation < after.incarnation) {
-                        self.doubt(now, after.id);
-                    }
-                }
-                ViewChange::WentDown { member, reason: DownReason::Left } => {
-                    self.schedule.unwant(member.id);
-                    self.forget_teller(member.id);
-                }
-                ViewChange::Forgotten { member, .. } if !self.sessions.contains_key(&member.id) => {
-                    self.schedule.unwant(member.id);
-                    self.forget_teller(member.id);
-                }
-                ViewChange::Suspected { member } | ViewChange::WentDown { member, .. } => {
-                    self.doubt(now, member.id);
-                }
-                ViewChange::Forgotten { .. } | ViewChange::Cleared { .. } | ViewChange::Refused { .. } => {}
-            }
-            self.events.push(EndpointEvent::Membership(change));
-        }
-    }
-
     /// WIRE-22: what a connection gets that begins now.
     pub(super) fn life_signs(&self) -> LifeSigns {
         LifeSigns::for_peers(self.schedule.routes().count())
-    }
-
-    fn want_member(&mut self, now: Moment, member: &MemberIdentity) {
-        if member.id == self.own || self.is_removed {
-            return;
-        }
-        // It hears of this node too, and of two who dial each other the one with the lower id prevails: the other need not try first.
-        let news = if self.own < member.id { News::Here } else { News::HereAndDials };
-        // WIRE-17: an address where nobody can be is made up. One that is this node's own is told by machines with
-        // Docker, which have one of the same: such a member is up, where it was before.
-        let own = self.membership.own().address;
-        let is_own = member.address == own || self.own_addresses.contains(&member.address);
-        if is_own {
-            self.schedule.heard_of(now, member.id, news);
-        } else if is_dialable(member.address, own) {
-            self.schedule.want(now, member.id, member.address, news);
-        } else {
-            self.counters.addresses_refused += 1;
-            return;
-        }
-        if self.sessions.contains_key(&member.id) {
-            self.schedule.connected(now, member.id);
-        }
     }
 
     fn end_session_as(&mut self, now: Moment, key: (NodeId, u64), reason: PeerDownReason) {

@@ -174,8 +174,8 @@ impl IssuerState {
         self.latest_end = self.latest_end.max(end);
     }
 
-    /// WIRE-10: the cluster's key has signed this serial, whoever had the key. None that is lower is given out
-    /// any more: what is left of the reserved ones is lost, which costs nothing.
+    /// WIRE-10: the cluster's key has signed this serial, whoever had the key. None that is lower is given
+    /// out any more: what is left of the reserved ones is lost, which costs nothing.
     pub(super) fn saw_serial(&mut self, serial: u64) {
         self.serial_seen = self.serial_seen.max(serial);
         if serial >= self.serial_next {
