@@ -297,8 +297,13 @@ impl Actor for FixedDirectory {
                 }
             }
             DirectoryMessage::Remove(id, reply) => {
-                fixed.remove(id.as_str()).await;
-                reply.send(Ok::<(), ControlError>(()));
+                let known: Vec<_> = fixed.parts.lock().iter().map(|part| part.id.to_string()).collect();
+                if known.iter().any(|known| known == id.as_str()) {
+                    fixed.remove(id.as_str()).await;
+                    reply.send(Ok::<(), ControlError>(()));
+                } else {
+                    reply.send(Err(ControlError::Unknown { id: id.to_string(), known }));
+                }
             }
             DirectoryMessage::ProgramSought(..)
             | DirectoryMessage::MakeRoom(..)

@@ -75,6 +75,13 @@ impl RuntimeActor {
         }
     }
 
+    /// What tells a runtime that no request starts from one that the next request loads.
+    pub(super) fn why_held(&self) -> Option<(String, String)> {
+        self.machine.is_held().then(|| {
+            ("an operator has stopped it".to_owned(), format!("start it: arw runtime start {}", self.spec.id))
+        })
+    }
+
     /// Where the runtime is, what an earlier incarnation of this actor has left included.
     fn shown_state(&self) -> RuntimeState {
         let (state, _) = self.machine.state();
@@ -109,8 +116,12 @@ impl RuntimeActor {
             profile: self.spec.profile.clone(),
             state,
             severity: self.machine.severity(),
-            reason: diagnosis.map(|diagnosis| diagnosis.detail.clone()),
-            hint: diagnosis.and_then(|diagnosis| diagnosis.hint.clone()),
+            reason: diagnosis
+                .map(|diagnosis| diagnosis.detail.clone())
+                .or_else(|| self.why_held().map(|(why, _)| why)),
+            hint: diagnosis
+                .and_then(|diagnosis| diagnosis.hint.clone())
+                .or_else(|| self.why_held().map(|(_, hint)| hint)),
             pid: engine.and_then(|engine| engine.pid),
             port: match endpoint {
                 Some(Endpoint::Tcp(address)) => Some(address.port()),

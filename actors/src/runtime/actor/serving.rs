@@ -84,9 +84,8 @@ impl RuntimeActor {
     fn answer_not_ready(&self, reply: Reply<Result<EngineLease, AcquireError>>, now: Moment) {
         let (state, _) = self.machine.state();
         let diagnosis = self.machine.diagnosis();
-        let (reason, hint) = if self.machine.is_held() {
-            let hint = format!("start it: arw runtime start {}", self.spec.id);
-            (Some("an operator has stopped it".to_owned()), Some(hint))
+        let (reason, hint) = if let Some((why, hint)) = self.why_held() {
+            (Some(why), Some(hint))
         } else {
             (
                 diagnosis.map(|diagnosis| diagnosis.detail.clone()),
