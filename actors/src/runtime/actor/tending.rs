@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::{RuntimeActor, RuntimeMessage};
@@ -77,7 +78,7 @@ impl Gauge {
     }
 }
 
-/// Reading takes well under a millisecond.
+/// Reading takes milliseconds, also where every process of the machine has to be looked at.
 const FRESH_WITHIN: Duration = Duration::from_millis(200);
 /// Deadlines follow progress, so it is read a few times a second.
 const SAMPLE_EVERY: Duration = Duration::from_millis(500);
@@ -100,14 +101,19 @@ impl Tended {
         let tend = tokio::spawn(async move {
             let mut ticks = tokio::time::interval(SAMPLE_EVERY);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            let mut reading: Option<Reading> = None;
             let exit = loop {
                 let command = tokio::select! {
                     biased;
                     exit = engine.exited() => break exit,
                     command = inbox.recv() => command,
-                    () = read_next(&mut ticks, &alive.0) => {
-                        let resident_bytes = engine.resident_bytes();
-                        alive.0.sample.send_replace(Some(Sample { resident_bytes, progress: engine.progress() }));
+                    sample = finished(&mut reading), if reading.is_some() => {
+                        reading = None;
+                        alive.0.sample.send_replace(Some(sample));
+                        continue;
+                    }
+                    () = read_next(&mut ticks, &alive.0), if reading.is_none() => {
+                        reading = Some(engine.measured());
                         continue;
                     }
                 };
@@ -163,6 +169,19 @@ impl Tended {
         self.terminate(grace);
         // Past this the engine is dropped with its task, which kills it.
         let _ = tokio::time::timeout(grace + REAP_PATIENCE, self.ended).await;
+    }
+}
+
+/// A look at the engine that has begun.
+type Reading = BoxFuture<'static, (Option<u64>, u64)>;
+
+async fn finished(reading: &mut Option<Reading>) -> Sample {
+    match reading {
+        Some(reading) => {
+            let (resident_bytes, progress) = reading.await;
+            Sample { resident_bytes, progress }
+        }
+        None => std::future::pending().await,
     }
 }
 
