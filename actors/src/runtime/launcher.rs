@@ -63,6 +63,10 @@ pub trait Engine: Send + fmt::Debug + 'static {
     fn resident_bytes(&self) -> Option<u64>;
     /// A number that grows while the program does anything (CPU time, IO, memory): deadlines follow it.
     fn progress(&self) -> u64;
+    /// [`Self::resident_bytes`] and [`Self::progress`] by one look, which may take a while and holds up no other task.
+    fn measured(&self) -> BoxFuture<'static, (Option<u64>, u64)> {
+        std::future::ready((self.resident_bytes(), self.progress())).boxed()
+    }
     /// Resolves once, when the program has ended and has been reaped. Safe to drop and call again.
     fn exited(&mut self) -> BoxFuture<'_, EngineExit>;
     /// Asks it to end (TERM to its group, then CONT) and kills what is left after `grace`.

@@ -118,6 +118,8 @@ struct Program {
     socket: PathBuf,
     script: Script,
     held_bytes: Mutex<u64>,
+    /// It was asked to end: from then on it holds nothing by its own count, as programs do that exit.
+    is_ending: AtomicBool,
     is_loaded: watch::Sender<bool>,
     /// Somebody has removed its socket.
     is_cut_off: AtomicBool,
@@ -245,6 +247,7 @@ impl FakeMachine {
             runtime: spec.runtime.clone(),
             socket: PathBuf::from(format!("/fake/{pid}.sock")),
             held_bytes: Mutex::new(script.memory_bytes / 2),
+            is_ending: AtomicBool::new(false),
             script,
             is_loaded: watch::Sender::new(false),
             is_cut_off: AtomicBool::new(false),
@@ -297,6 +300,7 @@ impl FakeMachine {
 
     fn end_later(&self, program: &Arc<Program>, after: Option<Duration>, status: ExitStatus) {
         let Some(after) = after else { return };
+        program.is_ending.store(true, Ordering::Relaxed);
         let (machine, program) = (self.clone(), Arc::clone(program));
         tokio::spawn(async move {
             tokio::time::sleep(after).await;

@@ -48,11 +48,24 @@ impl Row {
             return (now.since(behind) >= BEHIND).then_some(behind);
         }
         match self.stage {
-            Stage::Idle | Stage::Head | Stage::Body => Some(self.since),
+            Stage::Idle | Stage::Head | Stage::Body => (now.since(self.since) >= FRESH).then_some(self.since),
             Stage::Working => None,
         }
     }
+
+    /// When it can give way, where it cannot yet.
+    fn may_yield_at(&self) -> Option<Moment> {
+        match (self.behind_since, self.stage) {
+            (Some(behind), _) => Some(behind + BEHIND),
+            (None, Stage::Idle | Stage::Head | Stage::Body) => Some(self.since + FRESH),
+            (None, Stage::Working) => None,
+        }
+    }
 }
+
+/// What comes next of a connection that has just begun, or has just had its answer, is on its way: of a crowd that comes at
+/// once nobody closes the other.
+const FRESH: Duration = Duration::from_millis(500);
 
 /// How many connections there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,9 +134,9 @@ pub(super) fn admit<K: Copy>(
     }
 }
 
-/// When a connection that is behind, but not for long enough, can give way.
+/// When a connection can give way that cannot yet.
 pub(super) fn next_deadline<K>(rows: impl Iterator<Item = (K, Row)>) -> Option<Moment> {
-    rows.filter_map(|(_, row)| row.behind_since).map(|behind| behind + BEHIND).min()
+    rows.filter_map(|(_, row)| row.may_yield_at()).min()
 }
 
 /// One customer of a network gets a /64 of IPv6 addresses at least.
@@ -161,6 +174,20 @@ mod tests {
         ];
         assert_eq!(decide(&rows, 4, 9), Admission::Replace(2));
         assert_eq!(decide(&rows, 5, 9), Admission::Admit);
+    }
+
+    /// HTTP-6: of a crowd that comes at once nobody closes the other.
+    #[test]
+    fn who_has_just_come_does_not_give_way_yet() {
+        let at = |millis: u64| Moment::ZERO + Duration::from_millis(millis);
+        for stage in [Stage::Idle, Stage::Head, Stage::Body] {
+            let rows =
+                [Row { since: at(9_000), ..row(1, stage, 0) }, Row { since: at(9_100), ..row(2, stage, 0) }];
+            let decide = |millis| admit(rows.iter().copied().enumerate(), Places::of(2), at(millis));
+            assert_eq!(decide(9_499), Admission::Wait);
+            assert_eq!(next_deadline(rows.iter().copied().enumerate()), Some(at(9_500)));
+            assert_eq!(decide(9_500), Admission::Replace(0));
+        }
     }
 
     /// HTTP-6: a slow crowd from one address does not cost the others their idle connections.

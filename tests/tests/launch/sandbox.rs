@@ -70,6 +70,9 @@ async fn nothing_that_a_runtime_names_opens_the_nodes_state() {
     std::fs::write(&key, "key").unwrap();
     let link = node.outside().join("link");
     symlink(node.state_dir(), &link).unwrap();
+    // As a bind mount would be: no link to follow, and the same file.
+    let same = node.outside().join("same");
+    std::fs::hard_link(&key, &same).unwrap();
     let script = node.state_dir().join("script.sh");
     std::fs::write(&script, "#!/bin/sh\n").unwrap();
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -81,6 +84,7 @@ async fn nothing_that_a_runtime_names_opens_the_nodes_state() {
         ("above", LaunchSpec { allow_read: vec![node.outside()], ..plain() }),
         ("exec", LaunchSpec { allow_exec: vec![node.state_dir().join("runtime")], ..plain() }),
         ("link", LaunchSpec { allow_read: vec![link.join("node.key")], ..plain() }),
+        ("the same file", LaunchSpec { allow_read: vec![same], ..plain() }),
         ("around", LaunchSpec { allow_read: vec![around.clone()], ..plain() }),
         ("argument", LaunchSpec { args: vec![key.display().to_string()], ..plain() }),
         (

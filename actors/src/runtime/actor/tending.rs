@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::{RuntimeActor, RuntimeMessage, Serving};
@@ -64,6 +65,16 @@ impl Gauge {
     pub(crate) async fn all_gone(&self) {
         // The sender is this gauge itself.
         let _ = self.alive.subscribe().wait_for(|count| *count == 0).await;
+    }
+
+    /// A program that is ending holds nothing any more by its own count, long before its memory is free: what it held last
+    /// stands until it has ended.
+    fn show(&self, sample: Sample) {
+        self.sample.send_modify(|shown| {
+            let held = shown.and_then(|shown| shown.resident_bytes);
+            let resident_bytes = sample.resident_bytes.filter(|bytes| *bytes > 0).or(held);
+            *shown = Some(Sample { resident_bytes, ..sample });
+        });
     }
 
     /// A program has not ended yet.
@@ -136,7 +147,7 @@ impl Drop for Launched {
     }
 }
 
-/// Reading takes well under a millisecond.
+/// Reading takes milliseconds, also where every process of the machine has to be looked at.
 const FRESH_WITHIN: Duration = Duration::from_millis(200);
 /// Deadlines follow progress, so it is read a few times a second.
 const SAMPLE_EVERY: Duration = Duration::from_millis(500);
@@ -158,14 +169,19 @@ impl Tended {
         let tend = tokio::spawn(async move {
             let mut ticks = tokio::time::interval(SAMPLE_EVERY);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            let mut reading: Option<Reading> = None;
             let exit = loop {
                 let command = tokio::select! {
                     biased;
                     exit = engine.exited() => break exit,
                     command = inbox.recv() => command,
-                    () = read_next(&mut ticks, &alive.0) => {
-                        let resident_bytes = engine.resident_bytes();
-                        alive.0.sample.send_replace(Some(Sample { resident_bytes, progress: engine.progress() }));
+                    sample = finished(&mut reading), if reading.is_some() => {
+                        reading = None;
+                        alive.0.show(sample);
+                        continue;
+                    }
+                    () = read_next(&mut ticks, &alive.0), if reading.is_none() => {
+                        reading = Some(engine.measured());
                         continue;
                     }
                 };
@@ -211,6 +227,19 @@ impl Tended {
         self.terminate(grace);
         // Past this the engine is dropped with its task, which kills it.
         let _ = tokio::time::timeout(grace + REAP_PATIENCE, self.ended).await;
+    }
+}
+
+/// A look at the engine that has begun.
+type Reading = BoxFuture<'static, (Option<u64>, u64)>;
+
+async fn finished(reading: &mut Option<Reading>) -> Sample {
+    match reading {
+        Some(reading) => {
+            let (resident_bytes, progress) = reading.await;
+            Sample { resident_bytes, progress }
+        }
+        None => std::future::pending().await,
     }
 }
 

@@ -101,11 +101,12 @@ impl Attendant {
                 let (tell, exit) = watch::channel(None);
                 let running = Running {
                     pid: attended.pid,
-                    family: Family::new(
+                    family: Arc::new(Family::new(
                         self.shared.procfs.clone(),
                         attended.pid,
                         attended.watched.keeper_pid,
-                    ),
+                        self.shared.clock,
+                    )),
                     endpoint: attended.prepared.endpoint.clone(),
                     secret: attended.prepared.secret.clone(),
                     sandbox,

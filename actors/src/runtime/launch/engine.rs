@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use rustix::event::EventfdFlags;
 use tokio::sync::watch;
 
-use super::family::Family;
+use super::family::{Family, Figures};
 use crate::clock::Clock;
 use crate::runtime::launcher::{
     Cause, Diagnosis, Endpoint, Engine, EngineExit, ExitStatus, SandboxReport, Secret,
@@ -72,7 +72,7 @@ impl Drop for KillOnDrop {
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) pid: u32,
-    pub(super) family: Family,
+    pub(super) family: Arc<Family>,
     pub(super) endpoint: Option<Endpoint>,
     pub(super) secret: Secret,
     pub(super) sandbox: SandboxReport,
@@ -86,8 +86,13 @@ pub(super) struct OsEngine {
 }
 
 impl OsEngine {
-    fn has_ended(&self) -> bool {
-        self.running.exit.borrow().is_some()
+    fn figures(&self) -> impl FnOnce() -> Option<Figures> + Send + use<> {
+        let (family, exit) = (Arc::clone(&self.running.family), self.running.exit.clone());
+        move || {
+            // The numbers may belong to other processes by then.
+            let has_ended = exit.borrow().is_some();
+            (!has_ended).then(|| family.measure())
+        }
     }
 }
 
@@ -109,12 +114,21 @@ impl Engine for OsEngine {
     }
 
     fn resident_bytes(&self) -> Option<u64> {
-        // The numbers may belong to other processes by then.
-        if self.has_ended() { None } else { self.running.family.resident_bytes() }
+        self.figures()()?.resident_bytes
     }
 
     fn progress(&self) -> u64 {
-        if self.has_ended() { 0 } else { self.running.family.progress() }
+        self.figures()().map_or(0, |figures| figures.progress)
+    }
+
+    fn measured(&self) -> BoxFuture<'static, (Option<u64>, u64)> {
+        let figures = self.figures();
+        async move {
+            // A program that ended has no figures; a pool of threads that takes no more work ends with the node.
+            let figures = tokio::task::spawn_blocking(figures).await.ok().flatten();
+            figures.map_or((None, 0), |figures| (figures.resident_bytes, figures.progress))
+        }
+        .boxed()
     }
 
     fn exited(&mut self) -> BoxFuture<'_, EngineExit> {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::libraries::LibraryFolders;
@@ -134,7 +135,7 @@ fn rules_for(
     let real: Vec<PathBuf> = rules.iter().map(|rule| real_place(&rule.path)).collect();
     let own: Vec<PathBuf> =
         [Some(wanted.scratch), wanted.socket_folder].into_iter().flatten().map(real_place).collect();
-    if let Some(refusal) = guard::refuse(rules.iter().zip(&real), &facts.protected, &own) {
+    if let Some(refusal) = guard::refuse(rules.iter().zip(&real), &facts.protected, &own, &file_id) {
         return Err(refuse(Cause::SandboxDenied, refusal.detail, refusal.hint));
     }
     for (rule, real) in rules.iter_mut().zip(real) {
@@ -295,9 +296,30 @@ fn protected(around: &Surroundings) -> Protected {
         .filter(|home| home.is_absolute() && home != Path::new("/"));
     Protected {
         state_dir: around.state_dir.clone(),
+        state_parts: state_parts(&around.state_dir),
         homes: own.into_iter().chain(["/root".into()]).collect(),
         temp: std::env::temp_dir(),
     }
+}
+
+/// More than the node ever keeps in one of its folders.
+const STATE_PARTS_MAX: usize = 1000;
+
+fn state_parts(state_dir: &Path) -> Vec<PathBuf> {
+    let folders = [state_dir.to_owned(), state_dir.join("runtime"), state_dir.join("runtime/scratch")];
+    let entries = folders
+        .iter()
+        .flat_map(|folder| fs::read_dir(folder).into_iter().flatten().flatten().take(STATE_PARTS_MAX));
+    // What a link leads to lies elsewhere.
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_symlink()))
+        .map(|entry| entry.path())
+        .collect()
+}
+
+fn file_id(path: &Path) -> Option<guard::FileId> {
+    let about = fs::metadata(path).ok()?;
+    Some((about.dev(), about.ino()))
 }
 
 /// Something that should not happen and may not happen again.

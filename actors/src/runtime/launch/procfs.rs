@@ -2,6 +2,7 @@
 //!
 //! Owns the parsing. Refuses to end anything and to guess: what cannot be read is `None`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -19,8 +20,17 @@ pub(super) struct Stat {
     cpu_ticks: u64,
 }
 
+/// Processes that descend from one.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Descendants {
+    /// Nearest first, at most [`DESCENDANTS_MAX`].
+    pub(super) pids: Vec<u32>,
+    /// There are no others.
+    pub(super) is_whole: bool,
+}
+
 /// More processes than any engine has; a program that forks without end must not hold the node up.
-const DESCENDANTS_MAX: usize = 256;
+pub(super) const DESCENDANTS_MAX: usize = 256;
 
 /// Memory of one process that is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,39 +95,48 @@ impl Procfs {
 
     /// Children of `parent`, zombies included.
     pub(super) fn children(&self, parent: u32) -> Vec<u32> {
-        // A kernel without CONFIG_PROC_CHILDREN has no such file: then every process is looked at.
-        let tasks = fs::read_dir(self.of(parent, "task")).into_iter().flatten().flatten();
-        let mut listed = false;
-        let mut children = Vec::new();
-        for task in tasks {
-            if let Ok(text) = fs::read_to_string(task.path().join("children")) {
-                listed = true;
-                children.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
-            }
-        }
-        if listed {
-            return children;
-        }
-        self.pids()
-            .into_iter()
-            .filter(|pid| self.stat(*pid).is_some_and(|stat| stat.parent == parent))
-            .collect()
+        self.listed_children(parent)
+            .unwrap_or_else(|| self.by_parent(&|| true).0.remove(&parent).unwrap_or_default())
     }
 
-    /// All that descends from `root`, nearest first, at most [`DESCENDANTS_MAX`].
-    pub(super) fn descendants(&self, root: u32) -> Vec<u32> {
-        let mut found = self.children(root);
-        let mut next = 0;
-        while next < found.len() && found.len() < DESCENDANTS_MAX {
-            let children = self.children(found[next]);
-            // A number that was given away in between could lead back.
-            let new: Vec<u32> =
-                children.into_iter().filter(|pid| *pid != root && !found.contains(pid)).collect();
-            found.extend(new);
-            next += 1;
+    /// `None`: this kernel keeps no such list (CONFIG_PROC_CHILDREN).
+    fn listed_children(&self, parent: u32) -> Option<Vec<u32>> {
+        // A process that is gone has no children.
+        let Ok(tasks) = fs::read_dir(self.of(parent, "task")) else { return Some(Vec::new()) };
+        let mut children = None;
+        for task in tasks.flatten() {
+            if let Ok(text) = fs::read_to_string(task.path().join("children")) {
+                let pids = text.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok());
+                children.get_or_insert_with(Vec::new).extend(pids);
+            }
         }
-        found.truncate(DESCENDANTS_MAX);
-        found
+        children
+    }
+
+    /// The children of every process, by one look at each, and whether there was time for all.
+    fn by_parent(&self, has_time: &dyn Fn() -> bool) -> (BTreeMap<u32, Vec<u32>>, bool) {
+        let mut children = BTreeMap::<u32, Vec<u32>>::new();
+        for pid in self.pids() {
+            if !has_time() {
+                return (children, false);
+            }
+            if let Some(stat) = self.stat(pid) {
+                children.entry(stat.parent).or_default().push(pid);
+            }
+        }
+        (children, true)
+    }
+
+    /// All that descends from `root`, as far as there is time to look.
+    pub(super) fn descendants(&self, root: u32, has_time: &dyn Fn() -> bool) -> Descendants {
+        if let Some(first) = self.listed_children(root) {
+            return collect(root, first, |pid| self.listed_children(pid).unwrap_or_default(), has_time);
+        }
+        let (mut by_parent, all_seen) = self.by_parent(has_time);
+        let mut children = |pid| by_parent.remove(&pid).unwrap_or_default();
+        // What was read is followed without another look.
+        let found = collect(root, children(root), children, &|| true);
+        Descendants { is_whole: found.is_whole && all_seen, ..found }
     }
 
     pub(super) fn memory(&self, pid: u32) -> Option<Memory> {
@@ -128,15 +147,23 @@ impl Procfs {
         Some(Memory { own_bytes: resident.saturating_sub(shared) * page, shared_bytes: shared * page })
     }
 
-    /// Grows while a process uses the CPU, touches memory or reads and writes; 0 when it is gone.
-    pub(super) fn progress(&self, pid: u32) -> u64 {
-        let stat = self.stat(pid).map_or(0, |s| s.cpu_ticks + s.minor_faults + s.major_faults);
+    /// Grows while the process uses the CPU, touches memory or reads and writes. `stat`: read just now.
+    pub(super) fn progress(&self, pid: u32, stat: &Stat) -> u64 {
         // Readable only for processes that we could also debug: one more reason to count three things.
         let io = fs::read_to_string(self.of(pid, "io")).unwrap_or_default();
         let field = |name: &str| {
             io.lines().find_map(|l| l.strip_prefix(name)?.trim().parse::<u64>().ok()).unwrap_or(0)
         };
-        stat + (field("rchar:") + field("wchar:")) / 4096
+        let work = stat.cpu_ticks + stat.minor_faults + stat.major_faults;
+        work + (field("rchar:") + field("wchar:")) / 4096
+    }
+
+    /// Clock ticks since boot, to compare with [`Stat::start_time`].
+    pub(super) fn uptime_ticks(&self) -> Option<u64> {
+        let text = fs::read_to_string(self.root.join("uptime")).ok()?;
+        let (seconds, hundredths) = text.split_ascii_whitespace().next()?.split_once('.')?;
+        let per_second = rustix::param::clock_ticks_per_second();
+        Some(seconds.parse::<u64>().ok()? * per_second + hundredths.parse::<u64>().ok()? * per_second / 100)
     }
 
     /// Changes with every boot: a pid from before it means nothing.
@@ -159,6 +186,27 @@ impl Procfs {
     fn of(&self, pid: u32, file: &str) -> PathBuf {
         self.root.join(pid.to_string()).join(file)
     }
+}
+
+/// Follows `children` from `root`, whose own are `first`.
+fn collect(
+    root: u32,
+    first: Vec<u32>,
+    mut children: impl FnMut(u32) -> Vec<u32>,
+    has_time: &dyn Fn() -> bool,
+) -> Descendants {
+    let mut pids = first;
+    let mut next = 0;
+    while next < pids.len() && pids.len() <= DESCENDANTS_MAX && has_time() {
+        // A number that was given away in between could lead back.
+        let new: Vec<u32> =
+            children(pids[next]).into_iter().filter(|pid| *pid != root && !pids.contains(pid)).collect();
+        pids.extend(new);
+        next += 1;
+    }
+    let is_whole = next == pids.len() && pids.len() <= DESCENDANTS_MAX;
+    pids.truncate(DESCENDANTS_MAX);
+    Descendants { pids, is_whole }
 }
 
 fn parse_stat(text: &str) -> Option<Stat> {
@@ -212,8 +260,9 @@ mod tests {
         assert!(stat.start_time > 0 && procfs.children(stat.parent).contains(&pid));
         let memory = procfs.memory(pid).unwrap();
         assert!(memory.own_bytes > 10_000 && memory.shared_bytes > 10_000, "{memory:?}");
-        assert!(procfs.descendants(stat.parent).contains(&pid));
-        assert!(procfs.progress(pid) > 0);
+        assert!(procfs.descendants(stat.parent, &|| true).pids.contains(&pid));
+        assert!(procfs.progress(pid, &stat) > 0);
+        assert!(procfs.uptime_ticks().unwrap() >= stat.start_time);
         assert!(procfs.boot_id().is_some() && procfs.oom_kills().is_some());
         assert_eq!(procfs.variable(pid, "PATH"), std::env::var("PATH").ok());
     }
@@ -222,7 +271,37 @@ mod tests {
     fn a_process_that_is_gone_is_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let procfs = Procfs::at(folder.path());
-        assert_eq!((procfs.stat(1), procfs.memory(1), procfs.progress(1)), (None, None, 0));
+        assert_eq!((procfs.stat(1), procfs.memory(1)), (None, None));
         assert!(procfs.pids().is_empty() && procfs.children(1).is_empty());
+    }
+
+    #[test]
+    fn descendants_are_the_same_with_and_without_lists_of_children() {
+        let pairs = [(10, 1), (11, 10), (12, 10), (13, 12), (20, 1)];
+        for listed in [true, false] {
+            let folder = tempfile::tempdir().unwrap();
+            for (pid, parent) in pairs {
+                let tasks = folder.path().join(format!("{pid}/task/{pid}"));
+                fs::create_dir_all(&tasks).unwrap();
+                let zeros = "0 ".repeat(17);
+                fs::write(
+                    folder.path().join(format!("{pid}/stat")),
+                    format!("{pid} (x) S {parent} {zeros}7"),
+                )
+                .unwrap();
+                let children = pairs.iter().filter(|(_, of)| *of == pid);
+                let children: Vec<_> = children.map(|(child, _)| child.to_string()).collect();
+                if listed {
+                    fs::write(tasks.join("children"), children.join(" ")).unwrap();
+                }
+            }
+            let procfs = Procfs::at(folder.path());
+            let whole = procfs.descendants(10, &|| true);
+            assert_eq!(whole, Descendants { pids: whole.pids.clone(), is_whole: true });
+            let mut pids = whole.pids;
+            pids.sort_unstable();
+            assert_eq!(pids, [11, 12, 13], "{listed}");
+            assert!(!procfs.descendants(10, &|| false).is_whole, "{listed}");
+        }
     }
 }

@@ -11,11 +11,11 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode, Stdio};
 
-use rustix::process::{Resource, Rlimit, Signal};
+use rustix::process::{Pid, Resource, Rlimit, Signal};
 
 use super::plan::{Enforced, Failure, Plan, Report, Stage};
 use super::procfs::Procfs;
-use super::sandbox;
+use super::sandbox::{self, Processes};
 use super::wire::Wire;
 
 pub(super) const FIRST_ARGUMENT: &str = "__shim";
@@ -74,7 +74,10 @@ fn prepare(keeper: Option<i32>, wire: &mut Wire) -> Result<(Plan, Stdio), Failur
     let mut enforced = Enforced::default();
     limit_resources(&mut enforced);
     let pid = Procfs::default().own_pid().unwrap_or_else(std::process::id);
-    sandbox::enter(&plan.sandbox, &mut enforced)?;
+    // The first process of a pid namespace, and of no other kind of keeper's.
+    let in_namespace = keeper == Some(Pid::INIT.as_raw_nonzero().get());
+    let processes = if in_namespace { Processes::Own } else { Processes::All };
+    sandbox::enter(&plan.sandbox, processes, &mut enforced)?;
     wire.send(&Report::Confined { pid, enforced }).map_err(failed("cannot report"))?;
     Ok((plan, input))
 }

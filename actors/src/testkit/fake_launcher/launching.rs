@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -129,7 +130,8 @@ impl Engine for FakeEngine {
     }
 
     fn resident_bytes(&self) -> Option<u64> {
-        Some(*self.program.held_bytes.lock())
+        let is_ending = self.program.is_ending.load(Ordering::Relaxed);
+        Some(if is_ending { 0 } else { *self.program.held_bytes.lock() })
     }
 
     fn progress(&self) -> u64 {

@@ -88,19 +88,28 @@ impl UnixConnect {
 const ATTRIBUTES_STAY: &str =
     "chmod, touch and chown report success and change nothing: mode, times and owner of files stay";
 
+/// Which processes a program can name by a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Processes {
+    /// Those of its own pid namespace.
+    Own,
+    /// All of the machine.
+    All,
+}
+
 const LANDLOCK_ABI_TCP: u32 = 4;
 /// From this one on the kernel asks whose folder a socket lies in.
 const LANDLOCK_ABI_UNIX: u32 = 9;
 
 /// Puts this process, and all it will start, into the sandbox. There is no way back.
-pub(super) fn enter(sandbox: &Sandbox, enforced: &mut Enforced) -> Result<(), Failure> {
+pub(super) fn enter(sandbox: &Sandbox, processes: Processes, enforced: &mut Enforced) -> Result<(), Failure> {
     rustix::thread::set_no_new_privs(true)
         .map_err(|errno| Failure::of(Stage::Sandbox, "cannot set no_new_privs", &errno.into()))?;
     match capabilities::drop_all() {
         Ok(()) => enforced.capabilities_dropped = true,
         Err(error) => enforced.notes.push(format!("capabilities could not be dropped: {error}")),
     }
-    match seccomp::apply(sandbox.network, sandbox.unix_connect) {
+    match seccomp::apply(sandbox.network, sandbox.unix_connect, processes) {
         Ok(()) => {
             enforced.seccomp = true;
             enforced.notes.push(ATTRIBUTES_STAY.into());

@@ -48,6 +48,8 @@ pub(in super::super) struct Venv {
 #[derive(Clone, Debug, Default)]
 pub(in super::super) struct Protected {
     pub(in super::super) state_dir: PathBuf,
+    /// What lies in it and in its folder of runtimes, each by its path.
+    pub(in super::super) state_parts: Vec<PathBuf>,
     pub(in super::super) homes: Vec<PathBuf>,
     pub(in super::super) temp: PathBuf,
 }
@@ -221,6 +223,7 @@ mod tests {
             scratch: "/home/u/.local/share/arw/runtime/m/scratch".into(),
             protected: Protected {
                 state_dir: "/home/u/.local/share/arw".into(),
+                state_parts: Vec::new(),
                 homes: vec!["/home/u".into(), "/root".into()],
                 temp: "/tmp".into(),
             },

@@ -15,14 +15,14 @@ use seccompiler::{
     TargetArch,
 };
 
-use super::{Network, UnixConnect};
+use super::{Network, Processes, UnixConnect};
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-pub(super) fn apply(network: Network, unix: UnixConnect) -> Result<(), String> {
+pub(super) fn apply(network: Network, unix: UnixConnect, processes: Processes) -> Result<(), String> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)
         .map_err(|_| "not known for this processor".to_owned())?;
-    for program in programs(network, unix, arch).map_err(|error| error.to_string())? {
+    for program in programs(network, unix, processes, arch).map_err(|error| error.to_string())? {
         seccompiler::apply_filter(&program).map_err(|error| error.to_string())?;
     }
     Ok(())
@@ -32,6 +32,7 @@ pub(super) fn apply(network: Network, unix: UnixConnect) -> Result<(), String> {
 fn programs(
     network: Network,
     unix: UnixConnect,
+    processes: Processes,
     arch: TargetArch,
 ) -> Result<Vec<BpfProgram>, seccompiler::Error> {
     let compile = |rules: Rules, errno: i32| -> Result<BpfProgram, seccompiler::Error> {
@@ -41,10 +42,10 @@ fn programs(
     };
     // clone3 hides its flags from filters; told that it does not exist, the C library uses clone.
     let hidden: Rules = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
-    let pretended = compile(pretended()?, 0)?;
+    let pretended = compile(pretended(processes)?, 0)?;
     let unsupported = XATTRS.iter().map(|call| (*call, Vec::new())).collect();
     let unsupported = compile(unsupported, libc::EOPNOTSUPP)?;
-    let mut forbidden = compile(denied(network, unix)?, libc::EPERM)?;
+    let mut forbidden = compile(denied(network, unix, processes)?, libc::EPERM)?;
     if cfg!(target_arch = "x86_64") {
         forbidden.splice(0..0, x32_guard());
     }
@@ -53,7 +54,7 @@ fn programs(
 
 /// What is answered with success and not done. No call with the same arguments may be in [`denied`] too: of two answers that are equally
 /// strict the one of the filter that came last holds.
-fn pretended() -> Result<Rules, seccompiler::Error> {
+fn pretended(processes: Processes) -> Result<Rules, seccompiler::Error> {
     let mut rules: Rules = MODE_AND_TIMES.iter().map(|call| (*call, Vec::new())).collect();
     for (call, user) in OWNER {
         let [users, groups] = own_ids();
@@ -62,6 +63,11 @@ fn pretended() -> Result<Rules, seccompiler::Error> {
             rule(vec![low(*user, SeccompCmpOp::Eq, id)?, low(user + 1, SeccompCmpOp::Eq, group)?])
         });
         rules.insert(*call, kept.collect::<Result<_, _>>()?);
+    }
+    if processes == Processes::All {
+        for call in PLACEMENT {
+            rules.insert(*call, vec![rule(vec![low(0, SeccompCmpOp::Ne, 0)?])?]);
+        }
     }
     Ok(rules)
 }
@@ -72,7 +78,7 @@ fn own_ids() -> [[u64; 2]; 2] {
     ids.map(|id| [u64::from(id), u64::from(u32::MAX)])
 }
 
-fn denied(network: Network, unix: UnixConnect) -> Result<Rules, seccompiler::Error> {
+fn denied(network: Network, unix: UnixConnect, processes: Processes) -> Result<Rules, seccompiler::Error> {
     let mut rules: Rules = NEVER.iter().chain(IPC).map(|call| (*call, Vec::new())).collect();
     #[cfg(target_arch = "x86_64")]
     rules.extend(OF_X86_64.iter().map(|call| (*call, Vec::new())));
@@ -110,9 +116,18 @@ fn denied(network: Network, unix: UnixConnect) -> Result<Rules, seccompiler::Err
     // Limits and priorities of the user's other processes; of itself a program may change them.
     let others = |argument| low(argument, SeccompCmpOp::Ne, 0);
     rules.insert(libc::SYS_prlimit64, vec![rule(vec![others(0)?])?]);
-    rules.insert(libc::SYS_setpriority, vec![rule(vec![others(0)?])?]);
-    let one_process = low(0, SeccompCmpOp::Ne, IOPRIO_WHO_PROCESS)?;
-    rules.insert(libc::SYS_ioprio_set, vec![rule(vec![one_process])?]);
+    let mut priority = vec![rule(vec![others(0)?])?];
+    let mut io_priority = vec![rule(vec![low(0, SeccompCmpOp::Ne, IOPRIO_WHO_PROCESS)?])?];
+    if processes == Processes::All {
+        // Threads have numbers of their own, and a filter cannot know which: only the caller itself, which is 0, is surely its own.
+        priority.push(rule(vec![others(1)?])?);
+        io_priority.push(rule(vec![others(1)?])?);
+        for call in SCHEDULING {
+            rules.insert(*call, vec![rule(vec![others(0)?])?]);
+        }
+    }
+    rules.insert(libc::SYS_setpriority, priority);
+    rules.insert(libc::SYS_ioprio_set, io_priority);
     Ok(rules)
 }
 
@@ -338,6 +353,14 @@ const TERMINAL_IOCTLS: &[u64] = &[libc::TIOCSTI, libc::TIOCLINUX];
 /// The target of [`libc::SYS_ioprio_set`] that means one process.
 const IOPRIO_WHO_PROCESS: u64 = 1;
 
+/// Where the first argument may name another process.
+const SCHEDULING: &[i64] =
+    &[libc::SYS_sched_setscheduler, libc::SYS_sched_setparam, libc::SYS_sched_setattr, libc::SYS_move_pages];
+
+/// The same, of calls that only ask for a better place. The C library makes the first for every thread that is started with a set of
+/// processors (OMP_PROC_BIND), by the thread's number, and starts none when it fails; an engine gives up when the second does.
+const PLACEMENT: &[i64] = &[libc::SYS_sched_setaffinity, libc::SYS_migrate_pages];
+
 /// Memory and queues that the user's other programs share by number or by name, past every rule about files.
 const IPC: &[i64] = &[
     libc::SYS_shmget,
@@ -372,7 +395,7 @@ mod tests {
         let networks = [Network::UnixOnly, Network::BindOnePort(4000)];
         let unix = [UnixConnect::Denied, UnixConnect::Allowed];
         for (network, unix) in networks.into_iter().flat_map(|network| unix.map(|unix| (network, unix))) {
-            let programs = programs(network, unix, arch()).unwrap();
+            let programs = programs(network, unix, Processes::All, arch()).unwrap();
             assert_eq!(programs.len(), 4);
             // The kernel takes at most 4,096 instructions.
             assert!(
@@ -387,7 +410,7 @@ mod tests {
     fn a_thread_in_the_filter_keeps_unix_sockets_and_loses_the_rest() {
         // A filter holds for the thread that asked for it.
         let seen = std::thread::spawn(|| {
-            apply(Network::UnixOnly, UnixConnect::Denied).unwrap();
+            apply(Network::UnixOnly, UnixConnect::Denied, Processes::All).unwrap();
             let unix = std::os::unix::net::UnixStream::pair().is_ok();
             let tcp = std::net::TcpListener::bind("127.0.0.1:0").map_err(|e| e.kind());
             let udp = std::net::UdpSocket::bind("127.0.0.1:0").map_err(|e| e.kind());
@@ -400,7 +423,7 @@ mod tests {
     #[test]
     fn one_port_means_tcp_and_no_datagrams() {
         let seen = std::thread::spawn(|| {
-            apply(Network::BindOnePort(0), UnixConnect::Denied).unwrap();
+            apply(Network::BindOnePort(0), UnixConnect::Denied, Processes::All).unwrap();
             let tcp = std::net::TcpListener::bind("127.0.0.1:0").is_ok();
             let tcp6 =
                 rustix::net::socket(rustix::net::AddressFamily::INET6, rustix::net::SocketType::STREAM, None);
@@ -422,7 +445,7 @@ mod tests {
     #[test]
     fn threads_still_start_inside() {
         let started = std::thread::spawn(|| {
-            apply(Network::UnixOnly, UnixConnect::Denied).unwrap();
+            apply(Network::UnixOnly, UnixConnect::Denied, Processes::All).unwrap();
             std::thread::spawn(|| 7).join().unwrap()
         });
         assert_eq!(started.join().unwrap(), 7);
@@ -431,7 +454,9 @@ mod tests {
     /// What comes of it inside the filter; a filter holds for the thread that asked for it.
     fn inside<T: Send + 'static>(unix: UnixConnect, act: impl FnOnce() -> T + Send + 'static) -> T {
         let network = Network::UnixOnly;
-        std::thread::spawn(move || apply(network, unix).map(|()| act()).unwrap()).join().unwrap()
+        std::thread::spawn(move || apply(network, unix, Processes::All).map(|()| act()).unwrap())
+            .join()
+            .unwrap()
     }
 
     /// What the filters answer to a call, without making it: `None` lets it through. Knows the instructions that filters consist of.
@@ -533,7 +558,7 @@ mod tests {
 
     #[test]
     fn every_call_that_changes_mode_times_or_owner_has_one_answer() {
-        let filters = programs(Network::UnixOnly, UnixConnect::Denied, arch()).unwrap();
+        let filters = programs(Network::UnixOnly, UnixConnect::Denied, Processes::All, arch()).unwrap();
         for call in MODE_AND_TIMES {
             assert_eq!(answer(&filters, *call, &[1, 2, 3, 4, 5, 6]), PRETENDED, "{call}");
         }
@@ -565,7 +590,7 @@ mod tests {
 
     #[test]
     fn no_request_makes_a_snapshot_or_takes_a_file_away_and_cloning_stays() {
-        let filters = programs(Network::UnixOnly, UnixConnect::Denied, arch()).unwrap();
+        let filters = programs(Network::UnixOnly, UnixConnect::Denied, Processes::All, arch()).unwrap();
         let asked = |request: u64| answer(&filters, libc::SYS_ioctl, &[3, request, 4]);
         // As the kernel's headers number them: btrfs SNAP_CREATE, SNAP_CREATE_V2, SUBVOL_CREATE, SUBVOL_CREATE_V2, SNAP_DESTROY,
         // SNAP_DESTROY_V2, SUBVOL_SETFLAGS, SET_RECEIVED_SUBVOL; bcachefs SUBVOLUME_CREATE.
@@ -603,6 +628,36 @@ mod tests {
             0x8008_4b01,
         ] {
             assert_eq!(asked(request), None, "{request:#x}");
+        }
+    }
+
+    #[test]
+    fn where_other_processes_can_be_named_only_the_caller_itself_is_scheduled() {
+        let filters =
+            |processes| programs(Network::UnixOnly, UnixConnect::Denied, processes, arch()).unwrap();
+        let (all, own) = (filters(Processes::All), filters(Processes::Own));
+        let refused = [
+            (libc::SYS_setpriority, [0, 42]),
+            (libc::SYS_ioprio_set, [1, 42]),
+            (libc::SYS_sched_setscheduler, [42, 0]),
+            (libc::SYS_sched_setparam, [42, 0]),
+            (libc::SYS_sched_setattr, [42, 0]),
+            (libc::SYS_move_pages, [42, 0]),
+        ];
+        let pretended = [(libc::SYS_sched_setaffinity, [42, 8]), (libc::SYS_migrate_pages, [42, 8])];
+        let wanted =
+            refused.map(|call| (call, REFUSED)).into_iter().chain(pretended.map(|call| (call, PRETENDED)));
+        for ((call, arguments), wanted) in wanted {
+            assert_eq!(answer(&all, call, &arguments), wanted, "{call}");
+            assert_eq!(answer(&own, call, &arguments), None, "{call}");
+            let itself = arguments.map(|argument| if argument == 42 { 0 } else { argument });
+            assert_eq!(answer(&all, call, &itself), None, "{call}");
+        }
+        // A group and a user, with others in them.
+        for (call, kinds) in [(libc::SYS_setpriority, [1, 2]), (libc::SYS_ioprio_set, [2, 3])] {
+            for (kind, filters) in kinds.into_iter().flat_map(|kind| [(kind, &all), (kind, &own)]) {
+                assert_eq!(answer(filters, call, &[kind, 0]), REFUSED, "{call} {kind}");
+            }
         }
     }
 
