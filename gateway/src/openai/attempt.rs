@@ -60,6 +60,8 @@ pub(super) enum Failure {
     NodeLost,
     /// There was no way to the other node.
     NotReached(Problem),
+    /// The engine there was lost, and what that node says of it; it does not try again itself.
+    LostThere(Response),
     /// The other node does not take the request; a third one may.
     PassedOver(Response),
     /// The prompt has so many tokens, and the context does not hold it; a larger one may.
@@ -183,11 +185,17 @@ pub(super) async fn to_node(asked: &Asked, name: &str, mut ticket: Ticket) -> At
         return Attempt::Refused(refusal::too_large_there(&host, error["bytes_max"].as_u64()));
     }
     note_death_there(&ticket, &host, &error);
+    // HTTP-22: where that node says that the request is the cause, it goes nowhere else.
+    let is_final = head.headers.get(X_SHOULD_RETRY).is_some_and(|should| should == "false");
+    let is_lost_there = error["code"] == "engine_lost" && !is_final;
     let is_about_that_node = is_about_the_node(status, &error);
     let needed = prompt_tokens(&error);
     let response = refused(asked, &ticket, status, body, &head.headers);
     if let Some(tokens) = needed {
         return Attempt::Failed(Box::new(ticket), Failure::TooSmall(response, tokens));
+    }
+    if is_lost_there {
+        return Attempt::Failed(Box::new(ticket), Failure::LostThere(response));
     }
     if is_about_that_node {
         return Attempt::Failed(Box::new(ticket), Failure::PassedOver(response));

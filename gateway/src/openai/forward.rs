@@ -94,7 +94,10 @@ impl Asked {
     /// All tries.
     pub(super) async fn answer(&self) -> Result<Response, Problem> {
         let mut so_far = SoFar { body_bytes: self.body_bytes, ..SoFar::default() };
-        let mut tries = Tries::default();
+        let mut tries = match self.reach {
+            Reach::Cluster => Tries::default(),
+            Reach::Here => Tries::for_node(),
+        };
         let mut earlier = None;
         loop {
             let (mut ticket, failure) = match self.attempt(&mut so_far).await {
@@ -252,6 +255,9 @@ impl Asked {
             }
             Failure::NotReached(problem) => {
                 Weighed { outcome: Outcome::NodeLost, ..refused(Came::NotReached, Err(problem), true) }
+            }
+            Failure::LostThere(response) => {
+                Weighed { outcome: Outcome::EngineLost, ..refused(Came::Dropped, Ok(response), true) }
             }
             Failure::PassedOver(response) => refused(Came::PassedOver, Ok(response), true),
             Failure::TooSmall(response, tokens) => {

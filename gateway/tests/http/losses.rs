@@ -228,6 +228,24 @@ async fn a_request_that_killed_an_engine_elsewhere_goes_to_no_third_node() {
     near.answer(poison).await.is_error(422, "kills_engine");
 }
 
+/// HTTP-18: the node that was asked sends it a second time, and the other one does not do so as well.
+#[tokio::test]
+async fn a_request_that_is_lost_on_another_node_is_worked_on_twice_in_all() {
+    for stream in [false, true] {
+        let pair = Pair::start().await;
+        let body = json!({"model": "smol", "stream": stream});
+        pair.engine.then(Does::Dies);
+        pair.engine.then_answers(&answer_by("x"));
+        assert_eq!(pair.near.answer(body.clone()).await.status, 200);
+        assert_eq!(pair.engine.requests().len(), 2);
+        for _ in 0..4 {
+            pair.engine.then(Does::Dies);
+        }
+        pair.near.answer(body).await.is_error(502, "engine_lost");
+        assert_eq!(pair.engine.requests().len(), 4);
+    }
+}
+
 /// HTTP-17: of two runtimes of a model, the one that would serve is asked, whatever the other one is.
 #[tokio::test]
 async fn a_runtime_that_does_not_serve_hides_no_other_one_of_its_model() {
