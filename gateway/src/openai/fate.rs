@@ -18,10 +18,14 @@ pub(super) enum Fate {
 }
 
 /// The kernel notices the end of a process within milliseconds, unless the machine is overloaded.
-const NOTICED_WITHIN: Duration = Duration::from_secs(2);
+const NOTICED_WITHIN_MIN: Duration = Duration::from_secs(2);
+/// A process that holds much memory, most of all a GPU's, or that writes a core dump, closes its sockets long
+/// before it has ended.
+pub(super) const NOTICED_WITHIN: Duration = Duration::from_secs(30);
 
-/// Finds out. The lease is held meanwhile, so that it counts as in flight when the engine died.
-pub(super) async fn of(engines: &EngineClient, lease: &EngineLease) -> Fate {
+/// Finds out. `patience`: how long the request may still wait. The lease is held meanwhile, so that it counts
+/// as in flight when the engine died.
+pub(super) async fn of(engines: &EngineClient, lease: &EngineLease, patience: Duration) -> Fate {
     let mut ended = std::pin::pin!(lease.process_ended());
     tokio::select! {
         biased;
@@ -43,7 +47,7 @@ pub(super) async fn of(engines: &EngineClient, lease: &EngineLease) -> Fate {
             in_flight: lease.in_flight(),
         });
     }
-    match tokio::time::timeout(NOTICED_WITHIN, ended).await {
+    match tokio::time::timeout(patience.clamp(NOTICED_WITHIN_MIN, NOTICED_WITHIN), ended).await {
         Ok(Some(end)) => Fate::Died(end),
         // A living process whose socket is gone, or a node that is ending.
         Ok(None) | Err(_) => Fate::Lives,

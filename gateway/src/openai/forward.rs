@@ -277,7 +277,10 @@ impl Asked {
     async fn weigh_engine(&self, ticket: &Ticket) -> Weighed {
         let (problem, outcome) = ticket.loss();
         let fate = match ticket.lease() {
-            Some(lease) => fate::of(&self.gate.node.engines, lease).await,
+            Some(lease) => {
+                let patience = self.deadline.since(self.gate.now());
+                fate::of(&self.gate.node.engines, lease, patience).await
+            }
             None => Fate::Lives,
         };
         let Fate::Died(end) = fate else {

@@ -233,7 +233,7 @@ impl Ticket {
     fn note_later(&self, lease: EngineLease, turn: Option<Turn>) {
         let (gate, suspect) = (self.gate.clone(), self.suspect.clone());
         tokio::spawn(async move {
-            if let Fate::Died(end) = fate::of(&gate.node.engines, &lease).await
+            if let Fate::Died(end) = fate::of(&gate.node.engines, &lease, fate::NOTICED_WITHIN).await
                 && end.may_be_a_request
             {
                 let id = death_id(lease.runtime().as_str(), &end);

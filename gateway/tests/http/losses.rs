@@ -161,6 +161,31 @@ async fn a_request_whose_engine_was_killed_from_outside_is_sent_again() {
     assert_eq!(answered.status, 200, "{answered:?}");
 }
 
+/// HTTP-22: a large process closes its sockets long before it has ended.
+#[tokio::test]
+async fn an_engine_that_takes_no_connection_and_ends_much_later_has_died() {
+    let node = TestNode::start().await;
+    let engine = FakeEngine::start();
+    node.runtime("r1", "smol", &engine).await;
+    let served = node.serve();
+    engine.then(Does::Hangs);
+    let dies = async {
+        until(|| engine.requests().len() == 1).await;
+        let next = restarted(&node, "r1");
+        next.then_answers(&answer_by("x"));
+        drop(engine);
+        tokio::time::pause();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        node.fixed.end_engine("r1", CRASHED, true);
+        next
+    };
+    let body = json!({"model": "smol"});
+    let (answered, next) = tokio::join!(post(&node, &served, &body), dies);
+    answered.is_error(502, "engine_lost");
+    assert_eq!(answered.header("x-should-retry"), "false");
+    assert!(next.requests().is_empty(), "it was not sent again");
+}
+
 /// HTTP-22: a stream that had begun counts, too.
 #[tokio::test]
 async fn a_stream_that_breaks_off_with_its_engine_counts_as_a_death() {
