@@ -26,6 +26,8 @@ pub(super) const NOTICED_WITHIN: Duration = Duration::from_secs(30);
 /// Finds out. `patience`: how long the request may still wait. The lease is held meanwhile, so that it counts
 /// as in flight when the engine died.
 pub(super) async fn of(engines: &EngineClient, lease: &EngineLease, patience: Duration) -> Fate {
+    // Others give theirs back as soon as they know.
+    let in_flight = lease.in_flight();
     let mut ended = std::pin::pin!(lease.process_ended());
     tokio::select! {
         biased;
@@ -44,7 +46,7 @@ pub(super) async fn of(engines: &EngineClient, lease: &EngineLease, patience: Du
             pid: None,
             detail: "the server takes no connection any more".to_owned(),
             may_be_a_request: true,
-            in_flight: lease.in_flight(),
+            in_flight,
         });
     }
     match tokio::time::timeout(patience.clamp(NOTICED_WITHIN_MIN, NOTICED_WITHIN), ended).await {

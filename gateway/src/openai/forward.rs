@@ -16,7 +16,7 @@ use tracing::{debug, warn};
 use super::attempt::{self, Attempt, Failure};
 use super::body::RequestBody;
 use super::early;
-use super::fate::{self, Fate};
+use super::fate::Fate;
 use super::refusal;
 use super::route::{self, Known, SoFar, Way};
 use super::suspects::{Suspect, Verdict};
@@ -276,13 +276,7 @@ impl Asked {
     /// HTTP-22: what became of the engine decides whether the request goes there again.
     async fn weigh_engine(&self, ticket: &Ticket) -> Weighed {
         let (problem, outcome) = ticket.loss();
-        let fate = match ticket.lease() {
-            Some(lease) => {
-                let patience = self.deadline.since(self.gate.now());
-                fate::of(&self.gate.node.engines, lease, patience).await
-            }
-            None => Fate::Lives,
-        };
+        let fate = ticket.fate(self.deadline.since(self.gate.now())).await;
         let Fate::Died(end) = fate else {
             return Weighed { came: Came::Dropped, told: Err(problem), outcome, outlives: false };
         };

@@ -33,6 +33,8 @@ pub(super) struct Ticket {
     suspect: Suspect,
     /// Its place among the requests of its model.
     turn: Option<Turn>,
+    /// When it was sent.
+    sent: Moment,
     span: Span,
 }
 
@@ -69,6 +71,7 @@ impl Ticket {
             first_content: None,
             suspect,
             turn: Some(turn),
+            sent: gate.now(),
             span: Span::current(),
         }
     }
@@ -92,6 +95,7 @@ impl Ticket {
             first_content: None,
             suspect,
             turn: Some(turn),
+            sent: gate.now(),
             span: Span::current(),
         }
     }
@@ -150,6 +154,14 @@ impl Ticket {
     pub(super) fn begins(&self) {
         if let Some(turn) = &self.turn {
             turn.begin();
+        }
+    }
+
+    /// HTTP-22: what became of the engine whose connection broke.
+    pub(super) async fn fate(&self, patience: Duration) -> Fate {
+        match self.lease() {
+            Some(lease) => fate_of(&self.gate, lease, self.sent, patience).await,
+            None => Fate::Lives,
         }
     }
 
@@ -231,9 +243,9 @@ impl Ticket {
     /// lease is kept until that is known: until then the request counts as in flight, so that nobody else
     /// seems to be alone.
     fn note_later(&self, lease: EngineLease, turn: Option<Turn>) {
-        let (gate, suspect) = (self.gate.clone(), self.suspect.clone());
+        let (gate, suspect, sent) = (self.gate.clone(), self.suspect.clone(), self.sent);
         tokio::spawn(async move {
-            if let Fate::Died(end) = fate::of(&gate.node.engines, &lease, fate::NOTICED_WITHIN).await
+            if let Fate::Died(end) = fate_of(&gate, &lease, sent, fate::NOTICED_WITHIN).await
                 && end.may_be_a_request
             {
                 let id = death_id(lease.runtime().as_str(), &end);
@@ -241,6 +253,17 @@ impl Ticket {
             }
             drop((lease, turn));
         });
+    }
+}
+
+async fn fate_of(gate: &Gate, lease: &EngineLease, sent: Moment, patience: Duration) -> Fate {
+    match fate::of(&gate.node.engines, lease, patience).await {
+        Fate::Died(end) if !lease.is_managed() => {
+            let runtime = lease.runtime().as_str();
+            let (launch, in_flight) = gate.trials.outage(runtime, sent, gate.now(), end.in_flight);
+            Fate::Died(EngineEnd { launch, in_flight, ..end })
+        }
+        fate => fate,
     }
 }
 

@@ -25,7 +25,22 @@ use super::suspects::{Death, Suspect, Suspects, Verdict};
 pub(crate) struct Trials {
     suspects: Arc<Mutex<Suspects>>,
     lanes: Arc<Mutex<HashMap<String, Weak<Lane>>>>,
+    outages: Arc<Mutex<Outages>>,
     hasher: RandomState,
+}
+
+/// Ends of servers that ARW does not run: nobody numbers their launches.
+#[derive(Debug, Default)]
+struct Outages {
+    count: u64,
+    last: HashMap<String, Outage>,
+}
+
+#[derive(Debug)]
+struct Outage {
+    number: u64,
+    began: Moment,
+    in_flight: u32,
 }
 
 /// Who is in flight for one model.
@@ -63,6 +78,8 @@ enum Room {
 /// What kills an engine does so when it is read, or soon after. Who waits in the lane shall not wait for a
 /// whole long answer.
 const TRIAL_LASTS: Duration = Duration::from_secs(10);
+/// What breaks off later was not in flight then.
+const OUTAGE_REMEMBERED: Duration = Duration::from_secs(3_600);
 
 impl Trials {
     /// A number for a body: the same for the same bytes, and another one in each process, so that nobody can
@@ -80,6 +97,21 @@ impl Trials {
         let death = Death { id, at, detail: end.detail.clone(), is_lone: end.in_flight <= 1 };
         let mut suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
         suspects.note(now, suspect, death);
+    }
+
+    /// The number of an outage of a server that ARW does not run, and how many requests were in flight when it
+    /// began. A request that was `sent` before the last one began broke off with that one; one that was sent
+    /// later got through to the server, so that it is another outage.
+    pub(crate) fn outage(&self, runtime: &str, sent: Moment, now: Moment, in_flight: u32) -> (u64, u32) {
+        let mut outages = self.outages.lock().unwrap_or_else(PoisonError::into_inner);
+        outages.last.retain(|_, outage| outage.began + OUTAGE_REMEMBERED > now);
+        if let Some(outage) = outages.last.get(runtime).filter(|outage| sent <= outage.began) {
+            return (outage.number, outage.in_flight);
+        }
+        outages.count += 1;
+        let number = outages.count;
+        outages.last.insert(runtime.to_owned(), Outage { number, began: now, in_flight });
+        (number, in_flight)
     }
 
     /// Waits until a request with this verdict may go.
@@ -178,6 +210,21 @@ mod tests {
 
     async fn is_free(trials: &Trials, model: &str, verdict: Verdict) -> bool {
         tokio::time::timeout(Duration::from_secs(1), trials.turn(model, &verdict)).await.is_ok()
+    }
+
+    /// HTTP-22: of requests that broke off together, the last one to notice is not alone.
+    #[test]
+    fn an_outage_of_a_foreign_server_is_one_death_for_all_that_were_in_flight() {
+        let trials = Trials::default();
+        let at = |seconds| Moment::ZERO + Duration::from_secs(seconds);
+        let first = trials.outage("r1", at(1), at(5), 3);
+        assert_eq!(first.1, 3);
+        assert_eq!(trials.outage("r1", at(4), at(6), 2), first);
+        assert_eq!(trials.outage("r1", at(2), at(9), 1), first);
+        let second = trials.outage("r1", at(7), at(9), 1);
+        assert_eq!(second.1, 1);
+        assert_ne!(second.0, first.0, "it was sent when the server was back");
+        assert_ne!(trials.outage("r2", at(1), at(9), 1).0, second.0);
     }
 
     /// HTTP-22.
