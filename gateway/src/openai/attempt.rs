@@ -35,6 +35,8 @@ const X_ARW_RUNTIME: HeaderName = HeaderName::from_static("x-arw-runtime");
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Another node's words for the end of an engine are kept for minutes.
 const DETAIL_CHARS_MAX: usize = 300;
+/// No id of a runtime is longer.
+const RUNTIME_CHARS_MAX: usize = 100;
 /// An error is words.
 const REFUSAL_BYTES_MAX: usize = 256 << 10;
 
@@ -233,7 +235,8 @@ fn note_death_there(ticket: &Ticket, host: &ModelHost, error: &Value) {
         may_be_a_request: engine["may_be_a_request"] == true,
         in_flight: 1,
     };
-    let id = format!("{}/{}", host.node, death_id(engine["id"].as_str().unwrap_or_default(), &end));
+    let runtime: String = engine["id"].as_str().unwrap_or_default().chars().take(RUNTIME_CHARS_MAX).collect();
+    let id = format!("{}/{}", host.node, death_id(&runtime, &end));
     ticket.note_death(id, &end);
 }
 
