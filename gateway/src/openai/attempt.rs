@@ -35,6 +35,8 @@ const X_ARW_RUNTIME: HeaderName = HeaderName::from_static("x-arw-runtime");
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Another node's words for the end of an engine are kept for minutes.
 const DETAIL_CHARS_MAX: usize = 300;
+/// No id of a runtime is longer.
+const RUNTIME_CHARS_MAX: usize = 100;
 /// An error is words.
 const REFUSAL_BYTES_MAX: usize = 256 << 10;
 
@@ -60,6 +62,8 @@ pub(super) enum Failure {
     NodeLost,
     /// There was no way to the other node.
     NotReached(Problem),
+    /// The engine there was lost, and what that node says of it; it does not try again itself.
+    LostThere(Response),
     /// The other node does not take the request; a third one may.
     PassedOver(Response),
     /// The prompt has so many tokens, and the context does not hold it; a larger one may.
@@ -183,11 +187,17 @@ pub(super) async fn to_node(asked: &Asked, name: &str, mut ticket: Ticket) -> At
         return Attempt::Refused(refusal::too_large_there(&host, error["bytes_max"].as_u64()));
     }
     note_death_there(&ticket, &host, &error);
+    // HTTP-22: where that node says that the request is the cause, it goes nowhere else.
+    let is_final = head.headers.get(X_SHOULD_RETRY).is_some_and(|should| should == "false");
+    let is_lost_there = error["code"] == "engine_lost" && !is_final;
     let is_about_that_node = is_about_the_node(status, &error);
     let needed = prompt_tokens(&error);
     let response = refused(asked, &ticket, status, body, &head.headers);
     if let Some(tokens) = needed {
         return Attempt::Failed(Box::new(ticket), Failure::TooSmall(response, tokens));
+    }
+    if is_lost_there {
+        return Attempt::Failed(Box::new(ticket), Failure::LostThere(response));
     }
     if is_about_that_node {
         return Attempt::Failed(Box::new(ticket), Failure::PassedOver(response));
@@ -225,7 +235,8 @@ fn note_death_there(ticket: &Ticket, host: &ModelHost, error: &Value) {
         may_be_a_request: engine["may_be_a_request"] == true,
         in_flight: 1,
     };
-    let id = format!("{}/{}", host.node, death_id(engine["id"].as_str().unwrap_or_default(), &end));
+    let runtime: String = engine["id"].as_str().unwrap_or_default().chars().take(RUNTIME_CHARS_MAX).collect();
+    let id = format!("{}/{}", host.node, death_id(&runtime, &end));
     ticket.note_death(id, &end);
 }
 

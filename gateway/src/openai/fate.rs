@@ -18,10 +18,16 @@ pub(super) enum Fate {
 }
 
 /// The kernel notices the end of a process within milliseconds, unless the machine is overloaded.
-const NOTICED_WITHIN: Duration = Duration::from_secs(2);
+const NOTICED_WITHIN_MIN: Duration = Duration::from_secs(2);
+/// A process that holds much memory, most of all a GPU's, or that writes a core dump, closes its sockets long
+/// before it has ended.
+pub(super) const NOTICED_WITHIN: Duration = Duration::from_secs(30);
 
-/// Finds out. The lease is held meanwhile, so that it counts as in flight when the engine died.
-pub(super) async fn of(engines: &EngineClient, lease: &EngineLease) -> Fate {
+/// Finds out. `patience`: how long the request may still wait. The lease is held meanwhile, so that it counts
+/// as in flight when the engine died.
+pub(super) async fn of(engines: &EngineClient, lease: &EngineLease, patience: Duration) -> Fate {
+    // Others give theirs back as soon as they know.
+    let in_flight = lease.in_flight();
     let mut ended = std::pin::pin!(lease.process_ended());
     tokio::select! {
         biased;
@@ -40,10 +46,10 @@ pub(super) async fn of(engines: &EngineClient, lease: &EngineLease) -> Fate {
             pid: None,
             detail: "the server takes no connection any more".to_owned(),
             may_be_a_request: true,
-            in_flight: lease.in_flight(),
+            in_flight,
         });
     }
-    match tokio::time::timeout(NOTICED_WITHIN, ended).await {
+    match tokio::time::timeout(patience.clamp(NOTICED_WITHIN_MIN, NOTICED_WITHIN), ended).await {
         Ok(Some(end)) => Fate::Died(end),
         // A living process whose socket is gone, or a node that is ending.
         Ok(None) | Err(_) => Fate::Lives,

@@ -16,12 +16,12 @@ use tracing::{debug, warn};
 use super::attempt::{self, Attempt, Failure};
 use super::body::RequestBody;
 use super::early;
-use super::fate::{self, Fate};
+use super::fate::Fate;
 use super::refusal;
 use super::route::{self, Known, SoFar, Way};
 use super::suspects::{Suspect, Verdict};
 use super::ticket::{Ticket, death_id};
-use super::trial::Trial;
+use super::trial::Turn;
 use super::tries::{Came, Next, Tries};
 use crate::metrics::Outcome;
 use crate::problem::Problem;
@@ -94,7 +94,10 @@ impl Asked {
     /// All tries.
     pub(super) async fn answer(&self) -> Result<Response, Problem> {
         let mut so_far = SoFar { body_bytes: self.body_bytes, ..SoFar::default() };
-        let mut tries = Tries::default();
+        let mut tries = match self.reach {
+            Reach::Cluster => Tries::default(),
+            Reach::Here => Tries::for_node(),
+        };
         let mut earlier = None;
         loop {
             let (mut ticket, failure) = match self.attempt(&mut so_far).await {
@@ -175,17 +178,17 @@ impl Asked {
                 Way::Nowhere | Way::NotNamed => return Attempt::Nobody(self.nobody(&way)),
             };
             let suspect = Suspect { model: model.clone(), body: self.number };
-            let trial = match self.turn(&suspect).await {
-                Ok(trial) => trial,
+            let turn = match self.turn(&suspect).await {
+                Ok(turn) => turn,
                 Err(problem) => return Attempt::Refused(problem),
             };
             let Some(served) = served else {
                 let Way::There { host, name } = way else { continue };
                 let (route, started) = (self.route.path, self.started);
-                let ticket = Ticket::for_node(&self.gate, host, route, started, (suspect, trial));
+                let ticket = Ticket::for_node(&self.gate, host, route, started, (suspect, turn));
                 return attempt::to_node(self, &name, ticket).await;
             };
-            match self.acquire(served, suspect, trial).await {
+            match self.acquire(served, suspect, turn).await {
                 Ok(ticket) => return attempt::to_engine(self, ticket).await,
                 Err(error) => {
                     so_far.refused.push(served.runtime.clone());
@@ -197,36 +200,29 @@ impl Asked {
 
     /// HTTP-22: at once for who is not suspected, in turn for who is, and never for who has been there too
     /// often.
-    async fn turn(&self, suspect: &Suspect) -> Result<Option<Trial>, Problem> {
-        let verdict = || self.gate.trials.verdict(self.gate.now(), suspect);
-        let refused = |deaths: &[_], wait| Err(refusal::kills_engine(&suspect.model, deaths, wait));
-        match verdict() {
-            Verdict::Free => return Ok(None),
-            Verdict::Refused(deaths, wait) => return refused(&deaths, wait),
-            Verdict::OneAtATime => {}
-        }
-        let patience = self.deadline.since(self.gate.now());
-        let Ok(trial) = tokio::time::timeout(patience, self.gate.trials.lane(&suspect.model)).await else {
-            return Err(refusal::no_turn(&suspect.model, patience));
-        };
-        match verdict() {
-            Verdict::Free => Ok(None),
-            // The same body was on the lane before.
-            Verdict::Refused(deaths, wait) => refused(&deaths, wait),
-            Verdict::OneAtATime => Ok(Some(trial)),
+    async fn turn(&self, suspect: &Suspect) -> Result<Turn, Problem> {
+        let trials = &self.gate.trials;
+        let mut verdict = trials.verdict(self.gate.now(), suspect);
+        loop {
+            if let Verdict::Refused(deaths, wait) = &verdict {
+                return Err(refusal::kills_engine(&suspect.model, deaths, *wait));
+            }
+            let patience = self.deadline.since(self.gate.now());
+            let turn = tokio::time::timeout(patience, trials.turn(&suspect.model, &verdict)).await;
+            let Ok(turn) = turn else { return Err(refusal::no_turn(&suspect.model, patience)) };
+            // The same body may have gone before.
+            let now = trials.verdict(self.gate.now(), suspect);
+            if std::mem::replace(&mut verdict, now) == verdict {
+                return Ok(turn);
+            }
         }
     }
 
-    async fn acquire(
-        &self,
-        served: &Served,
-        suspect: Suspect,
-        trial: Option<Trial>,
-    ) -> Result<Ticket, AcquireError> {
+    async fn acquire(&self, served: &Served, suspect: Suspect, turn: Turn) -> Result<Ticket, AcquireError> {
         // HTTP-11: what a first try took is no longer there for a second one.
         let patience = self.deadline.since(self.gate.now());
         let lease = self.gate.node.runtimes.acquire(served.runtime.as_str(), patience).await?;
-        Ok(Ticket::for_engine(&self.gate, lease, self.route.path, self.started, (suspect, trial)))
+        Ok(Ticket::for_engine(&self.gate, lease, self.route.path, self.started, (suspect, turn)))
     }
 
     /// Why there is nobody to ask.
@@ -260,6 +256,9 @@ impl Asked {
             Failure::NotReached(problem) => {
                 Weighed { outcome: Outcome::NodeLost, ..refused(Came::NotReached, Err(problem), true) }
             }
+            Failure::LostThere(response) => {
+                Weighed { outcome: Outcome::EngineLost, ..refused(Came::Dropped, Ok(response), true) }
+            }
             Failure::PassedOver(response) => refused(Came::PassedOver, Ok(response), true),
             Failure::TooSmall(response, tokens) => {
                 so_far.prompt_tokens = so_far.prompt_tokens.max(Some(tokens));
@@ -277,10 +276,7 @@ impl Asked {
     /// HTTP-22: what became of the engine decides whether the request goes there again.
     async fn weigh_engine(&self, ticket: &Ticket) -> Weighed {
         let (problem, outcome) = ticket.loss();
-        let fate = match ticket.lease() {
-            Some(lease) => fate::of(&self.gate.node.engines, lease).await,
-            None => Fate::Lives,
-        };
+        let fate = ticket.fate(self.deadline.since(self.gate.now())).await;
         let Fate::Died(end) = fate else {
             return Weighed { came: Came::Dropped, told: Err(problem), outcome, outlives: false };
         };

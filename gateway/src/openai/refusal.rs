@@ -142,7 +142,7 @@ pub(super) fn kills_engine(model: &str, deaths: &[Death], wait: Duration) -> Pro
 /// HTTP-22: others that were there when the engine died go first.
 pub(super) fn no_turn(model: &str, waited: Duration) -> Problem {
     let detail = format!(
-        "requests that were in flight when the engine of `{model}` died are tried one at a time; the turn of this one did not come within {} s",
+        "requests that were in flight when the engine of `{model}` died are tried one at a time, or alone; the turn of this one did not come within {} s",
         waited.as_secs()
     );
     Problem::new(Kind::NotReady, detail, "try again in a moment").retry_after(QUEUE_RETRY)

@@ -1,7 +1,11 @@
 //! Bodies of requests that were in flight when an engine died.
 //!
-//! Plain decider. HTTP-22: one that was there at two deaths is refused for a while. Owns what is remembered,
-//! at most [`BODIES_MAX`] bodies. Refuses to know engines and requests: a body is a number, a death a text.
+//! Plain decider. HTTP-22: one that was there at two deaths, and alone at one of them, is refused for a while.
+//! Two deaths that it shared with others may be the work of those others, however often that happens to a
+//! body that is asked for often; so that it is known, it goes alone. What kills an engine whenever it is read
+//! kills three at most: beside others, beside those that nothing speaks against, and alone. Owns what is
+//! remembered, at most [`BODIES_MAX`] bodies. Refuses to know engines and requests: a body is a number, a
+//! death a text.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -23,6 +27,8 @@ pub(crate) struct Death {
     pub(crate) at: WallTime,
     /// `crashed with SIGSEGV`.
     pub(crate) detail: String,
+    /// No other request was in flight.
+    pub(crate) is_lone: bool,
 }
 
 /// What follows for a request with this body.
@@ -30,8 +36,10 @@ pub(crate) struct Death {
 pub(crate) enum Verdict {
     /// Nothing speaks against it.
     Free,
-    /// It was there once: it goes alone.
+    /// It was there once: it goes with no other suspect.
     OneAtATime,
+    /// It was there more than once, each time with others: it goes with nobody.
+    Alone,
     /// It was there at these deaths, and is refused for so long.
     Refused(Vec<Death>, Duration),
 }
@@ -72,6 +80,9 @@ impl Suspects {
         if record.deaths.len() < DEATHS_MAX {
             return Verdict::OneAtATime;
         }
+        if !record.has_lone() {
+            return Verdict::Alone;
+        }
         Verdict::Refused(record.deaths.clone(), until.since(now))
     }
 
@@ -87,10 +98,16 @@ impl Suspects {
             return;
         }
         record.last = now;
-        // More than the first ones tell nothing new.
-        if record.deaths.len() < DEATHS_MAX {
+        // More than the first ones tell nothing new, but for the first that it was alone at.
+        if record.deaths.len() < DEATHS_MAX || (death.is_lone && !record.has_lone()) {
             record.deaths.push(death);
         }
+    }
+}
+
+impl Record {
+    fn has_lone(&self) -> bool {
+        self.deaths.iter().any(|death| death.is_lone)
     }
 }
 
@@ -109,7 +126,16 @@ mod tests {
     }
 
     fn death(number: u64) -> Death {
-        Death { id: number.to_string(), at: WallTime::from_millis(0), detail: "crashed".to_owned() }
+        Death {
+            id: number.to_string(),
+            at: WallTime::from_millis(0),
+            detail: "crashed".to_owned(),
+            is_lone: true,
+        }
+    }
+
+    fn shared(number: u64) -> Death {
+        Death { is_lone: false, ..death(number) }
     }
 
     /// HTTP-22.
@@ -129,6 +155,21 @@ mod tests {
         assert!(suspects.is_empty());
     }
 
+    /// HTTP-22: others may have been the cause each time.
+    #[test]
+    fn a_body_that_was_never_alone_at_a_death_is_not_refused_but_goes_alone() {
+        let mut suspects = Suspects::default();
+        suspects.note(at(0), body(1), shared(1));
+        assert_eq!(suspects.verdict(at(1), &body(1)), Verdict::OneAtATime);
+        for number in 2..9 {
+            suspects.note(at(0), body(1), shared(number));
+            assert_eq!(suspects.verdict(at(1), &body(1)), Verdict::Alone);
+        }
+        suspects.note(at(0), body(1), death(9));
+        let refused = Verdict::Refused(vec![shared(1), shared(2), death(9)], REMEMBERED);
+        assert_eq!(suspects.verdict(at(0), &body(1)), refused);
+    }
+
     /// HTTP-22: two requests with the same body, as a load test sends them, are there at one death together.
     #[test]
     fn one_death_counts_once_for_a_body_however_often_it_is_told() {
@@ -140,6 +181,47 @@ mod tests {
     }
 
     proptest! {
+        /// HTTP-22: however many kill engines beside however many that do not, in turns as `trial.rs` gives
+        /// them: none of those is refused, and each of the others kills three engines at most.
+        #[test]
+        fn no_innocent_is_refused_and_what_kills_does_so_three_times_at_most(
+            rounds in prop::collection::vec(prop::collection::vec(0_u64..24, 1..12), 0..200),
+            poisons in 0_u64..6,
+        ) {
+            let mut suspects = Suspects::default();
+            let mut killed: HashMap<u64, usize> = HashMap::new();
+            for (number, arrived) in (0_u64..).zip(rounds) {
+                let mut flight: Vec<u64> = Vec::new();
+                let (mut is_on_lane, mut is_alone) = (false, false);
+                for who in arrived {
+                    let goes = match suspects.verdict(at(1), &body(who)) {
+                        Verdict::Free => !is_alone,
+                        Verdict::OneAtATime => !is_alone && !std::mem::replace(&mut is_on_lane, true),
+                        Verdict::Alone => {
+                            is_alone |= flight.is_empty();
+                            is_alone && flight.is_empty()
+                        }
+                        Verdict::Refused(..) => {
+                            prop_assert!(who < poisons, "{who} is innocent");
+                            false
+                        }
+                    };
+                    if goes {
+                        flight.push(who);
+                    }
+                }
+                // The first one that is read kills it.
+                if let Some(cause) = flight.iter().copied().find(|who| *who < poisons) {
+                    let killed = killed.entry(cause).or_default();
+                    *killed += 1;
+                    prop_assert!(*killed <= 3);
+                    for who in &flight {
+                        suspects.note(at(1), body(*who), Death { is_lone: flight.len() == 1, ..death(number) });
+                    }
+                }
+            }
+        }
+
         /// HTTP-22: whatever dies, memory stays bounded, and only who was there at two deaths within ten
         /// minutes is refused.
         #[test]

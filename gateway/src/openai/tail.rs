@@ -5,6 +5,7 @@
 //! that it goes back to where it would have been. Owns which members those are. Refuses to decide which chunk
 //! is which (`relay.rs` does).
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{MapAccess, Visitor};
@@ -20,10 +21,10 @@ const USAGE_ITSELF: [&str; 2] = ["choices", "usage"];
 pub(super) fn carried(last: &[u8], usage: &[u8]) -> Option<(usize, Vec<u8>)> {
     let event = Event::read(last);
     let data = &event.data.as_ref()?.text;
-    let mut known: Vec<String> = members(data)?.into_iter().map(|(name, _)| name).collect();
+    let mut known: HashSet<String> = members(data)?.into_iter().map(|(name, _)| name).collect();
     let mut text = Vec::new();
     for (name, value) in members(usage)? {
-        if USAGE_ITSELF.contains(&name.as_str()) || known.contains(&name) {
+        if USAGE_ITSELF.contains(&name.as_str()) || !known.insert(name.clone()) {
             continue;
         }
         text.push(b',');
@@ -31,7 +32,6 @@ pub(super) fn carried(last: &[u8], usage: &[u8]) -> Option<(usize, Vec<u8>)> {
         text.push(b':');
         // A line end is only a blank to JSON, and would end the event's line.
         text.extend(value.get().bytes().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }));
-        known.push(name);
     }
     let brace = data.iter().rposition(|&byte| byte == b'}').filter(|_| !text.is_empty())?;
     Some((event.place(&(brace..brace + 1))?.start, text))
@@ -100,6 +100,15 @@ mod tests {
         ] {
             assert_eq!(with(last, usage), expected);
         }
+    }
+
+    /// As many members as an event holds.
+    #[test]
+    fn a_usage_chunk_of_very_many_members_costs_each_of_them_once() {
+        let all: Vec<String> = (0..60_000).map(|number| format!("\"{number}\":1")).collect();
+        let usage = format!("{{{},{}}}", all.join(","), all.join(","));
+        let put = with("data: {\"0\":0}\n\n", &usage);
+        assert_eq!(put, format!("data: {{\"0\":0,{}}}\n\n", all[1..].join(",")));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tracing::{Span, debug};
 use super::fate::{self, Fate};
 use super::refusal;
 use super::suspects::{Suspect, Verdict};
-use super::trial::Trial;
+use super::trial::Turn;
 use crate::metrics::Outcome;
 use crate::peer::Share;
 use crate::problem::Problem;
@@ -31,8 +31,10 @@ pub(super) struct Ticket {
     waited: Duration,
     first_content: Option<Duration>,
     suspect: Suspect,
-    /// The request was there when an engine died, and is the only such one in flight.
-    trial: Option<Trial>,
+    /// Its place among the requests of its model.
+    turn: Option<Turn>,
+    /// When it was sent.
+    sent: Moment,
     span: Span,
 }
 
@@ -53,7 +55,7 @@ impl Ticket {
         lease: EngineLease,
         route: &'static str,
         started: Moment,
-        (suspect, trial): (Suspect, Option<Trial>),
+        (suspect, turn): (Suspect, Turn),
     ) -> Self {
         let runtime = lease.runtime().to_string();
         let waited = lease.waited();
@@ -68,7 +70,8 @@ impl Ticket {
             waited,
             first_content: None,
             suspect,
-            trial,
+            turn: Some(turn),
+            sent: gate.now(),
             span: Span::current(),
         }
     }
@@ -79,7 +82,7 @@ impl Ticket {
         host: ModelHost,
         route: &'static str,
         started: Moment,
-        (suspect, trial): (Suspect, Option<Trial>),
+        (suspect, turn): (Suspect, Turn),
     ) -> Self {
         Self {
             gate: gate.clone(),
@@ -91,7 +94,8 @@ impl Ticket {
             waited: Duration::ZERO,
             first_content: None,
             suspect,
-            trial,
+            turn: Some(turn),
+            sent: gate.now(),
             span: Span::current(),
         }
     }
@@ -148,8 +152,16 @@ impl Ticket {
 
     /// The request goes to whoever answers now.
     pub(super) fn begins(&self) {
-        if let Some(trial) = &self.trial {
-            trial.begin();
+        if let Some(turn) = &self.turn {
+            turn.begin();
+        }
+    }
+
+    /// HTTP-22: what became of the engine whose connection broke.
+    pub(super) async fn fate(&self, patience: Duration) -> Fate {
+        match self.lease() {
+            Some(lease) => fate_of(&self.gate, lease, self.sent, patience).await,
+            None => Fate::Lives,
         }
     }
 
@@ -157,7 +169,7 @@ impl Ticket {
     pub(super) fn note_death(&self, id: String, end: &EngineEnd) {
         if end.may_be_a_request {
             let at = (self.gate.now(), self.gate.wall());
-            self.gate.trials.note(at, self.suspect.clone(), id, end.detail.clone());
+            self.gate.trials.note(at, self.suspect.clone(), id, end);
         }
     }
 
@@ -173,8 +185,10 @@ impl Ticket {
 
     /// The client is about to get the first content.
     pub(super) fn note_content(&mut self) {
-        self.trial = None;
         if self.first_content.is_none() {
+            if let Some(turn) = &self.turn {
+                turn.went_well();
+            }
             let took = self.gate.now().since(self.started);
             self.first_content = Some(took);
             match &self.host {
@@ -186,14 +200,14 @@ impl Ticket {
 
     /// Nothing came of it and the request tries again: nothing is written down.
     pub(super) fn forget(mut self) {
-        self.trial = None;
         self.right = None;
+        self.turn = None;
     }
 
     /// Settles the account and frees the slot. Only the first call counts.
     pub(super) fn settle(&mut self, usage: &Usage, outcome: Outcome) {
         let Some(right) = self.right.take() else { return };
-        self.trial = None;
+        let turn = self.turn.take();
         let took = self.gate.now().since(self.started);
         match (&right, &self.host) {
             (Right::Engine(lease), _) => {
@@ -206,7 +220,7 @@ impl Ticket {
             (Right::Node { .. }, None) => {}
         }
         if let (Right::Engine(lease), Outcome::EngineLost) = (right, outcome) {
-            self.note_later(lease);
+            self.note_later(lease, turn);
         }
         // An answer goes on long after the request's handler is done.
         let _entered = self.span.enter();
@@ -228,16 +242,28 @@ impl Ticket {
     /// HTTP-22: an engine that dies in the middle of a stream may have died of that stream's request. The
     /// lease is kept until that is known: until then the request counts as in flight, so that nobody else
     /// seems to be alone.
-    fn note_later(&self, lease: EngineLease) {
-        let (gate, suspect) = (self.gate.clone(), self.suspect.clone());
+    fn note_later(&self, lease: EngineLease, turn: Option<Turn>) {
+        let (gate, suspect, sent) = (self.gate.clone(), self.suspect.clone(), self.sent);
         tokio::spawn(async move {
-            if let Fate::Died(end) = fate::of(&gate.node.engines, &lease).await
+            if let Fate::Died(end) = fate_of(&gate, &lease, sent, fate::NOTICED_WITHIN).await
                 && end.may_be_a_request
             {
                 let id = death_id(lease.runtime().as_str(), &end);
-                gate.trials.note((gate.now(), gate.wall()), suspect, id, end.detail);
+                gate.trials.note((gate.now(), gate.wall()), suspect, id, &end);
             }
+            drop((lease, turn));
         });
+    }
+}
+
+async fn fate_of(gate: &Gate, lease: &EngineLease, sent: Moment, patience: Duration) -> Fate {
+    match fate::of(&gate.node.engines, lease, patience).await {
+        Fate::Died(end) if !lease.is_managed() => {
+            let runtime = lease.runtime().as_str();
+            let (launch, in_flight) = gate.trials.outage(runtime, sent, gate.now(), end.in_flight);
+            Fate::Died(EngineEnd { launch, in_flight, ..end })
+        }
+        fate => fate,
     }
 }
 

@@ -40,6 +40,8 @@ pub(super) enum Next {
 /// The tries of one request.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tries {
+    /// Another node asks, and sends it a second time itself.
+    is_for_node: bool,
     /// How often somebody may have worked on it.
     worked_on: u32,
     /// How often somebody did not take it.
@@ -57,13 +59,19 @@ const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 impl Tries {
+    /// Of a request that another node passes on: of the two times that it may be worked on, the second one is
+    /// that node's to give away.
+    pub(super) fn for_node() -> Self {
+        Self { is_for_node: true, ..Self::default() }
+    }
+
     /// `is_another`: somebody else could be asked. `has_time`: the request may still wait.
     pub(super) fn after(&mut self, came: Came, is_another: bool, has_time: bool) -> Next {
         let again = match came {
             Came::Died { is_the_cause: true } => return Next::Stop,
             Came::Died { is_the_cause: false } | Came::Dropped | Came::NodeLost => {
                 self.worked_on += 1;
-                self.worked_on < WORKED_ON_MAX
+                !self.is_for_node && self.worked_on < WORKED_ON_MAX
             }
             Came::NotReached | Came::PassedOver => {
                 self.passed_over += 1;
@@ -110,6 +118,15 @@ mod tests {
             assert_eq!(tries.after(came, false, true), Next::Again(Duration::ZERO), "{came:?}");
             assert_eq!(tries.after(came, true, true), Next::Stop, "{came:?}");
         }
+    }
+
+    /// HTTP-18: two in all, not two on each node.
+    #[test]
+    fn what_another_node_asked_for_is_worked_on_once_here() {
+        for came in [Came::Dropped, Came::Died { is_the_cause: false }] {
+            assert_eq!(Tries::for_node().after(came, true, true), Next::Stop, "{came:?}");
+        }
+        assert!(matches!(Tries::for_node().after(Came::NotSent, false, true), Next::Again(_)));
     }
 
     /// HTTP-11.

@@ -161,6 +161,31 @@ async fn a_request_whose_engine_was_killed_from_outside_is_sent_again() {
     assert_eq!(answered.status, 200, "{answered:?}");
 }
 
+/// HTTP-22: a large process closes its sockets long before it has ended.
+#[tokio::test]
+async fn an_engine_that_takes_no_connection_and_ends_much_later_has_died() {
+    let node = TestNode::start().await;
+    let engine = FakeEngine::start();
+    node.runtime("r1", "smol", &engine).await;
+    let served = node.serve();
+    engine.then(Does::Hangs);
+    let dies = async {
+        until(|| engine.requests().len() == 1).await;
+        let next = restarted(&node, "r1");
+        next.then_answers(&answer_by("x"));
+        drop(engine);
+        tokio::time::pause();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        node.fixed.end_engine("r1", CRASHED, true);
+        next
+    };
+    let body = json!({"model": "smol"});
+    let (answered, next) = tokio::join!(post(&node, &served, &body), dies);
+    answered.is_error(502, "engine_lost");
+    assert_eq!(answered.header("x-should-retry"), "false");
+    assert!(next.requests().is_empty(), "it was not sent again");
+}
+
 /// HTTP-22: a stream that had begun counts, too.
 #[tokio::test]
 async fn a_stream_that_breaks_off_with_its_engine_counts_as_a_death() {
@@ -226,6 +251,24 @@ async fn a_request_that_killed_an_engine_elsewhere_goes_to_no_third_node() {
     let (answered, _) = tokio::join!(near.answer(poison.clone()), dies_at(&third.node, "r3", other, 1, true));
     answered.is_error(502, "engine_lost");
     near.answer(poison).await.is_error(422, "kills_engine");
+}
+
+/// HTTP-18: the node that was asked sends it a second time, and the other one does not do so as well.
+#[tokio::test]
+async fn a_request_that_is_lost_on_another_node_is_worked_on_twice_in_all() {
+    for stream in [false, true] {
+        let pair = Pair::start().await;
+        let body = json!({"model": "smol", "stream": stream});
+        pair.engine.then(Does::Dies);
+        pair.engine.then_answers(&answer_by("x"));
+        assert_eq!(pair.near.answer(body.clone()).await.status, 200);
+        assert_eq!(pair.engine.requests().len(), 2);
+        for _ in 0..4 {
+            pair.engine.then(Does::Dies);
+        }
+        pair.near.answer(body).await.is_error(502, "engine_lost");
+        assert_eq!(pair.engine.requests().len(), 4);
+    }
 }
 
 /// HTTP-17: of two runtimes of a model, the one that would serve is asked, whatever the other one is.
