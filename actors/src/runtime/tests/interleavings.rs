@@ -248,12 +248,25 @@ fn run(part: u64, parts: u64) {
     }
 }
 
+/// In parts, which run beside each other.
+const PARTS: u64 = 4;
+
 #[test]
 fn no_order_of_commands_requests_and_crashes_breaks_a_rule() {
-    run(0, 2);
+    run(0, PARTS);
 }
 
 #[test]
-fn nor_does_any_other() {
-    run(1, 2);
+fn nor_does_any_of_the_second_part() {
+    run(1, PARTS);
+}
+
+#[test]
+fn nor_does_any_of_the_third_part() {
+    run(2, PARTS);
+}
+
+#[test]
+fn nor_does_any_of_the_fourth_part() {
+    run(3, PARTS);
 }
