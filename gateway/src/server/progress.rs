@@ -175,7 +175,8 @@ impl Progress {
         state.place = None;
         state.is_answered = false;
         // What comes behind a head without a body belongs to the next one.
-        state.has_more = !has_body && !(state.tail == *b"\r\n\r\n" || state.tail.ends_with(b"\n\n"));
+        let is_at_an_end = state.tail == *b"\r\n\r\n" || state.tail.ends_with(b"\n\n");
+        state.has_more = !has_body && !is_at_an_end;
         let stage = if has_body { Stage::Body } else { Stage::Working };
         state.enter(stage, self.clock.now());
         drop(state);

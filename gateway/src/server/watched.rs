@@ -322,7 +322,8 @@ mod tests {
         let whole = || Body::from("whole");
         let slow = || chunks(Duration::from_secs(1000));
         let at_once = || chunks(Duration::ZERO);
-        let answers: [(fn() -> Body, &[u8]); 4] =
+        type Answer = (fn() -> Body, &'static [u8]);
+        let answers: [Answer; 4] =
             [(Body::empty, b"\r\n\r\n"), (whole, b"whole"), (slow, b"0\r\n\r\n"), (at_once, b"0\r\n\r\n")];
         for (body, end) in answers {
             for after_s in [0, 1000] {
