@@ -46,7 +46,7 @@ impl Shared {
             metrics,
             peers: PeerClient::new(node.cluster.clone()),
             shares: Shares::default(),
-            trials: Trials::default(),
+            trials: Trials::new(node.system.clock()),
             settings: settings.clone(),
             event_streams,
             peer_event_streams: Arc::new(Semaphore::new((streams_max / 2).max(1))),

@@ -85,9 +85,16 @@ impl EngineLease {
     /// Resolves when the engine's process has ended; never where ARW runs none. `None`: its runtime's actor
     /// is gone, and nobody knows.
     pub async fn process_ended(&self) -> Option<EngineEnd> {
-        let Some(end) = &self.end else { return std::future::pending().await };
-        let mut end = end.clone();
-        end.wait_for(Option::is_some).await.ok().and_then(|end| end.clone())
+        self.end_of_process().await
+    }
+
+    /// As [`EngineLease::process_ended`], without the right to send: it outlives the lease.
+    pub fn end_of_process(&self) -> impl Future<Output = Option<EngineEnd>> + Send + 'static {
+        let end = self.end.clone();
+        async move {
+            let Some(mut end) = end else { return std::future::pending().await };
+            end.wait_for(Option::is_some).await.ok().and_then(|end| end.clone())
+        }
     }
 
     /// Requests of this runtime that hold a lease now, this one included.

@@ -73,7 +73,6 @@ pub(super) enum Failure {
 /// Sends a request to the engine that was lent.
 pub(super) async fn to_engine(asked: &Asked, mut ticket: Ticket) -> Attempt {
     let idle_max = ticket.idle_max();
-    ticket.begins();
     let sent = match ticket.lease() {
         Some(lease) => {
             let mut request = outgoing(asked, lease.model());
@@ -149,7 +148,6 @@ pub(super) async fn to_node(asked: &Asked, name: &str, mut ticket: Ticket) -> At
         return Attempt::Failed(Box::new(ticket), Failure::NodeLost);
     };
     let idle_max = ticket.idle_max();
-    ticket.begins();
     let sending = asked.gate.peers.send(host.node, outgoing(asked, Some(name)));
     let answer = match tokio::time::timeout(idle_max, sending).await {
         Ok(Ok(answer)) => answer,

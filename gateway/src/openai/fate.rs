@@ -23,6 +23,9 @@ const NOTICED_WITHIN_MIN: Duration = Duration::from_secs(2);
 /// before it has ended.
 pub(super) const NOTICED_WITHIN: Duration = Duration::from_secs(30);
 
+/// A client that gives up just before its engine dies of its request is met again when it asks again.
+pub(super) const GONE_WATCHED: Duration = Duration::from_secs(3);
+
 /// Finds out. `patience`: how long the request may still wait. The lease is held meanwhile, so that it counts
 /// as in flight when the engine died.
 pub(super) async fn of(engines: &EngineClient, lease: &EngineLease, patience: Duration) -> Fate {

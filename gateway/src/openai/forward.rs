@@ -184,12 +184,16 @@ impl Asked {
             };
             let Some(served) = served else {
                 let Way::There { host, name } = way else { continue };
+                if !turn.enter() {
+                    continue;
+                }
                 let (route, started) = (self.route.path, self.started);
                 let ticket = Ticket::for_node(&self.gate, host, route, started, (suspect, turn));
                 return attempt::to_node(self, &name, ticket).await;
             };
             match self.acquire(served, suspect, turn).await {
-                Ok(ticket) => return attempt::to_engine(self, ticket).await,
+                Ok(Some(ticket)) => return attempt::to_engine(self, ticket).await,
+                Ok(None) => {}
                 Err(error) => {
                     so_far.refused.push(served.runtime.clone());
                     refused_here.get_or_insert(error);
@@ -202,7 +206,7 @@ impl Asked {
     /// often.
     async fn turn(&self, suspect: &Suspect) -> Result<Turn, Problem> {
         let trials = &self.gate.trials;
-        let mut verdict = trials.verdict(self.gate.now(), suspect);
+        let mut verdict = trials.verdict(suspect);
         loop {
             if let Verdict::Refused(deaths, wait) = &verdict {
                 return Err(refusal::kills_engine(&suspect.model, deaths, *wait));
@@ -211,18 +215,25 @@ impl Asked {
             let turn = tokio::time::timeout(patience, trials.turn(&suspect.model, &verdict)).await;
             let Ok(turn) = turn else { return Err(refusal::no_turn(&suspect.model, patience)) };
             // The same body may have gone before.
-            let now = trials.verdict(self.gate.now(), suspect);
+            let now = trials.verdict(suspect);
             if std::mem::replace(&mut verdict, now) == verdict {
                 return Ok(turn);
             }
         }
     }
 
-    async fn acquire(&self, served: &Served, suspect: Suspect, turn: Turn) -> Result<Ticket, AcquireError> {
+    /// `None`: meanwhile a suspect has come, and goes first (HTTP-22).
+    async fn acquire(
+        &self,
+        served: &Served,
+        suspect: Suspect,
+        turn: Turn,
+    ) -> Result<Option<Ticket>, AcquireError> {
         // HTTP-11: what a first try took is no longer there for a second one.
         let patience = self.deadline.since(self.gate.now());
         let lease = self.gate.node.runtimes.acquire(served.runtime.as_str(), patience).await?;
-        Ok(Ticket::for_engine(&self.gate, lease, self.route.path, self.started, (suspect, turn)))
+        let (gate, route, started) = (&self.gate, self.route.path, self.started);
+        Ok(turn.enter().then(|| Ticket::for_engine(gate, lease, route, started, (suspect, turn))))
     }
 
     /// Why there is nobody to ask.
@@ -289,7 +300,7 @@ impl Asked {
             "an engine ended with this request in flight"
         );
         ticket.note_death(death_id(ticket.runtime(), &end), &end);
-        let is_the_cause = end.may_be_a_request && end.in_flight <= 1;
+        let is_the_cause = end.may_be_a_request && ticket.was_lone(&end);
         let problem = match ticket.verdict() {
             Verdict::Refused(deaths, wait) => refusal::kills_engine(ticket.suspected_for(), &deaths, wait),
             _ if is_the_cause => refusal::engine_died(ticket.runtime(), &end),

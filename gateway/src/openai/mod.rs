@@ -13,8 +13,11 @@ mod near_name;
 mod tries;
 
 mod fate;
+mod lane;
 mod suspects;
 mod trial;
+#[cfg(test)]
+mod trial_tests;
 
 mod early;
 mod patient;

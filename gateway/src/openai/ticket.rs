@@ -7,6 +7,7 @@ use std::time::Duration;
 use arw_actors::cluster::ModelHost;
 use arw_actors::moment::Moment;
 use arw_actors::runtime::lease::{EngineEnd, EngineLease, Usage};
+use tokio::runtime::Handle;
 use tracing::{Span, debug};
 
 use super::fate::{self, Fate};
@@ -150,13 +151,6 @@ impl Ticket {
         settings.answer_idle_timeout + wait
     }
 
-    /// The request goes to whoever answers now.
-    pub(super) fn begins(&self) {
-        if let Some(turn) = &self.turn {
-            turn.begin();
-        }
-    }
-
     /// HTTP-22: what became of the engine whose connection broke.
     pub(super) async fn fate(&self, patience: Duration) -> Fate {
         match self.lease() {
@@ -165,17 +159,21 @@ impl Ticket {
         }
     }
 
+    /// HTTP-22: no other request of the model was in flight when its engine ended.
+    pub(super) fn was_lone(&self, end: &EngineEnd) -> bool {
+        end.in_flight <= 1 || self.turn.as_ref().is_some_and(Turn::is_solitary)
+    }
+
     /// HTTP-22: an engine ended with this request in flight; `id` tells its ends apart.
     pub(super) fn note_death(&self, id: String, end: &EngineEnd) {
         if end.may_be_a_request {
-            let at = (self.gate.now(), self.gate.wall());
-            self.gate.trials.note(at, self.suspect.clone(), id, end);
+            self.gate.trials.note(&self.suspect, id, end, self.was_lone(end));
         }
     }
 
     /// What is remembered of this body by now.
     pub(super) fn verdict(&self) -> Verdict {
-        self.gate.trials.verdict(self.gate.now(), &self.suspect)
+        self.gate.trials.verdict(&self.suspect)
     }
 
     /// Which model, for what is remembered of its engines' deaths.
@@ -186,9 +184,6 @@ impl Ticket {
     /// The client is about to get the first content.
     pub(super) fn note_content(&mut self) {
         if self.first_content.is_none() {
-            if let Some(turn) = &self.turn {
-                turn.went_well();
-            }
             let took = self.gate.now().since(self.started);
             self.first_content = Some(took);
             match &self.host {
@@ -219,8 +214,11 @@ impl Ticket {
             }
             (Right::Node { .. }, None) => {}
         }
-        if let (Right::Engine(lease), Outcome::EngineLost) = (right, outcome) {
-            self.note_later(lease, turn);
+        match (right, outcome) {
+            (_, Outcome::Ok) => self.gate.trials.passed(&self.suspect),
+            (Right::Engine(lease), Outcome::EngineLost) => self.note_later(lease, turn),
+            (Right::Engine(lease), Outcome::ClientGone) => self.note_though_gone(&lease, turn),
+            _ => {}
         }
         // An answer goes on long after the request's handler is done.
         let _entered = self.span.enter();
@@ -244,15 +242,41 @@ impl Ticket {
     /// seems to be alone.
     fn note_later(&self, lease: EngineLease, turn: Option<Turn>) {
         let (gate, suspect, sent) = (self.gate.clone(), self.suspect.clone(), self.sent);
-        tokio::spawn(async move {
+        in_background(async move {
             if let Fate::Died(end) = fate_of(&gate, &lease, sent, fate::NOTICED_WITHIN).await
                 && end.may_be_a_request
             {
-                let id = death_id(lease.runtime().as_str(), &end);
-                gate.trials.note((gate.now(), gate.wall()), suspect, id, &end);
+                let is_lone = end.in_flight <= 1 || turn.as_ref().is_some_and(Turn::is_solitary);
+                gate.trials.note(&suspect, death_id(lease.runtime().as_str(), &end), &end, is_lone);
             }
             drop((lease, turn));
         });
+    }
+
+    /// HTTP-22: an engine works for a moment longer on what its client has left, and may die of it.
+    fn note_though_gone(&self, lease: &EngineLease, turn: Option<Turn>) {
+        if !lease.is_managed() {
+            return;
+        }
+        let (gate, suspect, runtime) = (self.gate.clone(), self.suspect.clone(), lease.runtime().clone());
+        let ended = lease.end_of_process();
+        in_background(async move {
+            // Who was not tried keeps nobody waiting.
+            let turn = turn.filter(Turn::is_solitary);
+            if let Ok(Some(end)) = tokio::time::timeout(fate::GONE_WATCHED, ended).await
+                && end.may_be_a_request
+            {
+                let is_lone = turn.as_ref().is_some_and(Turn::is_solitary);
+                gate.trials.note(&suspect, death_id(runtime.as_str(), &end), &end, is_lone);
+            }
+        });
+    }
+}
+
+/// Where everything ends there is nothing to learn any more.
+fn in_background(task: impl Future<Output = ()> + Send + 'static) {
+    if let Ok(runtime) = Handle::try_current() {
+        runtime.spawn(task);
     }
 }
 

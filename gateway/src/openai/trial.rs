@@ -1,10 +1,7 @@
 //! Turns of the requests for a model, where some are suspected.
 //!
-//! Owns the table of suspects, and for each model who goes with whom. Those that nothing speaks against go as
-//! they come. Of those that were there at one death, one goes at a time, beside the others: a death then has
-//! one old suspect, and new ones. Who was there at more goes alone, while nothing else of the model is in
-//! flight: a death then tells that it was this one. It does not hold back the others while it waits for that,
-//! so that a busy model may have no turn for it. Refuses to decide who is suspected (`suspects.rs`).
+//! Owns the table of suspects and each model's lane, and waits for what those decide. Refuses to decide who is
+//! suspected (`suspects.rs`), and who goes when (`lane.rs`).
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -12,19 +9,21 @@ use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use arw_actors::moment::{Moment, WallTime};
+use arw_actors::clock::Clock;
+use arw_actors::moment::Moment;
 use arw_actors::runtime::lease::EngineEnd;
-use tokio::sync::{
-    Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, OwnedSemaphorePermit, RwLock, Semaphore,
-};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
+use super::lane::{Kind, Lane, PlaceId};
 use super::suspects::{Death, Suspect, Suspects, Verdict};
 
 /// Everything that is known of suspected bodies. Cheap to clone.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Trials {
+    clock: Clock,
     suspects: Arc<Mutex<Suspects>>,
-    lanes: Arc<Mutex<HashMap<String, Weak<Lane>>>>,
+    lanes: Arc<Mutex<HashMap<String, Weak<SharedLane>>>>,
     outages: Arc<Mutex<Outages>>,
     hasher: RandomState,
 }
@@ -43,60 +42,64 @@ struct Outage {
     in_flight: u32,
 }
 
-/// Who is in flight for one model.
+/// One model's lane, and who waits for it.
 #[derive(Debug)]
-struct Lane {
-    /// For the suspects that go one at a time.
-    one: Arc<Semaphore>,
-    /// Shared by all that are in flight; who goes alone has it for himself.
-    room: Arc<RwLock<()>>,
-    /// Somebody has left the room.
-    left: Notify,
+struct SharedLane {
+    clock: Clock,
+    state: Mutex<LaneState>,
+}
+
+#[derive(Debug, Default)]
+struct LaneState {
+    lane: Lane,
+    /// By who waits.
+    grants: HashMap<PlaceId, oneshot::Sender<()>>,
+    /// When somebody looks at the lane again, whoever comes and goes before.
+    due: Option<Moment>,
 }
 
 /// A request's place among those of its model, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Turn {
-    held: Arc<Mutex<Held>>,
-    lane: Arc<Lane>,
+    lane: Arc<SharedLane>,
+    id: PlaceId,
 }
 
-#[derive(Debug, Default)]
-struct Held {
-    permit: Option<OwnedSemaphorePermit>,
-    room: Room,
-}
-
-#[derive(Debug, Default)]
-enum Room {
-    #[default]
-    Left,
-    Shared(#[expect(dead_code, reason = "held")] OwnedRwLockReadGuard<()>),
-    Alone(OwnedRwLockWriteGuard<()>),
-}
-
-/// What kills an engine does so when it is read, or soon after. Who waits in the lane shall not wait for a
-/// whole long answer.
-const TRIAL_LASTS: Duration = Duration::from_secs(10);
 /// What breaks off later was not in flight then.
 const OUTAGE_REMEMBERED: Duration = Duration::from_secs(3_600);
 
 impl Trials {
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            suspects: Arc::default(),
+            lanes: Arc::default(),
+            outages: Arc::default(),
+            hasher: RandomState::default(),
+        }
+    }
+
     /// A number for a body: the same for the same bytes, and another one in each process, so that nobody can
     /// make two that are the same.
     pub(crate) fn number(&self, body: &[u8]) -> u64 {
         self.hasher.hash_one(body)
     }
 
-    pub(crate) fn verdict(&self, now: Moment, suspect: &Suspect) -> Verdict {
+    pub(crate) fn verdict(&self, suspect: &Suspect) -> Verdict {
         let mut suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
-        if suspects.is_empty() { Verdict::Free } else { suspects.verdict(now, suspect) }
+        if suspects.is_empty() { Verdict::Free } else { suspects.verdict(self.clock.now(), suspect) }
     }
 
-    pub(crate) fn note(&self, (now, at): (Moment, WallTime), suspect: Suspect, id: String, end: &EngineEnd) {
-        let death = Death { id, at, detail: end.detail.clone(), is_lone: end.in_flight <= 1 };
+    /// An engine died with it in flight. `is_lone`: with no other request.
+    pub(crate) fn note(&self, suspect: &Suspect, id: String, end: &EngineEnd, is_lone: bool) {
+        let death = Death { id, at: self.clock.wall(), detail: end.detail.clone(), is_lone };
         let mut suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
-        suspects.note(now, suspect, death);
+        suspects.note(self.clock.now(), suspect.clone(), death);
+    }
+
+    /// It has got a whole answer.
+    pub(crate) fn passed(&self, suspect: &Suspect) {
+        self.suspects.lock().unwrap_or_else(PoisonError::into_inner).pass(suspect);
     }
 
     /// The number of an outage of a server that ARW does not run, and how many requests were in flight when it
@@ -116,106 +119,109 @@ impl Trials {
 
     /// Waits until a request with this verdict may go.
     pub(crate) async fn turn(&self, model: &str, verdict: &Verdict) -> Turn {
+        let kind = match verdict {
+            Verdict::Free | Verdict::Refused(..) => Kind::Free,
+            Verdict::Suspect => Kind::Suspect,
+            Verdict::Alone => Kind::Alone,
+        };
         let lane = self.lane(model);
-        let (is_one, is_alone) = match verdict {
-            Verdict::Free | Verdict::Refused(..) => (false, false),
-            Verdict::OneAtATime => (true, false),
-            // With nobody in the room, nobody is on the lane.
-            Verdict::Alone => (false, true),
-        };
-        // The semaphore is never closed.
-        let permit = if is_one { Arc::clone(&lane.one).acquire_owned().await.ok() } else { None };
-        let room = if is_alone {
-            Room::Alone(lane.empty().await)
-        } else {
-            Room::Shared(Arc::clone(&lane.room).read_owned().await)
-        };
-        Turn { held: Arc::new(Mutex::new(Held { permit, room })), lane }
+        let (grant, granted) = oneshot::channel();
+        let id = lane.change(|state| {
+            let id = state.lane.arrive(kind);
+            state.grants.insert(id, grant);
+            id
+        });
+        let turn = Turn { lane, id };
+        // It is never dropped unsent while its turn lives.
+        let _ = granted.await;
+        turn
     }
 
-    fn lane(&self, model: &str) -> Arc<Lane> {
+    fn lane(&self, model: &str) -> Arc<SharedLane> {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lane) = lanes.get(model).and_then(Weak::upgrade) {
             return lane;
         }
         lanes.retain(|_, lane| lane.strong_count() > 0);
-        let one = Arc::new(Semaphore::new(1));
-        let lane = Arc::new(Lane { one, room: Arc::default(), left: Notify::new() });
+        let lane = Arc::new(SharedLane { clock: self.clock, state: Mutex::default() });
         lanes.insert(model.to_owned(), Arc::downgrade(&lane));
         lane
     }
 }
 
-impl Lane {
-    /// Waits for a moment at which nobody is in the room, and holds nobody back until then.
-    async fn empty(&self) -> OwnedRwLockWriteGuard<()> {
-        loop {
-            let mut left = std::pin::pin!(self.left.notified());
-            left.as_mut().enable();
-            if let Ok(room) = Arc::clone(&self.room).try_write_owned() {
-                return room;
-            }
-            left.await;
+impl SharedLane {
+    /// Changes the lane, and tells those that may go after it.
+    fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut LaneState) -> T) -> T {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = change(&mut state);
+        for id in state.lane.advance(self.clock.now()) {
+            // Whoever does not wait any longer is about to leave.
+            state.grants.remove(&id).and_then(|grant| grant.send(()).ok());
         }
+        let due = state.lane.due();
+        if std::mem::replace(&mut state.due, due) != due
+            && let Some(due) = due
+        {
+            self.look_again(self.clock.instant(due), None);
+        }
+        changed
+    }
+
+    /// Then, and whose trial is over by then. Does nothing where nobody is left, or where everything ends.
+    fn look_again(self: &Arc<Self>, when: tokio::time::Instant, trial: Option<PlaceId>) {
+        let (lane, Ok(runtime)) = (Arc::downgrade(self), Handle::try_current()) else { return };
+        runtime.spawn(async move {
+            tokio::time::sleep_until(when).await;
+            if let Some(lane) = lane.upgrade() {
+                lane.change(|state| trial.map(|id| state.lane.make_way(id)));
+            }
+        });
     }
 }
 
 impl Turn {
-    /// The request is with its engine now: others may go beside it when that has gone well for a while.
-    pub(crate) fn begin(&self) {
-        if !self.held.lock().unwrap_or_else(PoisonError::into_inner).holds_others_back() {
-            return;
+    /// The request goes to its engine now. False: a suspect has come first, and it has to wait for another turn.
+    pub(crate) fn enter(&self) -> bool {
+        let trial = self.lane.change(|state| state.lane.enter(self.id).then(|| state.lane.trial(self.id)));
+        if let Some(Some(trial)) = trial {
+            let over = tokio::time::Instant::now() + trial;
+            self.lane.look_again(over, Some(self.id));
         }
-        // Weak, so that whoever is done before leaves at once.
-        let held = Arc::downgrade(&self.held);
-        tokio::spawn(async move {
-            tokio::time::sleep(TRIAL_LASTS).await;
-            if let Some(held) = held.upgrade() {
-                held.lock().unwrap_or_else(PoisonError::into_inner).make_way();
-            }
-        });
+        trial.is_some()
     }
 
-    /// Its answer has begun.
-    pub(crate) fn went_well(&self) {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).make_way();
-    }
-}
-
-impl Held {
-    fn holds_others_back(&self) -> bool {
-        self.permit.is_some() || matches!(self.room, Room::Alone(_))
-    }
-
-    /// Others may go; it counts as in flight as before.
-    fn make_way(&mut self) {
-        self.permit = None;
-        self.room = match std::mem::take(&mut self.room) {
-            Room::Alone(room) => Room::Shared(room.downgrade()),
-            room @ (Room::Shared(_) | Room::Left) => room,
-        };
+    /// No other request of the model is in flight on this node, and none comes.
+    pub(crate) fn is_solitary(&self) -> bool {
+        self.lane.state.lock().unwrap_or_else(PoisonError::into_inner).lane.is_solitary(self.id)
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Held::default();
-        self.lane.left.notify_waiters();
+        self.lane.change(|state| {
+            state.grants.remove(&self.id);
+            state.lane.leave(self.id);
+        });
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::lane;
     use super::*;
 
-    async fn is_free(trials: &Trials, model: &str, verdict: Verdict) -> bool {
-        tokio::time::timeout(Duration::from_secs(1), trials.turn(model, &verdict)).await.is_ok()
+    fn trials() -> Trials {
+        Trials::new(Clock::system())
+    }
+
+    async fn is_free(trials: &Trials, model: &str, verdict: &Verdict) -> bool {
+        tokio::time::timeout(Duration::from_secs(1), trials.turn(model, verdict)).await.is_ok()
     }
 
     /// HTTP-22: of requests that broke off together, the last one to notice is not alone.
     #[test]
     fn an_outage_of_a_foreign_server_is_one_death_for_all_that_were_in_flight() {
-        let trials = Trials::default();
+        let trials = trials();
         let at = |seconds| Moment::ZERO + Duration::from_secs(seconds);
         let first = trials.outage("r1", at(1), at(5), 3);
         assert_eq!(first.1, 3);
@@ -227,44 +233,37 @@ mod tests {
         assert_ne!(trials.outage("r2", at(1), at(9), 1).0, second.0);
     }
 
-    /// HTTP-22.
+    /// HTTP-22: the lane's decisions reach those that wait, also where nobody comes or goes.
     #[tokio::test(start_paused = true)]
-    async fn one_suspect_goes_at_a_time_and_makes_way_after_a_while() {
-        let trials = Trials::default();
-        let first = trials.turn("smol", &Verdict::OneAtATime).await;
-        assert!(!is_free(&trials, "smol", Verdict::OneAtATime).await);
-        assert!(is_free(&trials, "smol", Verdict::Free).await, "others go beside it");
-        assert!(is_free(&trials, "large", Verdict::OneAtATime).await, "each model has its own");
-        first.begin();
-        tokio::time::sleep(TRIAL_LASTS).await;
-        let second = trials.turn("smol", &Verdict::OneAtATime).await;
-        assert!(!is_free(&trials, "smol", Verdict::OneAtATime).await);
-        second.went_well();
-        assert!(is_free(&trials, "smol", Verdict::OneAtATime).await);
-        drop((first, second));
+    async fn a_suspect_goes_alone_and_makes_way_when_its_trial_is_over() {
+        let trials = trials();
+        let first = trials.turn("smol", &Verdict::Suspect).await;
+        assert!(first.enter() && first.is_solitary());
+        assert!(!is_free(&trials, "smol", &Verdict::Free).await);
+        assert!(is_free(&trials, "large", &Verdict::Suspect).await, "each model has its own lane");
+        tokio::time::sleep(lane::TRIAL_MAX).await;
+        assert!(is_free(&trials, "smol", &Verdict::Free).await);
+        assert!(!first.is_solitary());
+        let second =
+            tokio::time::timeout(Duration::from_secs(60), trials.turn("smol", &Verdict::Suspect)).await;
+        assert!(second.unwrap().enter(), "beside the first one, after it has held back others in vain");
+        drop(first);
         assert!(trials.lanes.lock().unwrap().values().all(|lane| lane.strong_count() == 0));
     }
 
     /// HTTP-22.
     #[tokio::test(start_paused = true)]
-    async fn who_goes_alone_waits_for_all_others_and_holds_them_back_only_while_it_goes() {
-        let trials = Trials::default();
-        let (free, suspect) =
-            (trials.turn("smol", &Verdict::Free).await, trials.turn("smol", &Verdict::OneAtATime).await);
-        let mut waits = std::pin::pin!(trials.turn("smol", &Verdict::Alone));
+    async fn whoever_is_held_back_goes_when_the_suspect_gives_up() {
+        let trials = trials();
+        let long = trials.turn("smol", &Verdict::Free).await;
+        assert!(long.enter());
+        let late = trials.turn("smol", &Verdict::Free).await;
+        let mut alone = Box::pin(trials.turn("smol", &Verdict::Alone));
+        assert!(tokio::time::timeout(Duration::from_secs(1), &mut alone).await.is_err());
+        assert!(!late.enter(), "it was admitted before, and comes again");
+        let mut waits = std::pin::pin!(trials.turn("smol", &Verdict::Free));
         assert!(tokio::time::timeout(Duration::from_secs(1), &mut waits).await.is_err());
-        assert!(is_free(&trials, "smol", Verdict::Free).await, "nobody waits for who waits");
-        drop(free);
-        assert!(tokio::time::timeout(Duration::from_secs(1), &mut waits).await.is_err());
-        drop(suspect);
-        let alone = waits.await;
-        assert!(!is_free(&trials, "smol", Verdict::Free).await);
-        assert!(!is_free(&trials, "smol", Verdict::OneAtATime).await);
-        alone.begin();
-        tokio::time::sleep(TRIAL_LASTS).await;
-        assert!(is_free(&trials, "smol", Verdict::Free).await);
-        assert!(!is_free(&trials, "smol", Verdict::Alone).await, "it is still in flight");
         drop(alone);
-        assert!(is_free(&trials, "smol", Verdict::Alone).await);
+        assert!(waits.await.enter());
     }
 }

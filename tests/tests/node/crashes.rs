@@ -1,5 +1,7 @@
 //! `kill -9` of engines and nodes.
 
+use std::time::Duration;
+
 use arw_tests::http::open;
 use arw_tests::node::{NodeProcess, arw};
 use http::Method;
@@ -81,6 +83,57 @@ async fn a_request_that_kills_its_engine_does_so_twice_at_most_and_costs_nobody_
         (422.try_into().unwrap(), Some("kills_engine"))
     );
     assert_eq!(exits(&stage).await, deaths + 2);
+    stage.node.stop().unwrap();
+}
+
+/// HTTP-22: several that kill among several that do not, whose answers take a while.
+#[tokio::test]
+async fn of_two_requests_that_kill_each_does_so_twice_at_most_and_whoever_is_beside_them_is_saved() {
+    let args = ["--crash-on", "POISON", "--signal", "6", "--tokens", "20", "--token-delay-ms", "10"];
+    let budget = json!({"restart": {"max": 20, "window_s": 300}});
+    let stage = Stage::with_fake(&args, budget).await;
+    let good = async |number: u32| {
+        let mut statuses = Vec::new();
+        for _ in 0..3 {
+            let body = said(&format!("innocent {number}"), number.is_multiple_of(2));
+            statuses.push(stage.node.post("/v1/chat/completions", body).await.unwrap().status.as_u16());
+        }
+        statuses
+    };
+    let bad = async |number: u32| {
+        let body = said(&format!("POISON {number}"), false);
+        for _ in 0..5 {
+            let answer = stage.node.post("/v1/chat/completions", body.clone()).await.unwrap();
+            if answer.status == 422 {
+                return answer.json()["error"]["deaths"].as_array().unwrap().len();
+            }
+        }
+        panic!("POISON {number} is never refused");
+    };
+    let (a, b, c, d, bad_1, bad_2) = tokio::join!(good(1), good(2), good(3), good(4), bad(1), bad(2));
+    for (number, statuses) in [a, b, c, d].iter().enumerate() {
+        assert_eq!(*statuses, [200; 3], "innocent {}", number + 1);
+    }
+    assert_eq!((bad_1, bad_2), (2, 2));
+    assert!(exits(&stage).await <= 4);
+    stage.node.stop().unwrap();
+}
+
+/// HTTP-22: its client leaves each time, just before the engine dies of it.
+#[tokio::test]
+async fn a_request_whose_client_has_left_when_it_kills_is_found_out_too() {
+    let slow = ["--tokens", "100", "--token-delay-ms", "20"];
+    let args = ["--crash-on", "POISON", "--signal", "11", "--crash-on-delay-ms", "300"];
+    let stage = Stage::with_fake(&[args.as_slice(), &slow].concat(), json!({"auto_start": true})).await;
+    for deaths in 1..=2 {
+        stage.node.until("one", |row| row["state"] == "ready").await.unwrap();
+        let asks = stage.node.post("/v1/chat/completions", said("POISON", false));
+        tokio::time::timeout(Duration::from_millis(100), asks).await.unwrap_err();
+        stage.node.until("one", |row| row["restart_budget"]["used"] == deaths).await.unwrap();
+    }
+    let answer = stage.node.post("/v1/chat/completions", said("POISON", false)).await.unwrap();
+    assert_eq!(answer.status, 422, "{answer:?}");
+    assert_eq!(exits(&stage).await, 2);
     stage.node.stop().unwrap();
 }
 

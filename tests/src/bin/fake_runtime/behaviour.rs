@@ -2,7 +2,9 @@
 //!
 //! Owns the switches that `/control` turns and the counters that `/control/status` shows. Refuses to know HTTP.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
@@ -23,6 +25,7 @@ pub(crate) struct Behaviour {
     hang_after: AtomicI64,
     crash_after_tokens: AtomicI64,
     crash_on: Option<String>,
+    crash_on_delay: Duration,
     exit_code: Option<i32>,
     signal: Option<i32>,
     last_words: Vec<String>,
@@ -74,6 +77,7 @@ impl Behaviour {
             ),
             crash_after_tokens: AtomicI64::new(options.crash_after_tokens.map_or(-1, i64::from)),
             crash_on: options.crash_on.clone(),
+            crash_on_delay: Duration::from_millis(options.crash_on_delay_ms),
             exit_code: options.exit_code,
             signal: options.signal,
             last_words: options.print_lines.clone(),
@@ -100,12 +104,19 @@ impl Behaviour {
         }
     }
 
-    /// A request came; the end, when its body has the word in it.
-    pub(crate) fn read(&self, body: &[u8]) {
+    /// A request came; the end, at once or after a while, when its body has the word in it.
+    pub(crate) fn read(self: &Arc<Self>, body: &[u8]) {
         if let Some(word) = &self.crash_on
             && String::from_utf8_lossy(body).contains(word.as_str())
         {
-            self.die();
+            if self.crash_on_delay.is_zero() {
+                self.die();
+            }
+            let this = Arc::clone(self);
+            std::thread::spawn(move || {
+                std::thread::sleep(this.crash_on_delay);
+                this.die();
+            });
         }
     }
 

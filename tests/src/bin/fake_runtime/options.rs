@@ -15,6 +15,7 @@ fake_runtime: a model server without a model
   --tokens N  --token-delay-ms N         how long answers are, and how slow
   --crash-at-start | --crash-after-ms N | --crash-after-tokens N
   --crash-on TEXT                        crash at a request whose body has this in it
+  --crash-on-delay-ms N                  so long after it came, whether its client is there or not
   --exit-code N | --signal N             how it crashes (1)
   --print-line TEXT                      printed before it crashes; may be repeated
   --hang [N]                             after N requests accept and never answer anything
@@ -77,6 +78,7 @@ pub(crate) struct Options {
     pub(crate) crash_at_start: bool,
     pub(crate) crash_after_ms: Option<u64>,
     pub(crate) crash_on: Option<String>,
+    pub(crate) crash_on_delay_ms: u64,
     pub(crate) crash_after_tokens: Option<u32>,
     pub(crate) exit_code: Option<i32>,
     pub(crate) signal: Option<i32>,
@@ -171,6 +173,7 @@ impl Options {
             "--crash-after-ms" => self.crash_after_ms = Some(number(flag, &value)?),
             "--crash-after-tokens" => self.crash_after_tokens = Some(number(flag, &value)?),
             "--crash-on" => self.crash_on = Some(value),
+            "--crash-on-delay-ms" => self.crash_on_delay_ms = number(flag, &value)?,
             "--exit-code" => self.exit_code = Some(number(flag, &value)?),
             "--signal" => self.signal = Some(number(flag, &value)?),
             "--print-line" => self.print_lines.push(value),
