@@ -162,14 +162,15 @@ impl SharedLane {
         if std::mem::replace(&mut state.due, due) != due
             && let Some(due) = due
         {
-            self.look_again(self.clock.instant(due), None);
+            self.look_again(due, None);
         }
         changed
     }
 
     /// Then, and whose trial is over by then. Does nothing where nobody is left, or where everything ends.
-    fn look_again(self: &Arc<Self>, when: tokio::time::Instant, trial: Option<PlaceId>) {
+    fn look_again(self: &Arc<Self>, when: Moment, trial: Option<PlaceId>) {
         let (lane, Ok(runtime)) = (Arc::downgrade(self), Handle::try_current()) else { return };
+        let when = self.clock.instant(when);
         runtime.spawn(async move {
             tokio::time::sleep_until(when).await;
             if let Some(lane) = lane.upgrade() {
@@ -184,7 +185,7 @@ impl Turn {
     pub(crate) fn enter(&self) -> bool {
         let trial = self.lane.change(|state| state.lane.enter(self.id).then(|| state.lane.trial(self.id)));
         if let Some(Some(trial)) = trial {
-            let over = tokio::time::Instant::now() + trial;
+            let over = self.lane.clock.now() + trial;
             self.lane.look_again(over, Some(self.id));
         }
         trial.is_some()
