@@ -31,6 +31,8 @@ pub(super) struct Chunk<'b> {
 
 #[derive(Debug, Deserialize)]
 struct Choice {
+    #[serde(default)]
+    index: Index,
     delta: Option<Lenient<Delta>>,
     #[serde(default)]
     text: Filled,
@@ -78,9 +80,9 @@ impl<'b> Chunk<'b> {
         self.choices.iter().filter_map(|choices| choices.0.as_ref()).flatten().filter_map(Lenient::as_ref)
     }
 
-    /// It says why the answer ends.
-    pub(super) fn has_finish_reason(&self) -> bool {
-        self.choices().any(|choice| choice.finish_reason.0)
+    /// Which of the answers that were asked for it is about, and whether it says why that one ends.
+    pub(super) fn answers(&self) -> impl Iterator<Item = (u64, bool)> {
+        self.choices().map(|choice| (choice.index.0, choice.finish_reason.0))
     }
 
     /// The engine says that it failed.
@@ -135,6 +137,17 @@ impl<'de> Deserialize<'de> for Choices {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         let raw = <&RawValue>::deserialize(input)?;
         Ok(Self(serde_json::from_str(raw.get()).ok()))
+    }
+}
+
+/// A choice's number; 0 where it is none.
+#[derive(Clone, Copy, Debug, Default)]
+struct Index(u64);
+
+impl<'de> Deserialize<'de> for Index {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(input)?;
+        Ok(Self(raw.get().parse().unwrap_or_default()))
     }
 }
 
@@ -342,10 +355,16 @@ mod tests {
     #[test]
     fn a_chunk_is_read_past_what_it_has_in_another_form() {
         let chunk = |text: &'static str| Chunk::read(text.as_bytes()).unwrap();
-        assert!(
-            chunk(r#"{"choices":[3,{"delta":"x","finish_reason":"stop"}],"usage":7}"#).has_finish_reason()
-        );
-        assert!(!chunk(r#"{"choices":[{"delta":{"content":"x"},"finish_reason":""}]}"#).has_finish_reason());
+        for (text, answers) in [
+            (r#"{"choices":[3,{"delta":"x","finish_reason":"stop"}],"usage":7}"#, vec![(0, true)]),
+            (r#"{"choices":[{"delta":{"content":"x"},"finish_reason":""}]}"#, vec![(0, false)]),
+            (
+                r#"{"choices":[{"index":1},{"index":"2","finish_reason":"length"},{"index":-1}]}"#,
+                vec![(1, false), (0, true), (0, false)],
+            ),
+        ] {
+            assert_eq!(chunk(text).answers().collect::<Vec<_>>(), answers, "{text}");
+        }
         assert!(chunk(r#"{"choices":[],"usage":{"completion_tokens":null}}"#).is_usage_only());
         for other in
             [r#"{"choices":{},"usage":{}}"#, r#"{"choices":[0],"usage":{}}"#, r#"{"choices":[],"usage":0}"#]

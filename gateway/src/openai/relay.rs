@@ -9,7 +9,7 @@
 //! that clients look for (HTTP-12). Only whole events come out, so that an error can follow at any time
 //! (HTTP-14).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 
 use arw_actors::runtime::lease::Usage;
@@ -25,6 +25,8 @@ use crate::problem::Problem;
 
 /// An event beyond this size is passed on as it comes, unread: nobody streams a megabyte as one token.
 const EVENT_BYTES_MAX: usize = 1 << 20;
+/// Nobody asks for more answers at once.
+const ANSWERS_MAX: usize = 1_024;
 
 /// How an engine's stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +54,16 @@ pub(super) struct Relay {
     usage: Option<Usage>,
     content_chunks: u64,
     is_done: bool,
-    is_finished: bool,
+    answers: Answers,
     has_error: bool,
+}
+
+/// The answers of one stream: as many as `n` asked for.
+#[derive(Debug, Default)]
+struct Answers {
+    /// Begun, and without a finish reason so far.
+    open: BTreeSet<u64>,
+    has_finished: bool,
 }
 
 /// Bytes to put at a place of the events in hand, instead of what lies there. In order, and without overlaps.
@@ -98,7 +108,7 @@ impl Relay {
             usage: None,
             content_chunks: 0,
             is_done: false,
-            is_finished: false,
+            answers: Answers::default(),
             has_error: false,
         }
     }
@@ -158,11 +168,10 @@ impl Relay {
         out: &mut VecDeque<Bytes>,
     ) -> bool {
         // No usage chunk came behind it: it is the client's all the same.
-        self.let_last_go(&[], 0, None);
-        self.pass_edited(&Bytes::new(), out);
+        self.let_go(out);
         let begun = self.begun.split().freeze();
-        // A stream without `[DONE]` whose answer has a finish reason is whole: some servers leave it out.
-        let is_whole = self.is_done || self.has_error || (self.is_finished && end == End::Orderly);
+        // A stream without `[DONE]` whose answers have finish reasons is whole: some servers leave it out.
+        let is_whole = self.is_done || self.has_error || (self.answers.are_finished() && end == End::Orderly);
         if is_whole {
             pass(begun, out);
             return false;
@@ -175,6 +184,17 @@ impl Relay {
         true
     }
 
+    /// A chunk with a finish reason waits for what the usage chunk may add to it.
+    pub(super) fn is_holding(&self) -> bool {
+        self.last.is_some()
+    }
+
+    /// The usage chunk takes too long: what waits for it goes on without.
+    pub(super) fn let_go(&mut self, out: &mut VecDeque<Bytes>) {
+        self.let_last_go(&[], 0, None);
+        self.pass_edited(&Bytes::new(), out);
+    }
+
     /// The client has got something of the answer itself.
     pub(super) fn has_content(&self) -> bool {
         self.content_chunks > 0
@@ -183,7 +203,7 @@ impl Relay {
     /// HTTP-13: what the engine reported; where it did not, each piece of content counts as a token.
     pub(super) fn usage(&self) -> Usage {
         match self.usage {
-            Some(usage) => Usage { is_partial: !(self.is_done || self.is_finished), ..usage },
+            Some(usage) => Usage { is_partial: !(self.is_done || self.answers.are_finished()), ..usage },
             None => Usage { completion_tokens: self.content_chunks, is_partial: true, ..Usage::default() },
         }
     }
@@ -195,7 +215,6 @@ impl Relay {
             return;
         }
         let (verdict, has_finish_reason) = self.judge(&event);
-        self.is_finished |= has_finish_reason;
         let usage = event.data.as_ref().filter(|_| matches!(verdict, Verdict::Strip));
         self.let_last_go(events, 0, usage.map(|data| &*data.text));
         let edits_from = self.edits.len();
@@ -238,7 +257,7 @@ impl Relay {
         }
         let place = self.name.place_for(&data.text, chunk.model()).and_then(|at| event.place(&at));
         let rename = |at| Verdict::Change(Edit { at, put: self.name.json().clone() });
-        (place.map_or(Verdict::Pass, rename), chunk.has_finish_reason())
+        (place.map_or(Verdict::Pass, rename), self.answers.note(&chunk))
     }
 
     /// Lets the last chunk go on, with what the usage chunk adds to it where that followed (HTTP-13). A chunk
@@ -324,6 +343,28 @@ impl Relay {
     }
 }
 
+impl Answers {
+    /// Whether one of them ends with this chunk.
+    fn note(&mut self, chunk: &Chunk<'_>) -> bool {
+        let mut ends = false;
+        for (index, is_end) in chunk.answers() {
+            ends |= is_end;
+            if is_end {
+                self.open.remove(&index);
+            } else if self.open.len() < ANSWERS_MAX {
+                self.open.insert(index);
+            }
+        }
+        self.has_finished |= ends;
+        ends
+    }
+
+    /// All that have begun.
+    fn are_finished(&self) -> bool {
+        self.has_finished && self.open.is_empty()
+    }
+}
+
 /// HTTP-12: an error as the clients of OpenAI look for it, or they take what has come for the whole answer.
 fn in_openais_words(said: &Field<'_>) -> Verdict {
     let told = engine_error::in_stream(&said.text);
@@ -403,6 +444,18 @@ mod tests {
         let mut relay = relay(true);
         assert_eq!(run(&mut relay, &[whole().as_bytes()]), whole().as_bytes());
         assert_eq!(relay.usage().prompt_tokens, 30);
+    }
+
+    /// HTTP-14: `n` answers in one stream, some servers end it without `[DONE]`.
+    #[test]
+    fn a_stream_is_whole_when_each_of_its_answers_has_a_finish_reason() {
+        let of = |text: &str, index: u32| text.replace("\"index\":0", &format!("\"index\":{index}"));
+        let begun = [of(TOKEN, 0), of(TOKEN, 1), of(LAST, 0)].concat();
+        let (_, is_lost) = run_out(&mut relay(false), &[begun.as_bytes()]);
+        assert!(is_lost, "the second one has only begun");
+        let whole = [begun, of(TOKEN, 1), of(LAST, 1)].concat();
+        let (out, is_lost) = run_out(&mut relay(false), &[whole.as_bytes()]);
+        assert_eq!((out.as_str(), is_lost), (whole.as_str(), false));
     }
 
     /// HTTP-13: llama.cpp puts `timings` into the usage chunk where it is asked for one.

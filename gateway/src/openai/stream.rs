@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
@@ -35,7 +36,12 @@ pub(super) struct RelayedStream {
     has_begun: bool,
     /// When a comment is due: some engines send their head at once and then read a long prompt.
     comment: Option<Pin<Box<Sleep>>>,
+    /// Until when what the relay holds waits for more.
+    held: Option<Pin<Box<Sleep>>>,
 }
+
+/// Engines send the usage chunk at once after the last one.
+const HELD_MAX: Duration = Duration::from_secs(1);
 
 /// HTTP-24.
 const FIRST_TOKEN: Bytes = Bytes::from_static(b": waiting for the first token\n\n");
@@ -49,11 +55,32 @@ impl RelayedStream {
             ticket,
             has_begun: false,
             comment: None,
+            held: None,
         }
+    }
+
+    /// The engine sends nothing: what the client gets meanwhile; `None` where something is in `out` now.
+    fn poll_meanwhile(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if self.relay.is_holding() {
+            let held = self.held.get_or_insert_with(|| Box::pin(sleep(HELD_MAX)));
+            ready!(held.as_mut().poll(cx));
+            self.relay.let_go(&mut self.out);
+            return Poll::Ready(None);
+        }
+        if self.has_begun {
+            return Poll::Pending;
+        }
+        let comment = self.comment.get_or_insert_with(|| Box::pin(sleep(COMMENT_EVERY)));
+        ready!(comment.as_mut().poll(cx));
+        self.comment = None;
+        Poll::Ready(Some(FIRST_TOKEN))
     }
 
     fn take(&mut self, chunk: Bytes) {
         self.relay.push(chunk, &mut self.out);
+        if !self.relay.is_holding() {
+            self.held = None;
+        }
         if self.relay.has_content() {
             self.ticket.note_content();
         }
@@ -86,13 +113,10 @@ impl Body for RelayedStream {
             let Some(incoming) = this.incoming.as_mut() else { return Poll::Ready(None) };
             let frame = match Pin::new(incoming).poll_frame(cx) {
                 Poll::Ready(frame) => frame,
-                Poll::Pending if this.has_begun => return Poll::Pending,
-                Poll::Pending => {
-                    let comment = this.comment.get_or_insert_with(|| Box::pin(sleep(COMMENT_EVERY)));
-                    ready!(comment.as_mut().poll(cx));
-                    this.comment = None;
-                    return Poll::Ready(Some(Ok(Frame::data(FIRST_TOKEN))));
-                }
+                Poll::Pending => match ready!(this.poll_meanwhile(cx)) {
+                    Some(comment) => return Poll::Ready(Some(Ok(Frame::data(comment)))),
+                    None => continue,
+                },
             };
             match frame {
                 Some(Ok(frame)) => {

@@ -1,9 +1,13 @@
 //! HTTP-5, HTTP-12 and HTTP-13: bodies in odd forms, and what becomes of an engine's own words.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use bytes::Bytes;
 use http::Request;
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use tower::ServiceExt;
 
 use crate::support::{Does, FakeEngine, TestNode};
 
@@ -53,6 +57,36 @@ async fn what_an_engine_says_of_a_finished_answer_reaches_who_did_not_ask_for_us
     let text = streamed(&node, &engine, body, &pieces).await;
     assert_eq!(text, pieces.concat());
     assert_eq!((node.fixed.usage("r1").requests, node.fixed.usage("r1").completion_tokens), (4, 4));
+}
+
+/// HTTP-13: what waits for a usage chunk does not wait while an engine sends nothing but comments.
+#[tokio::test]
+async fn the_last_chunk_of_an_answer_is_not_held_for_long() {
+    let (node, engine) = one_runtime().await;
+    let feed = engine.then_streams();
+    let last = event(&json!({"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": "stop"}]}));
+    feed.send(Ok(Bytes::from(format!("{last}: ping\n\n")))).await.unwrap();
+    let pings = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if feed.send(Ok(Bytes::from(": ping\n\n"))).await.is_err() {
+                return;
+            }
+        }
+    });
+    let request = Request::post(CHAT).header("host", "localhost").header("content-type", "application/json");
+    let request = request.header("authorization", format!("Bearer {}", node.admin()));
+    let body = json!({"model": "smol", "stream": true}).to_string();
+    let answered = node.service().oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
+    let mut body = answered.into_body();
+    let mut text = String::new();
+    while !text.contains("finish_reason") {
+        let frame = tokio::time::timeout(Duration::from_secs(20), body.frame()).await.unwrap();
+        text.push_str(std::str::from_utf8(frame.unwrap().unwrap().data_ref().unwrap()).unwrap());
+    }
+    assert!(text.starts_with(&format!("{last}: ping\n\n")), "{text}");
+    drop(body);
+    pings.await.unwrap();
 }
 
 /// HTTP-12: clients shorten the conversation at this word, and raise an error at this form.
