@@ -175,6 +175,12 @@ impl Problem {
         self
     }
 
+    /// More of what is wrong.
+    pub(crate) fn add_detail(&mut self, more: &str) {
+        self.0.detail.push_str(": ");
+        self.0.detail.push_str(more);
+    }
+
     /// A further member.
     pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.0.extra.insert(name.to_owned(), value.into());

@@ -221,7 +221,7 @@ fn is_about_the_node(status: StatusCode, error: &Value) -> bool {
 }
 
 /// HTTP-22: what killed an engine there is not sent to a third node, and counts here, too.
-fn note_death_there(ticket: &Ticket, host: &ModelHost, error: &Value) {
+pub(super) fn note_death_there(ticket: &Ticket, host: &ModelHost, error: &Value) {
     let engine = &error["engine"];
     if error["code"] != "engine_lost" || !engine.is_object() {
         return;
@@ -231,7 +231,7 @@ fn note_death_there(ticket: &Ticket, host: &ModelHost, error: &Value) {
         pid: engine["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()),
         detail: engine["detail"].as_str().unwrap_or("it died").chars().take(DETAIL_CHARS_MAX).collect(),
         may_be_a_request: engine["may_be_a_request"] == true,
-        in_flight: 1,
+        in_flight: if engine["alone"] == true { 1 } else { 2 },
     };
     let runtime: String = engine["id"].as_str().unwrap_or_default().chars().take(RUNTIME_CHARS_MAX).collect();
     let id = format!("{}/{}", host.node, death_id(&runtime, &end));

@@ -20,7 +20,7 @@ use super::fate::Fate;
 use super::refusal;
 use super::route::{self, Known, SoFar, Way};
 use super::suspects::{Suspect, Verdict};
-use super::ticket::{Ticket, death_id};
+use super::ticket::Ticket;
 use super::trial::Turn;
 use super::tries::{Came, Next, Tries};
 use crate::metrics::Outcome;
@@ -106,7 +106,7 @@ impl Asked {
                 Attempt::Nobody(problem) => return earlier.unwrap_or(Err(problem)),
                 Attempt::Failed(ticket, failure) => (*ticket, failure),
             };
-            let weighed = self.weigh(&ticket, failure, &mut so_far).await;
+            let weighed = self.weigh(&mut ticket, failure, &mut so_far).await;
             // HTTP-11: what one try took of the wait is not there for the next one.
             let has_time = self.gate.now() < self.deadline;
             match tries.after(weighed.came, self.is_another(&so_far), has_time) {
@@ -256,7 +256,7 @@ impl Asked {
     }
 
     /// Finds out what a failed try means, and notes who was asked in vain.
-    async fn weigh(&self, ticket: &Ticket, failure: Failure, so_far: &mut SoFar) -> Weighed {
+    async fn weigh(&self, ticket: &mut Ticket, failure: Failure, so_far: &mut SoFar) -> Weighed {
         so_far.tried.extend(ticket.host().map(|host| host.node));
         let refused = |came, told, outlives| Weighed { came, told, outcome: Outcome::Refused, outlives };
         match failure {
@@ -285,7 +285,7 @@ impl Asked {
     }
 
     /// HTTP-22: what became of the engine decides whether the request goes there again.
-    async fn weigh_engine(&self, ticket: &Ticket) -> Weighed {
+    async fn weigh_engine(&self, ticket: &mut Ticket) -> Weighed {
         let (problem, outcome) = ticket.loss();
         let fate = ticket.fate(self.deadline.since(self.gate.now())).await;
         let Fate::Died(end) = fate else {
@@ -299,13 +299,8 @@ impl Asked {
             reason = end.detail,
             "an engine ended with this request in flight"
         );
-        ticket.note_death(death_id(ticket.runtime(), &end), &end);
         let is_the_cause = end.may_be_a_request && ticket.was_lone(&end);
-        let problem = match ticket.verdict() {
-            Verdict::Refused(deaths, wait) => refusal::kills_engine(ticket.suspected_for(), &deaths, wait),
-            _ if is_the_cause => refusal::engine_died(ticket.runtime(), &end),
-            _ => problem,
-        };
+        let problem = ticket.engine_died(&end);
         Weighed { came: Came::Died { is_the_cause }, told: Err(problem), outcome, outlives: false }
     }
 

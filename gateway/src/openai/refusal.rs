@@ -107,19 +107,27 @@ pub(super) fn engine_lost(runtime: &str) -> Problem {
     Problem::new(Kind::EngineLost, detail, help)
 }
 
-/// HTTP-22: the engine died while it worked on this request and on no other.
-pub(super) fn engine_died(runtime: &str, end: &EngineEnd) -> Problem {
+/// HTTP-22: the engine died while it worked on this request. `is_alone`: and on no other.
+pub(super) fn engine_died(runtime: &str, end: &EngineEnd, is_alone: bool) -> Problem {
+    if !(is_alone && end.may_be_a_request) {
+        let mut problem = engine_lost(runtime);
+        problem.add_detail(&end.detail);
+        return problem.with("engine", engine_facts(runtime, end, is_alone));
+    }
     let detail =
         format!("the engine of runtime `{runtime}` died of this request or during it: {}", end.detail);
     let help = format!(
         "do not send it again as it is: nothing else was in flight, so that it is likely to be the cause; `arw runtime logs {runtime}` says more"
     );
-    Problem::new(Kind::EngineLost, detail, help).for_good().with("engine", engine_facts(runtime, end))
+    Problem::new(Kind::EngineLost, detail, help)
+        .for_good()
+        .with("engine", engine_facts(runtime, end, is_alone))
 }
 
 /// What another node needs to count this end of an engine (HTTP-22).
-fn engine_facts(runtime: &str, end: &EngineEnd) -> Value {
-    json!({ "id": runtime, "launch": end.launch, "pid": end.pid, "detail": end.detail, "may_be_a_request": end.may_be_a_request })
+fn engine_facts(runtime: &str, end: &EngineEnd, is_alone: bool) -> Value {
+    let (id, launch, pid, detail) = (runtime, end.launch, end.pid, &end.detail);
+    json!({ "id": id, "launch": launch, "pid": pid, "detail": detail, "may_be_a_request": end.may_be_a_request, "alone": is_alone })
 }
 
 /// HTTP-22: this body was there when engines died.

@@ -55,6 +55,8 @@ pub(super) struct Relay {
     content_chunks: u64,
     is_done: bool,
     answers: Answers,
+    /// What was said of a failure, and has not been asked for since.
+    error: Option<Value>,
     has_error: bool,
 }
 
@@ -109,6 +111,7 @@ impl Relay {
             content_chunks: 0,
             is_done: false,
             answers: Answers::default(),
+            error: None,
             has_error: false,
         }
     }
@@ -170,9 +173,7 @@ impl Relay {
         // No usage chunk came behind it: it is the client's all the same.
         self.let_go(out);
         let begun = self.begun.split().freeze();
-        // A stream without `[DONE]` whose answers have finish reasons is whole: some servers leave it out.
-        let is_whole = self.is_done || self.has_error || (self.answers.are_finished() && end == End::Orderly);
-        if is_whole {
+        if !self.is_lost(end) {
             pass(begun, out);
             return false;
         }
@@ -193,6 +194,17 @@ impl Relay {
     pub(super) fn let_go(&mut self, out: &mut VecDeque<Bytes>) {
         self.let_last_go(&[], 0, None);
         self.pass_edited(&Bytes::new(), out);
+    }
+
+    /// What whoever answers says of its failure; told once.
+    pub(super) fn take_error(&mut self) -> Option<Value> {
+        self.error.take()
+    }
+
+    /// Its end would be a loss: it came too early.
+    pub(super) fn is_lost(&self, end: End) -> bool {
+        // A stream without `[DONE]` whose answers have finish reasons is whole: some servers leave it out.
+        !(self.is_done || self.has_error || (self.answers.are_finished() && end == End::Orderly))
     }
 
     /// The client has got something of the answer itself.
@@ -234,8 +246,7 @@ impl Relay {
     fn judge(&mut self, event: &Event<'_>) -> (Verdict, bool) {
         let Some(data) = &event.data else {
             // llama.cpp's older form of an error within a stream, which clients do not hear.
-            self.has_error |= event.error.is_some();
-            return (event.error.as_ref().map_or(Verdict::Pass, in_openais_words), false);
+            return (event.error.as_ref().map_or(Verdict::Pass, |said| self.fail(said)), false);
         };
         if *data.text == *b"[DONE]" {
             self.is_done = true;
@@ -243,8 +254,7 @@ impl Relay {
         }
         let chunk = Chunk::read(&data.text);
         if event.is_named_error || chunk.as_ref().is_some_and(Chunk::is_error) {
-            self.has_error = true;
-            return (in_openais_words(data), false);
+            return (self.fail(data), false);
         }
         // What is not understood goes on untouched: it is between the engine and the client.
         let Some(chunk) = chunk else { return (Verdict::Pass, false) };
@@ -258,6 +268,17 @@ impl Relay {
         let place = self.name.place_for(&data.text, chunk.model()).and_then(|at| event.place(&at));
         let rename = |at| Verdict::Change(Edit { at, put: self.name.json().clone() });
         (place.map_or(Verdict::Pass, rename), self.answers.note(&chunk))
+    }
+
+    /// HTTP-12: an error as the clients of OpenAI look for it, or they take what has come for the whole answer.
+    fn fail(&mut self, said: &Field<'_>) -> Verdict {
+        self.has_error = true;
+        let mut told = engine_error::in_stream(&said.text);
+        let is_so_already =
+            said.is_data && serde_json::from_slice::<Value>(&said.text).is_ok_and(|given| given == told);
+        let put = format!("data: {told}").into();
+        self.error = told.get_mut("error").map(Value::take);
+        if is_so_already { Verdict::Pass } else { Verdict::Change(Edit { at: said.lines.clone(), put }) }
     }
 
     /// Lets the last chunk go on, with what the usage chunk adds to it where that followed (HTTP-13). A chunk
@@ -363,17 +384,6 @@ impl Answers {
     fn are_finished(&self) -> bool {
         self.has_finished && self.open.is_empty()
     }
-}
-
-/// HTTP-12: an error as the clients of OpenAI look for it, or they take what has come for the whole answer.
-fn in_openais_words(said: &Field<'_>) -> Verdict {
-    let told = engine_error::in_stream(&said.text);
-    let is_so_already =
-        said.is_data && serde_json::from_slice::<Value>(&said.text).is_ok_and(|given| given == told);
-    if is_so_already {
-        return Verdict::Pass;
-    }
-    Verdict::Change(Edit { at: said.lines.clone(), put: format!("data: {told}").into() })
 }
 
 fn pass(bytes: Bytes, out: &mut VecDeque<Bytes>) {

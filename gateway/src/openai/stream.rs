@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,9 +12,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Sleep, sleep, timeout};
 
+use super::attempt;
 use super::early::COMMENT_EVERY;
+use super::fate::{Fate, NOTICED_WITHIN};
 use super::model_name::ModelName;
 use super::patient::{Broken, PatientBody};
 use super::relay::{End, Relay};
@@ -31,7 +34,7 @@ pub(super) struct RelayedStream {
     incoming: Option<PatientBody>,
     relay: Relay,
     out: VecDeque<Bytes>,
-    ticket: Ticket,
+    account: Account,
     /// The client has got something of the answer.
     has_begun: bool,
     /// When a comment is due: some engines send their head at once and then read a long prompt.
@@ -40,8 +43,19 @@ pub(super) struct RelayedStream {
     held: Option<Pin<Box<Sleep>>>,
 }
 
+/// The request's ticket.
+enum Account {
+    Open(Ticket),
+    /// HTTP-22: the engine is lost, and it is found out how.
+    Inquires(End, Pin<Box<dyn Future<Output = (Ticket, Option<Fate>)> + Send>>),
+    Closed,
+}
+
 /// Engines send the usage chunk at once after the last one.
 const HELD_MAX: Duration = Duration::from_secs(1);
+
+/// The kernel notices the end of most processes within milliseconds.
+const INQUIRY_MAX: Duration = Duration::from_secs(2);
 
 /// HTTP-24.
 const FIRST_TOKEN: Bytes = Bytes::from_static(b": waiting for the first token\n\n");
@@ -52,7 +66,7 @@ impl RelayedStream {
             incoming: Some(incoming),
             relay: Relay::new(wants_usage, name),
             out: VecDeque::new(),
-            ticket,
+            account: Account::Open(ticket),
             has_begun: false,
             comment: None,
             held: None,
@@ -81,18 +95,38 @@ impl RelayedStream {
         if !self.relay.is_holding() {
             self.held = None;
         }
+        let Account::Open(ticket) = &mut self.account else { return };
         if self.relay.has_content() {
-            self.ticket.note_content();
+            ticket.note_content();
+        }
+        if let (Some(error), Some(host)) = (self.relay.take_error(), ticket.host()) {
+            attempt::note_death_there(ticket, host, &error);
         }
     }
 
-    fn end(&mut self, end: End, silent: Option<Problem>) {
+    fn engine_is_done(&mut self, end: End, is_silent: bool) {
         // First, so that the engine's slot is free before the client hears of the end.
         self.incoming = None;
-        let (problem, lost) = self.ticket.loss();
-        let is_lost = self.relay.end(end, || silent.unwrap_or(problem), &mut self.out);
+        let Account::Open(mut ticket) = std::mem::replace(&mut self.account, Account::Closed) else { return };
+        let silent = is_silent.then(|| ticket.silent());
+        if silent.is_none() && ticket.lease().is_some() && self.relay.is_lost(end) {
+            ticket.note_usage(self.relay.usage());
+            let inquiry = async move {
+                let fate = timeout(INQUIRY_MAX, ticket.fate(NOTICED_WITHIN)).await.ok();
+                (ticket, fate)
+            };
+            self.account = Account::Inquires(end, Box::pin(inquiry));
+            return;
+        }
+        self.close(end, ticket, silent);
+    }
+
+    /// `problem`: what is known of the loss, if it is one.
+    fn close(&mut self, end: End, mut ticket: Ticket, problem: Option<Problem>) {
+        let (loss, lost) = ticket.loss();
+        let is_lost = self.relay.end(end, || problem.unwrap_or(loss), &mut self.out);
         let outcome = if is_lost { lost } else { Outcome::Ok };
-        self.ticket.settle(&self.relay.usage(), outcome);
+        ticket.settle(&self.relay.usage(), outcome);
     }
 }
 
@@ -110,6 +144,16 @@ impl Body for RelayedStream {
                 this.has_begun = true;
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
+            if let Account::Inquires(end, inquiry) = &mut this.account {
+                let (end, (ticket, fate)) = (*end, ready!(inquiry.as_mut().poll(cx)));
+                this.account = Account::Closed;
+                let problem = match fate {
+                    Some(Fate::Died(engine)) => Some(ticket.engine_died(&engine)),
+                    Some(Fate::Lives) | None => None,
+                };
+                this.close(end, ticket, problem);
+                continue;
+            }
             let Some(incoming) = this.incoming.as_mut() else { return Poll::Ready(None) };
             let frame = match Pin::new(incoming).poll_frame(cx) {
                 Poll::Ready(frame) => frame,
@@ -124,12 +168,9 @@ impl Body for RelayedStream {
                         this.take(chunk);
                     }
                 }
-                Some(Err(Broken::Lost)) => this.end(End::Broken, None),
-                Some(Err(Broken::Silent)) => {
-                    let silent = this.ticket.silent();
-                    this.end(End::Broken, Some(silent));
-                }
-                None => this.end(End::Orderly, None),
+                Some(Err(Broken::Lost)) => this.engine_is_done(End::Broken, false),
+                Some(Err(Broken::Silent)) => this.engine_is_done(End::Broken, true),
+                None => this.engine_is_done(End::Orderly, false),
             }
         }
     }
@@ -137,6 +178,18 @@ impl Body for RelayedStream {
 
 impl Drop for RelayedStream {
     fn drop(&mut self) {
-        self.ticket.settle(&self.relay.usage(), Outcome::ClientGone);
+        if let Account::Open(ticket) = &mut self.account {
+            ticket.settle(&self.relay.usage(), Outcome::ClientGone);
+        }
+    }
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open(_) => "Open",
+            Self::Inquires(..) => "Inquires",
+            Self::Closed => "Closed",
+        })
     }
 }

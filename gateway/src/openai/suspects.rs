@@ -10,6 +10,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use arw_actors::ids::NodeId;
 use arw_actors::moment::{Moment, WallTime};
 
 /// A body, and the model that it was for.
@@ -29,6 +30,8 @@ pub(crate) struct Death {
     pub(crate) detail: String,
     /// No other request was in flight.
     pub(crate) is_lone: bool,
+    /// Whose word it is; `None`: this node has seen it.
+    pub(crate) told_by: Option<NodeId>,
 }
 
 /// What follows for a request with this body.
@@ -81,7 +84,7 @@ impl Suspects {
             self.bodies.remove(suspect);
             return Verdict::Free;
         }
-        if record.deaths.len() >= DEATHS_MAX && record.has_lone() {
+        if record.proven() >= DEATHS_MAX && record.has_lone() {
             return Verdict::Refused(record.deaths.clone(), until.since(now));
         }
         if record.has_passed && record.deaths.len() <= DEATHS_PASSED_MAX {
@@ -122,6 +125,16 @@ impl Suspects {
 }
 
 impl Record {
+    /// Its deaths; of what another node has told one counts, whatever it says, so that no node by itself
+    /// makes this one refuse anything.
+    fn proven(&self) -> usize {
+        let seen = self.deaths.iter().filter(|death| death.told_by.is_none()).count();
+        let mut tellers: Vec<NodeId> = self.deaths.iter().filter_map(|death| death.told_by).collect();
+        tellers.sort_unstable();
+        tellers.dedup();
+        seen + tellers.len()
+    }
+
     fn has_lone(&self) -> bool {
         self.deaths.iter().any(|death| death.is_lone)
     }
@@ -147,6 +160,7 @@ mod tests {
             at: WallTime::from_millis(0),
             detail: "crashed".to_owned(),
             is_lone: true,
+            told_by: None,
         }
     }
 
@@ -185,6 +199,22 @@ mod tests {
         let told = vec![shared(1), shared(2), shared(3), shared(4), death(9)];
         let refused = Verdict::Refused(told, REMEMBERED);
         assert_eq!(suspects.verdict(at(0), &body(1)), refused);
+    }
+
+    /// HTTP-22: what one node says does not bar a body from the others; two nodes, or this one's own eyes, do.
+    #[test]
+    fn of_what_another_node_tells_one_death_counts() {
+        let told = |number, node| Death { told_by: Some(NodeId::from_bytes([node; 32])), ..death(number) };
+        let mut suspects = Suspects::default();
+        for number in 1..4 {
+            suspects.note(at(0), body(1), told(number, 7));
+        }
+        assert_eq!(suspects.verdict(at(1), &body(1)), Verdict::Alone);
+        suspects.note(at(0), body(1), told(4, 8));
+        assert!(matches!(suspects.verdict(at(1), &body(1)), Verdict::Refused(..)));
+        suspects.note(at(0), body(2), told(1, 7));
+        suspects.note(at(0), body(2), shared(5));
+        assert!(matches!(suspects.verdict(at(1), &body(2)), Verdict::Refused(..)));
     }
 
     /// HTTP-22: it was tried, or others could not be kept away from it; that it lives says something for it.

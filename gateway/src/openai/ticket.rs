@@ -13,7 +13,7 @@ use tracing::{Span, debug};
 use super::fate::{self, Fate};
 use super::refusal;
 use super::suspects::{Suspect, Verdict};
-use super::trial::Turn;
+use super::trial::{Seen, Turn};
 use crate::metrics::Outcome;
 use crate::peer::Share;
 use crate::problem::Problem;
@@ -31,6 +31,10 @@ pub(super) struct Ticket {
     started: Moment,
     waited: Duration,
     first_content: Option<Duration>,
+    /// What became of the engine was found out, and noted.
+    knows_fate: bool,
+    /// What is known of it where its client goes away.
+    usage: Usage,
     suspect: Suspect,
     /// Its place among the requests of its model.
     turn: Option<Turn>,
@@ -70,6 +74,8 @@ impl Ticket {
             started,
             waited,
             first_content: None,
+            knows_fate: false,
+            usage: Usage { is_partial: true, ..Usage::default() },
             suspect,
             turn: Some(turn),
             sent: gate.now(),
@@ -94,6 +100,8 @@ impl Ticket {
             started,
             waited: Duration::ZERO,
             first_content: None,
+            knows_fate: false,
+            usage: Usage { is_partial: true, ..Usage::default() },
             suspect,
             turn: Some(turn),
             sent: gate.now(),
@@ -151,34 +159,44 @@ impl Ticket {
         settings.answer_idle_timeout + wait
     }
 
-    /// HTTP-22: what became of the engine whose connection broke.
-    pub(super) async fn fate(&self, patience: Duration) -> Fate {
-        match self.lease() {
+    /// HTTP-22: what became of the engine whose connection broke. Where this is given up, it is found out in
+    /// the background when the account is settled.
+    pub(super) async fn fate(&mut self, patience: Duration) -> Fate {
+        let fate = match self.lease() {
             Some(lease) => fate_of(&self.gate, lease, self.sent, patience).await,
             None => Fate::Lives,
-        }
+        };
+        self.knows_fate = true;
+        fate
     }
 
-    /// HTTP-22: no other request of the model was in flight when its engine ended.
+    /// HTTP-22: no other request was in flight when this engine ended. Of another node's engine that node knows.
     pub(super) fn was_lone(&self, end: &EngineEnd) -> bool {
-        end.in_flight <= 1 || self.turn.as_ref().is_some_and(Turn::is_solitary)
+        let is_solitary = self.host.is_none() && self.turn.as_ref().is_some_and(Turn::is_solitary);
+        end.in_flight <= 1 || is_solitary
     }
 
     /// HTTP-22: an engine ended with this request in flight; `id` tells its ends apart.
     pub(super) fn note_death(&self, id: String, end: &EngineEnd) {
         if end.may_be_a_request {
-            self.gate.trials.note(&self.suspect, id, end, self.was_lone(end));
+            let told_by = self.host.as_ref().map(|host| host.node);
+            let seen = Seen { id, is_lone: self.was_lone(end), told_by };
+            self.gate.trials.note(&self.suspect, end, seen);
+        }
+    }
+
+    /// HTTP-22: an engine of this node ended with this request in flight; what the client is told of it.
+    pub(super) fn engine_died(&self, end: &EngineEnd) -> Problem {
+        self.note_death(death_id(&self.runtime, end), end);
+        match self.verdict() {
+            Verdict::Refused(deaths, wait) => refusal::kills_engine(&self.suspect.model, &deaths, wait),
+            _ => refusal::engine_died(&self.runtime, end, self.was_lone(end)),
         }
     }
 
     /// What is remembered of this body by now.
-    pub(super) fn verdict(&self) -> Verdict {
+    fn verdict(&self) -> Verdict {
         self.gate.trials.verdict(&self.suspect)
-    }
-
-    /// Which model, for what is remembered of its engines' deaths.
-    pub(super) fn suspected_for(&self) -> &str {
-        &self.suspect.model
     }
 
     /// The client is about to get the first content.
@@ -191,6 +209,11 @@ impl Ticket {
                 None => self.gate.metrics.inference.first_content(self.route, &self.runtime, took),
             }
         }
+    }
+
+    /// So much is known, in case that the client goes away.
+    pub(super) fn note_usage(&mut self, usage: Usage) {
+        self.usage = usage;
     }
 
     /// Nothing came of it and the request tries again: nothing is written down.
@@ -216,7 +239,7 @@ impl Ticket {
         }
         match (right, outcome) {
             (_, Outcome::Ok) => self.gate.trials.passed(&self.suspect),
-            (Right::Engine(lease), Outcome::EngineLost) => self.note_later(lease, turn),
+            (Right::Engine(lease), Outcome::EngineLost) if !self.knows_fate => self.note_later(lease, turn),
             (Right::Engine(lease), Outcome::ClientGone) => self.note_though_gone(&lease, turn),
             _ => {}
         }
@@ -237,9 +260,8 @@ impl Ticket {
 }
 
 impl Ticket {
-    /// HTTP-22: an engine that dies in the middle of a stream may have died of that stream's request. The
-    /// lease is kept until that is known: until then the request counts as in flight, so that nobody else
-    /// seems to be alone.
+    /// HTTP-22: an engine that took long to end after a stream broke off. The lease is kept until that is
+    /// known: until then the request counts as in flight, so that nobody else seems to be alone.
     fn note_later(&self, lease: EngineLease, turn: Option<Turn>) {
         let (gate, suspect, sent) = (self.gate.clone(), self.suspect.clone(), self.sent);
         in_background(async move {
@@ -247,7 +269,8 @@ impl Ticket {
                 && end.may_be_a_request
             {
                 let is_lone = end.in_flight <= 1 || turn.as_ref().is_some_and(Turn::is_solitary);
-                gate.trials.note(&suspect, death_id(lease.runtime().as_str(), &end), &end, is_lone);
+                let seen = Seen { id: death_id(lease.runtime().as_str(), &end), is_lone, told_by: None };
+                gate.trials.note(&suspect, &end, seen);
             }
             drop((lease, turn));
         });
@@ -267,7 +290,8 @@ impl Ticket {
                 && end.may_be_a_request
             {
                 let is_lone = turn.as_ref().is_some_and(Turn::is_solitary);
-                gate.trials.note(&suspect, death_id(runtime.as_str(), &end), &end, is_lone);
+                let seen = Seen { id: death_id(runtime.as_str(), &end), is_lone, told_by: None };
+                gate.trials.note(&suspect, &end, seen);
             }
         });
     }
@@ -298,6 +322,7 @@ pub(super) fn death_id(runtime: &str, end: &EngineEnd) -> String {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.settle(&Usage { is_partial: true, ..Usage::default() }, Outcome::ClientGone);
+        let usage = self.usage;
+        self.settle(&usage, Outcome::ClientGone);
     }
 }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use arw_actors::clock::Clock;
+use arw_actors::ids::NodeId;
 use arw_actors::moment::Moment;
 use arw_actors::runtime::lease::EngineEnd;
 use tokio::runtime::Handle;
@@ -58,6 +59,17 @@ struct LaneState {
     due: Option<Moment>,
 }
 
+/// How the end of an engine was seen from one request.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    /// Tells the ends of engines apart.
+    pub(crate) id: String,
+    /// No other request was in flight.
+    pub(crate) is_lone: bool,
+    /// The other node that tells of it.
+    pub(crate) told_by: Option<NodeId>,
+}
+
 /// A request's place among those of its model, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Turn {
@@ -90,9 +102,10 @@ impl Trials {
         if suspects.is_empty() { Verdict::Free } else { suspects.verdict(self.clock.now(), suspect) }
     }
 
-    /// An engine died with it in flight. `is_lone`: with no other request.
-    pub(crate) fn note(&self, suspect: &Suspect, id: String, end: &EngineEnd, is_lone: bool) {
-        let death = Death { id, at: self.clock.wall(), detail: end.detail.clone(), is_lone };
+    /// An engine died with it in flight.
+    pub(crate) fn note(&self, suspect: &Suspect, end: &EngineEnd, seen: Seen) {
+        let Seen { id, is_lone, told_by } = seen;
+        let death = Death { id, at: self.clock.wall(), detail: end.detail.clone(), is_lone, told_by };
         let mut suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
         suspects.note(self.clock.now(), suspect.clone(), death);
     }

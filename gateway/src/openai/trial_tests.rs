@@ -163,6 +163,7 @@ impl World {
                 at: WallTime::from_millis(0),
                 detail: "crashed".to_owned(),
                 is_lone,
+                told_by: None,
             };
             self.suspects.note(self.now, suspect(request.body), death);
             self.lane.leave(*id);

@@ -186,7 +186,7 @@ async fn an_engine_that_takes_no_connection_and_ends_much_later_has_died() {
     assert!(next.requests().is_empty(), "it was not sent again");
 }
 
-/// HTTP-22: a stream that had begun counts, too.
+/// HTTP-22: a stream that had begun counts, too, also where the engine takes long to end.
 #[tokio::test]
 async fn a_stream_that_breaks_off_with_its_engine_counts_as_a_death() {
     let node = TestNode::start().await;
@@ -195,10 +195,7 @@ async fn a_stream_that_breaks_off_with_its_engine_counts_as_a_death() {
     let served = node.serve();
     let body = json!({"model": "smol", "stream": true});
     for _ in 0..2 {
-        let feed = engine.then_streams();
-        feed.send(Ok(Bytes::from_static(b"data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n")))
-            .await
-            .unwrap();
+        let feed = begun(&engine).await;
         let mut events = Events::new(served.send(request(&node, &body)).await.into_body());
         events.next().await.unwrap();
         let next = restarted(&node, "r1");
@@ -211,6 +208,60 @@ async fn a_stream_that_breaks_off_with_its_engine_counts_as_a_death() {
         until(|| node.fixed.in_flight("r1") == 0).await;
     }
     post(&node, &served, &body).await.is_error(422, "kills_engine");
+}
+
+/// HTTP-22: what became of the engine is told, where that is known soon.
+#[tokio::test]
+async fn a_stream_that_breaks_off_tells_how_its_engine_ended() {
+    let node = TestNode::start().await;
+    let engine = FakeEngine::start();
+    node.runtime("r1", "smol", &engine).await;
+    let served = node.serve();
+    let mut streams = Vec::new();
+    for content in ["a", "b"] {
+        let feed = begun(&engine).await;
+        let body = json!({"model": "smol", "stream": true, "content": content});
+        let mut events = Events::new(served.send(request(&node, &body)).await.into_body());
+        events.next().await.unwrap();
+        streams.push((feed, events));
+    }
+    node.fixed.end_engine("r1", CRASHED, true);
+    drop(engine);
+    for (feed, mut events) in streams {
+        drop(feed);
+        let error = events.next().await.unwrap().json()["error"].clone();
+        assert!(error["message"].as_str().unwrap().contains(CRASHED), "{error}");
+        assert_eq!((&error["code"], &error["engine"]["alone"]), (&json!("engine_lost"), &json!(false)));
+    }
+}
+
+/// HTTP-22: also where the engine is another node's, whose own word it is.
+#[tokio::test]
+async fn a_stream_that_breaks_off_with_an_engine_elsewhere_counts_as_a_death() {
+    let pair = Pair::start().await;
+    let (third, other) = pair.third().await;
+    let body = json!({"model": "smol", "stream": true});
+    let Pair { network: _network, near, far, engine } = pair;
+    let more = arw_actors::cluster::ModelHost { busy: 99, ..host(&far, "r1", "smol", "ready") };
+    for (member, id, engine) in [(&far, "r1", engine), (&third, "r3", other)] {
+        let feed = begun(&engine).await;
+        let mut events = Events::new(near.served.send(request(&near.node, &body)).await.into_body());
+        events.next().await.unwrap();
+        member.node.fixed.end_engine(id, CRASHED, true);
+        drop((engine, feed));
+        let error = events.next().await.unwrap().json()["error"].clone();
+        assert_eq!((&error["code"], &error["engine"]["alone"]), (&json!("engine_lost"), &json!(true)));
+        near.node.node.cluster.set_hosts(vec![more.clone(), host(&third, "r3", "smol", "ready")]);
+    }
+    near.answer(body).await.is_error(422, "kills_engine");
+}
+
+/// A stream of which something has come.
+async fn begun(engine: &FakeEngine) -> tokio::sync::mpsc::Sender<std::io::Result<Bytes>> {
+    let feed = engine.then_streams();
+    let token = Bytes::from_static(b"data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n");
+    feed.send(Ok(token)).await.unwrap();
+    feed
 }
 
 /// HTTP-14: llama.cpp closes a connection after each stream without saying so.

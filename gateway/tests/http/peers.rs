@@ -35,7 +35,7 @@ const DONE: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
 /// A node whose gateway serves, in a network.
 pub(crate) struct Member {
     pub(crate) node: TestNode,
-    served: Served,
+    pub(crate) served: Served,
 }
 
 impl Member {
