@@ -44,6 +44,7 @@ pub(super) struct RelayedStream {
 }
 
 /// The request's ticket.
+#[expect(clippy::large_enum_variant, reason = "it is open for nearly all of a stream")]
 enum Account {
     Open(Ticket),
     /// HTTP-22: the engine is lost, and it is found out how.
