@@ -1,6 +1,7 @@
 //! What an engine's answer says to us: usage, content, errors.
 //!
-//! Owns the few fields that are read, leniently: what an engine writes besides them, or instead of them, is no error. Refuses to do IO.
+//! Owns the few fields that are read, leniently: what an engine writes besides them, or instead of them, is
+//! no error. Refuses to do IO.
 
 use std::fmt;
 
@@ -255,7 +256,8 @@ impl<'de> Deserialize<'de> for Tokens {
     }
 }
 
-/// Reads a whole answer: HTTP-13, its usage, unknown where the engine does not say; HTTP-15, the answer by the model's own name.
+/// Reads a whole answer: HTTP-13, its usage, unknown where the engine does not say; HTTP-15, the answer by
+/// the model's own name.
 pub(super) fn read_whole(body: Bytes, name: &ModelName) -> (Usage, Bytes) {
     #[derive(Default, Deserialize)]
     struct Answer<'b> {
@@ -271,7 +273,8 @@ pub(super) fn read_whole(body: Bytes, name: &ModelName) -> (Usage, Bytes) {
     (usage, renamed.into())
 }
 
-/// HTTP-12: an engine's refusal in OpenAI's envelope. Its status stays, but a refusal of *our* key is not the client's fault.
+/// HTTP-12: an engine's refusal in OpenAI's envelope. Its status stays, but a refusal of *our* key is not the
+/// client's fault.
 pub(super) fn engine_refusal(status: StatusCode, body: &[u8], runtime: &str) -> (StatusCode, Value) {
     if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         let detail = format!(

@@ -1,6 +1,7 @@
 //! One try: a request goes to whoever holds its ticket, and the answer comes back.
 //!
-//! Owns what is sent and what of the answer goes on. Refuses to choose who is asked, and to try again (`forward.rs` does).
+//! Owns what is sent and what of the answer goes on. Refuses to choose who is asked, and to
+//! try again (`forward.rs` does).
 
 use arw_actors::cluster::ModelHost;
 use arw_actors::runtime::engine_client::EngineError;
@@ -16,9 +17,9 @@ use serde_json::Value;
 use tracing::debug;
 
 use super::answer;
-use super::forward::Asked;
+use super::forward::Call;
+use super::idle_timeout::{IdleTimeoutBody, ReadError};
 use super::model_name::ModelName;
-use super::patient::{Broken, PatientBody};
 use super::refusal;
 use super::stream::RelayedStream;
 use super::ticket::{Ticket, death_id};
@@ -31,7 +32,8 @@ use crate::trace::TRACEPARENT;
 /// Tells the client who answered.
 const X_ARW_RUNTIME: HeaderName = HeaderName::from_static("x-arw-runtime");
 
-/// A whole answer is held in memory while it is metered: some hundred embeddings of a large model fit in it many times.
+/// A whole answer is held in memory while it is metered: some hundred embeddings of a large model fit in it
+/// many times.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Another node's words for the end of an engine are kept for minutes.
 const DETAIL_CHARS_MAX: usize = 300;
@@ -71,17 +73,17 @@ pub(super) enum Failure {
 }
 
 /// Sends a request to the engine that was lent.
-pub(super) async fn to_engine(asked: &Asked, mut ticket: Ticket) -> Attempt {
+pub(super) async fn to_engine(call: &Call, mut ticket: Ticket) -> Attempt {
     let idle_max = ticket.idle_max();
     let sent = match ticket.lease() {
         Some(lease) => {
-            let mut request = outgoing(asked, lease.model());
+            let mut request = outgoing(call, lease.model());
             // llama.cpp closes the connection after a stream without saying so: what is sent on it meanwhile
             // would be lost.
-            if asked.body.is_stream() && lease.is_managed() {
+            if call.body.is_stream() && lease.is_managed() {
                 request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            let sending = asked.gate.node.engines.send(lease.endpoint(), lease.secret(), request);
+            let sending = call.gate.node.engines.send(lease.endpoint(), lease.secret(), request);
             tokio::time::timeout(idle_max, sending).await
         }
         None => return Attempt::Failed(Box::new(ticket), Failure::Dropped),
@@ -109,17 +111,17 @@ pub(super) async fn to_engine(asked: &Asked, mut ticket: Ticket) -> Attempt {
         Err(_) => return silent(ticket),
     };
     if answer.status().is_success() {
-        return pass_on(asked, answer, ticket).await;
+        return pass_on(call, answer, ticket).await;
     }
     let (head, incoming) = answer.into_parts();
-    let body = match words(PatientBody::new(incoming, idle_max)).await {
+    let body = match words(IdleTimeoutBody::new(incoming, idle_max)).await {
         Ok(body) => body,
-        Err(Broken::Lost) => return Attempt::Failed(Box::new(ticket), Failure::Dropped),
-        Err(Broken::Silent) => return silent(ticket),
+        Err(ReadError::Lost) => return Attempt::Failed(Box::new(ticket), Failure::Dropped),
+        Err(ReadError::IdleTimeout) => return silent(ticket),
     };
     let (status, envelope) = answer::engine_refusal(head.status, &body, ticket.runtime());
     let needed = prompt_tokens(&envelope["error"]);
-    let response = refused(asked, &ticket, status, envelope.to_string().into(), &head.headers);
+    let response = refused(call, &ticket, status, envelope.to_string().into(), &head.headers);
     if let Some(tokens) = needed {
         return Attempt::Failed(Box::new(ticket), Failure::TooSmall(response, tokens));
     }
@@ -143,12 +145,12 @@ fn silent(mut ticket: Ticket) -> Attempt {
 }
 
 /// Sends a request to the other node that was chosen; `name` is what its runtime or model is called there.
-pub(super) async fn to_node(asked: &Asked, name: &str, mut ticket: Ticket) -> Attempt {
+pub(super) async fn to_node(call: &Call, name: &str, mut ticket: Ticket) -> Attempt {
     let Some(host) = ticket.host().cloned() else {
         return Attempt::Failed(Box::new(ticket), Failure::NodeLost);
     };
     let idle_max = ticket.idle_max();
-    let sending = asked.gate.peers.send(host.node, outgoing(asked, Some(name)));
+    let sending = call.gate.peers.send(host.node, outgoing(call, Some(name)));
     let answer = match tokio::time::timeout(idle_max, sending).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => {
@@ -165,13 +167,13 @@ pub(super) async fn to_node(asked: &Asked, name: &str, mut ticket: Ticket) -> At
         ticket.answered_by(runtime);
     }
     if answer.status().is_success() {
-        return pass_on(asked, answer, ticket).await;
+        return pass_on(call, answer, ticket).await;
     }
     let (head, incoming) = answer.into_parts();
-    let body = match words(PatientBody::new(incoming, idle_max)).await {
+    let body = match words(IdleTimeoutBody::new(incoming, idle_max)).await {
         Ok(body) => body,
-        Err(Broken::Lost) => return Attempt::Failed(Box::new(ticket), Failure::NodeLost),
-        Err(Broken::Silent) => return silent(ticket),
+        Err(ReadError::Lost) => return Attempt::Failed(Box::new(ticket), Failure::NodeLost),
+        Err(ReadError::IdleTimeout) => return silent(ticket),
     };
     // HTTP-18: it refuses in the same form as this node, so that its words go on as they are.
     let status = if head.status.is_client_error() || head.status.is_server_error() {
@@ -190,7 +192,7 @@ pub(super) async fn to_node(asked: &Asked, name: &str, mut ticket: Ticket) -> At
     let is_lost_there = error["code"] == "engine_lost" && !is_final;
     let is_about_that_node = is_about_the_node(status, &error);
     let needed = prompt_tokens(&error);
-    let response = refused(asked, &ticket, status, body, &head.headers);
+    let response = refused(call, &ticket, status, body, &head.headers);
     if let Some(tokens) = needed {
         return Attempt::Failed(Box::new(ticket), Failure::TooSmall(response, tokens));
     }
@@ -209,7 +211,8 @@ fn error_of(body: &[u8]) -> Value {
     body.get_mut("error").map(Value::take).unwrap_or_default()
 }
 
-/// A refusal that says something of the node, not of the request: it has no such model any more, is not ready, or has no room.
+/// A refusal that says something of the node, not of the request: it has no such model any more, is not
+/// ready, or has no room.
 fn is_about_the_node(status: StatusCode, error: &Value) -> bool {
     let code = match status {
         StatusCode::NOT_FOUND => "model_not_found",
@@ -239,24 +242,24 @@ pub(super) fn note_death_there(ticket: &Ticket, host: &ModelHost, error: &Value)
 }
 
 /// HTTP-12: of the client's headers none goes on but the trace; its token is for this node only.
-fn outgoing(asked: &Asked, model: Option<&str>) -> Request<Full<Bytes>> {
-    let mut request = Request::new(Full::new(asked.body.for_engine(model)));
+fn outgoing(call: &Call, model: Option<&str>) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::new(call.body.for_engine(model)));
     *request.method_mut() = http::Method::POST;
-    *request.uri_mut() = http::Uri::from_static(asked.route.path);
+    *request.uri_mut() = http::Uri::from_static(call.route.path);
     let headers = request.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let accepted = if asked.body.is_stream() { "text/event-stream" } else { "application/json" };
+    let accepted = if call.body.is_stream() { "text/event-stream" } else { "application/json" };
     headers.insert(ACCEPT, HeaderValue::from_static(accepted));
     // HTTP-20.
-    headers.extend(asked.trace.and_then(|trace| trace.header()).map(|trace| (TRACEPARENT, trace)));
+    headers.extend(call.trace.and_then(|trace| trace.header()).map(|trace| (TRACEPARENT, trace)));
     request
 }
 
 /// An answer that is one: as a stream, or whole.
-async fn pass_on(asked: &Asked, answer: http::Response<Incoming>, ticket: Ticket) -> Attempt {
-    let name = model_name(asked, &ticket);
+async fn pass_on(call: &Call, answer: http::Response<Incoming>, ticket: Ticket) -> Attempt {
+    let name = model_name(call, &ticket);
     let (head, incoming) = answer.into_parts();
-    let incoming = PatientBody::new(incoming, ticket.idle_max());
+    let incoming = IdleTimeoutBody::new(incoming, ticket.idle_max());
     let content_type = head.headers.get(CONTENT_TYPE).cloned();
     let is_events =
         content_type.as_ref().is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
@@ -266,27 +269,26 @@ async fn pass_on(asked: &Asked, answer: http::Response<Incoming>, ticket: Ticket
         Some(_) => Some(HeaderValue::from_static("application/json")),
         None => content_type,
     };
-    if asked.body.is_stream() && is_events {
-        let mut response = respond(asked, &ticket, StatusCode::OK, content_type, Body::empty());
+    if call.body.is_stream() && is_events {
+        let mut response = respond(call, &ticket, StatusCode::OK, content_type, Body::empty());
         response.headers_mut().insert(X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
-        *response.body_mut() =
-            Body::new(RelayedStream::new(incoming, asked.body.wants_usage(), name, ticket));
+        *response.body_mut() = Body::new(RelayedStream::new(incoming, call.body.wants_usage(), name, ticket));
         return Attempt::Answered(response);
     }
-    whole(asked, head.status, content_type, incoming, &name, ticket).await
+    whole(call, head.status, content_type, incoming, &name, ticket).await
 }
 
 /// HTTP-15: the name that the client asked for, else the one that `/v1/models` lists.
-fn model_name(asked: &Asked, ticket: &Ticket) -> ModelName {
-    ModelName::new(asked.body.model().or_else(|| ticket.listed_model()).unwrap_or(ticket.runtime()))
+fn model_name(call: &Call, ticket: &Ticket) -> ModelName {
+    ModelName::new(call.body.model().or_else(|| ticket.listed_model()).unwrap_or(ticket.runtime()))
 }
 
 /// An answer in one piece: read whole, so that it is metered and so that a half one never reaches the client.
 async fn whole(
-    asked: &Asked,
+    call: &Call,
     status: StatusCode,
     content_type: Option<HeaderValue>,
-    incoming: PatientBody,
+    incoming: IdleTimeoutBody,
     name: &ModelName,
     mut ticket: Ticket,
 ) -> Attempt {
@@ -304,35 +306,36 @@ async fn whole(
     ticket.note_content();
     let (usage, body) = answer::read_whole(body, name);
     ticket.settle(&usage, Outcome::Ok);
-    Attempt::Answered(respond(asked, &ticket, status, content_type, body.into()))
+    Attempt::Answered(respond(call, &ticket, status, content_type, body.into()))
 }
 
 fn is_silent(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
-    error.downcast_ref::<Broken>() == Some(&Broken::Silent)
+    error.downcast_ref::<ReadError>() == Some(&ReadError::IdleTimeout)
 }
 
 /// A refusal's words; none where they are too many.
-async fn words(incoming: PatientBody) -> Result<Bytes, Broken> {
+async fn words(incoming: IdleTimeoutBody) -> Result<Bytes, ReadError> {
     match Limited::new(incoming, REFUSAL_BYTES_MAX).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Ok(Bytes::new()),
-        Err(error) if is_silent(&*error) => Err(Broken::Silent),
-        Err(_) => Err(Broken::Lost),
+        Err(error) if is_silent(&*error) => Err(ReadError::IdleTimeout),
+        Err(_) => Err(ReadError::Lost),
     }
 }
 
-fn refused(asked: &Asked, ticket: &Ticket, status: StatusCode, body: Bytes, told: &HeaderMap) -> Response {
+fn refused(call: &Call, ticket: &Ticket, status: StatusCode, body: Bytes, told: &HeaderMap) -> Response {
     let json = Some(HeaderValue::from_static("application/json"));
-    let mut response = respond(asked, ticket, status, json, body.into());
+    let mut response = respond(call, ticket, status, json, body.into());
     for name in [RETRY_AFTER, X_SHOULD_RETRY] {
         response.headers_mut().extend(told.get(&name).cloned().map(|value| (name, value)));
     }
     response
 }
 
-/// Of the answer's headers only the content type goes on: the engine's own connection, server and CORS headers are none of the client's business.
+/// Of the answer's headers only the content type goes on: the engine's own connection, server and CORS
+/// headers are none of the client's business.
 fn respond(
-    asked: &Asked,
+    call: &Call,
     ticket: &Ticket,
     status: StatusCode,
     content_type: Option<HeaderValue>,
@@ -345,7 +348,7 @@ fn respond(
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.extend(HeaderValue::from_str(ticket.runtime()).ok().map(|runtime| (X_ARW_RUNTIME, runtime)));
     // HTTP-18: who answered by this node's own knowledge, whatever the other one says of itself.
-    let node = ticket.host().map_or(asked.gate.node.info.id, |host| host.node);
+    let node = ticket.host().map_or(call.gate.node.info.id, |host| host.node);
     headers.extend(HeaderValue::try_from(node.to_string()).ok().map(|node| (X_ARW_NODE, node)));
     response
 }

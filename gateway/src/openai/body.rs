@@ -1,7 +1,8 @@
 //! The body of a request on its way to an engine.
 //!
-//! Owns what is read of it (`model`, `stream`, `stream_options`) and the edits at exactly those places: every other byte goes on as sent,
-//! so that an engine's own fields, numbers and order survive (HTTP-12). Refuses to know who serves the model.
+//! Owns what is read of it (`model`, `stream`, `stream_options`) and the edits at exactly those places: every
+//! other byte goes on as sent, so that an engine's own fields, numbers and order survive (HTTP-12). Refuses
+//! to know who serves the model.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -104,7 +105,8 @@ impl RequestBody {
         self.wants_usage
     }
 
-    /// HTTP-12: the body for an engine that knows its model as `engine_model`. Shares the client's bytes where nothing changes.
+    /// HTTP-12: the body for an engine that knows its model as `engine_model`. Shares the client's bytes
+    /// where nothing changes.
     pub(super) fn for_engine(&self, engine_model: Option<&str>) -> Bytes {
         let model_edit = engine_model.filter(|&name| self.model.as_deref() != Some(name)).map(|name| {
             let name = serde_json::Value::from(name).to_string();
@@ -176,7 +178,8 @@ fn usage(text: &str, options: Option<&RawValue>, inside: usize) -> Result<(bool,
     }
 }
 
-/// Edits are in order and do not overlap. What is put into an empty object needs no comma behind its last member.
+/// Edits are in order and do not overlap. What is put into an empty object needs no comma behind its last
+/// member.
 fn splice(bytes: &Bytes, edits: &[Edit], is_empty: bool) -> Bytes {
     if edits.is_empty() {
         return bytes.clone();
@@ -376,7 +379,8 @@ mod tests {
     }
 
     proptest! {
-        /// HTTP-12: whatever else is in the body, the engine gets the same values but for the two that are set.
+        /// HTTP-12: whatever else is in the body, the engine gets the same values but for the two that are
+        /// set.
         #[test]
         fn everything_but_the_set_fields_stays(
             body in prop::collection::hash_map("model|stream|stream_options|[a-z]{1,4}", any_json(), 0..6),

@@ -20,7 +20,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Limited};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::forward::Asked;
+use super::forward::Call;
 use crate::problem::Problem;
 use crate::sse::X_ACCEL_BUFFERING;
 
@@ -34,11 +34,11 @@ const REFUSAL_BYTES_MAX: usize = 1 << 20;
 type Answering = Pin<Box<dyn Future<Output = Result<Response, Problem>> + Send>>;
 
 /// The answer, or after a while its head and a body that waits for the answer.
-pub(super) async fn answer(asked: Asked) -> Result<Response, Problem> {
-    let asked = Arc::new(asked);
+pub(super) async fn answer(call: Call) -> Result<Response, Problem> {
+    let call = Arc::new(call);
     let mut answering: Answering = {
-        let asked = Arc::clone(&asked);
-        Box::pin(async move { asked.answer().await })
+        let call = Arc::clone(&call);
+        Box::pin(async move { call.answer().await })
     };
     tokio::select! {
         biased;
@@ -48,7 +48,7 @@ pub(super) async fn answer(asked: Asked) -> Result<Response, Problem> {
     let mut ticks = interval(COMMENT_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut response =
-        Response::new(Body::new(EarlyStream { asked, state: State::Waits { answering, ticks } }));
+        Response::new(Body::new(EarlyStream { call, state: State::Waits { answering, ticks } }));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -58,7 +58,7 @@ pub(super) async fn answer(asked: Asked) -> Result<Response, Problem> {
 
 /// Comments while the request waits, then the answer. Dropping it takes the request back.
 struct EarlyStream {
-    asked: Arc<Asked>,
+    call: Arc<Call>,
     state: State,
 }
 
@@ -84,7 +84,7 @@ impl http_body::Body for EarlyStream {
                     Poll::Ready(answered) => this.state = State::of(answered),
                     Poll::Pending => {
                         ready!(ticks.poll_tick(cx));
-                        let comment = format!(": {}\n\n", this.asked.waits_for());
+                        let comment = format!(": {}\n\n", this.call.waits_for());
                         return Poll::Ready(Some(Ok(Frame::data(comment.into()))));
                     }
                 },

@@ -1,7 +1,7 @@
 //! A request's way to an answer: choose, acquire, send, and again where nothing has come of it.
 //!
 //! Owns the order of steps. Refuses to decide who serves here and when (`runtime/` in the kernel does), who
-//! of several is asked (`route.rs`), and whether it is sent again (`tries.rs`).
+//! of several is asked (`route.rs`), and whether it is sent again (`retry.rs`).
 
 use std::sync::Arc;
 
@@ -18,11 +18,11 @@ use super::body::RequestBody;
 use super::early;
 use super::fate::Fate;
 use super::refusal;
-use super::route::{self, Known, SoFar, Way};
+use super::retry::{RetryCause, RetryDecision, RetryPolicy};
+use super::route::{self, Constraints, Snapshot, Target};
 use super::suspects::{Suspect, Verdict};
 use super::ticket::Ticket;
 use super::trial::Turn;
-use super::tries::{Came, Next, Tries};
 use crate::metrics::Outcome;
 use crate::problem::Problem;
 use crate::shared::Gate;
@@ -45,9 +45,9 @@ pub(super) enum Reach {
     Here,
 }
 
-/// A request, and what goes for all its tries.
+/// A request, and what goes for all its attempts.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct Call {
     pub(super) gate: Gate,
     pub(super) route: Route,
     pub(super) body: RequestBody,
@@ -60,9 +60,9 @@ pub(super) struct Asked {
     deadline: Moment,
 }
 
-/// What a try that failed says, for `tries.rs` and for the client.
-struct Weighed {
-    came: Came,
+/// What a failed attempt says, for `retry.rs` and for the client.
+struct Assessment {
+    cause: RetryCause,
     /// What the client is told where this was the last word.
     told: Result<Response, Problem>,
     outcome: Outcome,
@@ -83,43 +83,43 @@ pub(super) async fn forward(
     let body = RequestBody::read(bytes, route.streams)?;
     let deadline = started + gate.settings.wait_for_runtime;
     let gate = gate.clone();
-    let asked = Asked { gate, route, body, trace, number, body_bytes, reach, started, deadline };
-    if asked.body.is_stream() && reach == Reach::Cluster {
-        return early::answer(asked).await;
+    let call = Call { gate, route, body, trace, number, body_bytes, reach, started, deadline };
+    if call.body.is_stream() && reach == Reach::Cluster {
+        return early::answer(call).await;
     }
-    asked.answer().await
+    call.answer().await
 }
 
-impl Asked {
-    /// All tries.
+impl Call {
+    /// All attempts.
     pub(super) async fn answer(&self) -> Result<Response, Problem> {
-        let mut so_far = SoFar { body_bytes: self.body_bytes, ..SoFar::default() };
-        let mut tries = match self.reach {
-            Reach::Cluster => Tries::default(),
-            Reach::Here => Tries::for_node(),
+        let mut constraints = Constraints { body_bytes: self.body_bytes, ..Constraints::default() };
+        let mut policy = match self.reach {
+            Reach::Cluster => RetryPolicy::default(),
+            Reach::Here => RetryPolicy::for_node(),
         };
         let mut earlier = None;
         loop {
-            let (mut ticket, failure) = match self.attempt(&mut so_far).await {
+            let (mut ticket, failure) = match self.attempt(&mut constraints).await {
                 Attempt::Answered(response) => return Ok(response),
                 Attempt::Refused(problem) => return Err(problem),
                 Attempt::Nobody(problem) => return earlier.unwrap_or(Err(problem)),
                 Attempt::Failed(ticket, failure) => (*ticket, failure),
             };
-            let weighed = self.weigh(&mut ticket, failure, &mut so_far).await;
+            let assessment = self.assess(&mut ticket, failure, &mut constraints).await;
             // HTTP-11: what one try took of the wait is not there for the next one.
             let has_time = self.gate.now() < self.deadline;
-            match tries.after(weighed.came, self.is_another(&so_far), has_time) {
-                Next::Stop => {
-                    let is_partial = weighed.outcome == Outcome::EngineLost;
-                    ticket.settle(&Usage { is_partial, ..Usage::default() }, weighed.outcome);
-                    return weighed.told;
+            match policy.after(assessment.cause, self.is_another(&constraints), has_time) {
+                RetryDecision::Stop => {
+                    let is_partial = assessment.outcome == Outcome::EngineLost;
+                    ticket.settle(&Usage { is_partial, ..Usage::default() }, assessment.outcome);
+                    return assessment.told;
                 }
-                Next::Again(pause) => {
+                RetryDecision::Again(pause) => {
                     // Nothing of an answer has been passed on, so the client need not know.
-                    debug!(runtime = ticket.runtime(), route = self.route.path, came = ?weighed.came, "trying once more");
+                    debug!(runtime = ticket.runtime(), route = self.route.path, cause = ?assessment.cause, "trying once more");
                     ticket.forget();
-                    earlier = weighed.outlives.then_some(weighed.told);
+                    earlier = assessment.outlives.then_some(assessment.told);
                     if !pause.is_zero() {
                         tokio::time::sleep(pause).await;
                     }
@@ -134,10 +134,10 @@ impl Asked {
         // A line ends a comment.
         let name: String = name.chars().filter(|char| !char.is_control()).take(80).collect();
         let waited = self.gate.now().since(self.started).as_secs();
-        let state = match self.way(&SoFar::default()) {
-            Way::Here(served) => served.state.word().to_owned(),
-            Way::There { host, .. } => format!("{} on {}", host.state, host.node.short()),
-            Way::Nowhere | Way::NotNamed => "nobody serves it".to_owned(),
+        let state = match self.target(&Constraints::default()) {
+            Target::Local(served) => served.state.word().to_owned(),
+            Target::Remote { host, .. } => format!("{} on {}", host.state, host.node.short()),
+            Target::Unknown | Target::Ambiguous => "nobody serves it".to_owned(),
         };
         let state: String = state.chars().filter(|char| !char.is_control()).collect();
         format!("waiting for {name} ({state}, {waited} s)")
@@ -150,10 +150,10 @@ impl Asked {
         }
     }
 
-    fn way(&self, so_far: &SoFar) -> Way {
+    fn target(&self, constraints: &Constraints) -> Target {
         let (info, own, others) = (&self.gate.node.info, self.gate.node.runtimes.served(), self.others());
-        let known = Known { here: (info.id, &info.name), own: &own, others: &others };
-        route::decide(self.body.model(), known, so_far, |host| self.gate.shares.of(host))
+        let known = Snapshot { here: (info.id, &info.name), own: &own, others: &others };
+        route::decide(self.body.model(), known, constraints, |host| self.gate.shares.of(host))
     }
 
     /// HTTP-10: with what could have been named, here and elsewhere.
@@ -162,20 +162,20 @@ impl Asked {
     }
 
     /// One try, at whoever is best.
-    async fn attempt(&self, so_far: &mut SoFar) -> Attempt {
+    async fn attempt(&self, constraints: &mut Constraints) -> Attempt {
         let mut refused_here = None;
         loop {
-            let way = self.way(so_far);
-            let (model, served) = match &way {
+            let target = self.target(constraints);
+            let (model, served) = match &target {
                 // HTTP-17: a refusal here is final only when nobody else is ready.
-                Way::Here(served) if so_far.refused.contains(&served.runtime) => {
+                Target::Local(served) if constraints.refused.contains(&served.runtime) => {
                     return Attempt::Nobody(refusal::not_acquired(refused_here.unwrap_or_else(|| {
                         AcquireError::Unavailable(format!("runtime `{}` did not take it", served.runtime))
                     })));
                 }
-                Way::Here(served) => (&served.name, Some(served)),
-                Way::There { host, .. } => (&host.model, None),
-                Way::Nowhere | Way::NotNamed => return Attempt::Nobody(self.nobody(&way)),
+                Target::Local(served) => (&served.name, Some(served)),
+                Target::Remote { host, .. } => (&host.model, None),
+                Target::Unknown | Target::Ambiguous => return Attempt::Nobody(self.nobody(&target)),
             };
             let suspect = Suspect { model: model.clone(), body: self.number };
             let turn = match self.turn(&suspect).await {
@@ -183,7 +183,7 @@ impl Asked {
                 Err(problem) => return Attempt::Refused(problem),
             };
             let Some(served) = served else {
-                let Way::There { host, name } = way else { continue };
+                let Target::Remote { host, name } = target else { continue };
                 if !turn.enter() {
                     continue;
                 }
@@ -195,7 +195,7 @@ impl Asked {
                 Ok(Some(ticket)) => return attempt::to_engine(self, ticket).await,
                 Ok(None) => {}
                 Err(error) => {
-                    so_far.refused.push(served.runtime.clone());
+                    constraints.refused.push(served.runtime.clone());
                     refused_here.get_or_insert(error);
                 }
             }
@@ -237,7 +237,7 @@ impl Asked {
     }
 
     /// Why there is nobody to ask.
-    fn nobody(&self, way: &Way) -> Problem {
+    fn nobody(&self, target: &Target) -> Problem {
         let asked = self.body.model();
         let others = self.others();
         let runtimes = self.gate.node.runtimes.served().len() + others.len();
@@ -245,7 +245,7 @@ impl Asked {
         // HTTP-23: who is away is not unknown.
         let absent =
             if is_alone { Vec::new() } else { route::absent(asked, self.gate.node.cluster.absent()) };
-        let is_unnamed = *way == Way::NotNamed;
+        let is_unnamed = *target == Target::Ambiguous;
         if !absent.is_empty() && (!is_unnamed || runtimes == 0) {
             return refusal::absent(asked, &absent);
         }
@@ -256,40 +256,47 @@ impl Asked {
     }
 
     /// Finds out what a failed try means, and notes who was asked in vain.
-    async fn weigh(&self, ticket: &mut Ticket, failure: Failure, so_far: &mut SoFar) -> Weighed {
-        so_far.tried.extend(ticket.host().map(|host| host.node));
-        let refused = |came, told, outlives| Weighed { came, told, outcome: Outcome::Refused, outlives };
+    async fn assess(
+        &self,
+        ticket: &mut Ticket,
+        failure: Failure,
+        constraints: &mut Constraints,
+    ) -> Assessment {
+        constraints.tried.extend(ticket.host().map(|host| host.node));
+        let refused = |cause, told, outlives| Assessment { cause, told, outcome: Outcome::Refused, outlives };
         match failure {
             Failure::NotSent(why) => {
                 let problem = refusal::no_connection(ticket.runtime(), &why);
-                refused(Came::NotSent, Err(problem), false)
+                refused(RetryCause::NotSent, Err(problem), false)
             }
-            Failure::NotReached(problem) => {
-                Weighed { outcome: Outcome::NodeLost, ..refused(Came::NotReached, Err(problem), true) }
-            }
-            Failure::LostThere(response) => {
-                Weighed { outcome: Outcome::EngineLost, ..refused(Came::Dropped, Ok(response), true) }
-            }
-            Failure::PassedOver(response) => refused(Came::PassedOver, Ok(response), true),
+            Failure::NotReached(problem) => Assessment {
+                outcome: Outcome::NodeLost,
+                ..refused(RetryCause::NotReached, Err(problem), true)
+            },
+            Failure::LostThere(response) => Assessment {
+                outcome: Outcome::EngineLost,
+                ..refused(RetryCause::Dropped, Ok(response), true)
+            },
+            Failure::PassedOver(response) => refused(RetryCause::PassedOver, Ok(response), true),
             Failure::TooSmall(response, tokens) => {
-                so_far.prompt_tokens = so_far.prompt_tokens.max(Some(tokens));
-                so_far.refused.extend(ticket.lease().map(|lease| lease.runtime().clone()));
-                refused(Came::PassedOver, Ok(response), true)
+                constraints.prompt_tokens = constraints.prompt_tokens.max(Some(tokens));
+                constraints.refused.extend(ticket.lease().map(|lease| lease.runtime().clone()));
+                refused(RetryCause::PassedOver, Ok(response), true)
             }
             Failure::NodeLost => {
                 let (problem, outcome) = ticket.loss();
-                Weighed { came: Came::NodeLost, told: Err(problem), outcome, outlives: true }
+                Assessment { cause: RetryCause::NodeLost, told: Err(problem), outcome, outlives: true }
             }
-            Failure::Dropped => self.weigh_engine(ticket).await,
+            Failure::Dropped => self.assess_engine(ticket).await,
         }
     }
 
     /// HTTP-22: what became of the engine decides whether the request goes there again.
-    async fn weigh_engine(&self, ticket: &mut Ticket) -> Weighed {
+    async fn assess_engine(&self, ticket: &mut Ticket) -> Assessment {
         let (problem, outcome) = ticket.loss();
         let fate = ticket.fate(self.deadline.since(self.gate.now())).await;
         let Fate::Died(end) = fate else {
-            return Weighed { came: Came::Dropped, told: Err(problem), outcome, outlives: false };
+            return Assessment { cause: RetryCause::Dropped, told: Err(problem), outcome, outlives: false };
         };
         // The span names the trace: by it whoever reads the log finds the request.
         warn!(
@@ -301,15 +308,15 @@ impl Asked {
         );
         let is_the_cause = end.may_be_a_request && ticket.was_lone(&end);
         let problem = ticket.engine_died(&end);
-        Weighed { came: Came::Died { is_the_cause }, told: Err(problem), outcome, outlives: false }
+        Assessment { cause: RetryCause::Died { is_the_cause }, told: Err(problem), outcome, outlives: false }
     }
 
     /// HTTP-18: somebody else could be asked.
-    fn is_another(&self, so_far: &SoFar) -> bool {
-        match self.way(so_far) {
-            Way::Here(served) => !so_far.refused.contains(&served.runtime),
-            Way::There { host, .. } => !so_far.tried.contains(&host.node),
-            Way::Nowhere | Way::NotNamed => false,
+    fn is_another(&self, constraints: &Constraints) -> bool {
+        match self.target(constraints) {
+            Target::Local(served) => !constraints.refused.contains(&served.runtime),
+            Target::Remote { host, .. } => !constraints.tried.contains(&host.node),
+            Target::Unknown | Target::Ambiguous => false,
         }
     }
 }

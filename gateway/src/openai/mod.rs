@@ -1,6 +1,7 @@
 //! `/v1`: the OpenAI-compatible API.
 //!
-//! Owns the way of a request to an engine, here or on another node, and of its answer back. Refuses to start engines: acquiring one is the kernel's business.
+//! Owns the way of a request to an engine, here or on another node, and of its answer back. Refuses to start
+//! engines: acquiring one is the kernel's business.
 
 mod answer;
 mod attempt;
@@ -10,7 +11,7 @@ mod event;
 mod forward;
 mod model_name;
 mod near_name;
-mod tries;
+mod retry;
 
 mod fate;
 mod lane;
@@ -20,7 +21,7 @@ mod trial;
 mod trial_tests;
 
 mod early;
-mod patient;
+mod idle_timeout;
 mod refusal;
 mod relay;
 mod route;

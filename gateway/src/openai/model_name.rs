@@ -1,7 +1,7 @@
 //! The name that an answer gives its model.
 //!
-//! Owns HTTP-15: an engine may call its model by a path or by a version; clients compare what they get with what they asked for. Refuses to
-//! parse: it is shown the value that a parser found.
+//! Owns HTTP-15: an engine may call its model by a path or by a version; clients compare what they get with
+//! what they asked for. Refuses to parse: it is shown the value that a parser found.
 
 use std::ops::Range;
 
@@ -23,7 +23,8 @@ impl ModelName {
         &self.0
     }
 
-    /// Where this name is to go instead of the `model` that was borrowed from `bytes`; `None` where it stands there already.
+    /// Where this name is to go instead of the `model` that was borrowed from `bytes`; `None` where it stands
+    /// there already.
     pub(super) fn place_for(&self, bytes: &[u8], model: Option<&RawValue>) -> Option<Range<usize>> {
         let model = model.filter(|model| model.get().as_bytes() != self.0)?;
         Some(place(bytes, model))

@@ -9,7 +9,7 @@ use axum::Json;
 use axum::extract::State;
 
 use super::refusal;
-use super::route::{self, Known};
+use super::route::{self, Snapshot};
 use crate::dto::openai::{ServedModel, ServedModels};
 use crate::dto::problem::OpenAiError;
 use crate::extract::Name;
@@ -37,7 +37,7 @@ pub(crate) async fn show(State(gate): State<Gate>, Name(id): Name) -> Result<Jso
     let (own, others) = (gate.node.runtimes.served(), gate.node.cluster.hosts());
     // HTTP-10 and HTTP-17: a name is the same here as in a request.
     let (here, elsewhere) =
-        route::meant(&id, Known { here: (info.id, &info.name), own: &own, others: &others });
+        route::meant(&id, Snapshot { here: (info.id, &info.name), own: &own, others: &others });
     let here = here.into_iter().min_by_key(|served| readiness(served.state.word()));
     let elsewhere = elsewhere.into_iter().min_by_key(|host| (readiness(&host.state), host.busy));
     match (here, elsewhere) {
@@ -53,7 +53,8 @@ pub(crate) async fn show(State(gate): State<Gate>, Name(id): Name) -> Result<Jso
     }
 }
 
-/// HTTP-17: this node's models before those of others, and of several runtimes with the same model the readiest first.
+/// HTTP-17: this node's models before those of others, and of several runtimes with the same model the
+/// readiest first.
 fn all(shared: &Shared) -> Vec<ServedModel> {
     let mut own = shared.node.runtimes.served();
     own.sort_by_key(|served| readiness(served.state.word()));

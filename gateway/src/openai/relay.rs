@@ -1,7 +1,7 @@
 //! What of an engine's stream goes on to the client, and what it tells about usage.
 //!
-//! Plain code: chunks as they come go in, whole events come out, as slices of the same bytes wherever an event lies within one chunk.
-//! Refuses to do IO.
+//! Plain code: chunks as they come go in, whole events come out, as slices of the same bytes wherever an
+//! event lies within one chunk. Refuses to do IO.
 //!
 //! Invariants: what comes out is what came in, in order, but for three things: the usage chunk where the
 //! client did not ask for it, whose other members go into the chunk with the finish reason (HTTP-13); the
@@ -163,7 +163,8 @@ impl Relay {
         chunk
     }
 
-    /// The engine's stream has ended; true when that was before the answer's end, and the client was told how it was lost.
+    /// The engine's stream has ended; true when that was before the answer's end, and the client was told how
+    /// it was lost.
     pub(super) fn end(
         &mut self,
         end: End,
@@ -270,7 +271,8 @@ impl Relay {
         (place.map_or(Verdict::Pass, rename), self.answers.note(&chunk))
     }
 
-    /// HTTP-12: an error as the clients of OpenAI look for it, or they take what has come for the whole answer.
+    /// HTTP-12: an error as the clients of OpenAI look for it, or they take what has come for the whole
+    /// answer.
     fn fail(&mut self, said: &Field<'_>) -> Verdict {
         self.has_error = true;
         let mut told = engine_error::in_stream(&said.text);
@@ -642,7 +644,8 @@ mod tests {
         assert_eq!(relay.usage(), Usage { completion_tokens: 1, is_partial: true, ..Usage::default() });
     }
 
-    /// HTTP-14: an orderly end without an answer's end is a lost engine, too (a server that marks the end by closing).
+    /// HTTP-14: an orderly end without an answer's end is a lost engine, too (a server that marks the end by
+    /// closing).
     #[test]
     fn an_end_in_mid_answer_is_a_loss() {
         let mut relay = relay(false);

@@ -1,6 +1,7 @@
 //! Who answers a request: a runtime of this node, or one of another node.
 //!
-//! Plain decider over what is known at the moment. Refuses to ask, to wait and to remember: what was tried already is told to it.
+//! Plain decider over what is known at the moment. Refuses to ask, to wait and to remember: what was tried
+//! already is told to it.
 //!
 //! HTTP-17: this node comes first. A model that runtimes here serve goes elsewhere only when each of them is
 //! given up, held by an operator, ending or full, and another node has one that is ready, or one that would
@@ -14,7 +15,7 @@ use arw_actors::runtime::machine::RuntimeState;
 
 /// What is known at the moment.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Known<'k> {
+pub(super) struct Snapshot<'k> {
     /// This node's id and name.
     pub(super) here: (NodeId, &'k str),
     /// What serves here.
@@ -23,9 +24,9 @@ pub(super) struct Known<'k> {
     pub(super) others: &'k [ModelHost],
 }
 
-/// What this request has been through.
+/// What narrows the choice for this request, by its size and by the attempts so far.
 #[derive(Clone, Debug, Default)]
-pub(super) struct SoFar {
+pub(super) struct Constraints {
     /// These runtimes here did not take it.
     pub(super) refused: Vec<RuntimeId>,
     /// These nodes were asked, in vain.
@@ -38,20 +39,20 @@ pub(super) struct SoFar {
 
 /// Where it goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Target {
     /// To this runtime of this node.
-    Here(Served),
+    Local(Served),
     /// To another node.
-    There {
+    Remote {
         /// Which of its runtimes is expected to answer.
         host: ModelHost,
         /// The name to ask for there.
         name: String,
     },
     /// Nobody serves it.
-    Nowhere,
+    Unknown,
     /// It names no model, and there are several.
-    NotNamed,
+    Ambiguous,
 }
 
 /// Everything that a name means.
@@ -71,42 +72,46 @@ enum AsksFor {
     Runtime,
 }
 
-/// Decides. `shares` says how many requests of this node a host works on already; its card may tell of them, or not yet.
+/// Decides. `shares` says how many requests of this node a host works on already; its card may tell of them,
+/// or not yet.
 pub(super) fn decide(
     asked: Option<&str>,
-    known: Known<'_>,
-    so_far: &SoFar,
+    snapshot: Snapshot<'_>,
+    constraints: &Constraints,
     shares: impl Fn(&ModelHost) -> u32,
-) -> Way {
+) -> Target {
     let candidates = match asked {
-        Some(asked) => named(asked, known),
-        None => match unnamed(known) {
+        Some(asked) => named(asked, snapshot),
+        None => match unnamed(snapshot) {
             Some(candidates) => candidates,
-            None => return Way::NotNamed,
+            None => return Target::Ambiguous,
         },
     };
     let Candidates { own, others, asks_for } = candidates;
-    let is_open =
-        |served: &Served| !so_far.refused.contains(&served.runtime) && so_far.fits(served.context_length);
+    let is_open = |served: &Served| {
+        !constraints.refused.contains(&served.runtime) && constraints.fits(served.context_length)
+    };
     let best_of = |own: &mut dyn Iterator<Item = &&Served>| -> Option<Served> {
-        let rank =
-            |served: &Served| (standing(served), so_far.is_tight(served.context_length), served.in_flight);
+        let rank = |served: &Served| {
+            (readiness(served), constraints.is_tight(served.context_length), served.in_flight)
+        };
         own.min_by_key(|served| rank(served)).map(|served| Served::clone(served))
     };
     let best_here = best_of(&mut own.iter().filter(|served| is_open(served)));
-    if let Some(best) = best_here.as_ref().filter(|best| standing(best) <= Standing::WouldLoad) {
-        return Way::Here(best.clone());
+    if let Some(best) = best_here.as_ref().filter(|best| readiness(best) <= Readiness::WouldLoad) {
+        return Target::Local(best.clone());
     }
-    let waits_in_vain = own.iter().all(|served| standing(served) >= Standing::Held);
-    let is_tried = |host: &ModelHost| so_far.tried.contains(&host.node);
-    let fitting = others.into_iter().filter(|host| so_far.fits(host.context_length));
+    let waits_in_vain = own.iter().all(|served| readiness(served) >= Readiness::Held);
+    let is_tried = |host: &ModelHost| constraints.tried.contains(&host.node);
+    let fitting = others.into_iter().filter(|host| constraints.fits(host.context_length));
     let best = fitting.min_by(|a, b| {
         let busy = |host: &ModelHost| host.busy.max(shares(host));
         let rank = |host: &ModelHost| {
-            (is_tried(host), !is_ready(host), so_far.is_tight(host.context_length), busy(host))
+            (is_tried(host), !is_ready(host), constraints.is_tight(host.context_length), busy(host))
         };
-        // The same choice comes out of the same facts, but not the same one on every node: else all would ask the same host at once.
-        let turn = |host: &ModelHost| distance(known.here.0, host.node);
+        // The same choice comes out of the same facts, but not the same one on every node: else all would ask
+        // the same host at once.
+        let turn = |host: &ModelHost| distance(snapshot.here.0, host.node);
         rank(a).cmp(&rank(b)).then_with(|| (turn(a), &a.runtime).cmp(&(turn(b), &b.runtime)))
     });
     match best {
@@ -117,14 +122,16 @@ pub(super) fn decide(
                 AsksFor::Model => host.model.clone(),
                 AsksFor::Runtime => host.runtime.clone(),
             };
-            Way::There { host: host.clone(), name }
+            Target::Remote { host: host.clone(), name }
         }
         // Its refusal says best what is wrong.
-        Some(_) | None => best_here.or_else(|| best_of(&mut own.iter())).map_or(Way::Nowhere, Way::Here),
+        Some(_) | None => {
+            best_here.or_else(|| best_of(&mut own.iter())).map_or(Target::Unknown, Target::Local)
+        }
     }
 }
 
-impl SoFar {
+impl Constraints {
     /// Its context holds the request, as far as known.
     fn fits(&self, context_length: Option<u64>) -> bool {
         let is_larger = |tokens: u64| context_length.is_none_or(|context| context > tokens);
@@ -141,7 +148,7 @@ impl SoFar {
 
 /// How far a runtime is from serving; less is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Standing {
+enum Readiness {
     Serves,
     ComesUp,
     WouldLoad,
@@ -151,15 +158,15 @@ enum Standing {
     GivenUp,
 }
 
-fn standing(served: &Served) -> Standing {
+fn readiness(served: &Served) -> Readiness {
     match served.state {
-        RuntimeState::Quarantined | RuntimeState::Failed => Standing::GivenUp,
-        _ if served.is_held => Standing::Held,
-        _ if !served.has_room => Standing::IsFull,
-        RuntimeState::Ready => Standing::Serves,
-        RuntimeState::Degraded | RuntimeState::Warming | RuntimeState::Starting => Standing::ComesUp,
-        RuntimeState::Stopped | RuntimeState::Backoff => Standing::WouldLoad,
-        RuntimeState::Draining => Standing::Ends,
+        RuntimeState::Quarantined | RuntimeState::Failed => Readiness::GivenUp,
+        _ if served.is_held => Readiness::Held,
+        _ if !served.has_room => Readiness::IsFull,
+        RuntimeState::Ready => Readiness::Serves,
+        RuntimeState::Degraded | RuntimeState::Warming | RuntimeState::Starting => Readiness::ComesUp,
+        RuntimeState::Stopped | RuntimeState::Backoff => Readiness::WouldLoad,
+        RuntimeState::Draining => Readiness::Ends,
     }
 }
 
@@ -174,22 +181,23 @@ fn is_ready(host: &ModelHost) -> bool {
 }
 
 /// Whom a request with this name could go to, here and elsewhere, in no order.
-pub(super) fn meant<'k>(asked: &str, known: Known<'k>) -> (Vec<&'k Served>, Vec<&'k ModelHost>) {
-    let Candidates { own, others, .. } = named(asked, known);
+pub(super) fn meant<'k>(asked: &str, snapshot: Snapshot<'k>) -> (Vec<&'k Served>, Vec<&'k ModelHost>) {
+    let Candidates { own, others, .. } = named(asked, snapshot);
     (own, others)
 }
 
-/// HTTP-10: what a name means here comes before what it means elsewhere, so that another node's names change nothing for this one's clients.
-fn named<'k>(asked: &str, known: Known<'k>) -> Candidates<'k> {
+/// HTTP-10: what a name means here comes before what it means elsewhere, so that another node's names change
+/// nothing for this one's clients.
+fn named<'k>(asked: &str, snapshot: Snapshot<'k>) -> Candidates<'k> {
     let others = |is_meant: &dyn Fn(&ModelHost) -> bool| -> Vec<&'k ModelHost> {
-        known.others.iter().filter(|host| is_meant(host)).collect()
+        snapshot.others.iter().filter(|host| is_meant(host)).collect()
     };
     let by_model = others(&|host| host.model == asked);
-    let own: Vec<&Served> = known.own.iter().filter(|served| served.name == asked).collect();
+    let own: Vec<&Served> = snapshot.own.iter().filter(|served| served.name == asked).collect();
     if !own.is_empty() {
         return Candidates { own, others: by_model, asks_for: AsksFor::Model };
     }
-    if let Some(served) = known.own.iter().find(|served| served.runtime.as_str() == asked) {
+    if let Some(served) = snapshot.own.iter().find(|served| served.runtime.as_str() == asked) {
         // Its namesake elsewhere is a stand-in only with the same model.
         let namesakes = others(&|host| host.runtime == asked && host.model == served.name);
         return Candidates { own: vec![served], others: namesakes, asks_for: AsksFor::Runtime };
@@ -201,36 +209,36 @@ fn named<'k>(asked: &str, known: Known<'k>) -> Candidates<'k> {
     if !by_runtime.is_empty() {
         return Candidates { own, others: by_runtime, asks_for: AsksFor::Runtime };
     }
-    placed(asked, known)
+    placed(asked, snapshot)
 }
 
 /// `node/runtime`, by the node's name or at least eight digits of its id.
-fn placed<'k>(asked: &str, known: Known<'k>) -> Candidates<'k> {
+fn placed<'k>(asked: &str, snapshot: Snapshot<'k>) -> Candidates<'k> {
     let (node, runtime) = asked.split_once('/').unwrap_or_default();
     let is_node = |id: NodeId, name: &str| is_node(node, id, name);
-    let own = known
+    let own = snapshot
         .own
         .iter()
-        .filter(|served| served.runtime.as_str() == runtime && is_node(known.here.0, known.here.1));
+        .filter(|served| served.runtime.as_str() == runtime && is_node(snapshot.here.0, snapshot.here.1));
     let others =
-        known.others.iter().filter(|host| host.runtime == runtime && is_node(host.node, &host.node_name));
+        snapshot.others.iter().filter(|host| host.runtime == runtime && is_node(host.node, &host.node_name));
     Candidates { own: own.collect(), others: others.collect(), asks_for: AsksFor::Runtime }
 }
 
 /// HTTP-10: a request without a model is for the only one that there is: here, else elsewhere.
-fn unnamed(known: Known<'_>) -> Option<Candidates<'_>> {
-    match known.own {
+fn unnamed(snapshot: Snapshot<'_>) -> Option<Candidates<'_>> {
+    match snapshot.own {
         [only] => Some(Candidates {
             own: vec![only],
-            others: known.others.iter().filter(|host| host.model == only.name).collect(),
+            others: snapshot.others.iter().filter(|host| host.model == only.name).collect(),
             asks_for: AsksFor::Model,
         }),
         [] => {
-            let first = known.others.first()?;
-            let is_only = known.others.iter().all(|host| host.model == first.model);
+            let first = snapshot.others.first()?;
+            let is_only = snapshot.others.iter().all(|host| host.model == first.model);
             is_only.then(|| Candidates {
                 own: Vec::new(),
-                others: known.others.iter().collect(),
+                others: snapshot.others.iter().collect(),
                 asks_for: AsksFor::Model,
             })
         }
@@ -301,18 +309,23 @@ mod tests {
     }
 
     /// `here by <runtime>`, `<node> as <name>`, `nowhere`, `not named`.
-    fn way(asked: Option<&str>, own: &[Served], others: &[ModelHost], so_far: &SoFar) -> String {
-        let known = Known { here: (HERE, "box-here"), own, others };
-        match decide(asked, known, so_far, |_| 0) {
-            Way::Here(served) => format!("here by {}", served.runtime),
-            Way::There { host, name } => format!("{} as {name}", host.node_name),
-            Way::Nowhere => "nowhere".to_owned(),
-            Way::NotNamed => "not named".to_owned(),
+    fn target(
+        asked: Option<&str>,
+        own: &[Served],
+        others: &[ModelHost],
+        constraints: &Constraints,
+    ) -> String {
+        let snapshot = Snapshot { here: (HERE, "box-here"), own, others };
+        match decide(asked, snapshot, constraints, |_| 0) {
+            Target::Local(served) => format!("here by {}", served.runtime),
+            Target::Remote { host, name } => format!("{} as {name}", host.node_name),
+            Target::Unknown => "nowhere".to_owned(),
+            Target::Ambiguous => "not named".to_owned(),
         }
     }
 
     fn first_way(asked: &str, own: &[Served], others: &[ModelHost]) -> String {
-        way(Some(asked), own, others, &SoFar::default())
+        target(Some(asked), own, others, &Constraints::default())
     }
 
     /// HTTP-17.
@@ -366,12 +379,12 @@ mod tests {
     #[test]
     fn who_did_not_take_it_is_not_asked_again_while_there_is_another() {
         let both = [own("r1", "smol", RuntimeState::Ready), own("r2", "smol", RuntimeState::Stopped)];
-        let refused = |ids: &[&str]| SoFar {
+        let refused = |ids: &[&str]| Constraints {
             refused: ids.iter().map(|id| id.parse().unwrap()).collect(),
-            ..SoFar::default()
+            ..Constraints::default()
         };
-        assert_eq!(way(Some("smol"), &both, &[], &refused(&["r1"])), "here by r2");
-        assert_eq!(way(Some("smol"), &both, &[], &refused(&["r1", "r2"])), "here by r1");
+        assert_eq!(target(Some("smol"), &both, &[], &refused(&["r1"])), "here by r2");
+        assert_eq!(target(Some("smol"), &both, &[], &refused(&["r1", "r2"])), "here by r1");
     }
 
     /// HTTP-17.
@@ -384,15 +397,18 @@ mod tests {
         let both = [sized("small", 512), sized("large", 2048)];
         assert_eq!(first_way("smol", &both, &[]), "here by small");
         // An engine has counted.
-        let counted = |tokens| SoFar { prompt_tokens: Some(tokens), ..SoFar::default() };
-        assert_eq!(way(Some("smol"), &both, &[], &counted(600)), "here by large");
+        let counted = |tokens| Constraints { prompt_tokens: Some(tokens), ..Constraints::default() };
+        assert_eq!(target(Some("smol"), &both, &[], &counted(600)), "here by large");
         let mut there = host(1, "r9", "smol", "ready", 0);
         there.context_length = Some(8192);
-        assert_eq!(way(Some("smol"), &both, std::slice::from_ref(&there), &counted(2048)), "box-1 as smol");
+        assert_eq!(
+            target(Some("smol"), &both, std::slice::from_ref(&there), &counted(2048)),
+            "box-1 as smol"
+        );
         // Nobody has counted, but it is long.
-        let long = SoFar { body_bytes: 4_000, ..SoFar::default() };
-        assert_eq!(way(Some("smol"), &both, &[], &long), "here by large");
-        assert_eq!(way(Some("smol"), &both[..1], &[], &long), "here by small", "it is an estimate");
+        let long = Constraints { body_bytes: 4_000, ..Constraints::default() };
+        assert_eq!(target(Some("smol"), &both, &[], &long), "here by large");
+        assert_eq!(target(Some("smol"), &both[..1], &[], &long), "here by small", "it is an estimate");
     }
 
     /// HTTP-17: who would only let it wait, too, is no better than a runtime here that comes up by itself.
@@ -403,20 +419,23 @@ mod tests {
         assert_eq!(first_way("smol", &failed, &warming), "box-1 as smol");
         assert_eq!(first_way("smol", &[own("r1", "smol", RuntimeState::Draining)], &warming), "here by r1");
         assert_eq!(first_way("smol", &failed, &[]), "here by r1");
-        let tried = SoFar { tried: vec![id(1)], ..SoFar::default() };
-        assert_eq!(way(Some("smol"), &failed, &[host(1, "r9", "smol", "ready", 0)], &tried), "here by r1");
+        let tried = Constraints { tried: vec![id(1)], ..Constraints::default() };
+        assert_eq!(target(Some("smol"), &failed, &[host(1, "r9", "smol", "ready", 0)], &tried), "here by r1");
     }
 
     /// HTTP-17.
     #[test]
     fn a_refusal_here_leads_to_a_host_that_is_ready() {
         let ready = [own("r1", "smol", RuntimeState::Ready)];
-        let refused = SoFar { refused: vec!["r1".parse().unwrap()], ..SoFar::default() };
+        let refused = Constraints { refused: vec!["r1".parse().unwrap()], ..Constraints::default() };
         assert_eq!(
-            way(Some("smol"), &ready, &[host(1, "r9", "smol", "ready", 0)], &refused),
+            target(Some("smol"), &ready, &[host(1, "r9", "smol", "ready", 0)], &refused),
             "box-1 as smol"
         );
-        assert_eq!(way(Some("smol"), &ready, &[host(1, "r9", "other", "ready", 0)], &refused), "here by r1");
+        assert_eq!(
+            target(Some("smol"), &ready, &[host(1, "r9", "other", "ready", 0)], &refused),
+            "here by r1"
+        );
     }
 
     /// HTTP-17.
@@ -431,11 +450,11 @@ mod tests {
         assert_eq!(first_way("smol", &[], &others), "box-3 as smol");
         assert_eq!(first_way("smol", &[], &others[..1]), "box-1 as smol", "it would load");
         // What this node sent there itself counts, though no card tells of it yet; and once, when one does.
-        let known = Known { here: (HERE, "x"), own: &[], others: &others };
+        let snapshot = Snapshot { here: (HERE, "x"), own: &[], others: &others };
         for (shares, wanted) in [(6, 2), (4, 3)] {
             let of = |host: &ModelHost| if host.node == id(3) { shares } else { 0 };
-            let way = decide(Some("smol"), known, &SoFar::default(), of);
-            assert!(matches!(way, Way::There { host, .. } if host.node == id(wanted)), "{shares}");
+            let target = decide(Some("smol"), snapshot, &Constraints::default(), of);
+            assert!(matches!(target, Target::Remote { host, .. } if host.node == id(wanted)), "{shares}");
         }
     }
 
@@ -444,9 +463,9 @@ mod tests {
     fn between_equals_each_node_has_a_choice_of_its_own() {
         let others = [host(1, "r", "smol", "ready", 0), host(2, "r", "smol", "ready", 0)];
         let chosen = |here: u8| {
-            let known = Known { here: (id(here), "x"), own: &[], others: &others };
-            match decide(Some("smol"), known, &SoFar::default(), |_| 0) {
-                Way::There { host, .. } => host.node,
+            let snapshot = Snapshot { here: (id(here), "x"), own: &[], others: &others };
+            match decide(Some("smol"), snapshot, &Constraints::default(), |_| 0) {
+                Target::Remote { host, .. } => host.node,
                 other => panic!("{other:?}"),
             }
         };
@@ -458,9 +477,9 @@ mod tests {
     #[test]
     fn a_second_try_goes_to_another_host_where_there_is_one() {
         let others = [host(1, "r", "smol", "ready", 0), host(2, "r", "smol", "stopped", 9)];
-        let tried = SoFar { tried: vec![id(1)], ..SoFar::default() };
-        assert_eq!(way(Some("smol"), &[], &others, &tried), "box-2 as smol");
-        assert_eq!(way(Some("smol"), &[], &others[..1], &tried), "box-1 as smol");
+        let tried = Constraints { tried: vec![id(1)], ..Constraints::default() };
+        assert_eq!(target(Some("smol"), &[], &others, &tried), "box-2 as smol");
+        assert_eq!(target(Some("smol"), &[], &others[..1], &tried), "box-1 as smol");
     }
 
     /// HTTP-10.
@@ -500,7 +519,7 @@ mod tests {
     /// HTTP-10.
     #[test]
     fn without_a_name_the_only_model_is_meant() {
-        let first = |own: &[Served], others: &[ModelHost]| way(None, own, others, &SoFar::default());
+        let first = |own: &[Served], others: &[ModelHost]| target(None, own, others, &Constraints::default());
         let (mine, yours) = (own("r1", "smol", RuntimeState::Ready), host(1, "x", "large", "ready", 0));
         assert_eq!(first(std::slice::from_ref(&mine), std::slice::from_ref(&yours)), "here by r1");
         assert_eq!(first(&[mine, own("r2", "smol", RuntimeState::Ready)], &[]), "not named");

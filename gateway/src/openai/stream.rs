@@ -1,6 +1,7 @@
 //! An engine's stream on its way to the client.
 //!
-//! Owns the body: it pulls, so a slow client slows its engine and costs no memory. Refuses to look into events (`relay.rs` does).
+//! Owns the body: it pulls, so a slow client slows its engine and costs no memory. Refuses to look into
+//! events (`relay.rs` does).
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -17,8 +18,8 @@ use tokio::time::{Sleep, sleep, timeout};
 use super::attempt;
 use super::early::COMMENT_EVERY;
 use super::fate::{Fate, NOTICED_WITHIN};
+use super::idle_timeout::{IdleTimeoutBody, ReadError};
 use super::model_name::ModelName;
-use super::patient::{Broken, PatientBody};
 use super::relay::{End, Relay};
 use super::ticket::Ticket;
 use crate::metrics::Outcome;
@@ -26,12 +27,12 @@ use crate::problem::Problem;
 
 /// The body of a streaming answer.
 ///
-/// HTTP-14 and HTTP-18: dropping it, as hyper does when the client is gone, drops the engine's answer, which closes the engine's connection, or the
-/// stream to the other node.
+/// HTTP-14 and HTTP-18: dropping it, as hyper does when the client is gone, drops the engine's answer, which
+/// closes the engine's connection, or the stream to the other node.
 #[derive(Debug)]
 pub(super) struct RelayedStream {
     /// `None` once it has ended.
-    incoming: Option<PatientBody>,
+    incoming: Option<IdleTimeoutBody>,
     relay: Relay,
     out: VecDeque<Bytes>,
     account: Account,
@@ -62,7 +63,7 @@ const INQUIRY_MAX: Duration = Duration::from_secs(2);
 const FIRST_TOKEN: Bytes = Bytes::from_static(b": waiting for the first token\n\n");
 
 impl RelayedStream {
-    pub(super) fn new(incoming: PatientBody, wants_usage: bool, name: ModelName, ticket: Ticket) -> Self {
+    pub(super) fn new(incoming: IdleTimeoutBody, wants_usage: bool, name: ModelName, ticket: Ticket) -> Self {
         Self {
             incoming: Some(incoming),
             relay: Relay::new(wants_usage, name),
@@ -169,8 +170,8 @@ impl Body for RelayedStream {
                         this.take(chunk);
                     }
                 }
-                Some(Err(Broken::Lost)) => this.engine_is_done(End::Broken, false),
-                Some(Err(Broken::Silent)) => this.engine_is_done(End::Broken, true),
+                Some(Err(ReadError::Lost)) => this.engine_is_done(End::Broken, false),
+                Some(Err(ReadError::IdleTimeout)) => this.engine_is_done(End::Broken, true),
                 None => this.engine_is_done(End::Orderly, false),
             }
         }

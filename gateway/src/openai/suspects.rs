@@ -1,11 +1,11 @@
 //! Bodies of requests that were in flight when an engine died.
 //!
-//! Plain decider. HTTP-22: one that was there at two deaths, and alone at one of them, is refused for a while.
-//! Two deaths that it shared with others may be the work of those others, however often that happens to a
-//! body that is asked for often; so that it is known, each is tried alone (`lane.rs`). What kills an engine
-//! whenever it is read kills two: beside others, and alone; a third where others could not be kept away. Owns
-//! what is remembered, at most [`BODIES_MAX`] bodies. Refuses to know engines and requests: a body is a
-//! number, a death a text.
+//! Plain decider. HTTP-22: one that was there at two deaths, and alone at one of them, is refused for a
+//! while. Two deaths that it shared with others may be the work of those others, however often that happens
+//! to a body that is asked for often; so that it is known, each is tried alone (`lane.rs`). What kills an
+//! engine whenever it is read kills two: beside others, and alone; a third where others could not be kept
+//! away. Owns what is remembered, at most [`BODIES_MAX`] bodies. Refuses to know engines and requests: a body
+//! is a number, a death a text.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -201,7 +201,8 @@ mod tests {
         assert_eq!(suspects.verdict(at(0), &body(1)), refused);
     }
 
-    /// HTTP-22: what one node says does not bar a body from the others; two nodes, or this one's own eyes, do.
+    /// HTTP-22: what one node says does not bar a body from the others; two nodes, or this one's own eyes,
+    /// do.
     #[test]
     fn of_what_another_node_tells_one_death_counts() {
         let told = |number, node| Death { told_by: Some(NodeId::from_bytes([node; 32])), ..death(number) };

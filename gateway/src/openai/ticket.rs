@@ -1,6 +1,7 @@
 //! One request's right to an answer, and what is written down about it.
 //!
-//! Owns that usage is recorded exactly once (HTTP-13), also for a request that is broken off by whoever. Refuses to know what is sent.
+//! Owns that usage is recorded exactly once (HTTP-13), also for a request that is broken off by whoever.
+//! Refuses to know what is sent.
 
 use std::time::Duration;
 
@@ -170,7 +171,8 @@ impl Ticket {
         fate
     }
 
-    /// HTTP-22: no other request was in flight when this engine ended. Of another node's engine that node knows.
+    /// HTTP-22: no other request was in flight when this engine ended. Of another node's engine that node
+    /// knows.
     pub(super) fn was_lone(&self, end: &EngineEnd) -> bool {
         let is_solitary = self.host.is_none() && self.turn.as_ref().is_some_and(Turn::is_solitary);
         end.in_flight <= 1 || is_solitary

@@ -1,7 +1,7 @@
 //! Turns of the requests for a model, where some are suspected.
 //!
-//! Owns the table of suspects and each model's lane, and waits for what those decide. Refuses to decide who is
-//! suspected (`suspects.rs`), and who goes when (`lane.rs`).
+//! Owns the table of suspects and each model's lane, and waits for what those decide. Refuses to decide who
+//! is suspected (`suspects.rs`), and who goes when (`lane.rs`).
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -115,9 +115,9 @@ impl Trials {
         self.suspects.lock().unwrap_or_else(PoisonError::into_inner).pass(suspect);
     }
 
-    /// The number of an outage of a server that ARW does not run, and how many requests were in flight when it
-    /// began. A request that was `sent` before the last one began broke off with that one; one that was sent
-    /// later got through to the server, so that it is another outage.
+    /// The number of an outage of a server that ARW does not run, and how many requests were in flight when
+    /// it began. A request that was `sent` before the last one began broke off with that one; one that was
+    /// sent later got through to the server, so that it is another outage.
     pub(crate) fn outage(&self, runtime: &str, sent: Moment, now: Moment, in_flight: u32) -> (u64, u32) {
         let mut outages = self.outages.lock().unwrap_or_else(PoisonError::into_inner);
         outages.last.retain(|_, outage| outage.began + OUTAGE_REMEMBERED > now);
@@ -194,7 +194,8 @@ impl SharedLane {
 }
 
 impl Turn {
-    /// The request goes to its engine now. False: a suspect has come first, and it has to wait for another turn.
+    /// The request goes to its engine now. False: a suspect has come first, and it has to wait for another
+    /// turn.
     pub(crate) fn enter(&self) -> bool {
         let trial = self.lane.change(|state| state.lane.enter(self.id).then(|| state.lane.trial(self.id)));
         if let Some(Some(trial)) = trial {

@@ -15,7 +15,7 @@ use tokio::time::{Sleep, sleep};
 
 /// An answer's body, read piece by piece.
 #[derive(Debug)]
-pub(super) struct PatientBody {
+pub(super) struct IdleTimeoutBody {
     incoming: Incoming,
     idle_max: Duration,
     due: Pin<Box<Sleep>>,
@@ -25,37 +25,40 @@ pub(super) struct PatientBody {
 
 /// Why there is no next piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Broken {
+pub(super) enum ReadError {
     /// The connection broke.
     #[error("the connection broke")]
     Lost,
     /// Nothing came for too long.
     #[error("nothing came for too long")]
-    Silent,
+    IdleTimeout,
 }
 
-impl PatientBody {
+impl IdleTimeoutBody {
     pub(super) fn new(incoming: Incoming, idle_max: Duration) -> Self {
         Self { incoming, idle_max, due: Box::pin(sleep(idle_max)), is_waiting: true }
     }
 }
 
-impl Body for PatientBody {
+impl Body for IdleTimeoutBody {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = ReadError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ReadError>>> {
         let this = self.get_mut();
         match Pin::new(&mut this.incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
                 this.is_waiting = false;
-                Poll::Ready(frame.map(|frame| frame.map_err(|_| Broken::Lost)))
+                Poll::Ready(frame.map(|frame| frame.map_err(|_| ReadError::Lost)))
             }
             Poll::Pending => {
                 if !std::mem::replace(&mut this.is_waiting, true) {
                     this.due.set(sleep(this.idle_max));
                 }
-                this.due.as_mut().poll(cx).map(|()| Some(Err(Broken::Silent)))
+                this.due.as_mut().poll(cx).map(|()| Some(Err(ReadError::IdleTimeout)))
             }
         }
     }

@@ -8,9 +8,9 @@
 
 use std::time::Duration;
 
-/// What came of one try.
+/// Why an attempt came to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Came {
+pub(super) enum RetryCause {
     /// The engine takes no connection: nothing was sent.
     NotSent,
     /// The other node cannot be reached: nothing was sent.
@@ -30,16 +30,16 @@ pub(super) enum Came {
 
 /// What follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum RetryDecision {
     /// Again, after this.
     Again(Duration),
     /// That was the last word.
     Stop,
 }
 
-/// The tries of one request.
+/// How often one request may be tried, and what of it is used up.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Tries {
+pub(super) struct RetryPolicy {
     /// Another node asks, and sends it a second time itself.
     is_for_node: bool,
     /// How often somebody may have worked on it.
@@ -58,7 +58,7 @@ const PASSED_OVER_MAX: u32 = 4;
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-impl Tries {
+impl RetryPolicy {
     /// Of a request that another node passes on: of the two times that it may be worked on, the second one is
     /// that node's to give away.
     pub(super) fn for_node() -> Self {
@@ -66,24 +66,28 @@ impl Tries {
     }
 
     /// `is_another`: somebody else could be asked. `has_time`: the request may still wait.
-    pub(super) fn after(&mut self, came: Came, is_another: bool, has_time: bool) -> Next {
-        let again = match came {
-            Came::Died { is_the_cause: true } => return Next::Stop,
-            Came::Died { is_the_cause: false } | Came::Dropped | Came::NodeLost => {
+    pub(super) fn after(&mut self, cause: RetryCause, is_another: bool, has_time: bool) -> RetryDecision {
+        let again = match cause {
+            RetryCause::Died { is_the_cause: true } => return RetryDecision::Stop,
+            RetryCause::Died { is_the_cause: false } | RetryCause::Dropped | RetryCause::NodeLost => {
                 self.worked_on += 1;
                 !self.is_for_node && self.worked_on < WORKED_ON_MAX
             }
-            Came::NotReached | Came::PassedOver => {
+            RetryCause::NotReached | RetryCause::PassedOver => {
                 self.passed_over += 1;
                 is_another && has_time && self.passed_over < PASSED_OVER_MAX
             }
-            Came::NotSent => {
+            RetryCause::NotSent => {
                 let pause = PAUSE_FIRST * 2_u32.saturating_pow(self.not_sent.min(8));
                 self.not_sent = self.not_sent.saturating_add(1);
-                return if has_time { Next::Again(pause.min(PAUSE_MAX)) } else { Next::Stop };
+                return if has_time {
+                    RetryDecision::Again(pause.min(PAUSE_MAX))
+                } else {
+                    RetryDecision::Stop
+                };
             }
         };
-        if again { Next::Again(Duration::ZERO) } else { Next::Stop }
+        if again { RetryDecision::Again(Duration::ZERO) } else { RetryDecision::Stop }
     }
 }
 
@@ -93,66 +97,74 @@ mod tests {
 
     use super::*;
 
-    fn any_came() -> impl Strategy<Value = Came> {
+    fn any_cause() -> impl Strategy<Value = RetryCause> {
         prop_oneof![
-            Just(Came::NotSent),
-            Just(Came::NotReached),
-            Just(Came::Dropped),
-            Just(Came::NodeLost),
-            Just(Came::PassedOver),
-            any::<bool>().prop_map(|is_the_cause| Came::Died { is_the_cause }),
+            Just(RetryCause::NotSent),
+            Just(RetryCause::NotReached),
+            Just(RetryCause::Dropped),
+            Just(RetryCause::NodeLost),
+            Just(RetryCause::PassedOver),
+            any::<bool>().prop_map(|is_the_cause| RetryCause::Died { is_the_cause }),
         ]
     }
 
     /// HTTP-22.
     #[test]
     fn what_killed_its_engine_is_not_sent_again() {
-        assert_eq!(Tries::default().after(Came::Died { is_the_cause: true }, true, true), Next::Stop);
+        assert_eq!(
+            RetryPolicy::default().after(RetryCause::Died { is_the_cause: true }, true, true),
+            RetryDecision::Stop
+        );
     }
 
     /// HTTP-18.
     #[test]
     fn an_innocent_request_is_sent_a_second_time_and_no_third() {
-        for came in [Came::Dropped, Came::NodeLost, Came::Died { is_the_cause: false }] {
-            let mut tries = Tries::default();
-            assert_eq!(tries.after(came, false, true), Next::Again(Duration::ZERO), "{came:?}");
-            assert_eq!(tries.after(came, true, true), Next::Stop, "{came:?}");
+        for cause in [RetryCause::Dropped, RetryCause::NodeLost, RetryCause::Died { is_the_cause: false }] {
+            let mut policy = RetryPolicy::default();
+            assert_eq!(policy.after(cause, false, true), RetryDecision::Again(Duration::ZERO), "{cause:?}");
+            assert_eq!(policy.after(cause, true, true), RetryDecision::Stop, "{cause:?}");
         }
     }
 
     /// HTTP-18: two in all, not two on each node.
     #[test]
     fn what_another_node_asked_for_is_worked_on_once_here() {
-        for came in [Came::Dropped, Came::Died { is_the_cause: false }] {
-            assert_eq!(Tries::for_node().after(came, true, true), Next::Stop, "{came:?}");
+        for cause in [RetryCause::Dropped, RetryCause::Died { is_the_cause: false }] {
+            assert_eq!(RetryPolicy::for_node().after(cause, true, true), RetryDecision::Stop, "{cause:?}");
         }
-        assert!(matches!(Tries::for_node().after(Came::NotSent, false, true), Next::Again(_)));
+        assert!(matches!(
+            RetryPolicy::for_node().after(RetryCause::NotSent, false, true),
+            RetryDecision::Again(_)
+        ));
     }
 
     /// HTTP-11.
     #[test]
     fn what_was_not_sent_is_tried_until_its_time_is_up() {
-        let mut tries = Tries::default();
+        let mut policy = RetryPolicy::default();
         let mut waited = Duration::ZERO;
         for _ in 0..130 {
-            let Next::Again(pause) = tries.after(Came::NotSent, false, true) else { panic!("it gave up") };
+            let RetryDecision::Again(pause) = policy.after(RetryCause::NotSent, false, true) else {
+                panic!("it gave up")
+            };
             assert!((PAUSE_FIRST..=PAUSE_MAX).contains(&pause));
             waited += pause;
         }
         assert!(waited > Duration::from_secs(120));
-        assert_eq!(tries.after(Came::NotSent, false, false), Next::Stop);
+        assert_eq!(policy.after(RetryCause::NotSent, false, false), RetryDecision::Stop);
     }
 
     proptest! {
         /// HTTP-18 and HTTP-22: in whatever order things come, a request is worked on twice at most.
         #[test]
-        fn no_request_is_worked_on_more_than_twice(all in prop::collection::vec((any_came(), any::<bool>()), 0..50)) {
-            let mut tries = Tries::default();
+        fn no_request_is_worked_on_more_than_twice(all in prop::collection::vec((any_cause(), any::<bool>()), 0..50)) {
+            let mut policy = RetryPolicy::default();
             let mut worked_on = 0;
-            for (came, is_another) in all {
-                let is_work = matches!(came, Came::Dropped | Came::NodeLost | Came::Died { .. });
+            for (cause, is_another) in all {
+                let is_work = matches!(cause, RetryCause::Dropped | RetryCause::NodeLost | RetryCause::Died { .. });
                 worked_on += u32::from(is_work);
-                if tries.after(came, is_another, true) == Next::Stop {
+                if policy.after(cause, is_another, true) == RetryDecision::Stop {
                     break;
                 }
                 prop_assert!(worked_on < 2);
