@@ -165,39 +165,46 @@ impl Call {
     async fn attempt(&self, constraints: &mut Constraints) -> Attempt {
         let mut refused_here = None;
         loop {
-            let target = self.target(constraints);
-            let (model, served) = match &target {
+            let mut target = self.target(constraints);
+            let model = match &target {
                 // HTTP-17: a refusal here is final only when nobody else is ready.
                 Target::Local(served) if constraints.refused.contains(&served.runtime) => {
                     return Attempt::Nobody(refusal::not_acquired(refused_here.unwrap_or_else(|| {
                         AcquireError::Unavailable(format!("runtime `{}` did not take it", served.runtime))
                     })));
                 }
-                Target::Local(served) => (&served.name, Some(served)),
-                Target::Remote { host, .. } => (&host.model, None),
                 Target::Unknown | Target::Ambiguous => return Attempt::Nobody(self.nobody(&target)),
+                Target::Local(_) | Target::Remote { .. } => target.model().unwrap_or_default(),
             };
-            let suspect = Suspect { model: model.clone(), body: self.number };
+            let suspect = Suspect { model: model.to_owned(), body: self.number };
             let turn = match self.turn(&suspect).await {
                 Ok(turn) => turn,
                 Err(problem) => return Attempt::Refused(problem),
             };
-            let Some(served) = served else {
-                let Target::Remote { host, name } = target else { continue };
-                if !turn.enter() {
+            if turn.has_waited() {
+                // Whoever was best before the wait may have died meanwhile.
+                target = self.target(constraints);
+                if target.model() != Some(suspect.model.as_str()) {
                     continue;
                 }
-                let (route, started) = (self.route.path, self.started);
-                let ticket = Ticket::for_node(&self.gate, host, route, started, (suspect, turn));
-                return attempt::to_node(self, &name, ticket).await;
-            };
-            match self.acquire(served, suspect, turn).await {
-                Ok(Some(ticket)) => return attempt::to_engine(self, ticket).await,
-                Ok(None) => {}
-                Err(error) => {
-                    constraints.refused.push(served.runtime.clone());
-                    refused_here.get_or_insert(error);
+            }
+            match target {
+                Target::Local(served) if !constraints.refused.contains(&served.runtime) => {
+                    match self.acquire(&served, suspect, turn).await {
+                        Ok(Some(ticket)) => return attempt::to_engine(self, ticket).await,
+                        Ok(None) => {}
+                        Err(error) => {
+                            constraints.refused.push(served.runtime);
+                            refused_here.get_or_insert(error);
+                        }
+                    }
                 }
+                Target::Remote { host, name } if self.gate.trials.enter(&turn, &suspect) => {
+                    let (route, started) = (self.route.path, self.started);
+                    let ticket = Ticket::for_node(&self.gate, host, route, started, (suspect, turn));
+                    return attempt::to_node(self, &name, ticket).await;
+                }
+                Target::Local(_) | Target::Remote { .. } | Target::Unknown | Target::Ambiguous => {}
             }
         }
     }
@@ -212,7 +219,8 @@ impl Call {
                 return Err(refusal::kills_engine(&suspect.model, deaths, *wait));
             }
             let patience = self.deadline.since(self.gate.now());
-            let turn = tokio::time::timeout(patience, trials.turn(&suspect.model, &verdict)).await;
+            let turn =
+                tokio::time::timeout(patience, trials.turn(&suspect.model, &verdict, self.started)).await;
             let Ok(turn) = turn else { return Err(refusal::no_turn(&suspect.model, patience)) };
             // The same body may have gone before.
             let now = trials.verdict(suspect);
@@ -233,7 +241,8 @@ impl Call {
         let patience = self.deadline.since(self.gate.now());
         let lease = self.gate.node.runtimes.acquire(served.runtime.as_str(), patience).await?;
         let (gate, route, started) = (&self.gate, self.route.path, self.started);
-        Ok(turn.enter().then(|| Ticket::for_engine(gate, lease, route, started, (suspect, turn))))
+        let enters = gate.trials.enter(&turn, &suspect);
+        Ok(enters.then(|| Ticket::for_engine(gate, lease, route, started, (suspect, turn))))
     }
 
     /// Why there is nobody to ask.

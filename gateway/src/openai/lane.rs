@@ -1,10 +1,11 @@
 //! The order in which requests for one model go to its engines, where some are suspected.
 //!
 //! Plain decider. HTTP-22: a suspect is tried alone, so that a death during its trial is its own. It goes
-//! before whatever nothing speaks against, and holds that back until the room is empty, for [`HOLD`] at most.
-//! Right after a death it is empty, since everybody was thrown out. Where it does not empty, because long
-//! answers go on in it, one suspect at a time goes beside them. Owns who goes when. Refuses to decide who is
-//! suspected (`suspects.rs`), and to wait (`trial.rs`).
+//! before whatever nothing speaks against, and holds that back until the room is empty. Right after a death it
+//! is empty, since everybody was thrown out. Where it does not empty, because long answers go on in it, one
+//! suspect at a time goes beside them. All trials of a crowd together, and all that others are held back for
+//! them, have a limit. Owns who goes when. Refuses to decide who is suspected (`suspects.rs`), and to wait
+//! (`trial.rs`).
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -32,54 +33,124 @@ pub(crate) const HOLD: Duration = Duration::from_secs(10);
 const HOLD_PAUSE: Duration = Duration::from_secs(60);
 /// What kills an engine does so when it is read, or soon after.
 pub(crate) const TRIAL_MAX: Duration = Duration::from_secs(10);
-/// Most prompts are read by then.
-const TRIAL_MIN: Duration = Duration::from_millis(250);
-/// All that wait for a trial shall have it within a request's usual wait for an engine.
+/// Short prompts are read by then.
+const TRIAL_MIN: Duration = Duration::from_millis(100);
+/// All that wait for a trial shall have it within a request's usual wait for an engine, together with the next
+/// one.
 const TRIALS_IN_ALL: Duration = Duration::from_secs(60);
+/// How long a crowd of suspects holds others back besides its trials.
+const HOLDS_IN_ALL: Duration = Duration::from_secs(30);
+/// Whoever has been admitted has an engine by then, or is waited for no longer.
+const RESERVED_MAX: Duration = Duration::from_secs(10);
+/// Those that nothing speaks against wait no longer for suspects, however many come.
+const FREE_WAIT_MAX: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+struct Waiting {
+    id: PlaceId,
+    kind: Kind,
+    since: Moment,
+}
+
+/// Who is inside, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stay {
+    /// It has been admitted, and has no engine so far.
+    Reserved {
+        until: Moment,
+        is_trial: bool,
+    },
+    OnTrial,
+    Beside,
+    /// Its client has left, and its engine may work on it for a moment longer.
+    Gone,
+}
 
 /// The decider.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Lane {
     last_id: u64,
-    waiting: VecDeque<(PlaceId, Kind)>,
-    /// Who may be with an engine, and whether on trial.
-    inside: HashMap<PlaceId, bool>,
-    /// On trial, and alone inside.
+    waiting: VecDeque<Waiting>,
+    inside: HashMap<PlaceId, Stay>,
+    /// It is alone inside, and nobody else gets in.
     solitary: Option<PlaceId>,
-    hold_ends: Option<Moment>,
+    /// Since when others are held back, and until when.
+    hold: Option<(Moment, Moment)>,
     hold_not_before: Option<Moment>,
-    /// How many suspects waited at most since none did.
+    /// How many suspects waited at most since none did, and how long they may still hold others back.
     crowd: u32,
+    hold_left: Duration,
+}
+
+impl Default for Lane {
+    fn default() -> Self {
+        Self {
+            last_id: 0,
+            waiting: VecDeque::new(),
+            inside: HashMap::new(),
+            solitary: None,
+            hold: None,
+            hold_not_before: None,
+            crowd: 0,
+            hold_left: HOLDS_IN_ALL,
+        }
+    }
 }
 
 impl Lane {
-    /// A request comes. It may go when [`Lane::advance`] names it.
-    pub(crate) fn arrive(&mut self, kind: Kind) -> PlaceId {
+    /// A request that came at `since`. It may go when [`Lane::advance`] names it.
+    pub(crate) fn arrive(&mut self, kind: Kind, since: Moment) -> PlaceId {
         self.last_id += 1;
         let id = PlaceId(self.last_id);
-        self.waiting.push_back((id, kind));
-        let suspects = self.waiting.iter().filter(|(_, kind)| *kind != Kind::Free).count();
-        self.crowd = self.crowd.max(u32::try_from(suspects).unwrap_or(u32::MAX));
+        self.waiting.push_back(Waiting { id, kind, since });
+        if kind != Kind::Free {
+            let suspects = self.waiting.iter().filter(|waiting| waiting.kind != Kind::Free).count();
+            self.crowd = self.crowd.max(u32::try_from(suspects).unwrap_or(u32::MAX));
+        }
         id
     }
 
     /// Who may go now. A suspect counts as inside from now on, one that is free only when it has entered.
     pub(crate) fn advance(&mut self, now: Moment) -> Vec<PlaceId> {
+        self.lapse(now);
         let mut admitted = Vec::new();
+        let has_waited =
+            |waiting: &Waiting| waiting.kind == Kind::Free && now.since(waiting.since) >= FREE_WAIT_MAX;
+        if self.waiting.iter().any(has_waited) {
+            self.admit_free(&mut admitted);
+            // So that no suspect closes the way before they have entered.
+            let until = now + RESERVED_MAX;
+            self.inside.extend(admitted.iter().map(|id| (*id, Stay::Reserved { until, is_trial: false })));
+        }
         while let Some(at) = self.next_suspect(now) {
-            let Some((id, _)) = self.waiting.remove(at) else { break };
+            let Some(Waiting { id, .. }) = self.waiting.remove(at) else { break };
             if self.inside.is_empty() {
                 self.solitary = Some(id);
-                self.hold_ends = None;
+                self.end_hold(now);
             }
-            self.inside.insert(id, true);
+            let until = now + RESERVED_MAX;
+            self.inside.insert(id, Stay::Reserved { until, is_trial: true });
             admitted.push(id);
         }
-        if !self.is_closed() {
-            admitted.extend(self.waiting.iter().filter(|(_, kind)| *kind == Kind::Free).map(|(id, _)| *id));
-            self.waiting.retain(|(_, kind)| *kind != Kind::Free);
-        }
+        self.admit_free(&mut admitted);
         admitted
+    }
+
+    fn admit_free(&mut self, admitted: &mut Vec<PlaceId>) {
+        if self.is_closed() {
+            return;
+        }
+        self.waiting.retain(|waiting| {
+            let is_free = waiting.kind == Kind::Free;
+            admitted.extend(is_free.then_some(waiting.id));
+            !is_free
+        });
+    }
+
+    /// Whoever has no engine yet, as long as it might take one to load, does not keep the others from theirs.
+    fn lapse(&mut self, now: Moment) {
+        self.inside.retain(|_, stay| !matches!(stay, Stay::Reserved { until, .. } if *until <= now));
+        self.solitary = self.solitary.filter(|id| self.inside.contains_key(id));
     }
 
     /// Which of those that wait goes now, of the suspects. Begins and ends holds.
@@ -87,45 +158,53 @@ impl Lane {
         if self.solitary.is_some() {
             return None;
         }
-        let Some(first) = self.waiting.iter().position(|(_, kind)| *kind != Kind::Free) else {
-            self.hold_ends = None;
-            self.crowd = 0;
+        let Some(first) = self.waiting.iter().position(|waiting| waiting.kind != Kind::Free) else {
+            self.end_hold(now);
+            (self.crowd, self.hold_left) = (0, HOLDS_IN_ALL);
             return None;
         };
         if self.inside.is_empty() {
             return Some(first);
         }
-        match self.hold_ends {
-            Some(ends) if now < ends => return None,
+        match self.hold {
+            Some((_, ends)) if now < ends => return None,
             Some(_) => {
-                self.hold_ends = None;
+                self.end_hold(now);
                 self.hold_not_before = Some(now + HOLD_PAUSE);
             }
-            None if self.hold_not_before.is_none_or(|at| at <= now) => {
-                self.hold_ends = Some(now + HOLD);
+            None if self.hold_not_before.is_none_or(|at| at <= now) && !self.hold_left.is_zero() => {
+                self.hold = Some((now, now + HOLD.min(self.trial_length()).min(self.hold_left)));
                 return None;
             }
             None => {}
         }
-        let is_one_on_trial = self.inside.values().any(|is_on_trial| *is_on_trial);
-        let beside = self.waiting.iter().position(|(_, kind)| *kind == Kind::Suspect);
+        let is_on_trial = |stay: &Stay| matches!(stay, Stay::OnTrial | Stay::Reserved { is_trial: true, .. });
+        let is_one_on_trial = self.inside.values().any(is_on_trial);
+        let beside = self.waiting.iter().position(|waiting| waiting.kind == Kind::Suspect);
         beside.filter(|_| !is_one_on_trial)
+    }
+
+    fn end_hold(&mut self, now: Moment) {
+        if let Some((began, _)) = self.hold.take() {
+            self.hold_left = self.hold_left.saturating_sub(now.since(began));
+        }
     }
 
     /// Nobody may enter that nothing speaks against.
     fn is_closed(&self) -> bool {
-        self.solitary.is_some() || self.hold_ends.is_some()
+        self.solitary.is_some() || self.hold.is_some()
     }
 
-    /// Who has been admitted is about to be sent. False: the way was closed since then, it has to come again.
-    pub(crate) fn enter(&mut self, id: PlaceId) -> bool {
-        if self.inside.contains_key(&id) {
-            return true;
-        }
-        if self.is_closed() {
-            return false;
-        }
-        self.inside.insert(id, false);
+    /// Who has been admitted is about to be sent. False: the way was closed since then, or it took too long to
+    /// come so far; it has to come again.
+    pub(crate) fn enter(&mut self, id: PlaceId, kind: Kind) -> bool {
+        let stay = match (self.inside.get(&id), kind) {
+            (Some(_), Kind::Suspect | Kind::Alone) => Stay::OnTrial,
+            (Some(_), Kind::Free) => Stay::Beside,
+            (None, Kind::Free) if !self.is_closed() => Stay::Beside,
+            (None, _) => return false,
+        };
+        self.inside.insert(id, stay);
         true
     }
 
@@ -134,35 +213,53 @@ impl Lane {
         self.solitary == Some(id)
     }
 
+    /// Another one is inside whose client has left: nobody counts it as in flight.
+    pub(crate) fn has_gone_others(&self, id: PlaceId) -> bool {
+        self.inside.iter().any(|(other, stay)| *other != id && *stay == Stay::Gone)
+    }
+
     /// How long a trial that begins now may keep others out; `None`: it keeps out nobody.
     pub(crate) fn trial(&self, id: PlaceId) -> Option<Duration> {
-        if !self.inside.get(&id).is_some_and(|is_on_trial| *is_on_trial) {
-            return None;
-        }
-        Some((TRIALS_IN_ALL / self.crowd.max(1)).clamp(TRIAL_MIN, TRIAL_MAX))
+        (self.inside.get(&id) == Some(&Stay::OnTrial)).then(|| self.trial_length())
+    }
+
+    fn trial_length(&self) -> Duration {
+        (TRIALS_IN_ALL / self.crowd.max(1)).clamp(TRIAL_MIN, TRIAL_MAX)
     }
 
     /// Its trial is over; it stays inside.
     pub(crate) fn make_way(&mut self, id: PlaceId) {
-        if let Some(is_on_trial) = self.inside.get_mut(&id) {
-            *is_on_trial = false;
+        if let Some(stay @ Stay::OnTrial) = self.inside.get_mut(&id) {
+            *stay = Stay::Beside;
         }
         self.solitary = self.solitary.filter(|solitary| *solitary != id);
     }
 
+    /// Its client has left; it leaves soon.
+    pub(crate) fn go(&mut self, id: PlaceId) {
+        if let Some(stay) = self.inside.get_mut(&id) {
+            *stay = Stay::Gone;
+        }
+    }
+
     /// It is done, or does not wait any longer.
     pub(crate) fn leave(&mut self, id: PlaceId) {
-        self.make_way(id);
         self.inside.remove(&id);
-        self.waiting.retain(|(waiting, _)| *waiting != id);
+        self.solitary = self.solitary.filter(|solitary| *solitary != id);
+        self.waiting.retain(|waiting| waiting.id != id);
     }
 
     /// When [`Lane::advance`] has something to say though nobody has come or gone.
     pub(crate) fn due(&self) -> Option<Moment> {
-        if self.waiting.is_empty() || self.solitary.is_some() {
-            return None;
-        }
-        self.hold_ends.or(self.hold_not_before)
+        let reserved = self.inside.values().filter_map(|stay| match stay {
+            Stay::Reserved { until, .. } => Some(*until),
+            Stay::OnTrial | Stay::Beside | Stay::Gone => None,
+        });
+        let has_suspects = self.waiting.iter().any(|waiting| waiting.kind != Kind::Free);
+        let hold = self.hold.map(|(_, ends)| ends);
+        let next_hold = self.hold_not_before.filter(|_| self.solitary.is_none() && !self.hold_left.is_zero());
+        let next = hold.or(next_hold).filter(|_| has_suspects);
+        reserved.chain(next).min().filter(|_| !self.waiting.is_empty())
     }
 }
 
@@ -175,8 +272,8 @@ mod tests {
     }
 
     fn enters(lane: &mut Lane, kind: Kind, now: Moment) -> Option<PlaceId> {
-        let id = lane.arrive(kind);
-        (lane.advance(now).contains(&id) && lane.enter(id)).then_some(id)
+        let id = lane.arrive(kind, now);
+        (lane.advance(now).contains(&id) && lane.enter(id, kind)).then_some(id)
     }
 
     #[test]
@@ -191,19 +288,19 @@ mod tests {
     #[test]
     fn suspects_go_before_others_alone_and_one_after_another() {
         let mut lane = Lane::default();
-        let admitted = lane.arrive(Kind::Free);
+        let admitted = lane.arrive(Kind::Free, at(0));
         assert_eq!(lane.advance(at(0)), [admitted]);
-        let (first, second) = (lane.arrive(Kind::Suspect), lane.arrive(Kind::Alone));
-        let late = lane.arrive(Kind::Free);
+        let (first, second) = (lane.arrive(Kind::Suspect, at(0)), lane.arrive(Kind::Alone, at(0)));
+        let late = lane.arrive(Kind::Free, at(0));
         assert_eq!(lane.advance(at(0)), [first], "who has not entered is in nobody's way");
-        assert!(!lane.enter(admitted), "it has to come again");
-        assert!(lane.is_solitary(first) && lane.enter(first));
+        assert!(!lane.enter(admitted, Kind::Free), "it has to come again");
+        assert!(lane.is_solitary(first) && lane.enter(first, Kind::Suspect));
         assert_eq!(lane.advance(at(9_000)), []);
         lane.leave(first);
         assert_eq!(lane.advance(at(9_000)), [second]);
         lane.leave(second);
         assert_eq!(lane.advance(at(9_000)), [late]);
-        assert!(lane.enter(late));
+        assert!(lane.enter(late, Kind::Free));
     }
 
     #[test]
@@ -211,13 +308,13 @@ mod tests {
         let mut lane = Lane::default();
         let first = enters(&mut lane, Kind::Suspect, at(0)).unwrap();
         assert_eq!(lane.trial(first), Some(TRIAL_MAX));
-        let (second, free) = (lane.arrive(Kind::Suspect), lane.arrive(Kind::Free));
+        let (second, free) = (lane.arrive(Kind::Suspect, at(0)), lane.arrive(Kind::Free, at(0)));
         lane.make_way(first);
         assert_eq!(lane.advance(at(10_000)), [], "it holds the free one back");
         assert_eq!(lane.due(), Some(at(20_000)));
         assert_eq!(lane.advance(at(20_000)), [second, free]);
         assert!(!lane.is_solitary(second), "it goes beside the first one's long answer");
-        let third = lane.arrive(Kind::Suspect);
+        let third = lane.arrive(Kind::Suspect, at(0));
         assert_eq!(lane.advance(at(21_000)), [], "one goes at a time");
         assert!(enters(&mut lane, Kind::Free, at(21_000)).is_some(), "nobody is held back again so soon");
         lane.leave(second);
@@ -228,7 +325,7 @@ mod tests {
     fn who_has_to_go_alone_never_goes_beside_others_and_holds_them_back_now_and_then() {
         let mut lane = Lane::default();
         let long = enters(&mut lane, Kind::Free, at(0)).unwrap();
-        let alone = lane.arrive(Kind::Alone);
+        let alone = lane.arrive(Kind::Alone, at(0));
         assert_eq!(lane.advance(at(0)), []);
         assert_eq!(lane.due(), Some(at(10_000)));
         assert!(enters(&mut lane, Kind::Free, at(9_999)).is_none());
@@ -245,26 +342,10 @@ mod tests {
     fn who_does_not_wait_any_longer_holds_nobody_back() {
         let mut lane = Lane::default();
         enters(&mut lane, Kind::Free, at(0)).unwrap();
-        let (suspect, free) = (lane.arrive(Kind::Suspect), lane.arrive(Kind::Free));
+        let (suspect, free) = (lane.arrive(Kind::Suspect, at(0)), lane.arrive(Kind::Free, at(0)));
         assert_eq!(lane.advance(at(0)), []);
         lane.leave(suspect);
         assert_eq!(lane.advance(at(1)), [free]);
         assert_eq!(lane.due(), None);
-    }
-
-    /// A server that ARW does not run may have hundreds in flight when it goes away.
-    #[test]
-    fn the_trials_of_many_take_a_minute_or_so_in_all() {
-        let mut lane = Lane::default();
-        let mut waiting: Vec<PlaceId> = (0..200).map(|_| lane.arrive(Kind::Suspect)).collect();
-        let mut in_all = Duration::ZERO;
-        while !waiting.is_empty() {
-            for id in lane.advance(Moment::ZERO + in_all) {
-                in_all += lane.trial(id).unwrap();
-                waiting.retain(|other| *other != id);
-                lane.leave(id);
-            }
-        }
-        assert!(in_all <= Duration::from_secs(70), "{in_all:?}");
     }
 }

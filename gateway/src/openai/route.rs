@@ -55,6 +55,17 @@ pub(super) enum Target {
     Ambiguous,
 }
 
+impl Target {
+    /// The name of the model there; `None` where it goes nowhere.
+    pub(super) fn model(&self) -> Option<&str> {
+        match self {
+            Self::Local(served) => Some(&served.name),
+            Self::Remote { host, .. } => Some(&host.model),
+            Self::Unknown | Self::Ambiguous => None,
+        }
+    }
+}
+
 /// Everything that a name means.
 #[derive(Debug)]
 struct Candidates<'k> {

@@ -25,6 +25,8 @@ pub(crate) struct Suspect {
 pub(crate) struct Death {
     /// Which one: the same is told by each request that was in flight.
     pub(crate) id: String,
+    /// The runtime that it was an engine of.
+    pub(crate) runtime: String,
     pub(crate) at: WallTime,
     /// `crashed with SIGSEGV`.
     pub(crate) detail: String,
@@ -57,8 +59,10 @@ pub(crate) struct Suspects {
 struct Record {
     deaths: Vec<Death>,
     last: Moment,
-    /// Since the last death it has got a whole answer.
+    /// Since the last death it has got a whole answer from the same runtime: another one may bear it.
     has_passed: bool,
+    /// The runtime of the last death; `None`: another node's.
+    runtime: Option<String>,
 }
 
 /// One may be chance: many requests are in flight when an engine dies, and only one is the cause.
@@ -93,10 +97,10 @@ impl Suspects {
         if record.deaths.len() < DEATHS_MAX { Verdict::Suspect } else { Verdict::Alone }
     }
 
-    /// This body has got a whole answer.
-    pub(crate) fn pass(&mut self, suspect: &Suspect) {
+    /// This body has got a whole answer from this runtime of this node.
+    pub(crate) fn pass(&mut self, suspect: &Suspect, runtime: &str) {
         if let Some(record) = self.bodies.get_mut(suspect) {
-            record.has_passed = true;
+            record.has_passed |= record.runtime.as_deref() == Some(runtime);
         }
     }
 
@@ -111,12 +115,15 @@ impl Suspects {
             deaths: Vec::new(),
             last: now,
             has_passed: false,
+            runtime: None,
         });
-        if record.deaths.iter().any(|known| known.id == death.id) {
+        if let Some(known) = record.deaths.iter_mut().find(|known| known.id == death.id) {
+            known.is_lone |= death.is_lone;
             return;
         }
         record.last = now;
         record.has_passed = false;
+        record.runtime = death.told_by.is_none().then(|| death.runtime.clone());
         // More than the first ones tell nothing new, but for the first that it was alone at.
         if record.deaths.len() <= DEATHS_PASSED_MAX || (death.is_lone && !record.has_lone()) {
             record.deaths.push(death);
@@ -157,6 +164,7 @@ mod tests {
     fn death(number: u64) -> Death {
         Death {
             id: number.to_string(),
+            runtime: "r1".to_owned(),
             at: WallTime::from_millis(0),
             detail: "crashed".to_owned(),
             is_lone: true,
@@ -201,6 +209,17 @@ mod tests {
         assert_eq!(suspects.verdict(at(0), &body(1)), refused);
     }
 
+    /// HTTP-22: what kills one engine may be borne by another one of the same model.
+    #[test]
+    fn who_has_passed_elsewhere_has_not_passed() {
+        let mut suspects = Suspects::default();
+        suspects.note(at(0), body(1), shared(1));
+        suspects.pass(&body(1), "r2");
+        assert_eq!(suspects.verdict(at(1), &body(1)), Verdict::Suspect);
+        suspects.pass(&body(1), "r1");
+        assert_eq!(suspects.verdict(at(1), &body(1)), Verdict::Free);
+    }
+
     /// HTTP-22: what one node says does not bar a body from the others; two nodes, or this one's own eyes,
     /// do.
     #[test]
@@ -225,11 +244,11 @@ mod tests {
         for number in 1..=3 {
             suspects.note(at(0), body(1), shared(number));
             assert_ne!(suspects.verdict(at(1), &body(1)), Verdict::Free);
-            suspects.pass(&body(1));
+            suspects.pass(&body(1), "r1");
             assert_eq!(suspects.verdict(at(1), &body(1)), Verdict::Free);
         }
         suspects.note(at(0), body(1), shared(4));
-        suspects.pass(&body(1));
+        suspects.pass(&body(1), "r1");
         assert_eq!(suspects.verdict(at(1), &body(1)), Verdict::Alone);
         suspects.note(at(0), body(1), death(5));
         assert!(matches!(suspects.verdict(at(1), &body(1)), Verdict::Refused(..)));

@@ -32,6 +32,8 @@ pub(super) struct Ticket {
     started: Moment,
     waited: Duration,
     first_content: Option<Duration>,
+    /// Who else was there when the connection to the engine broke; `None`: it has not.
+    sight: Option<Sight>,
     /// What became of the engine was found out, and noted.
     knows_fate: bool,
     /// What is known of it where its client goes away.
@@ -75,6 +77,7 @@ impl Ticket {
             started,
             waited,
             first_content: None,
+            sight: None,
             knows_fate: false,
             usage: Usage { is_partial: true, ..Usage::default() },
             suspect,
@@ -101,6 +104,7 @@ impl Ticket {
             started,
             waited: Duration::ZERO,
             first_content: None,
+            sight: None,
             knows_fate: false,
             usage: Usage { is_partial: true, ..Usage::default() },
             suspect,
@@ -163,6 +167,8 @@ impl Ticket {
     /// HTTP-22: what became of the engine whose connection broke. Where this is given up, it is found out in
     /// the background when the account is settled.
     pub(super) async fn fate(&mut self, patience: Duration) -> Fate {
+        // As it was when the connection broke: a process may take long to end.
+        self.sight = self.turn.as_ref().map(Sight::of);
         let fate = match self.lease() {
             Some(lease) => fate_of(&self.gate, lease, self.sent, patience).await,
             None => Fate::Lives,
@@ -174,15 +180,15 @@ impl Ticket {
     /// HTTP-22: no other request was in flight when this engine ended. Of another node's engine that node
     /// knows.
     pub(super) fn was_lone(&self, end: &EngineEnd) -> bool {
-        let is_solitary = self.host.is_none() && self.turn.as_ref().is_some_and(Turn::is_solitary);
-        end.in_flight <= 1 || is_solitary
+        let sight = self.turn.as_ref().filter(|_| self.host.is_none()).map(Sight::of).unwrap_or_default();
+        self.sight.unwrap_or(sight).is_lone(end)
     }
 
     /// HTTP-22: an engine ended with this request in flight; `id` tells its ends apart.
     pub(super) fn note_death(&self, id: String, end: &EngineEnd) {
         if end.may_be_a_request {
             let told_by = self.host.as_ref().map(|host| host.node);
-            let seen = Seen { id, is_lone: self.was_lone(end), told_by };
+            let seen = Seen { id, runtime: self.runtime.clone(), is_lone: self.was_lone(end), told_by };
             self.gate.trials.note(&self.suspect, end, seen);
         }
     }
@@ -240,8 +246,13 @@ impl Ticket {
             (Right::Node { .. }, None) => {}
         }
         match (right, outcome) {
-            (_, Outcome::Ok) => self.gate.trials.passed(&self.suspect),
-            (Right::Engine(lease), Outcome::EngineLost) if !self.knows_fate => self.note_later(lease, turn),
+            (Right::Engine(_), Outcome::Ok) => self.gate.trials.passed(&self.suspect, &self.runtime),
+            // Whoever leaves while it is found out leaves it to us.
+            (Right::Engine(lease), Outcome::EngineLost | Outcome::ClientGone)
+                if !self.knows_fate && (self.sight.is_some() || outcome == Outcome::EngineLost) =>
+            {
+                self.note_later(lease, turn);
+            }
             (Right::Engine(lease), Outcome::ClientGone) => self.note_though_gone(&lease, turn),
             _ => {}
         }
@@ -266,13 +277,12 @@ impl Ticket {
     /// known: until then the request counts as in flight, so that nobody else seems to be alone.
     fn note_later(&self, lease: EngineLease, turn: Option<Turn>) {
         let (gate, suspect, sent) = (self.gate.clone(), self.suspect.clone(), self.sent);
+        let sight = self.sight.or(turn.as_ref().map(Sight::of)).unwrap_or_default();
         in_background(async move {
             if let Fate::Died(end) = fate_of(&gate, &lease, sent, fate::NOTICED_WITHIN).await
                 && end.may_be_a_request
             {
-                let is_lone = end.in_flight <= 1 || turn.as_ref().is_some_and(Turn::is_solitary);
-                let seen = Seen { id: death_id(lease.runtime().as_str(), &end), is_lone, told_by: None };
-                gate.trials.note(&suspect, &end, seen);
+                gate.trials.note(&suspect, &end, seen(lease.runtime().as_str(), &end, sight.is_lone(&end)));
             }
             drop((lease, turn));
         });
@@ -285,18 +295,40 @@ impl Ticket {
         }
         let (gate, suspect, runtime) = (self.gate.clone(), self.suspect.clone(), lease.runtime().clone());
         let ended = lease.end_of_process();
+        // Suspects wait for it, and nobody seems to be alone beside it.
+        turn.iter().for_each(Turn::go);
         in_background(async move {
-            // Who was not tried keeps nobody waiting.
-            let turn = turn.filter(Turn::is_solitary);
             if let Ok(Some(end)) = tokio::time::timeout(fate::GONE_WATCHED, ended).await
                 && end.may_be_a_request
             {
                 let is_lone = turn.as_ref().is_some_and(Turn::is_solitary);
-                let seen = Seen { id: death_id(runtime.as_str(), &end), is_lone, told_by: None };
-                gate.trials.note(&suspect, &end, seen);
+                gate.trials.note(&suspect, &end, seen(runtime.as_str(), &end, is_lone));
             }
+            drop(turn);
         });
     }
+}
+
+/// Who else is there, seen from one request.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sight {
+    is_solitary: bool,
+    has_gone_others: bool,
+}
+
+impl Sight {
+    fn of(turn: &Turn) -> Self {
+        Self { is_solitary: turn.is_solitary(), has_gone_others: turn.has_gone_others() }
+    }
+
+    /// Nothing else can have been the cause of an engine's end.
+    fn is_lone(self, end: &EngineEnd) -> bool {
+        self.is_solitary || (end.in_flight <= 1 && !self.has_gone_others)
+    }
+}
+
+fn seen(runtime: &str, end: &EngineEnd, is_lone: bool) -> Seen {
+    Seen { id: death_id(runtime, end), runtime: runtime.to_owned(), is_lone, told_by: None }
 }
 
 /// Where everything ends there is nothing to learn any more.

@@ -64,6 +64,8 @@ struct LaneState {
 pub(crate) struct Seen {
     /// Tells the ends of engines apart.
     pub(crate) id: String,
+    /// The runtime that it was an engine of.
+    pub(crate) runtime: String,
     /// No other request was in flight.
     pub(crate) is_lone: bool,
     /// The other node that tells of it.
@@ -75,6 +77,8 @@ pub(crate) struct Seen {
 pub(crate) struct Turn {
     lane: Arc<SharedLane>,
     id: PlaceId,
+    kind: Kind,
+    has_waited: bool,
 }
 
 /// What breaks off later was not in flight then.
@@ -104,15 +108,16 @@ impl Trials {
 
     /// An engine died with it in flight.
     pub(crate) fn note(&self, suspect: &Suspect, end: &EngineEnd, seen: Seen) {
-        let Seen { id, is_lone, told_by } = seen;
-        let death = Death { id, at: self.clock.wall(), detail: end.detail.clone(), is_lone, told_by };
+        let Seen { id, runtime, is_lone, told_by } = seen;
+        let (at, detail) = (self.clock.wall(), end.detail.clone());
+        let death = Death { id, runtime, at, detail, is_lone, told_by };
         let mut suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
         suspects.note(self.clock.now(), suspect.clone(), death);
     }
 
-    /// It has got a whole answer.
-    pub(crate) fn passed(&self, suspect: &Suspect) {
-        self.suspects.lock().unwrap_or_else(PoisonError::into_inner).pass(suspect);
+    /// It has got a whole answer from this runtime of this node.
+    pub(crate) fn passed(&self, suspect: &Suspect, runtime: &str) {
+        self.suspects.lock().unwrap_or_else(PoisonError::into_inner).pass(suspect, runtime);
     }
 
     /// The number of an outage of a server that ARW does not run, and how many requests were in flight when
@@ -130,24 +135,23 @@ impl Trials {
         (number, in_flight)
     }
 
-    /// Waits until a request with this verdict may go.
-    pub(crate) async fn turn(&self, model: &str, verdict: &Verdict) -> Turn {
-        let kind = match verdict {
-            Verdict::Free | Verdict::Refused(..) => Kind::Free,
-            Verdict::Suspect => Kind::Suspect,
-            Verdict::Alone => Kind::Alone,
-        };
+    /// Waits until a request with this verdict, which came at `since`, may go.
+    pub(crate) async fn turn(&self, model: &str, verdict: &Verdict, since: Moment) -> Turn {
+        let kind = Kind::of(verdict);
         let lane = self.lane(model);
-        let (grant, granted) = oneshot::channel();
-        let id = lane.change(|state| {
-            let id = state.lane.arrive(kind);
-            state.grants.insert(id, grant);
-            id
-        });
-        let turn = Turn { lane, id };
-        // It is never dropped unsent while its turn lives.
-        let _ = granted.await;
+        let (id, waits) = lane.arrive(kind, since);
+        let turn = Turn { lane, id, kind, has_waited: waits.is_some() };
+        if let Some(granted) = waits {
+            // It is never dropped unsent while its turn lives.
+            let _ = granted.await;
+        }
         turn
+    }
+
+    /// A turn's request goes to its engine now. False: meanwhile a suspect has come first, or it has become one
+    /// itself, or it took too long to come so far; it has to wait for another turn.
+    pub(crate) fn enter(&self, turn: &Turn, suspect: &Suspect) -> bool {
+        Kind::of(&self.verdict(suspect)) == turn.kind && turn.enter()
     }
 
     fn lane(&self, model: &str) -> Arc<SharedLane> {
@@ -162,14 +166,42 @@ impl Trials {
     }
 }
 
+impl Kind {
+    fn of(verdict: &Verdict) -> Self {
+        match verdict {
+            Verdict::Free | Verdict::Refused(..) => Self::Free,
+            Verdict::Suspect => Self::Suspect,
+            Verdict::Alone => Self::Alone,
+        }
+    }
+}
+
 impl SharedLane {
     /// Changes the lane, and tells those that may go after it.
     fn change<T>(self: &Arc<Self>, change: impl FnOnce(&mut LaneState) -> T) -> T {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = change(&mut state);
-        for id in state.lane.advance(self.clock.now()) {
+        self.advance(&mut state);
+        changed
+    }
+
+    /// `None`: it may go at once.
+    fn arrive(self: &Arc<Self>, kind: Kind, since: Moment) -> (PlaceId, Option<oneshot::Receiver<()>>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = state.lane.arrive(kind, since);
+        if self.advance(&mut state).contains(&id) {
+            return (id, None);
+        }
+        let (grant, granted) = oneshot::channel();
+        state.grants.insert(id, grant);
+        (id, Some(granted))
+    }
+
+    fn advance(self: &Arc<Self>, state: &mut LaneState) -> Vec<PlaceId> {
+        let admitted = state.lane.advance(self.clock.now());
+        for id in &admitted {
             // Whoever does not wait any longer is about to leave.
-            state.grants.remove(&id).and_then(|grant| grant.send(()).ok());
+            state.grants.remove(id).and_then(|grant| grant.send(()).ok());
         }
         let due = state.lane.due();
         if std::mem::replace(&mut state.due, due) != due
@@ -177,7 +209,7 @@ impl SharedLane {
         {
             self.look_again(due, None);
         }
-        changed
+        admitted
     }
 
     /// Then, and whose trial is over by then. Does nothing where nobody is left, or where everything ends.
@@ -187,7 +219,10 @@ impl SharedLane {
         runtime.spawn(async move {
             tokio::time::sleep_until(when).await;
             if let Some(lane) = lane.upgrade() {
-                lane.change(|state| trial.map(|id| state.lane.make_way(id)));
+                lane.change(|state| match trial {
+                    Some(id) => state.lane.make_way(id),
+                    None => state.due = None,
+                });
             }
         });
     }
@@ -195,14 +230,29 @@ impl SharedLane {
 
 impl Turn {
     /// The request goes to its engine now. False: a suspect has come first, and it has to wait for another
-    /// turn.
-    pub(crate) fn enter(&self) -> bool {
-        let trial = self.lane.change(|state| state.lane.enter(self.id).then(|| state.lane.trial(self.id)));
+    fn enter(&self) -> bool {
+        let (id, kind) = (self.id, self.kind);
+        let trial = self.lane.change(|state| state.lane.enter(id, kind).then(|| state.lane.trial(id)));
         if let Some(Some(trial)) = trial {
             let over = self.lane.clock.now() + trial;
             self.lane.look_again(over, Some(self.id));
         }
         trial.is_some()
+    }
+
+    /// It had to wait, and everything may be different now.
+    pub(crate) fn has_waited(&self) -> bool {
+        self.has_waited
+    }
+
+    /// Its client has left; its engine may work on it for a moment longer.
+    pub(crate) fn go(&self) {
+        self.lane.change(|state| state.lane.go(self.id));
+    }
+
+    /// An engine may work on another request of the model whose client has left.
+    pub(crate) fn has_gone_others(&self) -> bool {
+        self.lane.state.lock().unwrap_or_else(PoisonError::into_inner).lane.has_gone_others(self.id)
     }
 
     /// No other request of the model is in flight on this node, and none comes.
@@ -230,7 +280,9 @@ mod tests {
     }
 
     async fn is_free(trials: &Trials, model: &str, verdict: &Verdict) -> bool {
-        tokio::time::timeout(Duration::from_secs(1), trials.turn(model, verdict)).await.is_ok()
+        tokio::time::timeout(Duration::from_secs(1), trials.turn(model, verdict, trials.clock.now()))
+            .await
+            .is_ok()
     }
 
     /// HTTP-22: of requests that broke off together, the last one to notice is not alone.
@@ -252,15 +304,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_suspect_goes_alone_and_makes_way_when_its_trial_is_over() {
         let trials = trials();
-        let first = trials.turn("smol", &Verdict::Suspect).await;
+        let first = trials.turn("smol", &Verdict::Suspect, trials.clock.now()).await;
         assert!(first.enter() && first.is_solitary());
         assert!(!is_free(&trials, "smol", &Verdict::Free).await);
         assert!(is_free(&trials, "large", &Verdict::Suspect).await, "each model has its own lane");
         tokio::time::sleep(lane::TRIAL_MAX).await;
         assert!(is_free(&trials, "smol", &Verdict::Free).await);
         assert!(!first.is_solitary());
-        let second =
-            tokio::time::timeout(Duration::from_secs(60), trials.turn("smol", &Verdict::Suspect)).await;
+        let second = tokio::time::timeout(
+            Duration::from_secs(60),
+            trials.turn("smol", &Verdict::Suspect, trials.clock.now()),
+        )
+        .await;
         assert!(second.unwrap().enter(), "beside the first one, after it has held back others in vain");
         drop(first);
         assert!(trials.lanes.lock().unwrap().values().all(|lane| lane.strong_count() == 0));
@@ -270,13 +325,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn whoever_is_held_back_goes_when_the_suspect_gives_up() {
         let trials = trials();
-        let long = trials.turn("smol", &Verdict::Free).await;
+        let long = trials.turn("smol", &Verdict::Free, trials.clock.now()).await;
         assert!(long.enter());
-        let late = trials.turn("smol", &Verdict::Free).await;
-        let mut alone = Box::pin(trials.turn("smol", &Verdict::Alone));
+        let late = trials.turn("smol", &Verdict::Free, trials.clock.now()).await;
+        let mut alone = Box::pin(trials.turn("smol", &Verdict::Alone, trials.clock.now()));
         assert!(tokio::time::timeout(Duration::from_secs(1), &mut alone).await.is_err());
         assert!(!late.enter(), "it was admitted before, and comes again");
-        let mut waits = std::pin::pin!(trials.turn("smol", &Verdict::Free));
+        let mut waits = std::pin::pin!(trials.turn("smol", &Verdict::Free, trials.clock.now()));
         assert!(tokio::time::timeout(Duration::from_secs(1), &mut waits).await.is_err());
         drop(alone);
         assert!(waits.await.enter());
