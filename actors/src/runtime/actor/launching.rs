@@ -108,17 +108,14 @@ impl RuntimeActor {
             ExitStatus::KeeperLost => ExitReason::Crash { text: detail, while_handling: None },
         });
         let (by_us, diagnosis) = (exit.by_us, exit.diagnosis);
-        if let Some((pid, Some(end))) = engine.as_ref().map(|engine| (engine.pid, &engine.end)) {
-            end.send_replace(Some(EngineEnd {
-                launch: attempt,
-                pid,
-                detail: diagnosis.detail.clone(),
-                may_be_a_request: self.machine.ends_for_a_failure()
-                    || may_be_a_request(by_us, diagnosis.cause),
-                in_flight: self.args.meter.in_flight(),
-            }));
-        }
+        let may_be_a_request =
+            self.machine.ends_for_a_failure() || may_be_a_request(by_us, diagnosis.cause);
+        let (detail, in_flight) = (diagnosis.detail.clone(), self.args.meter.in_flight());
         self.feed(context, RuntimeEvent::Exited { attempt, by_us, diagnosis });
+        // Whoever hears of it looks for another runtime, and shall not find this one ready.
+        if let Some((pid, Some(end))) = engine.as_ref().map(|engine| (engine.pid, &engine.end)) {
+            end.send_replace(Some(EngineEnd { launch: attempt, pid, detail, may_be_a_request, in_flight }));
+        }
     }
 }
 
