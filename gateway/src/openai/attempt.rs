@@ -140,7 +140,7 @@ fn prompt_tokens(error: &Value) -> Option<u64> {
 
 fn silent(mut ticket: Ticket) -> Attempt {
     let problem = ticket.silent();
-    ticket.settle(&Usage { is_partial: true, ..Usage::default() }, Outcome::Refused);
+    ticket.give_up();
     Attempt::Refused(problem)
 }
 

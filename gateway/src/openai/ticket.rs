@@ -34,6 +34,7 @@ pub(super) struct Ticket {
     first_content: Option<Duration>,
     /// Who else was there when the connection to the engine broke; `None`: it has not.
     sight: Option<Sight>,
+    is_given_up: bool,
     /// What became of the engine was found out, and noted.
     knows_fate: bool,
     /// What is known of it where its client goes away.
@@ -78,6 +79,7 @@ impl Ticket {
             waited,
             first_content: None,
             sight: None,
+            is_given_up: false,
             knows_fate: false,
             usage: Usage { is_partial: true, ..Usage::default() },
             suspect,
@@ -105,6 +107,7 @@ impl Ticket {
             waited: Duration::ZERO,
             first_content: None,
             sight: None,
+            is_given_up: false,
             knows_fate: false,
             usage: Usage { is_partial: true, ..Usage::default() },
             suspect,
@@ -219,6 +222,12 @@ impl Ticket {
         }
     }
 
+    /// Whoever answers is silent for too long, and may work on it for longer.
+    pub(super) fn give_up(&mut self) {
+        self.is_given_up = true;
+        self.settle(&Usage { is_partial: true, ..Usage::default() }, Outcome::Refused);
+    }
+
     /// So much is known, in case that the client goes away.
     pub(super) fn note_usage(&mut self, usage: Usage) {
         self.usage = usage;
@@ -254,6 +263,9 @@ impl Ticket {
                 self.note_later(lease, turn);
             }
             (Right::Engine(lease), Outcome::ClientGone) => self.note_though_gone(&lease, turn),
+            (Right::Engine(lease), Outcome::Refused) if self.is_given_up => {
+                self.note_though_gone(&lease, turn)
+            }
             _ => {}
         }
         // An answer goes on long after the request's handler is done.

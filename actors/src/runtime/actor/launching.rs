@@ -108,8 +108,7 @@ impl RuntimeActor {
             ExitStatus::KeeperLost => ExitReason::Crash { text: detail, while_handling: None },
         });
         let (by_us, diagnosis) = (exit.by_us, exit.diagnosis);
-        let may_be_a_request =
-            self.machine.ends_for_a_failure() || may_be_a_request(by_us, diagnosis.cause);
+        let may_be_a_request = self.machine.ends_for_a_failure() || may_be_a_request(by_us, diagnosis.cause);
         let (detail, in_flight) = (diagnosis.detail.clone(), self.args.meter.in_flight());
         self.feed(context, RuntimeEvent::Exited { attempt, by_us, diagnosis });
         // Whoever hears of it looks for another runtime, and shall not find this one ready.
