@@ -23,6 +23,8 @@ pub mod model;
 pub mod policy;
 pub mod runtime;
 
+pub mod node_info;
+
 pub mod cluster;
 
 pub mod node;

@@ -21,7 +21,7 @@ use crate::hardware::Hardware;
 use crate::journal::Journal;
 use crate::model::ModelLibrary;
 use crate::moment::Moment;
-use crate::node::{NodeInfo, NodeStatus};
+use crate::node_info::{NodeInfo, NodeStatus};
 use crate::projection::{PUBLISH_INTERVAL, ReadModel};
 use crate::runtime::directory::Runtimes;
 use crate::supervision::ActorSystem;

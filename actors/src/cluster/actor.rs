@@ -17,7 +17,7 @@ use crate::hardware::{Hardware, HardwareSources, refresh_memory};
 use crate::journal::{ClusterNode, Event, Journal};
 use crate::mailbox::{Actor, Context, Fault, TaskHandle};
 use crate::moment::Moment;
-use crate::node::NodeStatus;
+use crate::node_info::NodeStatus;
 use crate::projection::{Coalesced, Coalescer, PUBLISH_INTERVAL};
 use crate::runtime::directory::Runtimes;
 use crate::tree::ActorState;

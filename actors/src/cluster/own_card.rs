@@ -13,7 +13,7 @@ use super::card::{
 use super::picture::At;
 use crate::hardware::{Gpu, Hardware};
 use crate::moment::Moment;
-use crate::node::NodeStatus;
+use crate::node_info::NodeStatus;
 use crate::runtime::directory::Served;
 use crate::runtime::machine::RuntimeState;
 use crate::runtime::row::RuntimeRow;

@@ -13,7 +13,7 @@ use crate::ids::NodeId;
 use crate::journal::{Journal, JournalOptions, Retention};
 use crate::mailbox::{Actor, Context, Fault};
 use crate::moment::{Moment, WallTime};
-use crate::node::NodeStatus;
+use crate::node_info::NodeStatus;
 use crate::runtime::directory::{Board, DirectoryMessage, Runtimes};
 use crate::store::{Store, StoreOptions};
 use crate::supervision::{ActorSpec, ActorSystem, SupervisorHandle};

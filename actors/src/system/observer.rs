@@ -111,7 +111,7 @@ mod tests {
     use super::*;
     use crate::journal::JournalOptions;
     use crate::mailbox::{Actor, Context, Fault};
-    use crate::node::NodeStatus;
+    use crate::node_info::NodeStatus;
     use crate::store::{Store, StoreOptions};
     use crate::supervision::{ActorSpec, ActorSystem, RestartHistory};
 

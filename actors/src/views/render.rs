@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::hardware::own_resident_bytes;
 use crate::model::ModelRecord;
 use crate::moment::Moment;
-use crate::node::NodeStatus;
+use crate::node_info::NodeStatus;
 use crate::runtime::wall_of;
 use crate::tree::{ActorRow, ExitRecord, RestartUse};
 

@@ -15,7 +15,6 @@ use super::memory::{Loads, load_under_way};
 use super::removal::Leaving;
 use super::saved::{Saved, SavedRuntimes};
 use crate::clock::Clock;
-use crate::config::RuntimeSettings;
 use crate::hardware::{Hardware, HardwareSources};
 use crate::ids::RuntimeId;
 use crate::journal::Journal;
@@ -27,6 +26,7 @@ use crate::runtime::launcher::Launcher;
 use crate::runtime::lease::Meter;
 use crate::runtime::log::{EngineLog, EngineLogOptions};
 use crate::runtime::machine::RuntimeRules;
+use crate::runtime::settings::RuntimeSettings;
 use crate::runtime::spec::RuntimeSpec;
 use crate::supervision::{
     ActorSpec, OnExhausted, Quarantine, RestartBudget, RestartHistory, RestartLimits, Shutdown,

@@ -8,7 +8,6 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::clock::Clock;
-use crate::config::{BackoffSettings, RestartSettings, RuntimeSettings};
 use crate::hardware::probe;
 use crate::journal::{Journal, JournalOptions, Retention};
 use crate::model::fit::memory_needed;
@@ -18,6 +17,7 @@ use crate::runtime::directory::{Board, DirectoryActor, DirectoryArgs, Runtimes};
 use crate::runtime::lease::{AcquireError, EngineLease};
 use crate::runtime::machine::RuntimeState;
 use crate::runtime::row::RuntimeRow;
+use crate::runtime::settings::{BackoffSettings, RestartSettings, RuntimeSettings};
 use crate::store::{Store, StoreOptions};
 use crate::supervision::{ActorSpec, ActorSystem, RestartHistory, SupervisorHandle};
 use crate::testkit::fake_launcher::{FakeMachine, Script};
