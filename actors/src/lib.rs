@@ -10,6 +10,9 @@ pub mod config;
 pub mod files;
 pub mod log_health;
 
+pub mod life;
+pub mod panics;
+
 pub mod mailbox;
 pub mod supervision;
 pub mod tree;

@@ -37,6 +37,7 @@ use crate::config::NodeConfig;
 use crate::hardware::{HardwareSources, probe};
 use crate::ids::NodeId;
 use crate::journal::{Event, Journal, JournalOptions, Retention};
+use crate::life::{ActorPath, ExitReason, RestartLimits};
 use crate::log_health::LogHealth;
 use crate::mailbox::{Actor, Handle};
 use crate::model::{ModelLibrary, ModelStore};
@@ -48,10 +49,7 @@ use crate::runtime::engine_client::EngineClient;
 use crate::runtime::launcher::{Launcher, SweepReport};
 use crate::runtime::spec::{RESTART_WINDOW_MAX, RuntimeSpec};
 use crate::store::{Store, StoreOptions};
-use crate::supervision::{
-    ActorSpec, ActorSystem, ExitReason, OnExhausted, Quarantine, RestartHistory, RestartLimits, StopOrder,
-};
-use crate::tree::ActorPath;
+use crate::supervision::{ActorSpec, ActorSystem, OnExhausted, Quarantine, RestartHistory, StopOrder};
 use crate::views::{Sources, Views, ViewsActor, ViewsArgs};
 
 pub use self::identity::IdentityError;

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use arw_actors::clock::Clock;
 use arw_actors::journal::{CountedFailure, Event, Journal, JournalOptions};
+use arw_actors::life::{Backoff, RestartLimits};
 use arw_actors::mailbox::{Actor, Context, Fault, Handle, Reply};
 use arw_actors::store::{Store, StoreOptions};
 use arw_actors::supervision::{
-    ActorSpec, ActorSystem, Backoff, Restart, RestartEvent, RestartHistory, RestartLimits,
-    SupervisionObserver, SupervisorHandle,
+    ActorSpec, ActorSystem, Restart, RestartEvent, RestartHistory, SupervisionObserver, SupervisorHandle,
 };
 
 use crate::contender::{Contender, Restarting, work};

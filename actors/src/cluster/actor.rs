@@ -169,8 +169,7 @@ impl ClusterActor {
 
     /// Looks at the node, and tells its card where there is something to say.
     fn look(&mut self, context: &mut Context<ClusterMessage>) {
-        let system = context.system();
-        let records = system.tree().records();
+        let records = context.tree().records();
         let given_up: Vec<String> = records
             .iter()
             .filter(|record| matches!(record.state(), ActorState::Quarantined | ActorState::Failed))
@@ -178,7 +177,7 @@ impl ClusterActor {
             // Runtimes speak for themselves.
             .filter(|path| !path.contains("/runtimes/"))
             .collect();
-        let now = system.dead_letters().counts().total();
+        let now = context.dead_letters().counts().total();
         let status = self.status.borrow().clone();
         let (rows, served) = (self.runtimes.rows(), self.runtimes.served());
         let hardware = self.hardware.lock();
@@ -206,7 +205,7 @@ impl ClusterActor {
         if self.dead_letters.len() >= DEAD_LETTER_COUNTS {
             self.dead_letters.pop_front();
         }
-        self.dead_letters.push_back(context.system().dead_letters().counts().total());
+        self.dead_letters.push_back(context.dead_letters().counts().total());
         // A graphics driver that hangs costs one thread, not one more with each measurement.
         if std::mem::replace(&mut self.is_measuring, true) {
             return;

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::caller::Caller;
+use crate::life::RestartUse;
 use crate::moment::WallTime;
-use crate::tree::RestartUse;
 
 /// How much an event matters to the person who runs the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -12,14 +12,15 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::driver::panic_text;
+use super::dead_letters::DeadLetters;
 use super::handle::{Down, Handle, MonitorGuard};
 use super::inbox::{Alive, Control, Core};
 use super::message::Message;
 use crate::clock::Clock;
+use crate::life::{ActorPath, ExitReason};
 use crate::moment::Moment;
-use crate::supervision::{ActorSystem, ExitReason, poll_in_actor};
-use crate::tree::ActorPath;
+use crate::panics::{panic_text, poll_in_actor};
+use crate::tree::Tree;
 
 /// Passed to every handler of an actor with messages `M`.
 pub struct Context<M> {
@@ -67,22 +68,28 @@ impl<M: Message> Context<M> {
         self.core.record.path()
     }
 
-    /// The system it lives in.
+    /// The live tree of its system. [`Handle::find`] looks up other actors in it.
     #[must_use]
-    pub fn system(&self) -> ActorSystem {
-        ActorSystem::from_shared(Arc::clone(&self.core.system))
+    pub fn tree(&self) -> &Arc<Tree> {
+        &self.core.services.tree
     }
 
-    /// The node's clock.
+    /// The dead letters of its system.
+    #[must_use]
+    pub fn dead_letters(&self) -> &DeadLetters {
+        &self.core.services.dead_letters
+    }
+
+    /// The system's clock.
     #[must_use]
     pub fn clock(&self) -> Clock {
-        self.core.system.clock
+        self.core.services.clock
     }
 
     /// Monotonic now.
     #[must_use]
     pub fn now(&self) -> Moment {
-        self.core.system.clock.now()
+        self.core.services.clock.now()
     }
 
     /// Ends this incarnation in order after the current message, as a normal exit.

@@ -4,7 +4,6 @@
 //! batch size (a time budget, so that a busy actor cannot starve its neighbours), panics and exit reasons. Refuses to
 //! restart anything.
 
-use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -24,7 +23,8 @@ use super::dead_letters::DeadLetterReason;
 use super::inbox::{Alive, Core, Envelope, Took};
 use super::message::Message;
 use super::unanswered::{Fate, ThenDropping, Until, as_before, in_handler};
-use crate::supervision::{ExitReason, poll_in_actor, take_panic_location};
+use crate::life::ExitReason;
+use crate::panics::{panic_text, poll_in_actor};
 use crate::tree::Record;
 
 /// One incarnation, as ractor sees it.
@@ -197,7 +197,7 @@ async fn handle_all<A: Actor>(
 ) -> Result<(), Fault> {
     let batch = PutBack { core, batch };
     while let Some(envelope) = batch.batch.pop_front() {
-        if envelope.due != 0 && core.system.deadlines.has_fired(envelope.due) {
+        if envelope.due != 0 && core.services.deadlines.has_fired(envelope.due) {
             // Its asker has given up; handling it would be work for nobody.
             core.dead_letter(envelope.message.kind(), DeadLetterReason::Expired);
             continue;
@@ -297,19 +297,6 @@ impl Pace {
         let cost = (busy / handled).max(1);
         let affordable = u64::try_from(BATCH_BUDGET.as_nanos()).unwrap_or(u64::MAX) / cost;
         self.batch_max = usize::try_from(affordable).unwrap_or(BATCH_MAX).clamp(1, BATCH_MAX);
-    }
-}
-
-/// The panic's text and, where the hook is installed, its place.
-pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<&'static str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without a text".to_owned());
-    match take_panic_location() {
-        Some(location) => format!("{text} (at {location})"),
-        None => text,
     }
 }
 

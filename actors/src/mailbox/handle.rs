@@ -2,6 +2,7 @@
 //!
 //! Owns [`Handle`] and the typed refusals of tell and ask. Refuses to know the actor behind it.
 
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -14,11 +15,11 @@ use tokio::time::Instant;
 
 use super::dead_letters::DeadLetterReason;
 use super::deadline::DeadlineEntry;
-use super::inbox::{Control, Core, Probe};
+use super::inbox::{Control, Core};
 use super::message::{Answer, Message, Reply};
 use super::passed_on::{AskCancel, PassedOn};
-use crate::supervision::ExitReason;
-use crate::tree::ActorPath;
+use crate::life::{ActorPath, ExitReason};
+use crate::tree::{Probe, Tree};
 
 /// The address of an actor. It stays valid across restarts and is cheap to clone.
 ///
@@ -131,6 +132,13 @@ impl<M: Message> Handle<M> {
         Self { core }
     }
 
+    /// The handle of the actor at `path`; `None` when there is none, or when it takes other messages.
+    #[must_use]
+    pub fn find(tree: &Tree, path: &str) -> Option<Self> {
+        let mailbox: Arc<dyn Any + Send + Sync> = tree.get(path)?.probe()?;
+        mailbox.downcast::<Core<M>>().ok().map(Self::new)
+    }
+
     /// The actor's place in the tree.
     #[must_use]
     pub fn path(&self) -> &ActorPath {
@@ -215,7 +223,7 @@ impl<M: Message> Handle<M> {
     ) -> Result<T, AskError> {
         let (reply, answer) = Reply::pair();
         let message = message(reply);
-        let due = self.core.system.deadlines.tick_after(patience);
+        let due = self.core.services.deadlines.tick_after(patience);
         match self.core.push(message, due) {
             Ok(()) => {}
             Err((message, RefusedReason::Overloaded)) => {
@@ -249,7 +257,7 @@ impl<M: Message> Handle<M> {
         cancel: AskCancel,
         answer: impl FnOnce(Result<T, AskError>) + Send + 'static,
     ) {
-        let due = self.core.system.deadlines.tick_of(asked, patience);
+        let due = self.core.services.deadlines.tick_of(asked, patience);
         let passed_on = Arc::new(PassedOn::new(&self.core, (due, patience), cancel, answer));
         let message = message(Reply::passed_on(Arc::clone(&passed_on) as _));
         if let Err((message, reason)) = self.core.push(message, due) {
@@ -320,7 +328,7 @@ impl<M: Message, T> Future for AnswerWithin<'_, M, T> {
             return Poll::Ready(Some(answer));
         }
         let entry =
-            this.entry.get_or_insert_with(|| this.core.system.deadlines.set(this.due, cx.waker().clone()));
+            this.entry.get_or_insert_with(|| this.core.services.deadlines.set(this.due, cx.waker().clone()));
         if entry.poll_fired(cx.waker()) { Poll::Ready(None) } else { Poll::Pending }
     }
 }

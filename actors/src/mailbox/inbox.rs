@@ -3,7 +3,6 @@
 //! Owns order, the bound, the control word (run, stop, killed), kept messages and wake-ups. Refuses to run handlers
 //! (`driver.rs`) and to decide about restarts.
 
-use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -15,9 +14,10 @@ use tokio::sync::Notify;
 use super::dead_letters::{DeadLetter, DeadLetterReason};
 use super::handle::{Down, RefusedReason};
 use super::message::Message;
+use super::services::Services;
 use super::unanswered::{Fate, dropping};
-use crate::supervision::{ExitReason, SystemShared};
-use crate::tree::Record;
+use crate::life::ExitReason;
+use crate::tree::{Probe, Record};
 
 /// What never changes about a mailbox.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +33,7 @@ pub(crate) struct Core<M> {
     /// incarnation has left running can neither take a message nor stop the one that lives now.
     control: AtomicU64,
     pub(crate) record: Arc<Record>,
-    pub(crate) system: Arc<SystemShared>,
+    pub(crate) services: Arc<Services>,
     /// Senders that wait for space.
     waiting: AtomicU32,
     space: Notify,
@@ -110,7 +110,7 @@ impl<M: Message> Alive<M> {
 impl<M: Message> Drop for Alive<M> {
     fn drop(&mut self) {
         if self.0.record.died() {
-            self.0.system.lingering.something_ended();
+            self.0.services.lingering.something_ended();
         }
     }
 }
@@ -123,20 +123,13 @@ pub(crate) enum Took {
     Ended,
 }
 
-/// What the tree and the supervisor may ask of a mailbox without knowing its message type.
-pub(crate) trait Probe: Any + Send + Sync {
-    /// Messages that wait or are in the batch being handled.
-    fn depth(&self) -> u32;
-    fn bound(&self) -> u32;
-}
-
 impl<M: Message> Core<M> {
-    pub(crate) fn new(system: Arc<SystemShared>, record: Arc<Record>, options: CoreOptions) -> Self {
+    pub(crate) fn new(services: Arc<Services>, record: Arc<Record>, options: CoreOptions) -> Self {
         Self {
             inbox: Mutex::new(Inbox { queue: VecDeque::new(), consumer: None, closed: None }),
             control: AtomicU64::new(word(0, Control::Run)),
             record,
-            system,
+            services,
             waiting: AtomicU32::new(0),
             space: Notify::new(),
             monitors: Mutex::default(),
@@ -271,7 +264,7 @@ impl<M: Message> Core<M> {
     fn leave_unhandled(&self, rest: VecDeque<Envelope<M>>) {
         let _until = dropping(Fate::Stopped);
         for envelope in rest {
-            let has_expired = envelope.due != 0 && self.system.deadlines.has_fired(envelope.due);
+            let has_expired = envelope.due != 0 && self.services.deadlines.has_fired(envelope.due);
             let reason = if has_expired { DeadLetterReason::Expired } else { DeadLetterReason::Stopped };
             self.dead_letter(envelope.message.kind(), reason);
         }
@@ -283,11 +276,11 @@ impl<M: Message> Core<M> {
 
     #[cold]
     pub(crate) fn dead_letter(&self, kind: usize, reason: DeadLetterReason) {
-        self.system.dead_letters.add(DeadLetter {
+        self.services.dead_letters.add(DeadLetter {
             path: self.record.path().clone(),
             message: M::KINDS.get(kind).copied().unwrap_or("?"),
             reason,
-            at: self.system.clock.wall(),
+            at: self.services.clock.wall(),
         });
     }
 

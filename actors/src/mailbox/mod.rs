@@ -21,6 +21,8 @@ mod driver;
 mod dead_letters;
 mod deadline;
 
+mod services;
+
 pub use actor::{Actor, Fault};
 pub use context::{Context, TaskHandle};
 pub use dead_letters::{DeadLetter, DeadLetterCounts, DeadLetterReason, DeadLetterTally, DeadLetters};
@@ -29,8 +31,8 @@ pub use message::{Message, Reply};
 pub use passed_on::AskCancel;
 pub use replies::{NotRead, Replies, RepliesEnd, RepliesIn};
 
-pub(crate) use deadline::Deadlines;
 pub(crate) use driver::{Resident, ResidentArgs};
 #[cfg(test)]
 pub(crate) use inbox::Alive;
-pub(crate) use inbox::{Control, Core, CoreOptions, Probe};
+pub(crate) use inbox::{Control, Core, CoreOptions};
+pub(crate) use services::Services;

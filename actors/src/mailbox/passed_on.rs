@@ -78,7 +78,7 @@ impl<M, F> PassedOn<M, F> {
         cancel: AskCancel,
         answer: F,
     ) -> Self {
-        let deadlines = &core.system.deadlines;
+        let deadlines = &core.services.deadlines;
         // By which the driver knows what it need not begin any more.
         let deadline = if patience > PATIENCE_USUAL {
             Some(deadlines.set(due, Waker::noop().clone()))
@@ -121,7 +121,7 @@ impl<M: Message, F> PassedOn<M, F> {
         let Some(core) = self.core.upgrade() else { return AskError::Stopped };
         match (core.closed(), core.control()) {
             (Some(_), _) | (None, Control::Stop | Control::Killed) => AskError::Stopped,
-            (None, Control::Run) if core.system.deadlines.has_fired(self.due) => {
+            (None, Control::Run) if core.services.deadlines.has_fired(self.due) => {
                 AskError::Expired(self.patience)
             }
             (None, Control::Run) => AskError::NoReply,
@@ -141,13 +141,13 @@ impl<M: Message, T, F: FnOnce(Result<T, AskError>) + Send> Settle<T> for PassedO
 
     fn is_abandoned(&self) -> bool {
         let has_expired =
-            || self.core.upgrade().is_some_and(|core| core.system.deadlines.has_fired(self.due));
+            || self.core.upgrade().is_some_and(|core| core.services.deadlines.has_fired(self.due));
         self.cancel.is_cancelled() || has_expired()
     }
 
     fn abandoned(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let (cancel, due) = (self.cancel.clone(), self.due);
-        let deadlines = self.core.upgrade().map(|core| Arc::clone(&core.system.deadlines));
+        let deadlines = self.core.upgrade().map(|core| Arc::clone(&core.services.deadlines));
         Box::pin(async move {
             let Some(deadlines) = deadlines else { return cancel.cancelled().await };
             tokio::select! {
@@ -178,7 +178,8 @@ mod tests {
 
     use super::super::{Actor, Context, Fault, Handle, Reply};
     use super::*;
-    use crate::supervision::{ActorSpec, ActorSystem, Backoff};
+    use crate::life::Backoff;
+    use crate::supervision::{ActorSpec, ActorSystem};
 
     struct Clerk;
 

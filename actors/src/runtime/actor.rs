@@ -36,10 +36,10 @@ use super::machine::{
 use super::row::RuntimeRow;
 use super::spec::{Adapter, RuntimeSpec};
 use crate::journal::{Event, Journal};
+use crate::life::RestartBudget;
 use crate::mailbox::{Actor, Context, Fault, Handle, Reply};
 use crate::model::{ModelLibrary, ModelRecord};
 use crate::moment::Moment;
-use crate::supervision::RestartBudget;
 use crate::tree::ResourceRow;
 
 /// What every incarnation of a runtime's actor starts from.
@@ -192,7 +192,7 @@ impl Actor for RuntimeActor {
         // A launch of the last incarnation is over, whatever of it is still in the mailbox.
         let attempt = if attempt > 0 { attempt + 1 } else { 0 };
         let machine = machine.continuing(attempt, is_held);
-        let engine_row = context.system().tree().enter_resource(context.path(), "engine", "process");
+        let engine_row = context.tree().enter_resource(context.path(), "engine", "process");
         engine_row.set_budget(budget);
         let mut actor = Self {
             spec: Arc::clone(&args.spec),

@@ -32,9 +32,9 @@ pub use health::{Health, HealthAnswer, Probe, ProbeKind, ProbeStatus};
 pub use rules::RuntimeRules;
 
 use super::launcher::Diagnosis;
+use crate::life::Chance;
+use crate::life::RestartBudget;
 use crate::moment::Moment;
-use crate::supervision::RestartBudget;
-use crate::supervision::budget::Chance;
 
 /// What is known of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

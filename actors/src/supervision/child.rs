@@ -9,12 +9,12 @@ use ractor::ActorCell;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::exit::ExitReason;
 use super::handle::SupervisorPort;
 use super::machine::SupervisorRules;
+use super::shared::SystemShared;
 use super::spec::ChildSpec;
 use super::supervisor::{SupervisorActor, SupervisorArgs, SupervisorMessage};
-use super::system::SystemShared;
+use crate::life::ExitReason;
 use crate::mailbox::{Actor, Control, Core, RefusedReason, Resident, ResidentArgs};
 use crate::tree::{ActorState, Record};
 
@@ -73,7 +73,7 @@ impl<A: Actor> Child for ActorChild<A> {
     fn start(self: Arc<Self>, supervisor: ActorCell) -> BoxFuture<'static, Result<Running, Arc<str>>> {
         let args = ResidentArgs::<A> { core: Arc::clone(&self.core), args: Arc::clone(&self.args) };
         async move {
-            let lingering = &self.core.system.lingering;
+            let lingering = &self.core.services.lingering;
             // SUP-2: also where the supervisor that knew the last incarnation has ended before it.
             if lingering.is_before(&self.core.record)
                 && tokio::time::timeout(LAST_END_PATIENCE, lingering.ended(&self.core.record)).await.is_err()
@@ -112,7 +112,7 @@ impl<A: Actor> Child for ActorChild<A> {
 
     fn all_ended(&self) -> BoxFuture<'static, ()> {
         let core = Arc::clone(&self.core);
-        async move { core.system.lingering.ended(&core.record).await }.boxed()
+        async move { core.services.lingering.ended(&core.record).await }.boxed()
     }
 
     fn buried(&self) {

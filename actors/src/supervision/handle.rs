@@ -11,11 +11,11 @@ use ractor::ActorRef;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::child::Child;
+use super::shared::{RestartEvent, SystemShared};
 use super::spec::{ActorSpec, AddChildError};
 use super::supervisor::{Command, SupervisorMessage};
-use super::system::{RestartEvent, SystemShared};
+use crate::life::ActorPath;
 use crate::mailbox::{Actor, Handle};
-use crate::tree::ActorPath;
 
 /// Adds, restarts and removes children of a running supervisor. Valid across the supervisor's restarts.
 #[derive(Clone)]
@@ -58,8 +58,8 @@ impl SupervisorPort {
         *self.current.lock() = None;
         let added = std::mem::take(&mut *self.added.lock());
         for child in added {
-            self.system.tree.leave(child.record());
-            self.system.lingering.forget(child.record());
+            self.system.services.tree.leave(child.record());
+            self.system.services.lingering.forget(child.record());
             child.is_over();
             self.system.observe(&RestartEvent::Forgotten { path: child.record().path().clone() });
         }

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::*;
+use crate::life::{Backoff, ExitReason, RestartLimits};
 use crate::mailbox::{Actor, Alive, AskError, Context, Fault, Handle, RefusedReason, Reply};
 use crate::tree::ActorState;
 

@@ -23,10 +23,9 @@ mod wishes;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::budget::{Chance, RestartBudget};
-use super::exit::ExitReason;
+use crate::life::{ActorPath, Chance, ExitReason, RestartBudget};
 use crate::moment::Moment;
-use crate::tree::{ActorPath, ActorState};
+use crate::tree::ActorState;
 
 pub use words::{
     AutoShutdown, BadChild, ChildKey, ChildRules, OnExhausted, Quarantine, Restart, StopOrder, Strategy,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::*;
+use crate::life::{Backoff, RestartLimits};
 use crate::mailbox::{Actor, Context, Down, Fault, Handle, MonitorGuard};
 
 /// Stops when it is told to.

@@ -13,10 +13,10 @@ use super::handle::{SupervisorHandle, SupervisorPort};
 use super::machine::{
     AutoShutdown, BadChild, ChildRules, OnExhausted, Restart, StopOrder, Strategy, SupervisorRules,
 };
-use super::system::SystemShared;
-use super::{Backoff, RestartLimits};
+use super::shared::SystemShared;
+use crate::life::{ActorPath, Backoff, RestartLimits};
 use crate::mailbox::{Actor, Core, CoreOptions, Handle, Message};
-use crate::tree::{ActorPath, Record};
+use crate::tree::Record;
 
 /// How a child is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,9 +132,9 @@ impl<A: Actor> ActorSpec<A> {
         system: &Arc<SystemShared>,
         parent: &ActorPath,
     ) -> (ChildSpec, Handle<A::Message>) {
-        let record = system.tree.make(parent.child(&self.id), A::KIND, A::Message::KINDS);
+        let record = system.services.tree.make(parent.child(&self.id), A::KIND, A::Message::KINDS);
         let options = CoreOptions { bound: self.mailbox_bound };
-        let core = Arc::new(Core::new(Arc::clone(system), Arc::clone(&record), options));
+        let core = Arc::new(Core::new(Arc::clone(&system.services), Arc::clone(&record), options));
         let as_probe: std::sync::Weak<Core<A::Message>> = Arc::downgrade(&core);
         record.attach_mailbox(as_probe);
         let handle = Handle::new(Arc::clone(&core));
@@ -213,7 +213,7 @@ impl fmt::Debug for SupervisorSpec {
 impl SupervisorSpec {
     pub(crate) fn new(system: Arc<SystemShared>, path: ActorPath, id: Arc<str>) -> Self {
         Self {
-            record: system.tree.make(path.clone(), "supervisor", &[]),
+            record: system.services.tree.make(path.clone(), "supervisor", &[]),
             port: Arc::new(SupervisorPort::new(Arc::clone(&system), path.clone())),
             system,
             path,

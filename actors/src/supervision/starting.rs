@@ -9,10 +9,10 @@ use ractor::ActorRef;
 use tokio::sync::oneshot;
 
 use super::child::Running;
-use super::exit::ExitReason;
 use super::machine::{ChildKey, SupervisorEvent};
 use super::spec::AddChildError;
 use super::supervisor::{SupervisorMessage, SupervisorState};
+use crate::life::ExitReason;
 
 impl SupervisorState {
     /// Begins a start; what is over at once comes back as an event.

@@ -15,17 +15,16 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tracing::{error, warn};
 
-use super::budget::RestartBudget;
 use super::child::{Child, Running};
-use super::exit::ExitReason;
 use super::handle::SupervisorPort;
 use super::machine::{
     ChildKey, OnExhausted, SupervisorAction, SupervisorEvent, SupervisorMachine, SupervisorRules,
 };
+use super::shared::{RestartEvent, SystemShared};
 use super::spec::{AddChildError, ChildSpec, Shutdown};
-use super::system::{RestartEvent, SystemShared};
+use crate::life::{ActorPath, ExitReason, RestartBudget};
 use crate::moment::Moment;
-use crate::tree::{ActorPath, ActorState, Record};
+use crate::tree::{ActorState, Record};
 
 pub(crate) enum SupervisorMessage {
     StartDone(ChildKey, Result<Running, Arc<str>>),
@@ -218,7 +217,7 @@ impl SupervisorState {
             OnExhausted::Quarantine(own) => Arc::new(Mutex::new(RestartBudget::new(own.limits))),
         };
         spec.child.record().show_budget(Arc::clone(&budget));
-        self.system.tree.enter(spec.child.record());
+        self.system.services.tree.enter(spec.child.record());
         let slot = Slot {
             child: spec.child,
             shutdown: spec.shutdown,
@@ -262,13 +261,13 @@ impl SupervisorState {
     pub(super) fn feed(&mut self, myself: &ActorRef<SupervisorMessage>, event: SupervisorEvent) {
         let mut events = vec![event];
         while let Some(event) = events.pop() {
-            let actions = self.machine.handle(self.system.clock.now(), event);
+            let actions = self.machine.handle(self.system.services.clock.now(), event);
             for action in actions {
                 // A start that is over at once is fed back here instead of through the mailbox.
                 events.extend(self.perform(myself, action));
             }
         }
-        self.system.tree.changed();
+        self.system.services.tree.changed();
         self.reset_timer(myself);
     }
 
@@ -297,9 +296,9 @@ impl SupervisorState {
                 self.show_budget(child);
                 self.note_failure(child, &reason);
                 let path = self.path_of(child)?;
-                let wait = until.since(self.system.clock.now());
+                let wait = until.since(self.system.services.clock.now());
                 warn!(%path, %reason, ?wait, "quarantined: restart budget used up");
-                let budget = self.machine.budget(child).usage(self.system.clock.now());
+                let budget = self.machine.budget(child).usage(self.system.services.clock.now());
                 self.system.observe(&RestartEvent::Quarantined { path, reason, budget, wait });
             }
             SupervisorAction::Stuck(key) => {
@@ -419,8 +418,8 @@ impl SupervisorState {
             slot.child.is_over();
             slot.child.show(ActorState::Stopped);
             self.system.observe(&RestartEvent::Forgotten { path: slot.child.record().path().clone() });
-            self.system.tree.leave(slot.child.record());
-            self.system.lingering.forget(slot.child.record());
+            self.system.services.tree.leave(slot.child.record());
+            self.system.services.lingering.forget(slot.child.record());
             self.port.added.lock().retain(|added| !Arc::ptr_eq(added.record(), slot.child.record()));
         }
     }
@@ -435,7 +434,7 @@ impl SupervisorState {
                 path: self.record.path().clone(),
                 child: child.clone(),
                 text: Arc::clone(text),
-                budget: self.machine.shared_budget().usage(self.system.clock.now()),
+                budget: self.machine.shared_budget().usage(self.system.services.clock.now()),
             };
             self.system.observe(&event);
         }
@@ -444,7 +443,7 @@ impl SupervisorState {
     }
 
     fn note_failure(&mut self, key: ChildKey, reason: &ExitReason) {
-        let now = self.system.clock.now();
+        let now = self.system.services.clock.now();
         if let Some(slot) = self.slots.get_mut(&key) {
             let since = slot.failed.take().map_or(now, |(since, _)| since);
             slot.failed = Some((since, reason.clone()));
@@ -453,7 +452,7 @@ impl SupervisorState {
 
     /// It runs; where it had failed, that is told.
     pub(super) fn note_restart(&mut self, key: ChildKey) {
-        let now = self.system.clock.now();
+        let now = self.system.services.clock.now();
         let Some(slot) = self.slots.get_mut(&key) else { return };
         let Some((since, reason)) = slot.failed.take() else { return };
         let path = slot.child.record().path().clone();
@@ -481,7 +480,7 @@ impl SupervisorState {
             task.abort();
         }
         if let Some(due) = due {
-            let wait = due.since(self.system.clock.now());
+            let wait = due.since(self.system.services.clock.now());
             self.timer = Some((due, remind(myself, wait, SupervisorMessage::Timer)));
         }
     }

@@ -2,103 +2,24 @@
 //!
 //! Owns the clock, the tree, dead letters and deadlines of one system. Two systems in one process share nothing.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::child::Child;
-use super::exit::ExitReason;
 use super::handle::SupervisorHandle;
-use super::lingering::Lingering;
 use super::machine::BadChild;
+use super::shared::{RestartHistory, SupervisionObserver, SystemShared};
 use super::spec::SupervisorSpec;
 use crate::clock::Clock;
-use crate::mailbox::{Core, DeadLetters, Deadlines, Handle, Message, Probe};
-use crate::moment::Moment;
-use crate::tree::{ActorPath, ActorState, RestartUse, Tree};
-
-/// Is told about every failure, restart, quarantine and escalation, synchronously: it must not block.
-pub trait SupervisionObserver: Send + Sync + fmt::Debug + 'static {
-    /// Something happened.
-    fn observe(&self, event: &RestartEvent);
-}
-
-/// What a [`SupervisionObserver`] is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RestartEvent {
-    /// A child failed, and will be started again.
-    Restarting {
-        /// The child.
-        path: ActorPath,
-        /// How it failed.
-        reason: ExitReason,
-        /// The budget after it.
-        budget: RestartUse,
-        /// The wait before its start.
-        delay: Duration,
-    },
-    /// A child runs again after a failure.
-    Restarted {
-        /// The child.
-        path: ActorPath,
-        /// How it had failed last.
-        reason: ExitReason,
-        /// The budget now.
-        budget: RestartUse,
-        /// How long it did not run.
-        down: Duration,
-    },
-    /// A stuck child has ended after all.
-    StuckEnded {
-        /// The child.
-        path: ActorPath,
-    },
-    /// A child is forgotten.
-    Forgotten {
-        /// The child.
-        path: ActorPath,
-    },
-    /// A child used up its own budget and was set aside.
-    Quarantined {
-        /// The child.
-        path: ActorPath,
-        /// How it failed.
-        reason: ExitReason,
-        /// Its budget.
-        budget: RestartUse,
-        /// Until it is tried again.
-        wait: Duration,
-    },
-    /// A child was killed and has not ended: it blocks its thread. Nothing of it is started until it has.
-    Stuck {
-        /// The child.
-        path: ActorPath,
-    },
-    /// A quarantined child runs again and has stayed up.
-    Recovered {
-        /// The child.
-        path: ActorPath,
-    },
-    /// A supervisor gave up.
-    Escalated {
-        /// The supervisor.
-        path: ActorPath,
-        /// The child that used up the budget.
-        child: ActorPath,
-        /// How that child last ended.
-        text: Arc<str>,
-        /// The budget that it used up.
-        budget: RestartUse,
-    },
-}
-
-/// Earlier restarts by path, as read from the journal: budgets go on across a restart of the node.
-pub type RestartHistory = HashMap<ActorPath, Vec<Moment>>;
+use crate::life::{ActorPath, ExitReason};
+#[cfg(test)]
+use crate::mailbox::{Core, CoreOptions};
+use crate::mailbox::{DeadLetters, Handle, Message, Services};
+use crate::tree::{ActorState, Tree};
 
 /// The system could not start; nothing of it is left running.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -111,48 +32,25 @@ pub enum StartSystemError {
     Failed(Arc<str>),
 }
 
-pub(crate) struct SystemShared {
-    pub(crate) clock: Clock,
-    pub(crate) tree: Arc<Tree>,
-    pub(crate) dead_letters: DeadLetters,
-    pub(crate) deadlines: Arc<Deadlines>,
-    pub(crate) lingering: Lingering,
-    name: Arc<str>,
-    observer: Option<Arc<dyn SupervisionObserver>>,
-    history: Mutex<RestartHistory>,
-    seed: AtomicU64,
-    root: Mutex<Option<SupervisorHandle>>,
-    ended: watch::Sender<Option<ExitReason>>,
-}
-
-impl SystemShared {
-    pub(crate) fn observe(&self, event: &RestartEvent) {
-        if let Some(observer) = &self.observer {
-            observer.observe(event);
-        }
-    }
-
-    pub(crate) fn take_history(&self, path: &ActorPath) -> Vec<Moment> {
-        self.history.lock().remove(path).unwrap_or_default()
-    }
-
-    pub(crate) fn next_seed(&self) -> u64 {
-        // An odd step, so that no seed repeats.
-        self.seed.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed)
-    }
-}
-
 /// A tree of supervised actors. Cheap to clone.
 ///
 /// See `actors/examples/counter.rs` for a whole program.
 #[derive(Clone)]
 pub struct ActorSystem {
     shared: Arc<SystemShared>,
+    life: Arc<SystemLife>,
+}
+
+/// Of the system as a whole, which nothing below the root needs to know.
+struct SystemLife {
+    name: Arc<str>,
+    root: Mutex<Option<SupervisorHandle>>,
+    ended: watch::Sender<Option<ExitReason>>,
 }
 
 impl fmt::Debug for ActorSystem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ActorSystem({})", self.shared.name)
+        write!(f, "ActorSystem({})", self.life.name)
     }
 }
 
@@ -172,40 +70,26 @@ impl ActorSystem {
         history: RestartHistory,
         seed: u64,
     ) -> Self {
+        let life = SystemLife { name: name.into(), root: Mutex::new(None), ended: watch::channel(None).0 };
         Self {
-            shared: Arc::new(SystemShared {
-                clock,
-                tree: Arc::new(Tree::new(clock)),
-                dead_letters: DeadLetters::default(),
-                deadlines: Deadlines::new(),
-                lingering: Lingering::default(),
-                name: name.into(),
-                observer,
-                history: Mutex::new(history),
-                seed: AtomicU64::new(seed),
-                root: Mutex::new(None),
-                ended: watch::channel(None).0,
-            }),
+            shared: SystemShared::new(Services::new(clock), observer, history, seed),
+            life: Arc::new(life),
         }
     }
 
     /// A mailbox that no supervisor knows.
     #[cfg(test)]
     pub(crate) fn core<M: Message>(&self, name: &str) -> Arc<Core<M>> {
-        let path = ActorPath::root(&self.shared.name).child(name);
-        let record = self.shared.tree.make(path, "test", M::KINDS);
-        let options = crate::mailbox::CoreOptions { bound: 16 };
-        Arc::new(Core::new(Arc::clone(&self.shared), record, options))
-    }
-
-    pub(crate) fn from_shared(shared: Arc<SystemShared>) -> Self {
-        Self { shared }
+        let path = ActorPath::root(&self.life.name).child(name);
+        let record = self.shared.services.tree.make(path, "test", M::KINDS);
+        let options = CoreOptions { bound: 16 };
+        Arc::new(Core::new(Arc::clone(&self.shared.services), record, options))
     }
 
     /// Begins the root supervisor; [`ActorSystem::start`] starts it.
     #[must_use]
     pub fn root(&self) -> SupervisorSpec {
-        let name = Arc::clone(&self.shared.name);
+        let name = Arc::clone(&self.life.name);
         SupervisorSpec::new(Arc::clone(&self.shared), ActorPath::root(&name), name)
     }
 
@@ -219,7 +103,7 @@ impl ActorSystem {
         }
         let handle = root.handle();
         let (child, record) = root.into_supervisor_child();
-        self.shared.tree.enter(&record);
+        self.shared.services.tree.enter(&record);
         let running = match child.start_under(None).await {
             Ok(running) => running,
             Err(text) => {
@@ -228,9 +112,9 @@ impl ActorSystem {
             }
         };
         record.set_state(ActorState::Running);
-        *self.shared.root.lock() = Some(handle.clone());
-        self.shared.tree.changed();
-        let shared = Arc::clone(&self.shared);
+        *self.life.root.lock() = Some(handle.clone());
+        self.shared.services.tree.changed();
+        let (services, life) = (Arc::clone(&self.shared.services), Arc::clone(&self.life));
         tokio::spawn(async move {
             // A panic in the supervisor ends it like an exit does.
             if let Some(join) = running.join {
@@ -241,15 +125,15 @@ impl ActorSystem {
             let state = if reason.is_abnormal() { ActorState::Failed } else { ActorState::Stopped };
             record.set_state(state);
             child.is_over();
-            shared.tree.changed();
-            shared.ended.send_replace(Some(reason));
+            services.tree.changed();
+            life.ended.send_replace(Some(reason));
         });
         Ok(handle)
     }
 
     /// Resolves when the root has ended, with the reason.
     pub async fn ended(&self) -> ExitReason {
-        let mut ended = self.shared.ended.subscribe();
+        let mut ended = self.life.ended.subscribe();
         let reason = ended.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
         // The sender lives as long as `self`.
         reason.unwrap_or(ExitReason::Killed)
@@ -257,7 +141,7 @@ impl ActorSystem {
 
     /// Stops everything in reverse start order. `None` when that took longer than `patience`.
     pub async fn shutdown(&self, patience: Duration) -> Option<ExitReason> {
-        let root = self.shared.root.lock().clone();
+        let root = self.life.root.lock().clone();
         root?.request_stop();
         tokio::time::timeout(patience, self.ended()).await.ok()
     }
@@ -265,26 +149,24 @@ impl ActorSystem {
     /// The live tree.
     #[must_use]
     pub fn tree(&self) -> &Arc<Tree> {
-        &self.shared.tree
+        &self.shared.services.tree
     }
 
     /// The clock.
     #[must_use]
     pub fn clock(&self) -> Clock {
-        self.shared.clock
+        self.shared.services.clock
     }
 
     /// The dead letters.
     #[must_use]
     pub fn dead_letters(&self) -> &DeadLetters {
-        &self.shared.dead_letters
+        &self.shared.services.dead_letters
     }
 
     /// The handle of the actor at `path`; `None` when there is none, or when it takes other messages.
     #[must_use]
     pub fn find<M: Message>(&self, path: &str) -> Option<Handle<M>> {
-        let mailbox: Arc<dyn Probe> = self.shared.tree.get(path)?.probe()?;
-        let mailbox: Arc<dyn std::any::Any + Send + Sync> = mailbox;
-        mailbox.downcast::<Core<M>>().ok().map(Handle::new)
+        Handle::find(&self.shared.services.tree, path)
     }
 }

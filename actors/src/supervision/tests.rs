@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::clock::Clock;
+use crate::life::{Backoff, ExitReason, RestartLimits};
 use crate::mailbox::{Actor, AskError, Context, DeadLetterReason, Fault, Handle, RefusedReason, Reply};
 use crate::tree::{ActorRow, ActorState};
 
@@ -691,7 +692,7 @@ async fn duplicate_ids_are_refused_before_anything_starts() {
 async fn restarts_of_an_earlier_process_count_in_the_window() {
     let clock = Clock::system();
     let earlier = vec![clock.now().minus(SECOND), clock.now().minus(SECOND), clock.now().minus(SECOND)];
-    let history = RestartHistory::from([(crate::tree::ActorPath::root("node").child("a"), earlier)]);
+    let history = RestartHistory::from([(crate::life::ActorPath::root("node").child("a"), earlier)]);
     let system = ActorSystem::with("node", clock, None, history, 0);
     let diary = Diary::default();
     let mut root = system.root();

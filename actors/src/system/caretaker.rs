@@ -174,7 +174,7 @@ impl CaretakerActor {
     }
 
     fn count_dead_letters(&self, context: &Context<CaretakerMessage>) {
-        for tally in context.system().dead_letters().take_tallies() {
+        for tally in context.dead_letters().take_tallies() {
             self.journal.append(Event::DeadLetters {
                 path: tally.path.map_or_else(|| "other actors".to_owned(), |path| path.to_string()),
                 reason: tally.reason.word().to_owned(),

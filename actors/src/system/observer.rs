@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::condition::Condition;
 use crate::clock::Clock;
 use crate::journal::{CountedFailure, Event, Journal};
-use crate::supervision::{ExitReason, RestartEvent, SupervisionObserver};
-use crate::tree::{ActorPath, RestartUse};
+use crate::life::{ActorPath, ExitReason, RestartUse};
+use crate::supervision::{RestartEvent, SupervisionObserver};
 
 /// Journals failures, restarts, quarantines and escalations. Appending never blocks.
 #[derive(Debug)]

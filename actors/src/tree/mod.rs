@@ -3,6 +3,8 @@
 //! Owns one [`Record`] per actor, written by its driver and supervisor with a few relaxed stores, and [`Tree`], which reads
 //! all of them without asking any actor: a stuck actor is visible. Refuses to render JSON (`projection/`).
 
+mod lingering;
+mod probe;
 mod record;
 mod row;
 
@@ -13,11 +15,14 @@ use dashmap::DashMap;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-pub use record::{ActorPath, ActorState, ExitRecord, Record, RestartUse};
+pub use record::{ActorState, ExitRecord, Record};
 pub use row::{ActorRow, InFlight, MailboxRow};
 
+pub(crate) use lingering::Lingering;
+pub(crate) use probe::Probe;
+
 use crate::clock::Clock;
-use crate::supervision::{ExitReason, RestartBudget};
+use crate::life::{ActorPath, ExitReason, RestartBudget};
 
 /// All actors of a system, by path.
 #[derive(Debug)]

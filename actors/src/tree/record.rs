@@ -2,7 +2,6 @@
 //!
 //! Owns its counters and states as atomics with one writer each. Refuses locks on the message path.
 
-use std::borrow::Borrow;
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -11,60 +10,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use super::probe::Probe;
 use super::row::{ActorRow, InFlight, MailboxRow};
 use crate::clock::Clock;
-use crate::mailbox::Probe;
+use crate::life::{ActorPath, ExitReason, RestartBudget, RestartUse};
 use crate::moment::{Moment, WallTime};
-use crate::supervision::{ExitReason, RestartBudget};
-
-/// A place in the tree, for example `node/runtimes/smollm2`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
-pub struct ActorPath(Arc<str>);
-
-impl ActorPath {
-    /// A root.
-    #[must_use]
-    pub fn root(name: &str) -> Self {
-        Self(name.into())
-    }
-
-    /// The path as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The path of a child.
-    #[must_use]
-    pub fn child(&self, name: &str) -> Self {
-        Self(format!("{}/{name}", self.0).into())
-    }
-
-    /// The path of the parent; `None` for a root.
-    #[must_use]
-    pub fn parent(&self) -> Option<&str> {
-        self.0.rsplit_once('/').map(|(parent, _)| parent)
-    }
-}
-
-impl Borrow<str> for ActorPath {
-    fn borrow(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for ActorPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for ActorPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// Where an actor is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -95,19 +45,6 @@ const STATES: [ActorState; 7] = [
     ActorState::Quarantined,
     ActorState::Failed,
 ];
-
-/// How much of a restart budget is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RestartUse {
-    /// Restarts within the window.
-    pub used: u32,
-    /// Restarts that the window allows.
-    pub max: u32,
-    /// Length of the window.
-    pub window: Duration,
-    /// When all of it is available again; `None` while nothing is used.
-    pub resets_at: Option<Moment>,
-}
 
 /// How an actor last ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::record::{ActorPath, ActorState, ExitRecord, RestartUse};
+use super::record::{ActorState, ExitRecord};
+use crate::life::{ActorPath, RestartUse};
 use crate::moment::Moment;
 
 /// An actor and its children at one moment.

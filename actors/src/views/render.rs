@@ -7,11 +7,12 @@ use serde_json::{Map, Value, json};
 use super::Sources;
 use crate::clock::Clock;
 use crate::hardware::own_resident_bytes;
+use crate::life::RestartUse;
 use crate::model::ModelRecord;
 use crate::moment::Moment;
 use crate::node_info::NodeStatus;
 use crate::runtime::wall_of;
-use crate::tree::{ActorRow, ExitRecord, RestartUse};
+use crate::tree::{ActorRow, ExitRecord};
 
 pub(super) fn node(sources: &Sources) -> Map<String, Value> {
     let info = &sources.info;

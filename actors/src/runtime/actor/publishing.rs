@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{RuntimeActor, RuntimeMessage};
 use crate::clock::Clock;
+use crate::life::RestartBudget;
 use crate::mailbox::Context;
 use crate::moment::{Moment, WallTime};
 use crate::runtime::launcher::Endpoint;
@@ -12,7 +13,6 @@ use crate::runtime::row::{
     BudgetRow, HealthRow, LastExitRow, MemoryRow, ProbeRow, QueueRow, RuntimeRow, StartupRow,
 };
 use crate::runtime::spec::IdleAfter;
-use crate::supervision::RestartBudget;
 use crate::tree::ActorState;
 
 impl RuntimeActor {

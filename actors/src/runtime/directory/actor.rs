@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::hardware::{Hardware, HardwareSources};
 use crate::ids::RuntimeId;
 use crate::journal::Journal;
+use crate::life::{ActorPath, RestartBudget, RestartLimits};
 use crate::mailbox::{Actor, Context, Fault, Handle, MonitorGuard, Reply};
 use crate::model::ModelLibrary;
 use crate::runtime::actor::{Gauge, RuntimeActor, RuntimeArgs, RuntimeMemory, RuntimeMessage, engine_path};
@@ -28,11 +29,7 @@ use crate::runtime::log::{EngineLog, EngineLogOptions};
 use crate::runtime::machine::RuntimeRules;
 use crate::runtime::settings::RuntimeSettings;
 use crate::runtime::spec::RuntimeSpec;
-use crate::supervision::{
-    ActorSpec, OnExhausted, Quarantine, RestartBudget, RestartHistory, RestartLimits, Shutdown,
-    SupervisorHandle,
-};
-use crate::tree::ActorPath;
+use crate::supervision::{ActorSpec, OnExhausted, Quarantine, RestartHistory, Shutdown, SupervisorHandle};
 
 /// What the directory starts from.
 pub(crate) struct DirectoryArgs {
@@ -449,7 +446,7 @@ fn rules_for(spec: &RuntimeSpec, settings: &RuntimeSettings, models: &ModelLibra
         stop_grace: settings.stop_grace,
         idle_after: spec.idle_after(settings.idle_after),
         limits,
-        backoff: crate::supervision::Backoff {
+        backoff: crate::life::Backoff {
             second: settings.backoff.initial,
             max: settings.backoff.max,
             ..defaults.backoff

@@ -1,8 +1,8 @@
 //! The end of all children, and when it comes by itself.
 
-use super::super::exit::ExitReason;
 use super::words::{AutoShutdown, ChildKey, StopOrder, SupervisorAction};
 use super::{Child, ChildState, Phase, Step, SupervisorMachine};
+use crate::life::ExitReason;
 use crate::tree::ActorState;
 
 impl SupervisorMachine {

@@ -1,8 +1,8 @@
 //! After a failure: who is started again and when, and what happens when the budget is used up.
 
-use super::super::exit::ExitReason;
 use super::words::{ChildKey, OnExhausted, Restart, Strategy, SupervisorAction};
 use super::{Child, ChildState, Phase, Step, SupervisorMachine};
+use crate::life::ExitReason;
 use crate::moment::Moment;
 use crate::tree::ActorState;
 

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::budget::{Backoff, RestartLimits};
-use super::super::exit::ExitReason;
+use crate::life::{Backoff, ExitReason, RestartLimits, RestartUse};
 use crate::moment::Moment;
-use crate::tree::{ActorState, RestartUse};
+use crate::tree::ActorState;
 
 /// Which children a failure concerns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

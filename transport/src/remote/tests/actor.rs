@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use arw_actors::life::Backoff;
 use arw_actors::mailbox::{Actor, Context, Fault, Handle, Reply};
-use arw_actors::supervision::{ActorSpec, ActorSystem, Backoff};
+use arw_actors::supervision::{ActorSpec, ActorSystem};
 use serde::{Deserialize, Serialize};
 
 use crate::frame::{MessageType, Trace};

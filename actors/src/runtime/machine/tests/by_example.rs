@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::*;
 use super::{Program, Stage};
-use crate::supervision::{Backoff, RestartLimits};
+use crate::life::{Backoff, RestartLimits};
 
 const SECOND: Duration = Duration::from_secs(1);
 

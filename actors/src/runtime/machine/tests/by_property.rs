@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::super::*;
 use super::stage::diagnosis;
 use super::{Program, Stage};
-use crate::supervision::{Backoff, RestartLimits};
+use crate::life::{Backoff, RestartLimits};
 
 /// One thing that happens; what does not fit is skipped.
 #[derive(Clone, Copy, Debug)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::*;
 use super::Stage;
-use crate::supervision::budget::{Backoff, RestartLimits};
+use crate::life::{Backoff, RestartLimits};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -10,7 +10,7 @@ use proptest::strategy::Strategy as Generator;
 use super::super::Strategy;
 use super::super::*;
 use super::{Life, Stage};
-use crate::supervision::budget::{Backoff, RestartLimits};
+use crate::life::{Backoff, RestartLimits};
 
 /// One thing that happens. Numbers pick among what is there.
 #[derive(Clone, Copy, Debug)]

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::super::*;
 use super::stage::{Life, Plan, Stage};
-use crate::supervision::budget::RestartLimits;
+use crate::life::RestartLimits;
 
 /// How a failure must be answered.
 #[derive(Debug, PartialEq, Eq)]

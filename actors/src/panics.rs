@@ -2,6 +2,7 @@
 //!
 //! Owns the hook, and how it tells the two apart. Refuses to catch anything: who polls an actor does that.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::panic::PanicHookInfo;
@@ -63,8 +64,21 @@ pub(crate) fn poll_in_actor<F: Future>(part: Pin<&mut F>, cx: &mut Context<'_>) 
     part.poll(cx)
 }
 
+/// The panic's text and, where the hook is installed, its place.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&'static str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a text".to_owned());
+    match take_location() {
+        Some(location) => format!("{text} (at {location})"),
+        None => text,
+    }
+}
+
 /// The place of this thread's last panic in an actor, if the hook saw it.
-pub(crate) fn take_panic_location() -> Option<String> {
+fn take_location() -> Option<String> {
     LAST.with(|last| last.borrow_mut().take())
 }
 

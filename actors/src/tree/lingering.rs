@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::tree::Record;
+use super::record::Record;
 
 /// One per system.
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ pub(crate) struct Lingering {
 
 impl Lingering {
     /// An actor is forgotten; what lives of it is remembered until it is gone.
-    pub(super) fn forget(&self, record: &Arc<Record>) {
+    pub(crate) fn forget(&self, record: &Arc<Record>) {
         let mut forgotten = self.forgotten.lock();
         forgotten.retain(|known| known.is_alive());
         if record.is_alive() {
@@ -32,7 +32,7 @@ impl Lingering {
     }
 
     /// Something of an earlier incarnation at this path lives.
-    pub(super) fn is_before(&self, record: &Record) -> bool {
+    pub(crate) fn is_before(&self, record: &Record) -> bool {
         if record.is_alive() {
             return true;
         }
@@ -42,7 +42,7 @@ impl Lingering {
     }
 
     /// Resolves when nothing of an earlier incarnation at this path lives.
-    pub(super) async fn ended(&self, record: &Record) {
+    pub(crate) async fn ended(&self, record: &Record) {
         let _waiting = Waiting::among(&self.waiting);
         loop {
             // Registered before the look, or an end in between would not be noticed.

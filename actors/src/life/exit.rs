@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::tree::ActorPath;
+use super::path::ActorPath;
 
 /// Why an incarnation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

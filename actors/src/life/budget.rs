@@ -6,7 +6,6 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::moment::Moment;
-use crate::tree::RestartUse;
 
 /// At most `max` restarts within `window`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,13 +23,26 @@ impl Default for RestartLimits {
     }
 }
 
+/// How much of a restart budget is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestartUse {
+    /// Restarts within the window.
+    pub used: u32,
+    /// Restarts that the window allows.
+    pub max: u32,
+    /// Length of the window.
+    pub window: Duration,
+    /// When all of it is available again; `None` while nothing is used.
+    pub resets_at: Option<Moment>,
+}
+
 /// The restarts within the window.
 ///
 /// BUDGET-1: exactly OTP's rule. A restart counts while no more than `window` has passed since; one more than `max` of them is too many.
 ///
 /// ```
 /// use arw_actors::moment::Moment;
-/// use arw_actors::supervision::{RestartBudget, RestartLimits};
+/// use arw_actors::life::{RestartBudget, RestartLimits};
 /// use std::time::Duration;
 /// let mut budget = RestartBudget::new(RestartLimits { max: 1, window: Duration::from_secs(5) });
 /// let t = |s| Moment::ZERO + Duration::from_secs(s);
@@ -147,14 +159,18 @@ impl Backoff {
 
 /// A small generator for jitter, seeded from outside so that decisions replay.
 #[derive(Clone, Debug)]
-pub(crate) struct Chance(u64);
+pub struct Chance(u64);
 
 impl Chance {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// The same seed gives the same numbers.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
         Self(seed | 1)
     }
 
-    pub(crate) fn next(&mut self) -> u64 {
+    /// The next number.
+    #[expect(clippy::should_implement_trait, reason = "it never ends")]
+    pub fn next(&mut self) -> u64 {
         // xorshift64*: spread is all that is asked of it.
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
