@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use arw_kit::supervision::ActorSystem;
 use tokio::sync::watch;
 
 use crate::cluster::Cluster;
@@ -14,7 +15,6 @@ use crate::policy::Tokens;
 use crate::projection::ReadModel;
 use crate::runtime::directory::Runtimes;
 use crate::runtime::engine_client::EngineClient;
-use crate::supervision::ActorSystem;
 use crate::views::Views;
 
 /// One running node. Cheap to clone.

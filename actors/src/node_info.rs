@@ -1,12 +1,13 @@
 //! Who a node is, and whether it serves.
 //!
-//! Owns the two plain values that every part of a node may show. Refuses to know any of these parts: their handles are
-//! gathered in [`crate::node`].
+//! Owns the two plain values that every part of a node may show. Refuses to know any of these parts: their
+//! handles are gathered in [`crate::node`].
 
 use std::path::PathBuf;
 
+use arw_kit::moment::WallTime;
+
 use crate::ids::NodeId;
-use crate::moment::WallTime;
 
 /// What does not change while a node runs.
 #[derive(Clone, Debug)]

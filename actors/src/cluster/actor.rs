@@ -6,6 +6,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arw_kit::mailbox::{Actor, Context, Fault, TaskHandle};
+use arw_kit::moment::Moment;
+use arw_kit::tree::ActorState;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -15,12 +18,9 @@ use super::picture::At;
 use super::view::{ClusterChange, ClusterView, NodeChange, NodeChanged};
 use crate::hardware::{Hardware, HardwareSources, refresh_memory};
 use crate::journal::{ClusterNode, Event, Journal};
-use crate::mailbox::{Actor, Context, Fault, TaskHandle};
-use crate::moment::Moment;
 use crate::node_info::NodeStatus;
 use crate::projection::{Coalesced, Coalescer, PUBLISH_INTERVAL};
 use crate::runtime::directory::Runtimes;
-use crate::tree::ActorState;
 
 pub(crate) struct ClusterArgs {
     pub(crate) cluster: Cluster,
@@ -70,7 +70,7 @@ pub(crate) enum ClusterMessage {
     /// A row changes by time alone.
     Later,
 }
-crate::message!(ClusterMessage { Told, Look, Measure, Measured, Due, Later });
+arw_kit::message!(ClusterMessage { Told, Look, Measure, Measured, Due, Later });
 
 /// Free memory and load steer where work goes; they are not read at each look because a graphics driver may take its time.
 const MEASURE_EVERY: Duration = Duration::from_secs(10);

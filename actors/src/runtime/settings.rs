@@ -1,7 +1,7 @@
 //! `[runtime]`: what holds for every runtime that does not say otherwise.
 //!
-//! Owns these settings, what they default to and why. Refuses to know how they are read: [`crate::config`] composes the
-//! settings of a node.
+//! Owns these settings, what they default to and why. Refuses to know how they are read: [`crate::config`]
+//! composes the settings of a node.
 
 use std::time::Duration;
 

@@ -12,7 +12,7 @@ use arw_actors::node::Node;
 use arw_actors::node_info::NodeStatus;
 use arw_actors::runtime::machine::RuntimeState;
 use arw_actors::runtime::row::RuntimeRow;
-use arw_actors::tree::{ActorRow, ActorState};
+use arw_kit::tree::{ActorRow, ActorState};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;

@@ -10,7 +10,6 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use arw_actors::clock::Clock;
 use arw_actors::cluster::StreamService;
 use arw_actors::config::{GatewaySettings, MachineDefaults, NodeConfig};
 use arw_actors::ids::NodeId;
@@ -28,6 +27,7 @@ use arw_actors::store::{Store, StoreOptions};
 use arw_actors::testkit::fixed_runtimes::{FixedRuntimes, OnAcquire};
 use arw_actors::views::Views;
 use arw_gateway::Gateway;
+use arw_kit::clock::Clock;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;

@@ -8,13 +8,14 @@ use super::tree::{Kind, Tree};
 
 /// Which of our crates each crate may depend on (design: only the command line sees all of them).
 const ARROWS: &[(&str, &[&str])] = &[
-    ("actors", &[]),
-    ("transport", &["arw-actors"]),
-    ("transport/fuzz", &["arw-actors", "arw-transport"]),
+    ("actors/kit", &[]),
+    ("actors", &["arw-kit"]),
+    ("transport", &["arw-kit", "arw-actors"]),
+    ("transport/fuzz", &["arw-kit", "arw-actors", "arw-transport"]),
     ("transport/benches/remote/ractor_cluster", &[]),
-    ("gateway", &["arw-actors"]),
-    ("cli", &["arw-actors", "arw-gateway", "arw-transport"]),
-    ("tests", &["arw-actors", "arw-gateway", "arw-transport", "arw-cli"]),
+    ("gateway", &["arw-kit", "arw-actors"]),
+    ("cli", &["arw-kit", "arw-actors", "arw-gateway", "arw-transport"]),
+    ("tests", &["arw-kit", "arw-actors", "arw-gateway", "arw-transport", "arw-cli"]),
 ];
 
 pub(crate) fn crate_arrows(tree: &Tree) -> Vec<Finding> {

@@ -124,8 +124,11 @@ mod the_checks {
     #[test]
     fn a_clock_read_is_found_in_product_code_only() {
         let source = "// Instant::now\nlet t = std::time::Instant::now();\n#[cfg(test)]\nmod tests { fn f() { Instant::now(); } }\n";
-        let files =
-            [("actors/src/clock.rs", source), ("gateway/src/a.rs", source), ("gateway/benches/a.rs", source)];
+        let files = [
+            ("actors/kit/src/clock.rs", source),
+            ("gateway/src/a.rs", source),
+            ("gateway/benches/a.rs", source),
+        ];
         finds(code::clock_reads, &files, &["gateway/src/a.rs:2"]);
     }
 

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arw_kit::life::ExitReason;
+use arw_kit::mailbox::{Context, Fault};
 use tokio::sync::oneshot;
 
 use super::properties::asked_context;
 use super::tending::{Launched, Tended};
 use super::{RuntimeActor, RuntimeMessage, Serving, Shared};
-use crate::life::ExitReason;
-use crate::mailbox::{Context, Fault};
 use crate::model::ModelRecord;
 use crate::model::fit::memory_needed;
 use crate::runtime::directory::{DirectoryMessage, Load, RoomAnswer};

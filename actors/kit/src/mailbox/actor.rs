@@ -11,7 +11,7 @@ use super::message::Message;
 /// State that handles one message at a time. It may await inside a handler, but slow work belongs into
 /// [`Context::spawn`], because nothing else in the mailbox is handled meanwhile.
 ///
-/// See `actors/examples/counter.rs` for a whole program.
+/// See `actors/kit/examples/counter.rs` for a whole program.
 pub trait Actor: Sized + Send + 'static {
     /// One enum per actor.
     type Message: Message;
@@ -43,7 +43,7 @@ pub trait Actor: Sized + Send + 'static {
 /// Why an actor ends itself, in words for people.
 ///
 /// ```
-/// use arw_actors::mailbox::Fault;
+/// use arw_kit::mailbox::Fault;
 /// let fault = Fault::from(std::io::Error::other("disk gone"));
 /// assert_eq!(fault.to_string(), "disk gone");
 /// ```

@@ -205,10 +205,10 @@ impl<M: Message> Handle<M> {
     /// part of that time goes into waiting for space.
     ///
     /// ```
-    /// # use arw_actors::mailbox::{Handle, Reply, AskError};
+    /// # use arw_kit::mailbox::{Handle, Reply, AskError};
     /// # use std::time::Duration;
     /// # enum CounterMessage { Get(Reply<u64>) }
-    /// # arw_actors::message!(CounterMessage { Get });
+    /// # arw_kit::message!(CounterMessage { Get });
     /// async fn read(counter: &Handle<CounterMessage>) -> Result<u64, AskError> {
     ///     counter.ask(CounterMessage::Get, Duration::from_secs(1)).await
     /// }

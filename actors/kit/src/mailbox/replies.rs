@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 /// The right to answer one message many times. [`Replies::finish`] says that all has been said; where it is dropped before, who reads is told that too.
 ///
 /// ```
-/// # use arw_actors::mailbox::{Replies, RepliesEnd};
+/// # use arw_kit::mailbox::{Replies, RepliesEnd};
 /// # use std::time::Duration;
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
 /// let (replies, mut read) = Replies::bounded(4.try_into().unwrap());

@@ -16,7 +16,7 @@ use time::format_description::well_known::Rfc3339;
 /// It never crosses the network or a restart: send the remaining [`Duration`] or a [`WallTime`] instead.
 ///
 /// ```
-/// use arw_actors::moment::Moment;
+/// use arw_kit::moment::Moment;
 /// use std::time::Duration;
 /// let start = Moment::ZERO;
 /// let later = start + Duration::from_secs(2);
@@ -65,7 +65,7 @@ impl Add<Duration> for Moment {
 /// Calendar time in milliseconds since 1970 (UTC); serialises as RFC 3339, for example `2026-11-24T15:35:19.120Z`.
 ///
 /// ```
-/// use arw_actors::moment::WallTime;
+/// use arw_kit::moment::WallTime;
 /// let t = WallTime::from_millis(1_700_000_000_123);
 /// assert_eq!(t.to_string(), "2023-11-14T22:13:20.123Z");
 /// assert_eq!("2023-11-14T22:13:20.123Z".parse::<WallTime>().unwrap(), t);

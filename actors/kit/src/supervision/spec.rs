@@ -30,10 +30,10 @@ pub enum Shutdown {
 /// An actor to be supervised.
 ///
 /// ```
-/// # use arw_actors::mailbox::{Actor, Context, Fault};
-/// # use arw_actors::supervision::{ActorSpec, Restart};
+/// # use arw_kit::mailbox::{Actor, Context, Fault};
+/// # use arw_kit::supervision::{ActorSpec, Restart};
 /// # enum Never {}
-/// # impl arw_actors::mailbox::Message for Never { const KINDS: &'static [&'static str] = &[]; fn kind(&self) -> usize { 0 } }
+/// # impl arw_kit::mailbox::Message for Never { const KINDS: &'static [&'static str] = &[]; fn kind(&self) -> usize { 0 } }
 /// # struct Idle;
 /// # impl Actor for Idle {
 /// #     type Message = Never; type Args = (); const KIND: &'static str = "idle";
@@ -185,7 +185,7 @@ pub enum AddChildError {
 /// A supervisor and its children, in start order.
 ///
 /// ```
-/// use arw_actors::supervision::{ActorSystem, Strategy};
+/// use arw_kit::supervision::{ActorSystem, Strategy};
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 /// let system = ActorSystem::new("demo");
 /// let root = system.root().strategy(Strategy::RestForOne);

@@ -41,8 +41,8 @@ pub struct RestartUse {
 /// BUDGET-1: exactly OTP's rule. A restart counts while no more than `window` has passed since; one more than `max` of them is too many.
 ///
 /// ```
-/// use arw_actors::moment::Moment;
-/// use arw_actors::life::{RestartBudget, RestartLimits};
+/// use arw_kit::moment::Moment;
+/// use arw_kit::life::{RestartBudget, RestartLimits};
 /// use std::time::Duration;
 /// let mut budget = RestartBudget::new(RestartLimits { max: 1, window: Duration::from_secs(5) });
 /// let t = |s| Moment::ZERO + Duration::from_secs(s);

@@ -117,7 +117,8 @@ impl DeadLetters {
     }
 
     /// Counts by actor and reason since this was last called.
-    pub(crate) fn take_tallies(&self) -> Vec<DeadLetterTally> {
+    #[must_use]
+    pub fn take_tallies(&self) -> Vec<DeadLetterTally> {
         let tallies = std::mem::take(&mut self.remembered.lock().tallies);
         let tally = |((path, reason), count)| DeadLetterTally { path, reason, count };
         tallies.into_iter().map(tally).collect()

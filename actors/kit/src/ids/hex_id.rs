@@ -4,9 +4,19 @@
 
 /// Makes an id of so many bytes, and the error for a text that is none. `what` ends the sentence "`…` is not …".
 ///
-/// The crate that uses it depends on `base16ct` (with `alloc`), `serde` and `thiserror`.
+/// ```
+/// arw_kit::hex_id! {
+///     /// A ticket.
+///     TicketId: 4,
+///     /// The text is no ticket's id.
+///     BadTicketId: "a ticket: it is 8 hexadecimal digits"
+/// }
+/// let id: TicketId = "00ff10a0".parse().unwrap();
+/// assert_eq!(id, TicketId::from_bytes([0, 255, 16, 160]));
+/// let refused = "00ff".parse::<TicketId>().unwrap_err();
+/// assert_eq!(refused.to_string(), "`00ff` is not a ticket: it is 8 hexadecimal digits");
+/// ```
 #[macro_export]
-#[doc(hidden)]
 macro_rules! hex_id {
     ($(#[$about:meta])* $name:ident: $bytes:literal, $(#[$bad_about:meta])* $bad:ident: $what:literal) => {
         $(#[$about])*
@@ -29,7 +39,7 @@ macro_rules! hex_id {
 
         impl std::fmt::Display for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(&base16ct::lower::encode_string(&self.0))
+                f.write_str(&$crate::ids::for_macros::base16ct::lower::encode_string(&self.0))
             }
         }
 
@@ -43,7 +53,7 @@ macro_rules! hex_id {
             type Err = $bad;
             fn from_str(text: &str) -> Result<Self, $bad> {
                 let mut bytes = [0; $bytes];
-                match base16ct::mixed::decode(text, &mut bytes) {
+                match $crate::ids::for_macros::base16ct::mixed::decode(text, &mut bytes) {
                     Ok(decoded) if decoded.len() == $bytes => Ok(Self(bytes)),
                     // As much as a message can show.
                     Ok(_) | Err(_) => Err($bad(text.chars().take(80).collect())),
@@ -51,22 +61,32 @@ macro_rules! hex_id {
             }
         }
 
-        impl serde::Serialize for $name {
-            fn serialize<S: serde::Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        impl $crate::ids::for_macros::serde::Serialize for $name {
+            fn serialize<S: $crate::ids::for_macros::serde::Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
                 out.collect_str(self)
             }
         }
 
-        impl<'de> serde::Deserialize<'de> for $name {
-            fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-                let text = <std::borrow::Cow<'de, str> as serde::Deserialize>::deserialize(input)?;
-                text.parse().map_err(serde::de::Error::custom)
+        impl<'de> $crate::ids::for_macros::serde::Deserialize<'de> for $name {
+            fn deserialize<D: $crate::ids::for_macros::serde::Deserializer<'de>>(
+                input: D,
+            ) -> Result<Self, D::Error> {
+                use $crate::ids::for_macros::serde::{Deserialize, de::Error};
+                let text = std::borrow::Cow::<'de, str>::deserialize(input)?;
+                text.parse().map_err(Error::custom)
             }
         }
 
         $(#[$bad_about])*
-        #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-        #[error("`{0}` is not {what}", what = $what)]
+        #[derive(Debug, Clone, PartialEq, Eq)]
         pub struct $bad(String);
+
+        impl std::fmt::Display for $bad {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "`{}` is not {}", self.0, $what)
+            }
+        }
+
+        impl std::error::Error for $bad {}
     };
 }

@@ -1,6 +1,7 @@
 //! What all supervisors of a system share, and whom they tell of what they do.
 //!
-//! Owns the observer, the restarts that a journal remembers, and the seed of all jitter. Refuses to know any supervisor.
+//! Owns the observer, the restarts that a journal remembers, and the seed of all jitter. Refuses to know any
+//! supervisor.
 
 use std::collections::HashMap;
 use std::fmt;

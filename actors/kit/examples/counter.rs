@@ -2,8 +2,8 @@
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
-use arw_actors::mailbox::{Actor, Context, Fault, Reply};
-use arw_actors::supervision::{ActorSpec, ActorSystem};
+use arw_kit::mailbox::{Actor, Context, Fault, Reply};
+use arw_kit::supervision::{ActorSpec, ActorSystem};
 use std::time::Duration;
 
 struct Counter(u64);
@@ -13,7 +13,7 @@ enum CounterMessage {
     Get(Reply<u64>),
     Crash,
 }
-arw_actors::message!(CounterMessage { Add, Get, Crash });
+arw_kit::message!(CounterMessage { Add, Get, Crash });
 
 impl Actor for Counter {
     type Message = CounterMessage;

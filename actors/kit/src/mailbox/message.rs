@@ -23,9 +23,9 @@ pub trait Message: Send + 'static {
 /// The list is checked by the compiler: a variant left out is a non-exhaustive match.
 ///
 /// ```
-/// use arw_actors::mailbox::{Message, Reply};
+/// use arw_kit::mailbox::{Message, Reply};
 /// enum CounterMessage { Add(u64), Get(Reply<u64>), Reset }
-/// arw_actors::message!(CounterMessage { Add, Get, Reset });
+/// arw_kit::message!(CounterMessage { Add, Get, Reset });
 /// assert_eq!(CounterMessage::KINDS[CounterMessage::Reset.kind()], "Reset");
 /// ```
 #[macro_export]

@@ -34,7 +34,7 @@ pub enum StartSystemError {
 
 /// A tree of supervised actors. Cheap to clone.
 ///
-/// See `actors/examples/counter.rs` for a whole program.
+/// See `actors/kit/examples/counter.rs` for a whole program.
 #[derive(Clone)]
 pub struct ActorSystem {
     shared: Arc<SystemShared>,

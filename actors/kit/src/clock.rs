@@ -10,7 +10,7 @@ use crate::moment::{Moment, WallTime};
 /// A node's clock: monotonic moments for decisions, calendar time for people. Cheap to copy.
 ///
 /// ```
-/// # use arw_actors::clock::Clock;
+/// # use arw_kit::clock::Clock;
 /// let clock = Clock::system();
 /// assert!(clock.now() <= clock.now());
 /// ```
