@@ -13,9 +13,10 @@ use futures_util::FutureExt;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::dead_letters::DeadLetters;
-use super::handle::{Down, Handle, MonitorGuard};
+use super::handle::{Handle, MonitorGuard};
 use super::inbox::{Alive, Control, Core};
 use super::message::Message;
+use super::outcome::Down;
 use crate::clock::Clock;
 use crate::life::{ActorPath, ExitReason};
 use crate::moment::Moment;

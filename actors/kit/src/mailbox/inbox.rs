@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::dead_letters::{DeadLetter, DeadLetterReason};
-use super::handle::{Down, RefusedReason};
 use super::message::Message;
+use super::outcome::{Down, RefusedReason};
 use super::services::Services;
 use super::unanswered::{Fate, dropping};
 use crate::life::ExitReason;

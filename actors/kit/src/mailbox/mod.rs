@@ -8,6 +8,7 @@
 
 mod actor;
 mod message;
+mod outcome;
 mod replies;
 mod unanswered;
 
@@ -26,8 +27,9 @@ mod services;
 pub use actor::{Actor, Fault};
 pub use context::{Context, TaskHandle};
 pub use dead_letters::{DeadLetter, DeadLetterCounts, DeadLetterReason, DeadLetterTally, DeadLetters};
-pub use handle::{AskError, Down, Handle, MonitorGuard, Refused, RefusedReason};
+pub use handle::{Handle, MonitorGuard};
 pub use message::{Message, Reply};
+pub use outcome::{AskError, Down, Refused, RefusedReason};
 pub use passed_on::AskCancel;
 pub use replies::{NotRead, Replies, RepliesEnd, RepliesIn};
 

@@ -13,9 +13,9 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::deadline::{DeadlineEntry, Deadlines};
-use super::handle::{AskError, RefusedReason};
 use super::inbox::{Control, Core};
 use super::message::{Answer, Message, Settle};
+use super::outcome::{AskError, RefusedReason};
 
 /// Tells the actor that holds the [`Reply`](super::Reply) of a passed on ask that nobody waits for it any more,
 /// see [`Handle::pass_on`](super::Handle::pass_on). All clones are of the same ask.
