@@ -22,7 +22,7 @@ demo-cluster *args:
 build *args:
     cargo build --release -p arw-cli "$@"
 
-# Runs every test; with ARGS only those that they name, for example `./dev test -p arw-actors mailbox`
+# Runs every test; with ARGS only those that they name, for example `./dev test -p arw-kit mailbox`
 test *args:
     @{{ with }} engine model clients promtool network -- configs/dev/test.sh "$@"
 

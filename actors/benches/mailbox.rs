@@ -71,7 +71,7 @@ fn main() {
     options.refuse_rest();
     let pinned = if options.pin { machine::pin(options.core) } else { None };
     // A restart takes ten times as long with a backtrace; ractor gets the same.
-    arw_actors::supervision::install_panic_hook();
+    arw_kit::panics::install_panic_hook();
     let mut run = Run { figures: Figures::default(), options, erlang: None, notes: Vec::new() };
     match Erlang::find() {
         Ok(erlang) => run.erlang = Some(erlang),

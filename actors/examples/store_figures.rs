@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arw_actors::clock::Clock;
 use arw_actors::journal::{Event, Journal, JournalOptions};
-use arw_actors::moment::{Moment, WallTime};
 use arw_actors::policy::{Scope, Tokens};
 use arw_actors::projection::{ReadModel, Update};
 use arw_actors::store::{Durability, Store, StoreOptions};
+use arw_kit::clock::Clock;
+use arw_kit::moment::{Moment, WallTime};
 use serde_json::{Map, Value, json};
 
 type Failure = Box<dyn std::error::Error>;

@@ -1,7 +1,8 @@
 //! A node's settings, typed and validated.
 //!
-//! Owns [`NodeConfig`]: which settings exist, what they default to and why, and what goes together. Refuses to know where settings
-//! are read from: the `arw` program turns files, environment and flags into [`Layer`]s.
+//! Owns [`NodeConfig`]: which settings exist, what they default to and why, and what goes together. Those of the
+//! runtimes are composed from [`crate::runtime::settings`]. Refuses to know where settings are read from: the `arw`
+//! program turns files, environment and flags into [`Layer`]s.
 
 mod error;
 mod layer;
@@ -21,6 +22,7 @@ use reader::Reader;
 pub use units::{BadDuration, BadSize, format_duration, format_size, parse_duration, parse_size};
 pub use unknown::nearest;
 
+use crate::runtime::settings::{self, BackoffSettings, RestartSettings, RuntimeSettings};
 use crate::runtime::spec::RuntimeSpec;
 
 /// Every setting of a node, checked.
@@ -105,45 +107,6 @@ pub struct StoreSettings {
     pub journal_max_rows: u64,
 }
 
-/// `[runtime]`: defaults for every runtime.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RuntimeSettings {
-    /// A runtime without a request for this long is unloaded; `None` never.
-    pub idle_after: Option<Duration>,
-    /// How often it may restart before it is quarantined.
-    pub restart: RestartSettings,
-    /// How long it waits between restarts.
-    pub backoff: BackoffSettings,
-    /// How long a quarantined runtime waits before one trial start.
-    pub quarantine_retry_after: Duration,
-    /// How long a start may take without any sign of progress.
-    pub start_timeout: Duration,
-    /// How long a program may take to end after TERM before it is killed.
-    pub stop_grace: Duration,
-    /// How many requests wait for one runtime.
-    pub queue_max: u64,
-    /// Memory that a load must leave free, in bytes.
-    pub memory_headroom_bytes: u64,
-}
-
-/// A restart budget: at most `max` restarts within any `window`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RestartSettings {
-    /// Restarts allowed within `window`.
-    pub max: u32,
-    /// The sliding window.
-    pub window: Duration,
-}
-
-/// Waits between restarts: `initial`, doubling up to `max`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BackoffSettings {
-    /// Before the first restart.
-    pub initial: Duration,
-    /// The longest wait.
-    pub max: Duration,
-}
-
 /// `[log]`: what the node writes about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogSettings {
@@ -222,23 +185,6 @@ pub const EVENT_STREAMS_MAX: u64 = 256;
 pub const JOURNAL_MAX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// At about 300 bytes a row the journal stays near 150 MB.
 pub const JOURNAL_MAX_ROWS: u64 = 500_000;
-/// A lunch break keeps the model loaded, a night does not.
-pub const IDLE_AFTER: Option<Duration> = Some(Duration::from_secs(30 * 60));
-/// Five crashes in five minutes is a program that cannot work, not one with bad luck.
-pub const RESTART: RestartSettings = RestartSettings { max: 5, window: Duration::from_secs(300) };
-/// The first restart is felt as a pause, not as an outage; later ones spare the machine.
-pub const BACKOFF: BackoffSettings =
-    BackoffSettings { initial: Duration::from_millis(100), max: Duration::from_secs(30) };
-/// A minute: time for a person or another program to free what was missing.
-pub const QUARANTINE_RETRY_AFTER: Duration = Duration::from_secs(60);
-/// Counted from the last sign of progress, so that a slow disk does not look like a hang.
-pub const START_TIMEOUT: Duration = Duration::from_secs(120);
-/// Lets running answers finish; engines end within 20 ms when idle.
-pub const STOP_GRACE: Duration = Duration::from_secs(10);
-/// More waiting requests than this would time out before their turn on one machine.
-pub const QUEUE_MAX: u64 = 64;
-/// Keeps the desktop and the page cache alive while a model is loaded.
-pub const MEMORY_HEADROOM_BYTES: u64 = 512 << 20;
 /// Messages about the life cycle, and worse.
 pub const LOG: LogSettings = LogSettings { level: LogLevel::Info, format: LogFormat::Text };
 
@@ -271,7 +217,7 @@ impl NodeConfig {
     #[must_use]
     pub fn runtime_keys() -> Vec<String> {
         let mut reader = Reader::new(&[]);
-        runtimes::read_one(&mut reader, "", RESTART);
+        runtimes::read_one(&mut reader, "", settings::RESTART);
         reader.known().into_iter().map(|key| key.trim_start_matches('.').to_owned()).collect()
     }
 
@@ -365,30 +311,38 @@ impl StoreSettings {
 impl RuntimeSettings {
     fn read(reader: &mut Reader<'_>) -> Self {
         Self {
-            idle_after: reader.duration_or_off("runtime.idle_after", IDLE_AFTER, SECOND..=365 * DAY),
+            idle_after: reader.duration_or_off(
+                "runtime.idle_after",
+                settings::IDLE_AFTER,
+                SECOND..=365 * DAY,
+            ),
             restart: RestartSettings {
-                max: reader.small("runtime.restart.max", RESTART.max),
-                window: reader.duration("runtime.restart.window", RESTART.window, SECOND..=DAY),
+                max: reader.small("runtime.restart.max", settings::RESTART.max),
+                window: reader.duration("runtime.restart.window", settings::RESTART.window, SECOND..=DAY),
             },
             backoff: BackoffSettings {
                 initial: reader.duration(
                     "runtime.backoff.initial",
-                    BACKOFF.initial,
+                    settings::BACKOFF.initial,
                     Duration::from_millis(1)..=HOUR,
                 ),
-                max: reader.duration("runtime.backoff.max", BACKOFF.max, Duration::from_millis(1)..=HOUR),
+                max: reader.duration(
+                    "runtime.backoff.max",
+                    settings::BACKOFF.max,
+                    Duration::from_millis(1)..=HOUR,
+                ),
             },
             quarantine_retry_after: reader.duration(
                 "runtime.quarantine_retry_after",
-                QUARANTINE_RETRY_AFTER,
+                settings::QUARANTINE_RETRY_AFTER,
                 SECOND..=DAY,
             ),
-            start_timeout: reader.duration("runtime.start_timeout", START_TIMEOUT, SECOND..=DAY),
-            stop_grace: reader.duration("runtime.stop_grace", STOP_GRACE, Duration::ZERO..=HOUR),
-            queue_max: reader.integer("runtime.queue_max", QUEUE_MAX, 1..=65_536),
+            start_timeout: reader.duration("runtime.start_timeout", settings::START_TIMEOUT, SECOND..=DAY),
+            stop_grace: reader.duration("runtime.stop_grace", settings::STOP_GRACE, Duration::ZERO..=HOUR),
+            queue_max: reader.integer("runtime.queue_max", settings::QUEUE_MAX, 1..=65_536),
             memory_headroom_bytes: reader.size(
                 "runtime.memory_headroom_bytes",
-                MEMORY_HEADROOM_BYTES,
+                settings::MEMORY_HEADROOM_BYTES,
                 0..=1 << 40,
             ),
         }

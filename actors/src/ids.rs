@@ -1,16 +1,15 @@
 //! Names of things, as types.
 //!
-//! Owns the newtypes for ids and the one rule for names that people choose. Refuses to know what the ids stand for.
-
-mod hex_id;
+//! Owns the newtypes for the ids of nodes and runtimes. Refuses to know what the ids stand for; what names must look
+//! like is in [`arw_kit::ids`].
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use arw_kit::hex_id;
+use arw_kit::ids::{BadName, check_name};
 use serde::{Deserialize, Deserializer, Serialize};
-
-use crate::hex_id;
 
 /// A name that a person chose for a runtime: 1 to 64 of `a-z A-Z 0-9 . _ -`, starting with a letter or digit.
 ///
@@ -74,20 +73,4 @@ impl NodeId {
     pub fn short(&self) -> String {
         base16ct::lower::encode_string(&self.0[..4])
     }
-}
-
-/// A name breaks the rule of [`check_name`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a valid name: use 1 to 64 of a-z A-Z 0-9 . _ -, starting with a letter or digit")]
-pub struct BadName(pub String);
-
-/// Checks a name that a person chose: 1 to 64 of `a-z A-Z 0-9 . _ -`, starting with a letter or digit.
-///
-/// # Errors
-/// [`BadName`] with the name as given.
-pub fn check_name(text: &str) -> Result<(), BadName> {
-    let ok = (1..=64).contains(&text.len())
-        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
-    if ok { Ok(()) } else { Err(BadName(text.chars().take(80).collect())) }
 }

@@ -1,18 +1,15 @@
-//! The ARW kernel: actors with restart budgets, and the model-server processes, store, journal and read models of one node.
+//! The ARW kernel: the model-server processes, store, journal and read models of one node, as actors of [`arw_kit`].
 //!
 //! Nothing here knows HTTP routes, command lines or QUIC: those crates depend on this one.
 
-pub mod ids;
-pub mod moment;
+/// Points in time, which nearly every signature here has.
+pub use arw_kit::moment;
 
-pub mod clock;
+pub mod ids;
+
 pub mod config;
 pub mod files;
 pub mod log_health;
-
-pub mod mailbox;
-pub mod supervision;
-pub mod tree;
 
 pub mod journal;
 pub mod projection;
@@ -22,6 +19,8 @@ pub mod hardware;
 pub mod model;
 pub mod policy;
 pub mod runtime;
+
+pub mod node_info;
 
 pub mod cluster;
 

@@ -23,6 +23,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arw_kit::clock::Clock;
+use arw_kit::life::{ActorPath, ExitReason, RestartLimits};
+use arw_kit::mailbox::{Actor, Handle};
+use arw_kit::supervision::{ActorSpec, ActorSystem, OnExhausted, Quarantine, RestartHistory, StopOrder};
 use parking_lot::Mutex;
 use tracing::warn;
 
@@ -31,26 +35,21 @@ use self::condition::Condition;
 use self::identity::Identity;
 use self::lock::StateLock;
 use self::observer::JournalObserver;
-use crate::clock::Clock;
 use crate::cluster::{Cluster, ClusterActor, ClusterArgs, ClusterView, OwnNode};
 use crate::config::NodeConfig;
 use crate::hardware::{HardwareSources, probe};
 use crate::ids::NodeId;
 use crate::journal::{Event, Journal, JournalOptions, Retention};
 use crate::log_health::LogHealth;
-use crate::mailbox::{Actor, Handle};
 use crate::model::{ModelLibrary, ModelStore};
-use crate::node::{Node, NodeInfo};
+use crate::node::Node;
+use crate::node_info::NodeInfo;
 use crate::policy::Tokens;
 use crate::runtime::directory::{Board, DirectoryActor, DirectoryArgs, Runtimes};
 use crate::runtime::engine_client::EngineClient;
 use crate::runtime::launcher::{Launcher, SweepReport};
 use crate::runtime::spec::{RESTART_WINDOW_MAX, RuntimeSpec};
 use crate::store::{Store, StoreOptions};
-use crate::supervision::{
-    ActorSpec, ActorSystem, ExitReason, OnExhausted, Quarantine, RestartHistory, RestartLimits, StopOrder,
-};
-use crate::tree::ActorPath;
 use crate::views::{Sources, Views, ViewsActor, ViewsArgs};
 
 pub use self::identity::IdentityError;
@@ -95,7 +94,7 @@ pub enum BuildError {
     },
     /// An actor could not start.
     #[error("the node's actors do not start: {0}")]
-    Actors(#[from] crate::supervision::StartSystemError),
+    Actors(#[from] arw_kit::supervision::StartSystemError),
 }
 
 /// A node that runs, and how to end it.

@@ -10,21 +10,21 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arw_kit::clock::Clock;
+use arw_kit::moment::Moment;
+use arw_kit::supervision::ActorSystem;
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 pub(crate) use self::actor::{ViewsActor, ViewsArgs};
-use crate::clock::Clock;
 use crate::cluster::Cluster;
 use crate::hardware::Hardware;
 use crate::journal::Journal;
 use crate::model::ModelLibrary;
-use crate::moment::Moment;
-use crate::node::{NodeInfo, NodeStatus};
+use crate::node_info::{NodeInfo, NodeStatus};
 use crate::projection::{PUBLISH_INTERVAL, ReadModel};
 use crate::runtime::directory::Runtimes;
-use crate::supervision::ActorSystem;
 
 /// All read models of a node. Cheap to clone.
 #[derive(Clone)]

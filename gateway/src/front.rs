@@ -10,7 +10,7 @@ use std::panic::AssertUnwindSafe;
 use std::task::{Context, Poll};
 
 use arw_actors::ids::NodeId;
-use arw_actors::moment::Moment;
+use arw_kit::moment::Moment;
 use axum::Router;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};

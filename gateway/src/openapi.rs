@@ -71,13 +71,13 @@ pub(crate) fn json() -> String {
 mod tests {
     use std::collections::BTreeSet;
 
-    use arw_actors::clock::Clock;
     use arw_actors::cluster::{
         At, CardAccelerator, CardRuntime, Cluster, ClusterNews, ClusterView, NodeCard, OwnNode, OwnPlace,
     };
     use arw_actors::ids::NodeId;
     use arw_actors::runtime::machine::RuntimeState;
     use arw_actors::testkit::fixed_runtimes::FixedRuntimes;
+    use arw_kit::clock::Clock;
     use serde_json::{Value, json};
 
     use crate::problem::Problem;

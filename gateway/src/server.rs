@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use arw_actors::cluster::StreamService;
 use arw_actors::config::GatewaySettings;
-use arw_actors::moment::Moment;
 use arw_actors::node::Node;
+use arw_kit::moment::Moment;
 use axum::body::Body;
 use http::{Request, Response};
 use hyper::server::conn::http1;

@@ -7,8 +7,8 @@ use std::future::Future;
 use std::sync::Arc;
 
 use arw_actors::config::GatewaySettings;
-use arw_actors::moment::{Moment, WallTime};
 use arw_actors::node::Node;
+use arw_kit::moment::{Moment, WallTime};
 use tokio::sync::{Semaphore, watch};
 
 use crate::metrics::Metrics;

@@ -9,14 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use arw_actors::clock::Clock;
+use arw_kit::clock::Clock;
 use arw_transport::certificate::{CERTIFICATE_LIFETIME, ClusterKey, RevocationSet, Role, Roles};
 use arw_transport::endpoint::{
     Counters, Credentials, Endpoint, EndpointEvent, EndpointEvents, EndpointHandle, EndpointOptions, Known,
     Limits, NoServices,
 };
-use arw_transport::identity::NodeId;
-use arw_transport::identity::NodeKey;
+use arw_transport::identity::{NodeId, NodeKey};
 use arw_transport::membership::{MembershipConfig, ViewChange};
 use arw_transport::wire::HelloRefusal;
 

@@ -20,7 +20,7 @@ mod roles;
 use std::fmt;
 use std::time::Duration;
 
-use arw_actors::moment::WallTime;
+use arw_kit::moment::WallTime;
 
 pub use cluster_key::{BadClusterId, ClusterId, ClusterKey, ClusterPublicKey};
 pub use revocation::{

@@ -14,7 +14,7 @@ mod acceptor;
 mod dial;
 mod dialer;
 
-use arw_actors::moment::WallTime;
+use arw_kit::moment::WallTime;
 
 pub use acceptor::{AcceptorAction, AcceptorEvent, HelloAcceptor};
 pub use dial::{Candidate, DialSide, DialVerdict, Held, PeerLink, Start, judge_connection};

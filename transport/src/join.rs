@@ -17,7 +17,7 @@ mod issuer;
 
 use std::time::Duration;
 
-use arw_actors::moment::WallTime;
+use arw_kit::moment::WallTime;
 
 pub use attempt::{DECIDED_WITHIN, JoinAction, JoinAttempt, JoinEvent, JoinFailure, Membership};
 pub use issuer::{IssuerAction, IssuerContext, IssuerEvent, JoinIssuer};

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arw_actors::clock::Clock;
+use arw_kit::clock::Clock;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use quinn::{Connection, ReadExactError, RecvStream, SendStream};

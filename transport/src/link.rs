@@ -32,12 +32,12 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use arw_actors::clock::Clock;
 use arw_actors::cluster::{
     ClusterError, ClusterNews, CreatedToken, JoinTokenRow, JoinedCluster, NodeCard, OpenError, PeerStream,
     StreamService, TokenOrder, Transport, TransportStatus,
 };
-use arw_actors::moment::WallTime;
+use arw_kit::clock::Clock;
+use arw_kit::moment::WallTime;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Mutex, watch};

@@ -4,7 +4,7 @@
 //! which node is reached over which connection ([`Links`]). Refuses to know how connections come about: who keeps them says `peer_up` and `peer_down`.
 //!
 //! ```
-//! use arw_actors::mailbox::{Handle, Reply};
+//! use arw_kit::mailbox::{Handle, Reply};
 //! use arw_transport::frame::MessageType;
 //! use arw_transport::remote::{Exports, Offer, OfferError, RemoteCall, RemoteTell};
 //! use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@
 //! impl RemoteCall for Read { const TYPE: MessageType = MessageType(2); type Reply = Total; }
 //!
 //! enum CounterMessage { Add(u64), Get(Reply<u64>) }
-//! arw_actors::message!(CounterMessage { Add, Get });
+//! arw_kit::message!(CounterMessage { Add, Get });
 //!
 //! fn offer(exports: &Exports, counter: &Handle<CounterMessage>) -> Result<(), OfferError> {
 //!     exports.offer(

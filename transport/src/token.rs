@@ -23,7 +23,7 @@ mod table;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use arw_actors::moment::WallTime;
+use arw_kit::moment::WallTime;
 use aws_lc_rs::digest::{SHA256, digest};
 
 pub use proof::{EXPORTER_LABEL, KeyingMaterial, Proof, ProofKey};
@@ -34,7 +34,7 @@ pub use table::{
 
 use crate::certificate::{CLOCK_SKEW_ALLOWED, ClusterId};
 use crate::identity::NodeId;
-use arw_actors::hex_id;
+use arw_kit::hex_id;
 
 /// Addresses in a token: a node with IPv4 and IPv6, inside and outside of a network, has four.
 pub const ADDRESSES_MAX: usize = 4;

@@ -8,11 +8,11 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use arw_actors::clock::Clock;
     use arw_actors::cluster::{
         At, ClusterNews, ClusterView, MemberState, NodeCard, NodeRow, OwnNode, PeerStream, StreamService,
         TokenOrder, Transport as _,
     };
+    use arw_kit::clock::Clock;
     use arw_transport::identity::{NodeId, NodeKey};
     use arw_transport::link::{Link, LinkOptions};
     use arw_transport::remote::Exports;

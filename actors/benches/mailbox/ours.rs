@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arw_actors::clock::Clock;
 use arw_actors::journal::{CountedFailure, Event, Journal, JournalOptions};
-use arw_actors::mailbox::{Actor, Context, Fault, Handle, Reply};
 use arw_actors::store::{Store, StoreOptions};
-use arw_actors::supervision::{
-    ActorSpec, ActorSystem, Backoff, Restart, RestartEvent, RestartHistory, RestartLimits,
-    SupervisionObserver, SupervisorHandle,
+use arw_kit::clock::Clock;
+use arw_kit::life::{Backoff, RestartLimits};
+use arw_kit::mailbox::{Actor, Context, Fault, Handle, Reply};
+use arw_kit::supervision::{
+    ActorSpec, ActorSystem, Restart, RestartEvent, RestartHistory, SupervisionObserver, SupervisorHandle,
 };
 
 use crate::contender::{Contender, Restarting, work};
@@ -22,7 +22,7 @@ pub(crate) enum CounterMessage {
     Get(Reply<u64>),
     Crash,
 }
-arw_actors::message!(CounterMessage { Add, Work, Get, Crash });
+arw_kit::message!(CounterMessage { Add, Work, Get, Crash });
 
 impl Actor for Counter {
     type Message = CounterMessage;

@@ -6,6 +6,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arw_kit::mailbox::{Actor, Context, Fault, TaskHandle};
+use arw_kit::moment::Moment;
+use arw_kit::tree::ActorState;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -15,12 +18,9 @@ use super::picture::At;
 use super::view::{ClusterChange, ClusterView, NodeChange, NodeChanged};
 use crate::hardware::{Hardware, HardwareSources, refresh_memory};
 use crate::journal::{ClusterNode, Event, Journal};
-use crate::mailbox::{Actor, Context, Fault, TaskHandle};
-use crate::moment::Moment;
-use crate::node::NodeStatus;
+use crate::node_info::NodeStatus;
 use crate::projection::{Coalesced, Coalescer, PUBLISH_INTERVAL};
 use crate::runtime::directory::Runtimes;
-use crate::tree::ActorState;
 
 pub(crate) struct ClusterArgs {
     pub(crate) cluster: Cluster,
@@ -70,7 +70,7 @@ pub(crate) enum ClusterMessage {
     /// A row changes by time alone.
     Later,
 }
-crate::message!(ClusterMessage { Told, Look, Measure, Measured, Due, Later });
+arw_kit::message!(ClusterMessage { Told, Look, Measure, Measured, Due, Later });
 
 /// Free memory and load steer where work goes; they are not read at each look because a graphics driver may take its time.
 const MEASURE_EVERY: Duration = Duration::from_secs(10);
@@ -169,8 +169,7 @@ impl ClusterActor {
 
     /// Looks at the node, and tells its card where there is something to say.
     fn look(&mut self, context: &mut Context<ClusterMessage>) {
-        let system = context.system();
-        let records = system.tree().records();
+        let records = context.tree().records();
         let given_up: Vec<String> = records
             .iter()
             .filter(|record| matches!(record.state(), ActorState::Quarantined | ActorState::Failed))
@@ -178,7 +177,7 @@ impl ClusterActor {
             // Runtimes speak for themselves.
             .filter(|path| !path.contains("/runtimes/"))
             .collect();
-        let now = system.dead_letters().counts().total();
+        let now = context.dead_letters().counts().total();
         let status = self.status.borrow().clone();
         let (rows, served) = (self.runtimes.rows(), self.runtimes.served());
         let hardware = self.hardware.lock();
@@ -206,7 +205,7 @@ impl ClusterActor {
         if self.dead_letters.len() >= DEAD_LETTER_COUNTS {
             self.dead_letters.pop_front();
         }
-        self.dead_letters.push_back(context.system().dead_letters().counts().total());
+        self.dead_letters.push_back(context.dead_letters().counts().total());
         // A graphics driver that hangs costs one thread, not one more with each measurement.
         if std::mem::replace(&mut self.is_measuring, true) {
             return;

@@ -2,7 +2,7 @@
 //!
 //! Owns the content of a card. A card has one writer, the node itself. Refuses to know how it travels.
 
-use crate::moment::WallTime;
+use arw_kit::moment::WallTime;
 
 /// More runtimes than this are not told; a node has at most as many by default.
 pub const CARD_RUNTIMES_MAX: usize = 64;

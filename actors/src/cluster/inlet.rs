@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use arw_kit::moment::Moment;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -13,7 +14,6 @@ use super::card::NodeCard;
 use super::news::ClusterNews;
 use super::view::NODES_MAX;
 use crate::ids::NodeId;
-use crate::moment::Moment;
 
 /// Four kinds of facts for each node that can be shown: when the queue is full of facts about fewer nodes, some have been overtaken.
 const FACTS_MAX: usize = 4 * NODES_MAX;

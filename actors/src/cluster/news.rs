@@ -5,9 +5,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use arw_kit::moment::{Moment, WallTime};
+
 use super::card::NodeCard;
 use crate::ids::NodeId;
-use crate::moment::{Moment, WallTime};
 
 /// One fact.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,14 +6,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arw_kit::moment::Moment;
+
 use super::card::{
     CARD_RUNTIMES_MAX, CardAccelerator, CardBudgets, CardCpu, CardHardware, CardHealth, CardLoad, CardMemory,
     CardQueue, CardRuntime, NodeCard,
 };
 use super::picture::At;
 use crate::hardware::{Gpu, Hardware};
-use crate::moment::Moment;
-use crate::node::NodeStatus;
+use crate::node_info::NodeStatus;
 use crate::runtime::directory::Served;
 use crate::runtime::machine::RuntimeState;
 use crate::runtime::row::RuntimeRow;
@@ -100,7 +101,7 @@ fn content(seen: &Seen<'_>, last: Option<&NodeCard>) -> NodeCard {
     }
 }
 
-fn at_first(last: Option<&NodeCard>) -> crate::moment::WallTime {
+fn at_first(last: Option<&NodeCard>) -> arw_kit::moment::WallTime {
     last.map(|card| card.made_at).unwrap_or_default()
 }
 

@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arw_kit::moment::{Moment, WallTime};
+
 use super::card::{CardHealth, NodeCard};
 use super::handle::{ClusterNode, ModelHost};
 use super::news::{Knowledge, MemberState};
 use crate::ids::NodeId;
-use crate::moment::{Moment, WallTime};
 
 /// A point in time, on both of a node's clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -6,11 +6,11 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use arw_kit::moment::WallTime;
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::ids::NodeId;
-use crate::moment::WallTime;
 
 /// Bytes to another node and back. Dropped before it was shut down, it tells the other end to stop.
 pub trait PeerStream: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug {}

@@ -2,21 +2,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arw_kit::clock::START;
+use arw_kit::mailbox::{Actor, Context, Fault};
+use arw_kit::moment::{Moment, WallTime};
+use arw_kit::supervision::{ActorSpec, ActorSystem, SupervisorHandle};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::own_card::{OwnCard, Seen};
 use super::*;
-use crate::clock::START;
 use crate::hardware::{Hardware, HardwareSources};
 use crate::ids::NodeId;
 use crate::journal::{Journal, JournalOptions, Retention};
-use crate::mailbox::{Actor, Context, Fault};
-use crate::moment::{Moment, WallTime};
-use crate::node::NodeStatus;
+use crate::node_info::NodeStatus;
 use crate::runtime::directory::{Board, DirectoryMessage, Runtimes};
 use crate::store::{Store, StoreOptions};
-use crate::supervision::{ActorSpec, ActorSystem, SupervisorHandle};
 
 fn at(millis: u64) -> At {
     let span = Duration::from_millis(millis);

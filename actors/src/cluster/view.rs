@@ -16,12 +16,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arw_kit::moment::{Moment, WallTime};
+
 use self::known::{Known, Standing};
 use super::card::NodeCard;
 use super::news::{ClusterNews, Knowledge, MemberState, OwnPlace};
 use super::picture::{At, ClusterRow, NodeRow, Picture, Totals};
 use crate::ids::NodeId;
-use crate::moment::{Moment, WallTime};
 
 /// CLUSTER-6: as many other nodes as membership keeps at most.
 pub const NODES_MAX: usize = 4_096;

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use super::error::ConfigError;
 use super::reader::Reader;
-use super::{DAY, RestartSettings, SECOND};
+use super::{DAY, SECOND};
 use crate::ids::RuntimeId;
+use crate::runtime::settings::RestartSettings;
 use crate::runtime::spec::{Adapter, IdleAfter, RestartSpec, RuntimeSpec};
 
 /// `restart` is what `[runtime]` says, for a section that gives half a budget.

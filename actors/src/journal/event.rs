@@ -3,12 +3,12 @@
 //! Owns the events, their stable kinds and what each is about. The sentence for people is in `message.rs`.
 //! Refuses to know numbers, times of writing and storage.
 
+use arw_kit::life::RestartUse;
+use arw_kit::moment::WallTime;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::caller::Caller;
-use crate::moment::WallTime;
-use crate::tree::RestartUse;
 
 /// How much an event matters to the person who runs the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -5,9 +5,10 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use arw_kit::moment::WallTime;
+
 use super::caller::Caller;
 use super::event::{ClusterNode, CountedFailure, Event};
-use crate::moment::WallTime;
 
 impl Event {
     /// A plain sentence for people: what happened, why, and what comes next or what to do.

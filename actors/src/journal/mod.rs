@@ -28,9 +28,10 @@ pub use self::event::{ClusterNode, CountedFailure, Event, Severity};
 pub use self::record::{JournalItem, JournalStatus, Page, Record, RestartRecord};
 pub use self::subscription::Subscription;
 
+use arw_kit::clock::Clock;
+use arw_kit::moment::WallTime;
+
 use self::pipeline::Shared;
-use crate::clock::Clock;
-use crate::moment::WallTime;
 use crate::store::{ReadError, Store};
 
 /// How long events are kept.

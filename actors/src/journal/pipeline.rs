@@ -6,6 +6,8 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use arw_kit::clock::Clock;
+use arw_kit::moment::{Moment, WallTime};
 use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
 use tokio::sync::watch;
@@ -16,8 +18,6 @@ use super::event::Event;
 use super::record::Record;
 use super::table::{self, Bounds};
 use super::tail::{Look, Tail};
-use crate::clock::Clock;
-use crate::moment::{Moment, WallTime};
 use crate::store::{Durability, Store, StoreHealth, WriteError};
 
 /// Retention looks again after so many events or so long, and removes few rows at a time so that other writes get through.

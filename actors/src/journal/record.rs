@@ -4,10 +4,10 @@
 
 use std::sync::{Arc, OnceLock};
 
+use arw_kit::moment::WallTime;
 use bytes::Bytes;
 
 use super::event::Event;
-use crate::moment::WallTime;
 
 /// An event with its number and time.
 #[derive(Clone, Debug)]

@@ -4,11 +4,11 @@
 
 use std::sync::Arc;
 
+use arw_kit::moment::WallTime;
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
 use super::event::{ACTOR_CRASHED, ACTOR_RESTARTED, CountedFailure, ENGINE_FAILED, Event};
 use super::record::{Record, RestartRecord};
-use crate::moment::WallTime;
 
 /// Restarts that are looked at when windows are rebuilt: far more than any budgets hold.
 const RESTARTS_MAX: i64 = 10_000;

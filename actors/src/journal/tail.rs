@@ -13,9 +13,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use arw_kit::moment::WallTime;
+
 use super::event::Event;
 use super::record::Record;
-use crate::moment::WallTime;
 
 /// Written events that stay in memory, so that live readers seldom need the database.
 pub(super) const KEPT_MAX: usize = 512;

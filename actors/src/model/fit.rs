@@ -71,7 +71,7 @@ mod tests {
     use crate::model::gguf::GgufHeader;
     use crate::model::record::ModelHash;
     use crate::model::testkit::tiny_gguf;
-    use crate::moment::WallTime;
+    use arw_kit::moment::WallTime;
 
     /// SmolLM2-135M-Instruct.Q4_1, as its header says.
     fn smollm2() -> ModelRecord {

@@ -9,10 +9,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use arw_kit::clock::Clock;
 use tokio::sync::watch;
 
 use super::{ImportError, ImportProgress, ModelRecord, ModelStore, RemoveError, Removed, StoreError};
-use crate::clock::Clock;
 use crate::journal::{Event, Journal};
 
 /// The models of a node. Cheap to clone; every clone is the same library.

@@ -5,10 +5,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use arw_kit::moment::WallTime;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::gguf::GgufHeader;
-use crate::moment::WallTime;
 
 /// The SHA-256 of a model file: 64 lower-case hexadecimal digits. It names the file in the store.
 ///

@@ -7,11 +7,12 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use arw_kit::moment::WallTime;
+
 use super::scope::Scope;
 use super::token::{CreateError, RevokeError};
 use super::tokens::Tokens;
 use crate::files;
-use crate::moment::WallTime;
 
 /// The name of the token in the file. People cannot give it to theirs, so it may be replaced without asking.
 pub(super) const TOKEN_NAME: &str = "admin-file";

@@ -2,11 +2,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use arw_kit::moment::WallTime;
 use proptest::prelude::*;
 
 use super::*;
 use crate::journal::{Journal, JournalOptions};
-use crate::moment::WallTime;
 use crate::store::{Fault, Store, StoreOptions};
 
 const NOW: WallTime = WallTime::from_millis(1_700_000_000_000);

@@ -6,10 +6,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
+use arw_kit::ids::BadName;
+use arw_kit::moment::WallTime;
+
 use super::scope::Scope;
 use super::tokens::TOKENS_MAX;
-use crate::ids::BadName;
-use crate::moment::WallTime;
 use crate::store::WriteError;
 
 /// What is known of a token. Nothing here lets anyone use it.

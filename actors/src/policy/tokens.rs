@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use arw_kit::ids::check_name;
+use arw_kit::moment::WallTime;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use sha2::{Digest, Sha256};
@@ -18,9 +20,7 @@ use tracing::{debug, warn};
 
 use super::scope::Scope;
 use super::token::{CreateError, Granted, NoScope, Refusal, RevokeError, TokenRow, TokenText};
-use crate::ids::check_name;
 use crate::journal::{Event, Journal};
-use crate::moment::WallTime;
 use crate::store::{Durability, ReadError, Store, WriteError};
 
 /// Tokens that can be in use at the same time. People make a handful; a script that makes one per run should revoke it.
@@ -42,7 +42,7 @@ const SECRET_LENGTH: usize = 64;
 /// # runtime().block_on(async {
 /// # use arw_actors::journal::{Journal, JournalOptions};
 /// # use arw_actors::store::{Store, StoreOptions};
-/// use arw_actors::moment::WallTime;
+/// use arw_kit::moment::WallTime;
 /// use arw_actors::policy::{Refusal, Scope, Tokens};
 ///
 /// # let folder = tempfile::tempdir().unwrap();

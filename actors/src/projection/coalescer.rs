@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::moment::Moment;
+use arw_kit::moment::Moment;
 
 /// Readers are people and pollers: twenty versions a second look live, and a busy node does not render more.
 pub const PUBLISH_INTERVAL: Duration = Duration::from_millis(50);
@@ -22,7 +22,7 @@ pub enum Coalesced {
 /// ones wait for the rest of the interval.
 ///
 /// ```
-/// use arw_actors::moment::Moment;
+/// use arw_kit::moment::Moment;
 /// use arw_actors::projection::{Coalesced, Coalescer, PUBLISH_INTERVAL};
 ///
 /// let (mut coalescer, start) = (Coalescer::new(PUBLISH_INTERVAL), Moment::ZERO);

@@ -9,12 +9,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use arw_kit::moment::WallTime;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::patch;
 use super::snapshot::{Snapshot, Version};
-use crate::moment::WallTime;
 
 /// Patches that are kept for readers who come back: at 20 versions a second the last 12 seconds, usually much more.
 const PATCHES_MAX: usize = 256;

@@ -27,14 +27,15 @@ pub use self::coalescer::{Coalesced, Coalescer, PUBLISH_INTERVAL};
 pub use self::snapshot::{BadVersion, ResyncReason, Snapshot, Update, Version};
 pub use self::subscription::Subscription;
 
+use arw_kit::clock::Clock;
+
 use self::history::History;
-use crate::clock::Clock;
 
 /// One read model. Cheap to clone; every clone is the same model.
 ///
 /// ```
 /// # tokio_test(async {
-/// use arw_actors::clock::Clock;
+/// use arw_kit::clock::Clock;
 /// use arw_actors::projection::{ReadModel, Update};
 /// use serde_json::{Map, json};
 ///

@@ -1,9 +1,9 @@
+use arw_kit::moment::WallTime;
 use futures_util::FutureExt;
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::moment::WallTime;
 
 fn fields(value: Value) -> Map<String, Value> {
     Map::from_iter([("items".to_owned(), value)])

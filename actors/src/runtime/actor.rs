@@ -19,6 +19,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use arw_kit::life::RestartBudget;
+use arw_kit::mailbox::{Actor, Context, Fault, Handle, Reply};
+use arw_kit::moment::Moment;
+use arw_kit::tree::ResourceRow;
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tracing::{error, info, warn};
@@ -36,11 +40,7 @@ use super::machine::{
 use super::row::RuntimeRow;
 use super::spec::{Adapter, RuntimeSpec};
 use crate::journal::{Event, Journal};
-use crate::mailbox::{Actor, Context, Fault, Handle, Reply};
 use crate::model::{ModelLibrary, ModelRecord};
-use crate::moment::Moment;
-use crate::supervision::RestartBudget;
-use crate::tree::ResourceRow;
 
 /// What every incarnation of a runtime's actor starts from.
 pub(crate) struct RuntimeArgs {
@@ -96,7 +96,7 @@ pub(crate) enum RuntimeMessage {
     /// Show what moves without a change of state.
     Refresh,
 }
-crate::message!(RuntimeMessage {
+arw_kit::message!(RuntimeMessage {
     Start,
     Stop,
     Restart,
@@ -122,7 +122,7 @@ pub(crate) struct RuntimeActor {
     tended: Option<Tended>,
     cancel_launch: Option<oneshot::Sender<()>>,
     waiting: VecDeque<Waiting>,
-    timer: Option<(Moment, crate::mailbox::TaskHandle)>,
+    timer: Option<(Moment, arw_kit::mailbox::TaskHandle)>,
     engine_row: ResourceRow,
     model: Option<ModelRecord>,
     needed_bytes: Option<u64>,
@@ -192,7 +192,7 @@ impl Actor for RuntimeActor {
         // A launch of the last incarnation is over, whatever of it is still in the mailbox.
         let attempt = if attempt > 0 { attempt + 1 } else { 0 };
         let machine = machine.continuing(attempt, is_held);
-        let engine_row = context.system().tree().enter_resource(context.path(), "engine", "process");
+        let engine_row = context.tree().enter_resource(context.path(), "engine", "process");
         engine_row.set_budget(budget);
         let mut actor = Self {
             spec: Arc::clone(&args.spec),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arw_kit::moment::WallTime;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
@@ -17,7 +18,6 @@ use serde::Serialize;
 use super::log::EngineLog;
 use super::spec::RuntimeSpec;
 use crate::ids::RuntimeId;
-use crate::moment::WallTime;
 
 /// Starts programs. Implemented by `launch::OsLauncher`; tests use a fake.
 pub trait Launcher: Send + Sync + fmt::Debug + 'static {

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use arw_kit::clock::Clock;
+use arw_kit::moment::Moment;
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
 
 use super::launcher::{Endpoint, Secret};
 use super::machine::RuntimeState;
-use crate::clock::Clock;
 use crate::ids::RuntimeId;
-use crate::moment::Moment;
 
 /// The right to send one request. Dropping it frees the slot.
 #[derive(Debug)]

@@ -21,8 +21,8 @@ use tokio::sync::watch;
 pub use cutter::LineCutter;
 pub use veil::Veil;
 
-use crate::clock::Clock;
-use crate::moment::{Moment, WallTime};
+use arw_kit::clock::Clock;
+use arw_kit::moment::{Moment, WallTime};
 use file::RotatingFile;
 
 /// The limits of one runtime's log.

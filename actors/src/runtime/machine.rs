@@ -28,13 +28,12 @@ mod serving;
 
 pub use words::{By, RuntimeAction, RuntimeEvent, RuntimeState};
 
+use arw_kit::life::{Chance, RestartBudget};
+use arw_kit::moment::Moment;
 pub use health::{Health, HealthAnswer, Probe, ProbeKind, ProbeStatus};
 pub use rules::RuntimeRules;
 
 use super::launcher::Diagnosis;
-use crate::moment::Moment;
-use crate::supervision::RestartBudget;
-use crate::supervision::budget::Chance;
 
 /// What is known of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

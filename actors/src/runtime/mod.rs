@@ -4,6 +4,7 @@
 //! how its program is started and ended ([`launcher`], [`launch`]), what it printed ([`log`]) and why it died ([`diagnosis`]),
 //! who serves which model ([`directory`]) and the right to send a request ([`lease`]). Refuses to know HTTP routes.
 
+pub mod settings;
 pub mod spec;
 
 pub mod directory;

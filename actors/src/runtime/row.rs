@@ -2,6 +2,7 @@
 //!
 //! Owns the JSON shape of that read model (spec/http.md, section 2).
 
+use arw_kit::moment::WallTime;
 use serde::Serialize;
 
 use super::launcher::SandboxReport;
@@ -9,7 +10,6 @@ use super::lease::UsageTotals;
 use super::machine::RuntimeState;
 use super::spec::IdleAfter;
 use crate::ids::RuntimeId;
-use crate::moment::WallTime;
 
 /// One runtime. Field by field as in spec/http.md.
 #[derive(Clone, Debug, Serialize)]

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::moment::{Moment, WallTime};
+use arw_kit::moment::{Moment, WallTime};
 
 /// Whether writes work.
 #[derive(Clone, Debug, PartialEq, Eq)]

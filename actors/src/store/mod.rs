@@ -32,11 +32,12 @@ pub use self::error::{CloseError, OpenError, ReadError, WriteError};
 pub use self::health::StoreHealth;
 pub use self::receipt::WriteReceipt;
 
+use arw_kit::clock::Clock;
+
 use self::queue::{Job, Queue};
 use self::readers::Readers;
 use self::receipt::TypedTask;
 use self::writer::Writer;
-use crate::clock::Clock;
 
 /// How sure a write is once it is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -5,13 +5,13 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use arw_kit::clock::Clock;
+use arw_kit::moment::Moment;
 use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
 
 use super::Durability;
 use super::error::WriteError;
-use crate::clock::Clock;
-use crate::moment::Moment;
 
 /// Writes of one commit at most: at 256 the cost of a sync is spread thin already and nobody waits long behind a batch.
 pub(super) const BATCH_MAX: usize = 256;

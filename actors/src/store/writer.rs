@@ -14,6 +14,7 @@ use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use arw_kit::clock::Clock;
 use rusqlite::Connection;
 use tracing::{error, info, warn};
 
@@ -21,7 +22,6 @@ use super::error::{WriteError, fault_of};
 use super::health::HealthTable;
 use super::queue::{Job, Wake};
 use super::{Durability, Shared};
-use crate::clock::Clock;
 
 pub(super) struct Writer {
     connection: Connection,

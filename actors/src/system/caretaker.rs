@@ -4,6 +4,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arw_kit::mailbox::{Actor, Context, Fault};
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -11,7 +12,6 @@ use super::condition::Condition;
 use crate::cluster::Cluster;
 use crate::journal::{Event, Journal};
 use crate::log_health::LogHealth;
-use crate::mailbox::{Actor, Context, Fault};
 use crate::store::{Store, StoreHealth};
 
 pub(super) struct CaretakerArgs {
@@ -41,7 +41,7 @@ pub(super) enum CaretakerMessage {
     ClusterChanged,
     Retain,
 }
-crate::message!(CaretakerMessage { StoreChanged, LogChanged, ClusterChanged, Look, Retain });
+arw_kit::message!(CaretakerMessage { StoreChanged, LogChanged, ClusterChanged, Look, Retain });
 
 /// Rows grow old slowly, and each round removes a bounded chunk.
 const RETAIN_EVERY: Duration = Duration::from_secs(60);
@@ -174,7 +174,7 @@ impl CaretakerActor {
     }
 
     fn count_dead_letters(&self, context: &Context<CaretakerMessage>) {
-        for tally in context.system().dead_letters().take_tallies() {
+        for tally in context.dead_letters().take_tallies() {
             self.journal.append(Event::DeadLetters {
                 path: tally.path.map_or_else(|| "other actors".to_owned(), |path| path.to_string()),
                 reason: tally.reason.word().to_owned(),

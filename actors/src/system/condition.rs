@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::node::NodeStatus;
+use crate::node_info::NodeStatus;
 
 /// The condition of one node.
 #[derive(Debug)]

@@ -6,11 +6,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use arw_kit::moment::WallTime;
 use serde::{Deserialize, Serialize};
 
 use crate::files;
 use crate::ids::NodeId;
-use crate::moment::WallTime;
 
 /// The identity for this start.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use arw_kit::clock::Clock;
+use arw_kit::life::{ActorPath, ExitReason, RestartUse};
+use arw_kit::supervision::{RestartEvent, SupervisionObserver};
+
 use super::condition::Condition;
-use crate::clock::Clock;
 use crate::journal::{CountedFailure, Event, Journal};
-use crate::supervision::{ExitReason, RestartEvent, SupervisionObserver};
-use crate::tree::{ActorPath, RestartUse};
 
 /// Journals failures, restarts, quarantines and escalations. Appending never blocks.
 #[derive(Debug)]
@@ -110,17 +111,17 @@ mod tests {
     use super::super::leaf;
     use super::*;
     use crate::journal::JournalOptions;
-    use crate::mailbox::{Actor, Context, Fault};
-    use crate::node::NodeStatus;
+    use crate::node_info::NodeStatus;
     use crate::store::{Store, StoreOptions};
-    use crate::supervision::{ActorSpec, ActorSystem, RestartHistory};
+    use arw_kit::mailbox::{Actor, Context, Fault};
+    use arw_kit::supervision::{ActorSpec, ActorSystem, RestartHistory};
 
     struct Fragile;
 
     enum FragileMessage {
         Fail,
     }
-    crate::message!(FragileMessage { Fail });
+    arw_kit::message!(FragileMessage { Fail });
 
     impl Actor for Fragile {
         type Message = FragileMessage;
@@ -166,7 +167,7 @@ mod tests {
         }
         let NodeStatus::Degraded(reasons) = status.borrow().clone() else { panic!("{status:?}") };
         assert!(reasons[0].contains("node/views is quarantined after a row that cannot"), "{reasons:?}");
-        assert_eq!(system.tree().get("node").unwrap().state(), crate::tree::ActorState::Running);
+        assert_eq!(system.tree().get("node").unwrap().state(), arw_kit::tree::ActorState::Running);
         assert!(other.depth() == 0 && system.tree().get("node/other").is_some());
         tokio::time::sleep(Duration::from_secs(120)).await;
         assert_eq!(*status.borrow(), NodeStatus::Ready, "a trial has brought it back");

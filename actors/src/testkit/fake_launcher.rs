@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arw_kit::moment::WallTime;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
@@ -30,7 +31,6 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::hardware::HardwareSources;
 use crate::ids::RuntimeId;
-use crate::moment::WallTime;
 use crate::runtime::engine_client::EngineClient;
 use crate::runtime::launcher::{Cause, Diagnosis, EngineExit, ExitStatus, LaunchSpec, Launcher};
 

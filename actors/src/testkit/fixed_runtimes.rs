@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use arw_kit::clock::Clock;
+use arw_kit::mailbox::{Actor, Context, Fault, Reply};
+use arw_kit::supervision::{ActorSpec, ActorSystem, SupervisorHandle};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::clock::Clock;
 use crate::ids::RuntimeId;
-use crate::mailbox::{Actor, Context, Fault, Reply};
 use crate::runtime::actor::RuntimeMessage;
 use crate::runtime::directory::{AddRuntimeError, Board, ControlError, DirectoryMessage, Entry, Runtimes};
 use crate::runtime::launcher::{Endpoint, Secret};
@@ -22,7 +23,6 @@ use crate::runtime::log::EngineLog;
 use crate::runtime::machine::RuntimeState;
 use crate::runtime::row::{BudgetRow, HealthRow, MemoryRow, ProbeRow, QueueRow, RuntimeRow, StartupRow};
 use crate::runtime::spec::{IdleAfter, RuntimeSpec};
-use crate::supervision::{ActorSpec, ActorSystem, SupervisorHandle};
 
 /// What a runtime answers to whoever wants its engine.
 #[derive(Clone, Debug)]

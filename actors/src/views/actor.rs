@@ -6,10 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arw_kit::mailbox::{Actor, Context, Fault};
 use tokio::sync::watch;
 
 use super::{COUNT, Sources, View, Views};
-use crate::mailbox::{Actor, Context, Fault};
 use crate::projection::{Coalesced, Coalescer, PUBLISH_INTERVAL};
 
 pub(crate) struct ViewsArgs {
@@ -33,7 +33,7 @@ pub(crate) enum ViewsMessage {
     /// Look at what changes without telling.
     Tick,
 }
-crate::message!(ViewsMessage { Changed, Due, Tick });
+arw_kit::message!(ViewsMessage { Changed, Due, Tick });
 
 /// Depths and ages move all the time; four looks a second follow a person's eye. Blocked handlers are looked for as often.
 const TICK: Duration = Duration::from_millis(250);

@@ -2,16 +2,17 @@
 //!
 //! The edge where internal values become the words of spec/http.md; conversions are written out.
 
+use arw_kit::clock::Clock;
+use arw_kit::life::RestartUse;
+use arw_kit::moment::Moment;
+use arw_kit::tree::{ActorRow, ExitRecord};
 use serde_json::{Map, Value, json};
 
 use super::Sources;
-use crate::clock::Clock;
 use crate::hardware::own_resident_bytes;
 use crate::model::ModelRecord;
-use crate::moment::Moment;
-use crate::node::NodeStatus;
+use crate::node_info::NodeStatus;
 use crate::runtime::wall_of;
-use crate::tree::{ActorRow, ExitRecord, RestartUse};
 
 pub(super) fn node(sources: &Sources) -> Map<String, Value> {
     let info = &sources.info;

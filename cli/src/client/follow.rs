@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use arw_actors::clock::Clock;
-use arw_actors::moment::Moment;
+use arw_kit::clock::Clock;
+use arw_kit::moment::Moment;
 use http::header::{ACCEPT, HeaderName};
 
 use super::error::ClientError;

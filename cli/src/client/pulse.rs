@@ -5,8 +5,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arw_actors::clock::Clock;
-use arw_actors::moment::Moment;
+use arw_kit::clock::Clock;
+use arw_kit::moment::Moment;
 
 /// Cheap to clone; every clone is about the same node.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use arw_actors::ids::check_name;
+use arw_kit::ids::check_name;
 use serde_json::{Value, json};
 
 use crate::args::{Chat, Run};

@@ -2,7 +2,7 @@
 //!
 //! Pure text in, text out. Programs get raw values instead (`formats.rs`).
 
-use arw_actors::moment::WallTime;
+use arw_kit::moment::WallTime;
 use serde_json::Value;
 
 /// A size with three digits at most: `98 MB`. Decimal units, as file managers show them.

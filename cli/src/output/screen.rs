@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
-use arw_actors::clock::Clock;
-use arw_actors::moment::WallTime;
+use arw_kit::clock::Clock;
+use arw_kit::moment::WallTime;
 use serde_json::Value;
 
 use super::formats::{self, Format};

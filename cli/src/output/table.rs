@@ -3,7 +3,7 @@
 //! Owns [`Table`] and how it looks to people, aligned or (for screen readers) as plain lines. Programs get the same cells raw through
 //! `formats.rs`.
 
-use arw_actors::moment::WallTime;
+use arw_kit::moment::WallTime;
 use comfy_table::presets;
 use comfy_table::{CellAlignment, Color, ColumnConstraint, ContentArrangement};
 

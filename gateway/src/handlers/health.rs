@@ -2,7 +2,7 @@
 //!
 //! Owns what counts as ready. Refuses to probe anything: it reads what the node knows already.
 
-use arw_actors::node::NodeStatus;
+use arw_actors::node_info::NodeStatus;
 use arw_actors::runtime::machine::RuntimeState;
 use arw_actors::runtime::row::RuntimeRow;
 use axum::Json;

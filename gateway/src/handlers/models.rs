@@ -6,9 +6,9 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use arw_actors::clock::Clock;
 use arw_actors::ids::RuntimeId;
 use arw_actors::model::{ImportError, ImportProgress, ModelRecord, RemoveError, StoreError};
+use arw_kit::clock::Clock;
 use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};

@@ -8,10 +8,11 @@ use std::fmt::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arw_actors::hardware::own_resident_bytes;
-use arw_actors::node::{Node, NodeStatus};
+use arw_actors::node::Node;
+use arw_actors::node_info::NodeStatus;
 use arw_actors::runtime::machine::RuntimeState;
 use arw_actors::runtime::row::RuntimeRow;
-use arw_actors::tree::{ActorRow, ActorState};
+use arw_kit::tree::{ActorRow, ActorState};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;

@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use arw_actors::cluster::ModelHost;
-use arw_actors::moment::Moment;
 use arw_actors::runtime::directory::Served;
 use arw_actors::runtime::lease::{AcquireError, Usage};
+use arw_kit::moment::Moment;
 use axum::response::Response;
 use bytes::Bytes;
 use tracing::{debug, warn};

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use arw_actors::ids::NodeId;
-use arw_actors::moment::{Moment, WallTime};
+use arw_kit::moment::{Moment, WallTime};
 
 /// A body, and the model that it was for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use arw_actors::cluster::ModelHost;
-use arw_actors::moment::Moment;
 use arw_actors::runtime::lease::{EngineEnd, EngineLease, Usage};
+use arw_kit::moment::Moment;
 use tokio::runtime::Handle;
 use tracing::{Span, debug};
 

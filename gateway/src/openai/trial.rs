@@ -9,10 +9,10 @@ use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use arw_actors::clock::Clock;
 use arw_actors::ids::NodeId;
-use arw_actors::moment::Moment;
 use arw_actors::runtime::lease::EngineEnd;
+use arw_kit::clock::Clock;
+use arw_kit::moment::Moment;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 

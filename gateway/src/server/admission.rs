@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use arw_actors::moment::Moment;
+use arw_kit::moment::Moment;
 
 /// A client that has not taken what was written for so long is slow, not just busy: a network that loses
 /// packets recovers within seconds.

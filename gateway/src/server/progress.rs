@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
-use arw_actors::clock::Clock;
-use arw_actors::moment::Moment;
+use arw_kit::clock::Clock;
+use arw_kit::moment::Moment;
 use futures_util::task::AtomicWaker;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 

@@ -255,8 +255,8 @@ mod tests {
     use std::net::IpAddr;
     use std::time::Duration;
 
-    use arw_actors::clock::Clock;
     use arw_actors::config::{GatewaySettings, MachineDefaults, NodeConfig};
+    use arw_kit::clock::Clock;
     use futures_util::StreamExt;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 

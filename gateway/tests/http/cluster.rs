@@ -10,8 +10,8 @@ use arw_actors::cluster::{
     TransportStatus,
 };
 use arw_actors::ids::NodeId;
-use arw_actors::moment::{Moment, WallTime};
 use arw_actors::views::cluster_body;
+use arw_kit::moment::{Moment, WallTime};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::json;

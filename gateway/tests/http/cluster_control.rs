@@ -8,7 +8,7 @@ use arw_actors::cluster::{
     PeerStream, TokenOrder, Transport, TransportStatus,
 };
 use arw_actors::ids::NodeId;
-use arw_actors::moment::WallTime;
+use arw_kit::moment::WallTime;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, ready};
 use parking_lot::Mutex;

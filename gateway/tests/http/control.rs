@@ -308,7 +308,7 @@ async fn an_import_ends_with_its_client() {
 
 #[tokio::test]
 async fn health_tells_a_process_that_answers_from_a_node_that_serves() {
-    use arw_actors::node::NodeStatus;
+    use arw_actors::node_info::NodeStatus;
     let node = TestNode::start().await;
     assert_eq!(node.get("/readyz").await.json()["status"], "ready");
     node.fixed.add(spec("r1", "m"), RuntimeState::Quarantined).await;

@@ -7,10 +7,10 @@ use arw_actors::cluster::{
     At, CardRuntime, ClusterNews, ClusterView, MemberNews, MemberState, NodeCard, OwnNode,
 };
 use arw_actors::ids::NodeId;
-use arw_actors::moment::{Moment, WallTime};
 use arw_actors::runtime::lease::{AcquireError, NotReady};
 use arw_actors::runtime::machine::RuntimeState;
 use arw_actors::testkit::fixed_runtimes::OnAcquire;
+use arw_kit::moment::{Moment, WallTime};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tower::ServiceExt;

@@ -9,11 +9,11 @@ use arw_actors::cluster::{
 };
 use arw_actors::config::GatewaySettings;
 use arw_actors::ids::NodeId;
-use arw_actors::moment::{Moment, WallTime};
 use arw_actors::runtime::lease::{AcquireError, UsageTotals};
 use arw_actors::runtime::machine::RuntimeState;
 use arw_actors::testkit::fixed_runtimes::OnAcquire;
 use arw_actors::testkit::stream_network::StreamNetwork;
+use arw_kit::moment::{Moment, WallTime};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};

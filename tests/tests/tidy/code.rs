@@ -53,9 +53,9 @@ pub(crate) fn file_length(tree: &Tree) -> Vec<Finding> {
 
 /// Who may read a clock, and why.
 const CLOCK_READERS: &[(&str, &str)] = &[
-    ("actors/src/clock.rs", "it is the clock"),
+    ("actors/kit/src/clock.rs", "it is the clock"),
     (
-        "actors/src/mailbox/",
+        "actors/kit/src/mailbox/",
         "deadlines and time budgets per message, on tokio's clock, which a test can pause",
     ),
     ("gateway/src/sse.rs", "sets the heartbeat's timer anew, on tokio's clock, which a test can pause"),
@@ -65,7 +65,7 @@ pub(crate) fn clock_reads(tree: &Tree) -> Vec<Finding> {
     const NEEDLES: &[&str] = &["Instant::now", "SystemTime::now", "now_utc(", "now_local("];
     product_code(tree, CLOCK_READERS, |line| {
         let needle = NEEDLES.iter().find(|needle| line.code.contains(*needle))?;
-        let what = format!("`{needle}` outside actors/src/clock.rs");
+        let what = format!("`{needle}` outside actors/kit/src/clock.rs");
         Some((what, "take a `Moment` or `WallTime` as an argument, or ask the `Clock`"))
     })
 }

@@ -1,60 +1,10 @@
-//! Checks of everything that is not code: crates and their arrows, documents and their links, machine paths, hosts.
+//! Checks of everything that is not code: documents and their links, machine paths, hosts, scripts.
 //!
 //! Each check takes the tree and returns what it found; refuses to know how that is reported.
 
 use super::code::is_generated;
 use super::finding::Finding;
 use super::tree::{Kind, Tree};
-
-/// Which of our crates each crate may depend on (design: only the command line sees all of them).
-const ARROWS: &[(&str, &[&str])] = &[
-    ("actors", &[]),
-    ("transport", &["arw-actors"]),
-    ("transport/fuzz", &["arw-actors", "arw-transport"]),
-    ("transport/benches/remote/ractor_cluster", &[]),
-    ("gateway", &["arw-actors"]),
-    ("cli", &["arw-actors", "arw-gateway", "arw-transport"]),
-    ("tests", &["arw-actors", "arw-gateway", "arw-transport", "arw-cli"]),
-];
-
-pub(crate) fn crate_arrows(tree: &Tree) -> Vec<Finding> {
-    let mut found = Vec::new();
-    for (path, file) in tree.ending_in("/Cargo.toml") {
-        let folder = path.trim_end_matches("/Cargo.toml");
-        let Some((_, allowed)) = ARROWS.iter().find(|(name, _)| *name == folder) else {
-            found.push(Finding::new(
-                path,
-                1,
-                "this crate is not in the list of arrows",
-                "add it to ARROWS, with an ADR",
-            ));
-            continue;
-        };
-        let mut section = "";
-        for (index, line) in file.text.lines().enumerate() {
-            if line.starts_with('[') {
-                section = line;
-            }
-            let is_ours = line.starts_with("arw-") && section.contains("dependencies");
-            let name = line.split(['.', ' ', '=']).next().unwrap_or_default();
-            if is_ours && !allowed.contains(&name) {
-                let what = format!("{folder} depends on {name}, against the arrows of the design");
-                let to_do =
-                    "turn the arrow round with a trait in arw-actors, or write an ADR and change ARROWS";
-                found.push(Finding::new(path, index + 1, &what, to_do));
-            }
-        }
-        if !file.text.contains("[lints]\nworkspace = true") {
-            found.push(Finding::new(
-                path,
-                1,
-                "the crate does not take the workspace's lints",
-                "add `[lints]` with `workspace = true`",
-            ));
-        }
-    }
-    found
-}
 
 /// Paths of one person's or one machine's folders: what names them works nowhere else.
 pub(crate) fn machine_paths(tree: &Tree) -> Vec<Finding> {

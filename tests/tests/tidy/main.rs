@@ -5,6 +5,7 @@
 
 #![expect(clippy::panic, reason = "a test that cannot read its own repository has nothing better to do")]
 
+mod arrows;
 mod code;
 mod layout;
 mod numbered;
@@ -55,7 +56,18 @@ fn nothing_is_promised_in_place_of_being_done() {
 
 #[test]
 fn crates_depend_only_along_the_arrows() {
-    none(&layout::crate_arrows(&THIS));
+    none(&arrows::crates(&THIS));
+    none(&arrows::kit_features(&THIS));
+}
+
+#[test]
+fn folders_use_each_other_only_along_the_arrows() {
+    none(&arrows::folders(&THIS));
+}
+
+#[test]
+fn the_arrows_are_drawn_as_they_are() {
+    none(&arrows::drawn(&THIS));
 }
 
 #[test]
@@ -124,8 +136,11 @@ mod the_checks {
     #[test]
     fn a_clock_read_is_found_in_product_code_only() {
         let source = "// Instant::now\nlet t = std::time::Instant::now();\n#[cfg(test)]\nmod tests { fn f() { Instant::now(); } }\n";
-        let files =
-            [("actors/src/clock.rs", source), ("gateway/src/a.rs", source), ("gateway/benches/a.rs", source)];
+        let files = [
+            ("actors/kit/src/clock.rs", source),
+            ("gateway/src/a.rs", source),
+            ("gateway/benches/a.rs", source),
+        ];
         finds(code::clock_reads, &files, &["gateway/src/a.rs:2"]);
     }
 
@@ -163,20 +178,81 @@ mod the_checks {
     #[test]
     fn an_arrow_against_the_design_is_found() {
         let lints = "[lints]\nworkspace = true\n";
-        let actors = format!("{lints}[dependencies]\narw-gateway.workspace = true\n");
-        let cli =
-            format!("{lints}[dependencies]\narw-gateway = {{ path = \"x\" }}\n[[bin]]\narw-tests = 1\n");
+        let kit = "arw-kit.workspace = true\n";
+        let actors = format!("{lints}[dependencies]\narw-gateway.workspace = true\n{kit}");
+        let cli = format!(
+            "{lints}[dependencies]\n{kit}arw-actors = 1\narw-transport = 1\narw-gateway = {{ path = \"x\" }}\n[[bin]]\narw-tests = 1\n"
+        );
+        let transport = format!("{lints}[dependencies]\n{kit}");
         let files = [
             ("actors/Cargo.toml", &*actors),
             ("cli/Cargo.toml", &*cli),
-            ("gateway/Cargo.toml", ""),
+            ("gateway/Cargo.toml", "[dependencies]\narw-kit = 1\narw-actors = 1\n"),
             ("new/Cargo.toml", lints),
+            // An arrow that it does not need.
+            ("transport/Cargo.toml", &*transport),
         ];
         finds(
-            layout::crate_arrows,
+            arrows::crates,
             &files,
-            &["actors/Cargo.toml:4", "gateway/Cargo.toml:1", "new/Cargo.toml:1"],
+            &[
+                "actors/Cargo.toml:4",
+                "gateway/Cargo.toml:1",
+                "new/Cargo.toml:1",
+                "tests/tests/tidy/arrows.rs:1",
+            ],
         );
+    }
+
+    #[test]
+    fn a_kit_that_needs_more_than_a_kit_is_found() {
+        let kit = "[lints]\nworkspace = true\n[dependencies]\nrusqlite.workspace = true\narw-actors = 1\nserde = 1\ntokio = { version = \"1\", features = [\"rt\", \"net\"] }\n[dev-dependencies]\nproptest = 1\n";
+        let files = [("actors/kit/Cargo.toml", kit)];
+        finds(arrows::crates, &files, &["actors/kit/Cargo.toml:4", "actors/kit/Cargo.toml:5"]);
+        finds(arrows::kit_features, &files, &["actors/kit/Cargo.toml:7"]);
+        let inherits = [("actors/kit/Cargo.toml", "[dependencies]\ntokio.workspace = true\n")];
+        finds(arrows::kit_features, &inherits, &["actors/kit/Cargo.toml:2"]);
+    }
+
+    #[test]
+    fn an_arrow_between_folders_that_is_not_in_the_table_is_found_however_it_is_written() {
+        let files = [
+            ("k/src/lib.rs", "pub mod high;\npub use crate::low::Low;\n"),
+            ("k/src/low.rs", "use crate::low::own;\n\nfn f() { crate::high::g(); }\n"),
+            ("k/src/low/inner.rs", "// crate::high\nuse super::Low;\nuse super::super::high::High;\n"),
+            ("k/src/low/group.rs", "use crate::{\n    low::{self, high},\n    high::High,\n};\n"),
+            ("k/src/low/tests.rs", "use crate::high::High;\n"),
+            ("k/src/high/mod.rs", "use super::low::Low;\n#[cfg(test)]\nuse crate::top::Top;\n"),
+            ("k/src/top.rs", "use crate::high::High;\nuse k::crate::low;\n$crate::low!();\n"),
+            ("k/src/new.rs", ""),
+            ("other/src/low.rs", "use crate::high::High;\n"),
+        ];
+        let check: Check =
+            |tree| arrows::folders_of(tree, "k/src", &[("low", &[]), ("high", &["low"]), ("top", &["high"])]);
+        let places = ["k/src/low.rs:3", "k/src/low/group.rs:1", "k/src/low/inner.rs:3", "k/src/new.rs:1"];
+        finds(check, &files, &places);
+    }
+
+    #[test]
+    fn a_table_with_a_circle_or_with_what_is_not_there_is_found() {
+        let files = [("k/src/a.rs", "use crate::b::B;\n"), ("k/src/b.rs", "use crate::a::A;\n")];
+        let here = "tests/tests/tidy/arrows.rs:1";
+        finds(|tree| arrows::folders_of(tree, "k/src", &[("a", &["b"]), ("b", &["a"])]), &files, &[here]);
+        // `b` may use `a` and does; `a` has what the table does not allow; `c` is not there.
+        let check: Check =
+            |tree| arrows::folders_of(tree, "k/src", &[("a", &[]), ("b", &["a"]), ("c", &["a"])]);
+        finds(check, &files, &["k/src/a.rs:1", here, here]);
+    }
+
+    #[test]
+    fn a_drawing_that_differs_from_its_table_is_found() {
+        let table: arrows::Arrows<'_> = &[("a", &[]), ("long", &["a"]), ("c", &["a", "long"])];
+        let place = |page: &str| arrows::drawn_as(page, "k", table).map(|finding| finding.place());
+        let good = "# Page\n```\nk:\na\nlong ──► a\nc    ──► a, long\n```\n";
+        assert_eq!(place(good), None);
+        assert_eq!(place("# Page\n"), Some("ARCHITECTURE.md:1".to_owned()));
+        assert_eq!(place(&good.replace("a, long", "a")), Some("ARCHITECTURE.md:6".to_owned()));
+        assert_eq!(place(&good.replace("```\n", "d\n```\n")), Some("ARCHITECTURE.md:8".to_owned()));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arw_actors::clock::Clock;
+use arw_kit::clock::Clock;
 use arw_transport::blob::{Blob, BlobId, BlobServer, BlobSource, ServeLimits, WantedBlob, fetch};
 use arw_transport::certificate::{CERTIFICATE_LIFETIME, ClusterKey, RevocationSet, Role, Roles};
 use arw_transport::endpoint::{

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arw_actors::clock::Clock;
-use arw_actors::mailbox::{Actor, Context, Fault, Reply};
-use arw_actors::supervision::{ActorSpec, ActorSystem};
+use arw_kit::clock::Clock;
+use arw_kit::mailbox::{Actor, Context, Fault, Reply};
+use arw_kit::supervision::{ActorSpec, ActorSystem};
 use arw_transport::frame::MessageType;
 use arw_transport::identity::NodeId;
 use arw_transport::remote::{
@@ -56,7 +56,7 @@ enum CounterMessage {
     Echo(Echo, Reply<Echo>),
     Count(Reply<u64>),
 }
-arw_actors::message!(CounterMessage { Note, Echo, Count });
+arw_kit::message!(CounterMessage { Note, Echo, Count });
 
 impl Actor for Counter {
     type Message = CounterMessage;

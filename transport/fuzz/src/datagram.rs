@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use arw_actors::moment::Moment;
+use arw_kit::moment::Moment;
 use arw_transport::identity::NodeId;
 use arw_transport::membership::{MemberIdentity, Membership, MembershipConfig};
 

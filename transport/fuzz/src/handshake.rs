@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use arw_actors::moment::{Moment, WallTime};
+use arw_kit::moment::{Moment, WallTime};
 use arw_transport::certificate::{
     CERTIFICATE_LIFETIME, ClusterKey, RevocationSet, Roles, SignedCertificate, SignedRevocation,
 };

@@ -9,7 +9,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 
 use crate::identity::{BadSeed, KeyFileError, load_or_create_seed, signature_of, verifies};
-use arw_actors::hex_id;
+use arw_kit::hex_id;
 
 hex_id! {
     /// A cluster's id: a hash of its public key, so whoever knows the id can tell a false key. Shown as 32 hexadecimal digits.

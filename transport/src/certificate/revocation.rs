@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use arw_actors::moment::WallTime;
+use arw_kit::moment::WallTime;
 
 use super::{CLOCK_SKEW_ALLOWED, ClusterId, ClusterKey, ClusterPublicKey, array_at};
 use crate::identity::NodeId;

@@ -21,8 +21,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arw_actors::clock::Clock;
-use arw_actors::moment::{Moment, WallTime};
+use arw_kit::clock::Clock;
+use arw_kit::moment::{Moment, WallTime};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use arw_actors::moment::Moment;
+use arw_kit::moment::Moment;
 
 use crate::handshake::HelloFailure;
 use crate::identity::NodeId;

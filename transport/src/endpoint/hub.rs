@@ -6,8 +6,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use arw_actors::clock::Clock;
-use arw_actors::moment::Moment;
+use arw_kit::clock::Clock;
+use arw_kit::moment::Moment;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 

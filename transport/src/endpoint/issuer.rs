@@ -5,7 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arw_actors::moment::WallTime;
+use arw_kit::moment::WallTime;
 
 use super::renewal_hold::RenewalHold;
 use crate::certificate::{

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arw_actors::clock::Clock;
+use arw_kit::clock::Clock;
 use bytes::BytesMut;
 use quinn::TokioRuntime;
 use tokio::time::{timeout, timeout_at};

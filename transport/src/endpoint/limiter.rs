@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv6Addr};
 #[cfg(test)]
 use std::time::Duration;
 
-use arw_actors::moment::Moment;
+use arw_kit::moment::Moment;
 
 /// How many handshakes are let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

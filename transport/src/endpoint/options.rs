@@ -7,7 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use arw_actors::clock::Clock;
+use arw_kit::clock::Clock;
 
 use super::issuer::{Issuer, LedgerError};
 use super::limiter::HandshakeLimits;

@@ -5,7 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use arw_actors::moment::Moment;
+use arw_kit::moment::Moment;
 
 use super::events::PeerCard;
 use crate::certificate::{SignedCertificate, SignedRevocation};

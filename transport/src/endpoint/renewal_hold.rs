@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use arw_actors::moment::{Moment, WallTime};
+use arw_kit::moment::{Moment, WallTime};
 
 /// WIRE-21: for so long after each start nobody is renewed: members that run dial within seconds, and those
 /// on a machine that is being started, too, within minutes.

@@ -2,7 +2,7 @@
 //!
 //! Owns one incoming connection from its arrival to the verdict.
 
-use arw_actors::moment::{Moment, WallTime};
+use arw_kit::moment::{Moment, WallTime};
 
 use super::{
     Candidate, Claim, DialSide, DialVerdict, LocalMember, Peer, PeerLink, Start, common_minor,

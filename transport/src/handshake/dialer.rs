@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use arw_actors::moment::{Moment, WallTime};
+use arw_kit::moment::{Moment, WallTime};
 
 use super::{Candidate, Claim, DialSide, DialVerdict, LocalMember, Peer, PeerLink, Start, judge_connection};
 use crate::identity::NodeId;

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use arw_actors::moment::{Moment, WallTime};
+use arw_kit::moment::{Moment, WallTime};
 
 use super::FIRST_MESSAGE_WITHIN;
 use crate::certificate::{

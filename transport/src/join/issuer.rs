@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use arw_actors::moment::{Moment, WallTime};
+use arw_kit::moment::{Moment, WallTime};
 
 use super::{FIRST_MESSAGE_WITHIN, clocks_agree};
 use crate::certificate::{CERTIFICATE_LIFETIME, ClusterKey, RevocationSet, Roles};

@@ -8,7 +8,7 @@ use crate::certificate::{
 use crate::identity::NodeId;
 use crate::token::{ADDRESSES_MAX, JoinToken, KeyingMaterial, NewToken, TokenId, TokenTable};
 use crate::wire::{CloseCode, Join, JoinRefusal, PeerAddresses, Versions};
-use arw_actors::moment::Moment;
+use arw_kit::moment::Moment;
 
 const SESSION: KeyingMaterial = KeyingMaterial([1; 32]);
 const OTHER_SESSION: KeyingMaterial = KeyingMaterial([2; 32]);

@@ -8,8 +8,8 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use arw_actors::clock::Clock;
 use arw_actors::files;
+use arw_kit::clock::Clock;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

@@ -7,7 +7,7 @@ use arw_actors::cluster::{
     CARD_RUNTIMES_MAX, CardAccelerator, CardBudgets, CardCpu, CardHardware, CardHealth, CardLoad, CardMemory,
     CardQueue, CardRuntime, NodeCard,
 };
-use arw_actors::moment::WallTime;
+use arw_kit::moment::WallTime;
 use serde::{Deserialize, Serialize};
 
 use crate::wire::presentable;

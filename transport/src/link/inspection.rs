@@ -5,8 +5,8 @@
 
 use std::path::Path;
 
-use arw_actors::clock::Clock;
-use arw_actors::moment::WallTime;
+use arw_kit::clock::Clock;
+use arw_kit::moment::WallTime;
 
 use super::stored::Stored;
 use super::{CLUSTER_KEY, LinkError, StoredError};

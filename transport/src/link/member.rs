@@ -431,10 +431,10 @@ impl Pump {
         }
     }
 
-    fn wall(&self) -> arw_actors::moment::WallTime {
+    fn wall(&self) -> arw_kit::moment::WallTime {
         self.shared
             .upgrade()
-            .map_or(arw_actors::moment::WallTime::default(), |shared| shared.options.clock.wall())
+            .map_or(arw_kit::moment::WallTime::default(), |shared| shared.options.clock.wall())
     }
 
     async fn store(

@@ -3,7 +3,7 @@
 //! Owns the conversion. Refuses to know what follows from it.
 
 use arw_actors::cluster::{ClusterNews, Contact, MemberNews, MemberState, OwnPlace};
-use arw_actors::moment::{Moment, WallTime};
+use arw_kit::moment::{Moment, WallTime};
 
 use super::address::Origin;
 use super::warnings;

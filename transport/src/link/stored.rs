@@ -12,9 +12,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arw_actors::clock::Clock;
 use arw_actors::files;
-use arw_actors::moment::WallTime;
+use arw_kit::clock::Clock;
+use arw_kit::moment::WallTime;
 use parking_lot::Mutex;
 
 use crate::certificate::{

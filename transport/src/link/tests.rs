@@ -1,8 +1,8 @@
 use std::path::Path;
 
 use arw_actors::cluster::{ClusterErrorKind, MemberState};
-use arw_actors::mailbox::{Actor, Context, Fault, Reply};
-use arw_actors::supervision::{ActorSpec, ActorSystem};
+use arw_kit::mailbox::{Actor, Context, Fault, Reply};
+use arw_kit::supervision::{ActorSpec, ActorSystem};
 use parking_lot::Mutex as Lock;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
@@ -398,7 +398,7 @@ impl RemoteCall for Double {
 enum DoublerMessage {
     Double(u64, Reply<u64>),
 }
-arw_actors::message!(DoublerMessage { Double });
+arw_kit::message!(DoublerMessage { Double });
 
 struct Doubler;
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use arw_actors::moment::WallTime;
+use arw_kit::moment::WallTime;
 
 use crate::certificate::Certificate;
 use crate::endpoint::{Fence, Picture};

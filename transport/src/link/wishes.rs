@@ -11,7 +11,7 @@ use arw_actors::cluster::{
     ClusterError, ClusterErrorKind as Kind, ClusterNews, CreatedToken, JoinTokenRow, JoinTokenUse,
     JoinedCluster, TokenOrder,
 };
-use arw_actors::moment::WallTime;
+use arw_kit::moment::WallTime;
 use tokio::sync::MutexGuard;
 use tracing::info;
 

@@ -11,7 +11,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU8;
 
-use arw_actors::moment::Moment;
+use arw_kit::moment::Moment;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use foca::{Foca, Member, Message, NoCustomBroadcast, State, Timer};
 use rand::SeedableRng;
@@ -34,7 +34,7 @@ use crate::identity::NodeId;
 /// arrived before it calls [`Membership::on_timer`]: answers that came in time must count.
 ///
 /// ```
-/// use arw_actors::moment::Moment;
+/// use arw_kit::moment::Moment;
 /// use arw_transport::identity::NodeId;
 /// use arw_transport::membership::{MemberIdentity, Membership, MembershipConfig, MembershipEvent, MembershipOutput};
 ///

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use arw_actors::moment::Moment;
+use arw_kit::moment::Moment;
 use bytes::Bytes;
 use foca::{Notification, Runtime, Timer};
 

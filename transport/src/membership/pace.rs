@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use arw_actors::moment::Moment;
+use arw_kit::moment::Moment;
 
 use super::config::{GOSSIP_PERIOD, GOSSIP_PERIOD_LASTING, GOSSIP_ROUNDS_QUICK};
 

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use arw_actors::moment::Moment;
+use arw_kit::moment::Moment;
 use foca::Timer;
 
 use super::identity::MemberIdentity;

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use arw_actors::moment::Moment;
+use arw_kit::moment::Moment;
 
 use super::config::MembershipConfig;
 use super::event::{DownReason, MembershipEvent};
@@ -122,7 +122,7 @@ pub enum ForgetReason {
 ///
 /// ```
 /// use arw_transport::identity::NodeId;
-/// use arw_actors::moment::Moment;
+/// use arw_kit::moment::Moment;
 /// use arw_transport::membership::*;
 /// let node = |byte| MemberIdentity::new(NodeId::from_bytes([byte; 32]), ([127, 0, 0, 1], 7000).into(), 1);
 /// let mut view = MembershipView::new(Moment::ZERO, node(1), MembershipConfig::default());

@@ -15,7 +15,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use arw_actors::mailbox::AskCancel;
+use arw_kit::mailbox::AskCancel;
 
 use crate::frame::CallId;
 

@@ -15,7 +15,7 @@
 use std::num::NonZeroU32;
 use std::task::Poll;
 
-use arw_actors::moment::Moment;
+use arw_kit::moment::Moment;
 use smallvec::SmallVec;
 
 use crate::frame::CallId;

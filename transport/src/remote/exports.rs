@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arw_actors::mailbox::{Down, Handle, Message, MonitorGuard, Refused, RefusedReason, Replies, Reply};
+use arw_kit::mailbox::{Down, Handle, Message, MonitorGuard, Refused, RefusedReason, Replies, Reply};
 use parking_lot::RwLock;
 use tokio::time::Instant;
 

@@ -8,9 +8,9 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
-use arw_actors::clock::Clock;
-use arw_actors::mailbox::{AskCancel, MonitorGuard};
-use arw_actors::moment::Moment;
+use arw_kit::clock::Clock;
+use arw_kit::mailbox::{AskCancel, MonitorGuard};
+use arw_kit::moment::Moment;
 use parking_lot::{Mutex, RwLock};
 use quinn::{Connection, RecvStream};
 use tokio::runtime::Handle;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
-use arw_actors::clock::Clock;
+use arw_kit::clock::Clock;
 use parking_lot::Mutex;
 use quinn::Connection;
 use tokio::runtime::Handle;

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use arw_actors::clock::Clock;
-use arw_actors::moment::Moment;
+use arw_kit::clock::Clock;
+use arw_kit::moment::Moment;
 use parking_lot::{Mutex, RwLock};
 
 use super::begun::Begun;

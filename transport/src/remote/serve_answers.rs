@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use arw_actors::mailbox::{RepliesEnd, RepliesIn};
+use arw_kit::mailbox::{RepliesEnd, RepliesIn};
 use bytes::BytesMut;
 use serde::Serialize;
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};

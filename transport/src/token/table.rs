@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use arw_actors::moment::WallTime;
+use arw_kit::moment::WallTime;
 
 use super::proof::{KeyingMaterial, Proof, ProofKey};
 use super::{ADDRESSES_MAX, JoinToken, TokenId, seconds};

@@ -2,7 +2,7 @@
 //!
 //! Owns every reason that crosses the wire, its number and its words. A number that only a newer version knows is kept as a number.
 
-use arw_actors::supervision::ExitReason;
+use arw_kit::life::ExitReason;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::certificate::CertificateError;

@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use arw_actors::supervision::ExitReason;
+use arw_kit::life::ExitReason;
 use bytes::BytesMut;
 use proptest::prelude::*;
 

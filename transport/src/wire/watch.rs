@@ -1,6 +1,6 @@
 //! The words of members that know each other: life signs, farewells, removals, watched actors, refused asks.
 
-use arw_actors::supervision::ExitReason;
+use arw_kit::life::ExitReason;
 use serde::{Deserialize, Serialize};
 
 use super::{

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use arw_actors::moment::{Moment, WallTime};
+use arw_kit::moment::{Moment, WallTime};
 use arw_transport::certificate::{
     CERTIFICATE_LIFETIME, ClusterKey, Revocation, Role, Roles, SignedCertificate, SignedRevocation,
 };

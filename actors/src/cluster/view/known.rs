@@ -6,12 +6,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arw_kit::moment::{Moment, WallTime};
+
 use super::{CARD_TTL, NodeChange, NodeChanged};
 use crate::cluster::card::{CardHealth, NodeCard};
 use crate::cluster::news::{Contact, Knowledge, MemberNews, MemberState};
 use crate::cluster::picture::{At, NodeRow};
 use crate::ids::NodeId;
-use crate::moment::{Moment, WallTime};
 
 /// Everything known of a node. Each side keeps what belongs to the newest start that it has heard of.
 #[derive(Debug, Default)]

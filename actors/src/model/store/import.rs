@@ -13,14 +13,15 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use arw_kit::ids::{BadName, check_name};
+use arw_kit::moment::WallTime;
+
 use super::content::{ImportPhase, ImportProgress, PartFile, report, write_error};
 use super::source::Source;
 use super::{ModelStore, StoreError, io_error};
-use crate::ids::{BadName, check_name};
 use crate::model::gguf::{GgufError, GgufHeader};
 use crate::model::parts;
 use crate::model::record::{ModelHash, ModelRecord};
-use crate::moment::WallTime;
 
 /// More names than that for one content are a script gone wrong.
 const ALIASES_MAX: usize = 32;

@@ -6,10 +6,10 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
+use arw_kit::ids::check_name;
 use serde::{Deserialize, Serialize};
 
 use super::super::record::{ModelHash, ModelRecord};
-use crate::ids::check_name;
 
 /// The form of manifests that this program writes. A newer program that changes the meaning of a field counts it up;
 /// new fields alone do not, because unknown ones are ignored.

@@ -3,11 +3,11 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::ops::ControlFlow;
 
+use arw_kit::moment::WallTime;
 use tempfile::TempDir;
 
 use super::*;
 use crate::model::testkit::{GgufBuilder, GgufValue, sized_gguf, tiny_gguf};
-use crate::moment::WallTime;
 
 const NOON: WallTime = WallTime::from_millis(1_700_000_000_000);
 

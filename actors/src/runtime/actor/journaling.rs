@@ -1,11 +1,11 @@
 //! Tells the journal and the log what happens to a runtime.
 
+use arw_kit::mailbox::Context;
+use arw_kit::moment::Moment;
 use tracing::{info, warn};
 
 use super::{RuntimeActor, RuntimeMessage, engine_path};
 use crate::journal::{CountedFailure, Event};
-use crate::mailbox::Context;
-use crate::moment::Moment;
 use crate::runtime::launcher::Diagnosis;
 use crate::runtime::machine::RuntimeState;
 

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arw_kit::life::ExitReason;
+use arw_kit::mailbox::{Context, Fault};
 use tokio::sync::oneshot;
 
 use super::properties::asked_context;
 use super::tending::{Launched, Tended};
 use super::{RuntimeActor, RuntimeMessage, Serving, Shared};
-use crate::mailbox::{Context, Fault};
 use crate::model::ModelRecord;
 use crate::model::fit::memory_needed;
 use crate::runtime::directory::{DirectoryMessage, Load, RoomAnswer};
@@ -16,7 +17,6 @@ use crate::runtime::launcher::{Cause, Diagnosis, Endpoint, EngineExit, ExitStatu
 use crate::runtime::lease::EngineEnd;
 use crate::runtime::machine::RuntimeEvent;
 use crate::runtime::spec::{RuntimeSpec, is_key_name};
-use crate::supervision::ExitReason;
 
 /// How a launch went.
 pub(crate) enum LaunchOutcome {

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arw_kit::mailbox::Context;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 
 use super::{RuntimeActor, RuntimeMessage, Serving};
-use crate::mailbox::Context;
 use crate::runtime::engine_client::{EngineClient, EngineError, EngineLook};
 use crate::runtime::launcher::Endpoint;
 use crate::runtime::machine::{HealthAnswer, ProbeKind, RuntimeEvent, RuntimeState};

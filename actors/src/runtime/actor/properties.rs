@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use arw_kit::mailbox::Context;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
@@ -9,7 +10,6 @@ use serde::Deserialize;
 use tracing::debug;
 
 use super::{RuntimeActor, RuntimeMessage, Serving};
-use crate::mailbox::Context;
 use crate::runtime::engine_client::EngineClient;
 use crate::runtime::spec::{Adapter, RuntimeSpec};
 

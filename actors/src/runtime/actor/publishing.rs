@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
+use arw_kit::clock::Clock;
+use arw_kit::life::RestartBudget;
+use arw_kit::mailbox::Context;
+use arw_kit::moment::{Moment, WallTime};
+use arw_kit::tree::ActorState;
+
 use super::{RuntimeActor, RuntimeMessage};
-use crate::clock::Clock;
-use crate::mailbox::Context;
-use crate::moment::{Moment, WallTime};
 use crate::runtime::launcher::Endpoint;
 use crate::runtime::machine::{Health, RuntimeState};
 use crate::runtime::row::{
     BudgetRow, HealthRow, LastExitRow, MemoryRow, ProbeRow, QueueRow, RuntimeRow, StartupRow,
 };
 use crate::runtime::spec::IdleAfter;
-use crate::supervision::RestartBudget;
-use crate::tree::ActorState;
 
 impl RuntimeActor {
     pub(super) fn publish(&mut self, context: &Context<RuntimeMessage>) {

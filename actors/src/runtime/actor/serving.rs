@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arw_kit::mailbox::{Context, Reply};
+use arw_kit::moment::Moment;
 use tokio::sync::watch;
 
 use super::{RuntimeActor, RuntimeMessage, Waiting};
-use crate::mailbox::{Context, Reply};
-use crate::moment::Moment;
 use crate::runtime::lease::{AcquireError, EngineLease, NotReady};
 use crate::runtime::machine::{By, RuntimeEvent, RuntimeState};
 

@@ -5,11 +5,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arw_kit::mailbox::Context;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::{RuntimeActor, RuntimeMessage, Serving};
-use crate::mailbox::Context;
 use crate::runtime::launcher::{Cause, Diagnosis, Engine, LaunchError, LaunchSpec, Launcher};
 
 /// A running engine, as its actor holds it.

@@ -6,6 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use arw_kit::clock::Clock;
+use arw_kit::life::{ActorPath, RestartBudget, RestartLimits};
+use arw_kit::mailbox::{Actor, Context, Fault, Handle, MonitorGuard, Reply};
+use arw_kit::supervision::{ActorSpec, OnExhausted, Quarantine, RestartHistory, Shutdown, SupervisorHandle};
 use parking_lot::Mutex;
 use tracing::{error, warn};
 
@@ -14,12 +18,9 @@ use super::file::Unsaved;
 use super::memory::{Loads, load_under_way};
 use super::removal::Leaving;
 use super::saved::{Saved, SavedRuntimes};
-use crate::clock::Clock;
-use crate::config::RuntimeSettings;
 use crate::hardware::{Hardware, HardwareSources};
 use crate::ids::RuntimeId;
 use crate::journal::Journal;
-use crate::mailbox::{Actor, Context, Fault, Handle, MonitorGuard, Reply};
 use crate::model::ModelLibrary;
 use crate::runtime::actor::{Gauge, RuntimeActor, RuntimeArgs, RuntimeMemory, RuntimeMessage, engine_path};
 use crate::runtime::engine_client::EngineClient;
@@ -27,12 +28,8 @@ use crate::runtime::launcher::Launcher;
 use crate::runtime::lease::Meter;
 use crate::runtime::log::{EngineLog, EngineLogOptions};
 use crate::runtime::machine::RuntimeRules;
+use crate::runtime::settings::RuntimeSettings;
 use crate::runtime::spec::RuntimeSpec;
-use crate::supervision::{
-    ActorSpec, OnExhausted, Quarantine, RestartBudget, RestartHistory, RestartLimits, Shutdown,
-    SupervisorHandle,
-};
-use crate::tree::ActorPath;
 
 /// What the directory starts from.
 pub(crate) struct DirectoryArgs {
@@ -449,7 +446,7 @@ fn rules_for(spec: &RuntimeSpec, settings: &RuntimeSettings, models: &ModelLibra
         stop_grace: settings.stop_grace,
         idle_after: spec.idle_after(settings.idle_after),
         limits,
-        backoff: crate::supervision::Backoff {
+        backoff: arw_kit::life::Backoff {
             second: settings.backoff.initial,
             max: settings.backoff.max,
             ..defaults.backoff

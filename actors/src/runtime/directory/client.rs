@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use arw_kit::mailbox::{AskError, Down, Handle, Reply};
 use tokio::sync::watch;
 
 use super::file::Unsaved;
 use super::room::{Load, RoomAnswer, Tenant};
 use crate::ids::RuntimeId;
-use crate::mailbox::{AskError, Down, Handle, Reply};
 use crate::runtime::actor::{Gauge, RuntimeMessage};
 use crate::runtime::launcher::{Diagnosis, LaunchError};
 use crate::runtime::lease::{AcquireError, EngineLease, Meter, NotReady};
@@ -97,7 +97,7 @@ pub(crate) enum DirectoryMessage {
     /// A runtime whose actor could not be started is tried again.
     Readd(RuntimeId),
 }
-crate::message!(DirectoryMessage {
+arw_kit::message!(DirectoryMessage {
     Add,
     ProgramSought,
     Remove,

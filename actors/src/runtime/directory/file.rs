@@ -2,6 +2,7 @@
 //!
 //! Nothing here waits for a disk: memory is asked for meanwhile.
 
+use arw_kit::mailbox::{Context, Reply};
 use tracing::warn;
 
 use super::actor::DirectoryActor;
@@ -9,7 +10,6 @@ use super::client::{AddRuntimeError, ControlError, DirectoryMessage, Entry};
 use super::saved::Saved;
 use crate::ids::RuntimeId;
 use crate::journal::Event;
-use crate::mailbox::{Context, Reply};
 use crate::runtime::spec::RuntimeSpec;
 
 /// What waits for the file.

@@ -6,17 +6,17 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use arw_kit::mailbox::{Context, Reply, TaskHandle};
 use futures_util::future::join_all;
 
 use super::actor::DirectoryActor;
 use super::client::{DirectoryMessage, Entry};
 use super::room::{Load, Phase, Room, RoomAction, RoomAnswer, Rules, Tenant};
-use crate::config::RuntimeSettings;
 use crate::hardware::read_memory;
 use crate::ids::RuntimeId;
-use crate::mailbox::{Context, Reply, TaskHandle};
 use crate::runtime::actor::RuntimeMessage;
 use crate::runtime::machine::RuntimeState;
+use crate::runtime::settings::RuntimeSettings;
 
 /// The loads that wait, and how far the directory has come with them.
 pub(super) struct Loads {

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arw_kit::mailbox::{Context, MonitorGuard, Reply};
+
 use super::actor::{DirectoryActor, STOP_MARGIN, SUPERVISOR_PATIENCE};
 use super::client::{ControlError, DirectoryMessage, Entry};
 use super::file::Unsaved;
 use crate::ids::RuntimeId;
 use crate::journal::Event;
-use crate::mailbox::{Context, MonitorGuard, Reply};
 use crate::runtime::actor::Gauge;
 
 /// A runtime that was removed and has not ended yet.

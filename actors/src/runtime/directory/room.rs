@@ -14,8 +14,9 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use arw_kit::moment::Moment;
+
 use crate::ids::RuntimeId;
-use crate::moment::Moment;
 
 /// A load that wants memory.
 #[derive(Clone, Debug, PartialEq, Eq)]

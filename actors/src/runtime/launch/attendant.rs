@@ -16,6 +16,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arw_kit::clock::Clock;
+use arw_kit::moment::Moment;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use tokio::sync::{oneshot, watch};
 
@@ -30,8 +32,6 @@ use super::procfs::Procfs;
 use super::sandbox::{Network, UnixConnect};
 use super::sweep::{Marker, Record};
 use super::wire::{Received, Wire, wait_readable};
-use crate::clock::Clock;
-use crate::moment::Moment;
 use crate::runtime::diagnosis::Asked;
 use crate::runtime::launcher::{EngineExit, ExitStatus, LaunchError, LaunchSpec, SandboxReport, Secret};
 

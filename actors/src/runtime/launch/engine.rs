@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arw_kit::clock::Clock;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -13,7 +14,6 @@ use rustix::event::EventfdFlags;
 use tokio::sync::watch;
 
 use super::family::{Family, Figures};
-use crate::clock::Clock;
 use crate::runtime::launcher::{
     Cause, Diagnosis, Endpoint, Engine, EngineExit, ExitStatus, SandboxReport, Secret,
 };

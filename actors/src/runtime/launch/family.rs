@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use arw_kit::clock::Clock;
 use parking_lot::Mutex;
 
 use super::procfs::{DESCENDANTS_MAX, Procfs};
-use crate::clock::Clock;
 
 /// A program and its descendants.
 #[derive(Debug)]

@@ -19,6 +19,8 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
+use arw_kit::clock::Clock;
+use arw_kit::moment::Moment;
 use rustix::process::{Pid, Signal};
 
 use self::children::Children;
@@ -26,8 +28,6 @@ use super::pid_namespace::{self, Entered};
 use super::plan::{Ended, Enforced, Failure, Order, Report, Stage};
 use super::shim;
 use super::wire::{Received, Wire, wait_readable};
-use crate::clock::Clock;
-use crate::moment::Moment;
 
 pub(super) const FIRST_ARGUMENT: &str = "__keeper";
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use arw_kit::clock::Clock;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -25,7 +26,6 @@ use super::procfs::Procfs;
 use super::program::Search;
 use super::sweep::Marker;
 use super::{scratch, sweep};
-use crate::clock::Clock;
 use crate::runtime::launcher::{Engine, LaunchError, LaunchSpec, Launcher, SweepReport};
 use crate::runtime::spec::RuntimeSpec;
 

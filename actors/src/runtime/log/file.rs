@@ -10,7 +10,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::moment::{Moment, WallTime};
+use arw_kit::moment::{Moment, WallTime};
 
 /// How long a file that could not be written is left alone: a full disk stays full for a while.
 const RETRY_AFTER: Duration = Duration::from_secs(5);

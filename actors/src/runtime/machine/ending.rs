@@ -1,9 +1,10 @@
 //! Once the program has ended: whether that was a failure, and what follows.
 
+use arw_kit::moment::Moment;
+
 use super::health::Health;
 use super::words::{RuntimeAction, RuntimeState};
 use super::{After, Program, RuntimeMachine};
-use crate::moment::Moment;
 use crate::runtime::launcher::{Cause, Diagnosis};
 
 impl RuntimeMachine {

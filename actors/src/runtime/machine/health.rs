@@ -5,8 +5,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use arw_kit::moment::Moment;
+
 use super::rules::RuntimeRules;
-use crate::moment::Moment;
 
 /// Which probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::supervision::{Backoff, RestartLimits};
+use arw_kit::life::{Backoff, RestartLimits};
 
 /// See each field. Made from the node's configuration and the runtime's own settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

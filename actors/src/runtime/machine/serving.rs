@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use arw_kit::moment::Moment;
+
 use super::health::{HealthAnswer, ProbeKind};
 use super::words::{RuntimeAction, RuntimeState};
 use super::{After, Program, RuntimeMachine};
-use crate::moment::Moment;
 use crate::runtime::launcher::{Cause, Diagnosis};
 
 impl RuntimeMachine {

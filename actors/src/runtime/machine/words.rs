@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use arw_kit::moment::Moment;
 use serde::Serialize;
 
 use super::health::{HealthAnswer, ProbeKind};
-use crate::moment::Moment;
 use crate::runtime::launcher::Diagnosis;
 
 /// Where a runtime is in its life.

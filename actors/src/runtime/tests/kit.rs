@@ -4,11 +4,11 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arw_kit::clock::Clock;
+use arw_kit::supervision::{ActorSpec, ActorSystem, RestartHistory, SupervisorHandle};
 use parking_lot::Mutex;
 use serde_json::json;
 
-use crate::clock::Clock;
-use crate::config::{BackoffSettings, RestartSettings, RuntimeSettings};
 use crate::hardware::probe;
 use crate::journal::{Journal, JournalOptions, Retention};
 use crate::model::fit::memory_needed;
@@ -18,8 +18,8 @@ use crate::runtime::directory::{Board, DirectoryActor, DirectoryArgs, Runtimes};
 use crate::runtime::lease::{AcquireError, EngineLease};
 use crate::runtime::machine::RuntimeState;
 use crate::runtime::row::RuntimeRow;
+use crate::runtime::settings::{BackoffSettings, RestartSettings, RuntimeSettings};
 use crate::store::{Store, StoreOptions};
-use crate::supervision::{ActorSpec, ActorSystem, RestartHistory, SupervisorHandle};
 use crate::testkit::fake_launcher::{FakeMachine, Script};
 
 pub(super) const MB: u64 = 1_000_000;

@@ -2,7 +2,7 @@
 //!
 //! Owns how they are gathered through one node, and how it is shown that one of them cannot be had. Refuses to draw a tree (`tree.rs`).
 
-use arw_actors::moment::WallTime;
+use arw_kit::moment::WallTime;
 use futures_util::{StreamExt, stream};
 use serde_json::{Map, Value, json};
 

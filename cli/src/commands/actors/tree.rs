@@ -1,6 +1,6 @@
 //! The actor tree as a table whose first column is the tree, or (for screen readers) as indented sentences.
 
-use arw_actors::moment::WallTime;
+use arw_kit::moment::WallTime;
 use serde_json::Value;
 
 use super::facts::Handling;

@@ -2,7 +2,7 @@
 //!
 //! A plain decider over the chunks of `/v1/chat/completions`; it reads no clock and shows nothing.
 
-use arw_actors::moment::Moment;
+use arw_kit::moment::Moment;
 use serde_json::Value;
 
 use crate::client::error::Problem;

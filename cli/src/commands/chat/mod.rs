@@ -5,7 +5,7 @@ mod input;
 
 use std::time::Duration;
 
-use arw_actors::moment::Moment;
+use arw_kit::moment::Moment;
 use http::header::ACCEPT;
 use serde_json::{Value, json};
 

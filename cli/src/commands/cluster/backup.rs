@@ -4,8 +4,8 @@
 
 use std::path::Path;
 
-use arw_actors::clock::Clock;
 use arw_actors::system::claim_folder;
+use arw_kit::clock::Clock;
 use arw_transport::link::{BackupError, back_up, restore as put_back};
 
 use crate::context::Context;

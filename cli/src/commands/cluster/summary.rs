@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use arw_actors::moment::WallTime;
+use arw_kit::moment::WallTime;
 use arw_transport::certificate::CERTIFICATE_LIFETIME;
 use serde_json::Value;
 

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use arw_actors::moment::WallTime;
+use arw_kit::moment::WallTime;
 use arw_transport::certificate::{CLOCK_SKEW_ALLOWED, Certificate, CertificateError};
 use arw_transport::identity::{KeyFileError, NodeId, NodeKey};
 use arw_transport::link::{CLUSTER_KEY, Inspection, LinkError, inspect};

@@ -1,6 +1,6 @@
 //! Runtimes as tables and in words.
 
-use arw_actors::moment::WallTime;
+use arw_kit::moment::WallTime;
 use serde_json::Value;
 
 use crate::client::row::{flag, number, text};

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use arw_actors::moment::Moment;
+use arw_kit::moment::Moment;
 use bytes::{Bytes, BytesMut};
 
 use super::{Core, Effect};

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arw_actors::moment::Moment;
+use arw_kit::moment::Moment;
 
 use super::{Core, Effect};
 use crate::certificate::{

@@ -2,7 +2,7 @@
 //!
 //! Owns what follows from a doubt. Refuses to judge members: the connection alone ends.
 
-use arw_actors::moment::Moment;
+use arw_kit::moment::Moment;
 
 use super::Core;
 use crate::endpoint::services::PeerDownReason;

@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use arw_actors::moment::WallTime;
+use arw_kit::moment::WallTime;
 
 /// WIRE-17: whether a node may be at an address that others name. Who makes members up must not have this
 /// node send to everybody at once, to itself, or to other programs of its own machine. Where this node is

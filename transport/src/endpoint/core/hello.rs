@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use arw_actors::moment::Moment;
+use arw_kit::moment::Moment;
 
 use super::{Core, Effect};
 use crate::certificate::CERTIFICATE_LIFETIME;

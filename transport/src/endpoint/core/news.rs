@@ -2,7 +2,7 @@
 //!
 //! Owns whom this node wants a connection with, and whose word ends. Refuses to judge members.
 
-use arw_actors::moment::Moment;
+use arw_kit::moment::Moment;
 
 use super::Core;
 use super::hearsay::is_dialable;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use arw_actors::moment::Moment;
+use arw_kit::moment::Moment;
 
 use super::{Core, Session};
 use crate::handshake::DialSide;

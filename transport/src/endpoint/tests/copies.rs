@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arw_actors::clock::Clock;
+use arw_kit::clock::Clock;
 
 use super::kit::*;
 use crate::endpoint::*;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use arw_actors::clock::Clock;
+use arw_kit::clock::Clock;
 use bytes::{BufMut as _, BytesMut};
 use tokio::time::timeout;
 

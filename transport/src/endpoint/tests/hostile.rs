@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arw_actors::clock::Clock;
+use arw_kit::clock::Clock;
 use bytes::BytesMut;
 use tokio::time::timeout;
 

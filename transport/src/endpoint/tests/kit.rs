@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use arw_actors::clock::Clock;
-use arw_actors::moment::WallTime;
+use arw_kit::clock::Clock;
+use arw_kit::moment::WallTime;
 use parking_lot::{Condvar, Mutex};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;

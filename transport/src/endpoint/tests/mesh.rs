@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use arw_actors::clock::Clock;
+use arw_kit::clock::Clock;
 use bytes::Bytes;
 
 use super::kit::*;

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use arw_actors::moment::WallTime;
+use arw_kit::moment::WallTime;
 
 use super::*;
 use crate::certificate::{CERTIFICATE_LIFETIME, Role, Roles};

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use arw_actors::moment::WallTime;
+use arw_kit::moment::WallTime;
 use serde::{Deserialize, Serialize};
 
 use super::Contents;

@@ -3,7 +3,7 @@
 //! foca leaves the first to gossip, which in a small cluster can spend itself on everybody but the suspect, and it knows nothing of
 //! connections. Owns the datagrams to suspects and the verdicts on suspicions that foca did not begin.
 
-use arw_actors::moment::Moment;
+use arw_kit::moment::Moment;
 use bytes::BufMut;
 use foca::{Codec, Header, Member, Message, State};
 

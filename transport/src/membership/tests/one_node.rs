@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use arw_actors::moment::Moment;
+use arw_kit::moment::Moment;
 use bytes::BufMut;
 use foca::{Codec, Header, Member, Message, State};
 

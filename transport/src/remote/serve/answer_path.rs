@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arw_actors::mailbox::{AskCancel, AskError, RefusedReason};
+use arw_kit::mailbox::{AskCancel, AskError, RefusedReason};
 use serde::Serialize;
 
 use super::{Server, Undelivered};

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use arw_actors::mailbox::{Actor, Context, Fault, Handle, Reply};
-use arw_actors::supervision::{ActorSpec, ActorSystem, Backoff};
+use arw_kit::life::Backoff;
+use arw_kit::mailbox::{Actor, Context, Fault, Handle, Reply};
+use arw_kit::supervision::{ActorSpec, ActorSystem};
 use serde::{Deserialize, Serialize};
 
 use crate::frame::{MessageType, Trace};
@@ -80,7 +81,7 @@ pub(crate) enum CounterMessage {
     Doze(Duration),
     Stop,
 }
-arw_actors::message!(CounterMessage { Note, Sum, Echo, Odd, Doze, Stop });
+arw_kit::message!(CounterMessage { Note, Sum, Echo, Odd, Doze, Stop });
 
 impl From<Bump> for CounterMessage {
     fn from(Bump(number): Bump) -> Self {

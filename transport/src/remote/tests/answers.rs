@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use arw_actors::mailbox::{Actor, Context, Fault, Handle, NotRead, Replies};
-use arw_actors::supervision::{ActorSpec, ActorSystem, Backoff};
+use arw_kit::life::Backoff;
+use arw_kit::mailbox::{Actor, Context, Fault, Handle, NotRead, Replies};
+use arw_kit::supervision::{ActorSpec, ActorSystem};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -51,7 +52,7 @@ impl RemoteStream for Other {
 enum NarratorMessage {
     Tell(Tale, Replies<(u64, usize)>),
 }
-arw_actors::message!(NarratorMessage { Tell });
+arw_kit::message!(NarratorMessage { Tell });
 
 /// Says how each of its tales ended: how many numbers were taken.
 struct Narrator(mpsc::Sender<u64>);

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arw_actors::mailbox::Handle;
-use arw_actors::supervision::ActorSystem;
+use arw_kit::mailbox::Handle;
+use arw_kit::supervision::ActorSystem;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
     ClientConfig, Connection, Endpoint, EndpointConfig, ServerConfig, TokioRuntime, TransportConfig,

@@ -1,7 +1,7 @@
 //! Answers that find no room, and application code that panics: an ask is answered or refused, never
 //! forgotten.
 
-use arw_actors::supervision::ActorSystem;
+use arw_kit::supervision::ActorSystem;
 
 use super::actor::{Bump, CounterMessage, Doze, Echo, counter};
 use super::kit::{Node, NodeSpec, SECOND, Stranger, connect};

@@ -8,6 +8,8 @@ use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use arw_kit::moment::Moment;
+
 use super::super::keepers::Keeper;
 use super::super::plan::Report;
 use super::super::prepare::real_place;
@@ -15,7 +17,6 @@ use super::super::sandbox::Access;
 use super::super::sweep;
 use super::super::wire::{Received, Wire, wait_readable};
 use super::{Attendant, Attended, Watched, kill};
-use crate::moment::Moment;
 use crate::runtime::diagnosis::{Asked, ExitFacts, ModelFacts, PortFacts, denied_paths, diagnose};
 use crate::runtime::launcher::{Endpoint, EngineExit, ExitStatus};
 use crate::runtime::log::LogStream;

@@ -8,13 +8,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use arw_kit::clock::Clock;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
 
 use super::super::plan::Ended;
 use super::super::procfs::Procfs;
 use super::super::wire::wait_readable;
-use crate::clock::Clock;
 
 /// One byte per exit, answered by one byte; the end of the stream: no children are left.
 #[derive(Debug)]

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use arw_kit::life::{Backoff, RestartLimits};
+
 use super::super::*;
 use super::{Program, Stage};
-use crate::supervision::{Backoff, RestartLimits};
 
 const SECOND: Duration = Duration::from_secs(1);
 

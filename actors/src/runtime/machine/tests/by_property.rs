@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use arw_kit::life::{Backoff, RestartLimits};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::super::*;
 use super::stage::diagnosis;
 use super::{Program, Stage};
-use crate::supervision::{Backoff, RestartLimits};
 
 /// One thing that happens; what does not fit is skipped.
 #[derive(Clone, Copy, Debug)]
