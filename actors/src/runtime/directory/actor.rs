@@ -162,7 +162,7 @@ impl Actor for DirectoryActor {
             DirectoryMessage::Written(batch, written) => self.written(batch, written, context).await,
             DirectoryMessage::MakeRoom(load, reply) => self.make_room(load, reply, context),
             DirectoryMessage::LookForRoom => self.look_for_room(context),
-            DirectoryMessage::Measured(free_bytes, tenants) => self.measured((free_bytes, tenants), context),
+            DirectoryMessage::Measured(sight) => self.measured(*sight, context),
             DirectoryMessage::EvictionAnswered(id) => self.eviction_answered(&id, context),
             DirectoryMessage::Held(id, is_held) => self.note_held(id, is_held, context),
             DirectoryMessage::Flush(reply) => self.flush(reply, context),
