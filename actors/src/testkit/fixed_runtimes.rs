@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::ids::RuntimeId;
 use crate::mailbox::{Actor, Context, Fault, Reply};
-use crate::runtime::actor::RuntimeMessage;
+use crate::runtime::actor::{RuntimeMemory, RuntimeMessage};
 use crate::runtime::directory::{AddRuntimeError, Board, ControlError, DirectoryMessage, Entry, Runtimes};
 use crate::runtime::launcher::{Endpoint, Secret};
 use crate::runtime::lease::{AcquireError, EngineEnd, EngineLease, Meter, UsageTotals};
@@ -22,7 +22,7 @@ use crate::runtime::log::EngineLog;
 use crate::runtime::machine::RuntimeState;
 use crate::runtime::row::{BudgetRow, HealthRow, MemoryRow, ProbeRow, QueueRow, RuntimeRow, StartupRow};
 use crate::runtime::spec::{IdleAfter, RuntimeSpec};
-use crate::supervision::{ActorSpec, ActorSystem, SupervisorHandle};
+use crate::supervision::{ActorSpec, ActorSystem, RestartBudget, RestartLimits, SupervisorHandle};
 
 /// What a runtime answers to whoever wants its engine.
 #[derive(Clone, Debug)]
@@ -127,6 +127,10 @@ impl FixedRuntimes {
         let entry = Entry {
             spec: Arc::new(spec),
             handle,
+            memory: Arc::new(Mutex::new(RuntimeMemory::new(
+                RestartBudget::new(RestartLimits::default()),
+                false,
+            ))),
             log: Arc::clone(&log),
             meter: Arc::clone(&part.meter),
             row: Arc::clone(&part.row),

@@ -13,7 +13,7 @@ use super::memory::Sight;
 use super::room::{Ended, Load, RoomAnswer};
 use crate::ids::RuntimeId;
 use crate::mailbox::{AskError, Down, Handle, Reply};
-use crate::runtime::actor::{Gauge, RuntimeMessage};
+use crate::runtime::actor::{Gauge, RuntimeMemory, RuntimeMessage};
 use crate::runtime::launcher::{Diagnosis, LaunchError};
 use crate::runtime::lease::{AcquireError, EngineLease, Meter, NotReady};
 use crate::runtime::log::EngineLog;
@@ -42,6 +42,8 @@ pub(crate) struct Board {
     pub(crate) changes: watch::Sender<u64>,
     /// Of runtimes that were removed and whose programs have ended lately.
     removed: Mutex<Vec<Arc<Gauge>>>,
+    /// Why the list of runtimes cannot be read, and is not written therefore.
+    pub(super) list_outage: watch::Sender<Option<Arc<str>>>,
 }
 
 /// One runtime on the board.
@@ -49,6 +51,8 @@ pub(crate) struct Board {
 pub(crate) struct Entry {
     pub(crate) spec: Arc<RuntimeSpec>,
     pub(crate) handle: Handle<RuntimeMessage>,
+    /// Kept for the next incarnation of its actor, and for an actor that takes its place.
+    pub(crate) memory: Arc<Mutex<RuntimeMemory>>,
     pub(crate) log: Arc<EngineLog>,
     pub(crate) meter: Arc<Meter>,
     /// The newest row that its actor has written.
@@ -322,6 +326,12 @@ impl Runtimes {
     pub fn rows(&self) -> Vec<RuntimeRow> {
         let entries = self.board.entries.load();
         entries.iter().filter_map(Entry::row).collect()
+    }
+
+    /// Why the list of runtimes in the state folder cannot be read; `None` while all is well.
+    #[must_use]
+    pub fn list_outage(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.board.list_outage.subscribe()
     }
 
     /// Counts changes of the list and of any row.
