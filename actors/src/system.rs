@@ -180,7 +180,7 @@ impl RunningNode {
         let views = Views::new(info.incarnation, Arc::clone(&sources));
         root.actor(leaf(ActorSpec::<ViewsActor>::new("views", ViewsArgs { views: views.clone(), sources })));
         let log = Arc::default();
-        let caretaker = root.actor(leaf(caretaker(&journal, &store, &condition, &log, &cluster)));
+        let caretaker = root.actor(leaf(caretaker(&journal, &store, &condition, &log, &cluster, &runtimes)));
         system.start(root).await?;
 
         let node = Node { info, system, journal, tokens, models, runtimes, engines, cluster, views, status };
@@ -283,10 +283,11 @@ fn caretaker(
     condition: &Arc<Condition>,
     log: &Arc<OnceLock<LogHealth>>,
     cluster: &Cluster,
+    runtimes: &Runtimes,
 ) -> ActorSpec<CaretakerActor> {
     let (journal, store) = (journal.clone(), store.clone());
     let (condition, log, cluster) = (Arc::clone(condition), Arc::clone(log), cluster.clone());
-    let args = CaretakerArgs { journal, store, condition, log, cluster };
+    let args = CaretakerArgs { journal, store, condition, log, cluster, list: runtimes.list_outage() };
     ActorSpec::new("caretaker", args)
 }
 

@@ -5,6 +5,7 @@ mod client;
 mod commands;
 mod compose;
 mod context;
+mod driver_watch;
 mod failure;
 mod load_config;
 mod output;
@@ -18,9 +19,11 @@ use arw_actors::config::Origin;
 use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use tokio::runtime::RuntimeFlavor;
 
 use args::{Arguments, Command};
 use context::Context;
+use driver_watch::DriverWatch;
 use failure::{Exit, Failure};
 use output::formats::Format;
 
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
     let context = Context::new(&arguments.global, origin, format_is_chosen);
     let format = arguments.global.output;
     let outcome = runtime(&arguments.command).and_then(|runtime| {
+        let _watch = watched(&runtime)?;
         let outcome = runtime.block_on(run(arguments, &context));
         // A thread that waits for a line of standard input must not hold up the end.
         runtime.shutdown_background();
@@ -124,10 +128,21 @@ fn runtime(command: &Command) -> Result<tokio::runtime::Runtime, Failure> {
         | Command::Completions { .. }
         | Command::Man { .. } => tokio::runtime::Builder::new_current_thread(),
     };
-    builder.enable_all().build().map_err(|error| {
-        let help = "free threads and open files (`ulimit -a` shows the limits), then try again";
-        Failure::new(Exit::Failed, "cannot start", error.to_string(), help)
-    })
+    builder.enable_all().build().map_err(|error| cannot_start(&error))
+}
+
+/// A node stays visible while one of its actors blocks a thread; a command has no second thread.
+fn watched(runtime: &tokio::runtime::Runtime) -> Result<Option<DriverWatch>, Failure> {
+    match runtime.handle().runtime_flavor() {
+        RuntimeFlavor::MultiThread => DriverWatch::over(runtime.handle().clone()).map(Some),
+        _ => Ok(None),
+    }
+    .map_err(|error| cannot_start(&error))
+}
+
+fn cannot_start(error: &std::io::Error) -> Failure {
+    let help = "free threads and open files (`ulimit -a` shows the limits), then try again";
+    Failure::new(Exit::Failed, "cannot start", error.to_string(), help)
 }
 
 fn tell(failure: &Failure, format: Format) {

@@ -35,7 +35,8 @@ use super::launcher::{Endpoint, EngineExit, Launcher, Secret};
 use super::lease::{AcquireError, EngineEnd, EngineLease, Meter};
 use super::log::EngineLog;
 use super::machine::{
-    By, HealthAnswer, ProbeKind, RuntimeAction, RuntimeEvent, RuntimeMachine, RuntimeRules, RuntimeState,
+    By, HealthAnswer, Past, ProbeKind, RuntimeAction, RuntimeEvent, RuntimeMachine, RuntimeRules,
+    RuntimeState,
 };
 use super::row::RuntimeRow;
 use super::spec::{Adapter, RuntimeSpec};
@@ -64,13 +65,19 @@ pub(crate) struct RuntimeArgs {
 }
 
 /// What outlives a crash of the runtime's actor.
+#[derive(Debug)]
 pub(crate) struct RuntimeMemory {
     pub(crate) budget: RestartBudget,
     pub(crate) is_wanted: bool,
-    /// The number of the newest launch.
-    pub(crate) attempt: u64,
-    /// An operator has stopped it. Outlives the node, too.
-    pub(crate) is_held: bool,
+    /// That an operator has stopped it outlives the node, too.
+    pub(crate) past: Past,
+}
+
+impl RuntimeMemory {
+    /// Of a runtime that has not run yet.
+    pub(crate) fn new(budget: RestartBudget, held: bool) -> Self {
+        Self { budget, is_wanted: false, past: Past::none(held) }
+    }
 }
 
 pub(crate) enum RuntimeMessage {
@@ -183,15 +190,14 @@ impl Actor for RuntimeActor {
     const KIND: &'static str = "runtime";
 
     async fn start(args: &RuntimeArgs, context: &mut Context<RuntimeMessage>) -> Result<Self, Fault> {
-        let (budget, is_wanted, attempt, is_held) = {
+        let (budget, is_wanted, past) = {
             let memory = args.memory.lock();
-            (memory.budget.clone(), memory.is_wanted, memory.attempt, memory.is_held)
+            (memory.budget.clone(), memory.is_wanted, memory.past.clone())
         };
         let seed = u64::from(std::process::id()) ^ context.now().as_nanos();
         let machine = RuntimeMachine::new(args.rules, budget.clone(), context.now(), seed);
-        // A launch of the last incarnation is over, whatever of it is still in the mailbox.
-        let attempt = if attempt > 0 { attempt + 1 } else { 0 };
-        let machine = machine.continuing(attempt, is_held);
+        let machine = machine.continuing(past.past_its_launch());
+        let (state, _) = machine.state();
         let engine_row = context.tree().enter_resource(context.path(), "engine", "process");
         engine_row.set_budget(budget);
         let mut actor = Self {
@@ -215,7 +221,7 @@ impl Actor for RuntimeActor {
         if !args.spec.is_managed() {
             actor.engine = Some(launching::external(&args.spec)?);
         }
-        actor.show_state(RuntimeState::Stopped);
+        actor.show_state(state);
         actor.publish(context);
         if actor.args.gauge.is_alive() {
             // What the last incarnation has left is ending; its end changes the row.
@@ -228,6 +234,7 @@ impl Actor for RuntimeActor {
         context.every(REFRESH_EVERY, || RuntimeMessage::Refresh);
         actor.await_doubts(context, Duration::ZERO);
         if is_wanted {
+            // One that is to wait goes on waiting.
             actor.feed(context, RuntimeEvent::StartWanted(By::Boot));
         }
         Ok(actor)
@@ -432,10 +439,9 @@ impl RuntimeActor {
         let mut memory = self.args.memory.lock();
         memory.budget = self.machine.budget().clone();
         memory.is_wanted = self.machine.is_wanted();
-        memory.attempt = self.machine.attempt();
-        if memory.is_held != self.machine.is_held() {
-            memory.is_held = self.machine.is_held();
-            let held = DirectoryMessage::Held(self.spec.id.clone(), memory.is_held);
+        let before = std::mem::replace(&mut memory.past, self.machine.past());
+        if before.held != memory.past.held {
+            let held = DirectoryMessage::Held(self.spec.id.clone(), memory.past.held);
             // A full mailbox means that it is not written down: the node may forget it when it ends.
             let _ = self.args.directory.try_tell(held);
         }

@@ -21,6 +21,8 @@ pub(super) struct CaretakerArgs {
     /// The program's log, once somebody has named it.
     pub(super) log: Arc<OnceLock<LogHealth>>,
     pub(super) cluster: Cluster,
+    /// Why the list of runtimes cannot be read.
+    pub(super) list: watch::Receiver<Option<Arc<str>>>,
 }
 
 pub(super) struct CaretakerActor {
@@ -28,6 +30,7 @@ pub(super) struct CaretakerActor {
     health: watch::Receiver<StoreHealth>,
     /// What is wrong with the node as a member of a cluster.
     warnings: watch::Receiver<Vec<String>>,
+    list: watch::Receiver<Option<Arc<str>>>,
     condition: Arc<Condition>,
     log: Arc<OnceLock<LogHealth>>,
     /// So many of the log's lost lines the log itself tells of.
@@ -39,9 +42,10 @@ pub(super) enum CaretakerMessage {
     LogChanged,
     Look,
     ClusterChanged,
+    ListChanged,
     Retain,
 }
-arw_kit::message!(CaretakerMessage { StoreChanged, LogChanged, ClusterChanged, Look, Retain });
+arw_kit::message!(CaretakerMessage { StoreChanged, LogChanged, ClusterChanged, ListChanged, Look, Retain });
 
 /// Rows grow old slowly, and each round removes a bounded chunk.
 const RETAIN_EVERY: Duration = Duration::from_secs(60);
@@ -63,6 +67,7 @@ impl Actor for CaretakerActor {
             journal: args.journal.clone(),
             health: args.store.health(),
             warnings: args.cluster.warnings(),
+            list: args.list.clone(),
             condition: Arc::clone(&args.condition),
             log: Arc::clone(&args.log),
             lost_lines_told: 0,
@@ -70,6 +75,7 @@ impl Actor for CaretakerActor {
         actor.watch_store(context);
         actor.watch_log(context);
         actor.watch_cluster(context);
+        actor.watch_list(context);
         actor.show_health();
         Ok(actor)
     }
@@ -98,6 +104,11 @@ impl Actor for CaretakerActor {
             CaretakerMessage::ClusterChanged => {
                 self.warnings.mark_unchanged();
                 self.watch_cluster(context);
+                self.show_health();
+            }
+            CaretakerMessage::ListChanged => {
+                self.list.mark_unchanged();
+                self.watch_list(context);
                 self.show_health();
             }
             CaretakerMessage::Retain => self.journal.enforce_retention(),
@@ -158,6 +169,16 @@ impl CaretakerActor {
         });
     }
 
+    fn watch_list(&self, context: &mut Context<CaretakerMessage>) {
+        let mut list = self.list.clone();
+        context.spawn(async move {
+            if list.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            CaretakerMessage::ListChanged
+        });
+    }
+
     fn show_health(&self) {
         let events = match &*self.health.borrow() {
             StoreHealth::Ok => None,
@@ -169,6 +190,12 @@ impl CaretakerActor {
             format!("the node's log cannot be written: {why}; {lost} lines are lost")
         });
         self.condition.note("log", log);
+        let list = self.list.borrow().as_ref().map(|why| {
+            format!(
+                "runtimes added earlier are not known, and none can be added or removed: {why}; then restart the node"
+            )
+        });
+        self.condition.note("runtimes", list);
         let warnings = self.warnings.borrow().clone();
         self.condition.note("cluster", warnings);
     }
@@ -181,5 +208,50 @@ impl CaretakerActor {
                 count: tally.count,
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::{JournalOptions, Retention};
+    use crate::node_info::NodeStatus;
+    use crate::store::StoreOptions;
+    use arw_kit::clock::Clock;
+    use arw_kit::supervision::{ActorSpec, ActorSystem};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_of_runtimes_that_cannot_be_read_is_in_the_status_until_it_can() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::system();
+        let options = StoreOptions { clock, ..StoreOptions::default() };
+        let store = Store::open(&folder.path().join("arw.db"), options).unwrap();
+        let retention = Retention { max_age: Duration::from_secs(3600), max_rows: 1000 };
+        let journal = Journal::open(store.clone(), JournalOptions { retention, clock }).unwrap();
+        let condition = Arc::new(Condition::new());
+        let list = watch::Sender::new(None);
+        let args = CaretakerArgs {
+            journal,
+            store,
+            condition: Arc::clone(&condition),
+            log: Arc::default(),
+            cluster: Cluster::default(),
+            list: list.subscribe(),
+        };
+        let system = ActorSystem::new("node");
+        let mut root = system.root();
+        root.actor(ActorSpec::<CaretakerActor>::new("caretaker", args));
+        system.start(root).await.unwrap();
+        condition.serves();
+        let mut status = condition.status();
+        list.send_replace(Some("runtimes.json is damaged".into()));
+        let told = status.wait_for(|status| matches!(status, NodeStatus::Degraded(_)));
+        let told = tokio::time::timeout(LOOK_EVERY / 2, told).await.unwrap().unwrap().clone();
+        let NodeStatus::Degraded(reasons) = told else { panic!() };
+        assert!(reasons[0].contains("runtimes.json is damaged"), "{reasons:?}");
+        list.send_replace(None);
+        let well = status.wait_for(|status| *status == NodeStatus::Ready);
+        tokio::time::timeout(LOOK_EVERY / 2, well).await.unwrap().unwrap();
+        system.shutdown(LOOK_EVERY).await.unwrap();
     }
 }

@@ -49,6 +49,8 @@ pub struct Script {
     pub dies_after: Option<Duration>,
     /// It ends by itself so long after it began to run.
     pub crashes_after: Option<Duration>,
+    /// What it held is free so long after its end, as on some virtual machines.
+    pub returns_after: Duration,
     /// A launch fails with this.
     pub refuses: Option<Diagnosis>,
     /// What `/props` says of its context; `None`: there is no such page.
@@ -66,6 +68,7 @@ impl Default for Script {
             ends_after: Some(Duration::from_millis(10)),
             dies_after: Some(Duration::from_millis(1)),
             crashes_after: None,
+            returns_after: Duration::ZERO,
             refuses: None,
             context_tokens: None,
             answer: Answer::Ok,
@@ -101,6 +104,8 @@ impl fmt::Debug for FakeMachine {
 struct Machine {
     proc_root: PathBuf,
     memory_bytes: u64,
+    /// Neither held nor free.
+    returning_bytes: u64,
     scripts: HashMap<RuntimeId, Script>,
     programs: BTreeMap<u32, Arc<Program>>,
     next_pid: u32,
@@ -136,6 +141,7 @@ impl FakeMachine {
         let machine = Machine {
             proc_root: folder.to_owned(),
             memory_bytes,
+            returning_bytes: 0,
             scripts: HashMap::new(),
             programs: BTreeMap::new(),
             next_pid: 1000,
@@ -289,8 +295,20 @@ impl FakeMachine {
         if shared.programs.remove(&program.pid).is_none() {
             return;
         }
-        *program.held_bytes.lock() = 0;
-        let _ = shared.write_meminfo();
+        let held_bytes = std::mem::take(&mut *program.held_bytes.lock());
+        let returns_after = program.script.returns_after;
+        if returns_after.is_zero() || tokio::runtime::Handle::try_current().is_err() {
+            let _ = shared.write_meminfo();
+        } else {
+            shared.returning_bytes += held_bytes;
+            let machine = self.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(returns_after).await;
+                let mut shared = machine.shared.lock();
+                shared.returning_bytes -= held_bytes;
+                let _ = shared.write_meminfo();
+            });
+        }
         drop(shared);
         let cause = if by_us { Cause::Stopped } else { Cause::Crashed };
         let diagnosis = Diagnosis { cause, detail: detail.to_owned(), hint: None, permanent: false };
@@ -369,7 +387,7 @@ impl Machine {
     /// As Linux tells it, whole or not at all: a reader may look at any moment.
     fn write_meminfo(&self) -> std::io::Result<()> {
         let held: u64 = self.programs.values().map(|program| *program.held_bytes.lock()).sum();
-        let free = self.memory_bytes.saturating_sub(held);
+        let free = self.memory_bytes.saturating_sub(held + self.returning_bytes);
         let text = format!("MemTotal: {} kB\nMemAvailable: {} kB\n", self.memory_bytes >> 10, free >> 10);
         let beside = self.proc_root.join("meminfo.new");
         fs::write(&beside, text)?;

@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use arw_kit::clock::Clock;
+use arw_kit::life::{RestartBudget, RestartLimits};
 use arw_kit::mailbox::{Actor, Context, Fault, Reply};
 use arw_kit::supervision::{ActorSpec, ActorSystem, SupervisorHandle};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::ids::RuntimeId;
-use crate::runtime::actor::RuntimeMessage;
+use crate::runtime::actor::{RuntimeMemory, RuntimeMessage};
 use crate::runtime::directory::{AddRuntimeError, Board, ControlError, DirectoryMessage, Entry, Runtimes};
 use crate::runtime::launcher::{Endpoint, Secret};
 use crate::runtime::lease::{AcquireError, EngineEnd, EngineLease, Meter, UsageTotals};
@@ -127,6 +128,10 @@ impl FixedRuntimes {
         let entry = Entry {
             spec: Arc::new(spec),
             handle,
+            memory: Arc::new(Mutex::new(RuntimeMemory::new(
+                RestartBudget::new(RestartLimits::default()),
+                false,
+            ))),
             log: Arc::clone(&log),
             meter: Arc::clone(&part.meter),
             row: Arc::clone(&part.row),

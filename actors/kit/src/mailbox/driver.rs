@@ -129,7 +129,9 @@ impl std::error::Error for StartFault {}
 
 impl<A: Actor> ResidentState<A> {
     async fn run(&mut self) -> ExitReason {
-        let mut just_ran = false;
+        // The start has woken the supervisor, from this task. Without a yield it would stand behind the first handler, in the
+        // one slot of this thread from which no other thread of tokio takes a task (the LIFO slot).
+        let mut just_ran = true;
         loop {
             let most = self.pace.batch_max;
             let took = poll_fn(|cx| {

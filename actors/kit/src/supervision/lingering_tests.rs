@@ -116,7 +116,7 @@ fn an_actor_that_blocks_its_thread_is_never_started_beside_itself() {
             async move { stuck.ask(SingleMessage::Ping, LONG).await }
         });
         until(|| stuck.depth() == 2).await;
-        assert!(root.kill("stuck", SECOND).await);
+        assert!(root.kill("stuck", LONG).await);
 
         until(|| state(&system, "node/stuck") == ActorState::Quarantined).await;
         assert_eq!(ping(&stuck).await, Err(AskError::Refused(RefusedReason::Quarantined)));
@@ -128,6 +128,27 @@ fn an_actor_that_blocks_its_thread_is_never_started_beside_itself() {
         until(|| state(&system, "node/stuck") == ActorState::Running).await;
         assert_eq!(ping(&stuck).await, Ok(2));
         assert_eq!(census.most_alive.load(Ordering::SeqCst), 1);
+        assert_eq!(system.shutdown(LONG).await, Some(ExitReason::Stop));
+    });
+}
+
+/// SUP-2: ractor tells the supervisor of a start from the actor's own task. A supervisor that is woken there stands in the
+/// slot of that thread from which no other thread of tokio takes a task.
+#[test]
+fn an_actor_whose_first_message_blocks_its_thread_does_not_block_its_supervisor() {
+    on_threads(async {
+        let system = ActorSystem::new("node");
+        let mut root = system.root();
+        let census = Arc::new(Census::default());
+        let stuck = root.actor(spec("stuck", &census));
+        let (release, free) = std::sync::mpsc::sync_channel(0);
+        stuck.try_tell(SingleMessage::Block(free)).unwrap();
+        let root = system.start(root).await.unwrap();
+        let record = system.tree().get("node/stuck").unwrap();
+        until(|| record.in_flight_kind() == Some("Block")).await;
+        let is_heard = root.stop("stuck", LONG).await;
+        release.send(()).unwrap();
+        assert!(is_heard, "its supervisor waits behind it");
         assert_eq!(system.shutdown(LONG).await, Some(ExitReason::Stop));
     });
 }

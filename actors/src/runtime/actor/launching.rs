@@ -142,6 +142,7 @@ async fn launch(
         });
     }
     shared.gauge.all_gone().await;
+    let needed_bytes = load.as_ref().map_or(0, |load| load.needed_bytes);
     if let Some(load) = load
         && let Some(denied) = ask_for_room(shared, load).await
     {
@@ -160,7 +161,7 @@ async fn launch(
         scratch: shared.scratch.clone(),
         log: Arc::clone(&shared.log),
     };
-    match Launched::by(&shared.launcher, launch, &shared.gauge).await {
+    match Launched::by(&shared.launcher, launch, &shared.gauge, needed_bytes).await {
         Ok(launched) => LaunchOutcome::Runs(launched),
         Err(error) => LaunchOutcome::Failed(error.0),
     }

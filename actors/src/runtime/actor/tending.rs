@@ -2,12 +2,15 @@
 //!
 //! The engine lives in a task of the runtime's actor, so that it is killed when the actor ends in whatever way.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arw_kit::mailbox::Context;
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use super::{RuntimeActor, RuntimeMessage, Serving};
 use crate::runtime::launcher::{Cause, Diagnosis, Engine, LaunchError, LaunchSpec, Launcher};
@@ -35,23 +38,37 @@ pub(crate) struct Gauge {
     wanted: Notify,
     /// Programs that have not ended yet. More than one only while those of a dead incarnation of the actor are ending.
     alive: watch::Sender<u32>,
+    /// Programs that have ended lately: what they may have held, and when that was.
+    ended: Mutex<VecDeque<(u64, Instant)>>,
 }
 
 /// A program counts as alive for as long as this lives.
 #[derive(Debug)]
-struct Alive(Arc<Gauge>);
+struct Alive {
+    gauge: Arc<Gauge>,
+    /// There is a program, and not only an attempt to start one.
+    has_run: bool,
+    needed_bytes: u64,
+}
 
 impl Alive {
-    fn begin(gauge: &Arc<Gauge>) -> Self {
+    fn begin(gauge: &Arc<Gauge>, needed_bytes: u64) -> Self {
         gauge.alive.send_modify(|count| *count += 1);
-        Self(Arc::clone(gauge))
+        Self { gauge: Arc::clone(gauge), has_run: false, needed_bytes }
     }
 }
 
 impl Drop for Alive {
     fn drop(&mut self) {
-        self.0.sample.send_replace(None);
-        self.0.alive.send_modify(|count| *count -= 1);
+        let last = self.gauge.sample.send_replace(None);
+        if self.has_run {
+            // One that was still loading held more than was read last.
+            let read_bytes = last.and_then(|sample| sample.resident_bytes).unwrap_or(0);
+            let mut ended = self.gauge.ended.lock();
+            ended.truncate(ENDED_MAX - 1);
+            ended.push_front((read_bytes.max(self.needed_bytes), Instant::now()));
+        }
+        self.gauge.alive.send_modify(|count| *count -= 1);
     }
 }
 
@@ -75,6 +92,13 @@ impl Gauge {
             let resident_bytes = sample.resident_bytes.filter(|bytes| *bytes > 0).or(held);
             *shown = Some(Sample { resident_bytes, ..sample });
         });
+    }
+
+    /// Programs that have ended within the last `window`: what they held at most, and how long ago they ended.
+    pub(crate) fn ended_within(&self, window: Duration) -> Vec<(u64, Duration)> {
+        let ended = self.ended.lock();
+        let ago = ended.iter().map(|(held_bytes, at)| (*held_bytes, at.elapsed()));
+        ago.filter(|(_, ago)| *ago < window).collect()
     }
 
     /// A program has not ended yet.
@@ -106,8 +130,9 @@ impl Launched {
         launcher: &Arc<dyn Launcher>,
         spec: LaunchSpec,
         gauge: &Arc<Gauge>,
+        needed_bytes: u64,
     ) -> Result<Self, LaunchError> {
-        let (launch, alive) = (launcher.launch(spec), Alive::begin(gauge));
+        let (launch, alive) = (launcher.launch(spec), Alive::begin(gauge, needed_bytes));
         let launching = tokio::spawn(async move { launch.await.map(|engine| Self::new(engine, alive)) });
         launching.await.unwrap_or_else(|error| match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
@@ -121,7 +146,8 @@ impl Launched {
         })
     }
 
-    fn new(engine: Box<dyn Engine>, alive: Alive) -> Self {
+    fn new(engine: Box<dyn Engine>, mut alive: Alive) -> Self {
+        alive.has_run = true;
         let serving = Serving {
             pid: Some(engine.pid()),
             endpoint: engine.endpoint().cloned(),
@@ -147,6 +173,8 @@ impl Drop for Launched {
     }
 }
 
+/// A runtime whose programs end faster than that is in quarantine.
+const ENDED_MAX: usize = 8;
 /// Reading takes milliseconds, also where every process of the machine has to be looked at.
 const FRESH_WITHIN: Duration = Duration::from_millis(200);
 /// Deadlines follow progress, so it is read a few times a second.
@@ -163,7 +191,7 @@ impl Tended {
             // It is taken here and nowhere else.
             return Self { commands, gauge: Arc::default(), ended: oneshot::channel().1 };
         };
-        let gauge = Arc::clone(&alive.0);
+        let gauge = Arc::clone(&alive.gauge);
         let (end, ended) = oneshot::channel();
         // Not a task of the actor, with which it would be cut off: the engine's end is waited for whatever becomes of the actor.
         let tend = tokio::spawn(async move {
@@ -177,10 +205,10 @@ impl Tended {
                     command = inbox.recv() => command,
                     sample = finished(&mut reading), if reading.is_some() => {
                         reading = None;
-                        alive.0.show(sample);
+                        alive.gauge.show(sample);
                         continue;
                     }
-                    () = read_next(&mut ticks, &alive.0), if reading.is_none() => {
+                    () = read_next(&mut ticks, &alive.gauge), if reading.is_none() => {
                         reading = Some(engine.measured());
                         continue;
                     }

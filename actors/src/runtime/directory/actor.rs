@@ -159,7 +159,7 @@ impl Actor for DirectoryActor {
             DirectoryMessage::Written(batch, written) => self.written(batch, written, context).await,
             DirectoryMessage::MakeRoom(load, reply) => self.make_room(load, reply, context),
             DirectoryMessage::LookForRoom => self.look_for_room(context),
-            DirectoryMessage::Measured(free_bytes, tenants) => self.measured((free_bytes, tenants), context),
+            DirectoryMessage::Measured(sight) => self.measured(*sight, context),
             DirectoryMessage::EvictionAnswered(id) => self.eviction_answered(&id, context),
             DirectoryMessage::Held(id, is_held) => self.note_held(id, is_held, context),
             DirectoryMessage::Flush(reply) => self.flush(reply, context),
@@ -189,6 +189,7 @@ impl DirectoryActor {
             self.unread = Some(error);
             Saved::default()
         });
+        self.args.board.list_outage.send_replace(self.unread.as_deref().map(Into::into));
         self.held = saved.held;
         // After a crash of this actor the runtimes are still there: they are known from the board.
         let known: Vec<_> = self.args.board.entries.load().iter().cloned().collect();
@@ -307,7 +308,7 @@ impl DirectoryActor {
     ) -> Result<(), AddRuntimeError> {
         spec.check()?;
         let spec = Arc::new(spec);
-        let parts = Parts::new(&self.args, &spec, context.clock());
+        let parts = Parts::new(&self.args, &spec, context.clock(), self.held.contains(&spec.id));
         self.loads.room.forget(&spec.id);
         let handle = match self.start_actor(&spec, &parts, context).await {
             Ok(handle) => handle,
@@ -317,8 +318,8 @@ impl DirectoryActor {
                 return Err(error);
             }
         };
-        let Parts { log, meter, row, gauge } = parts;
-        let entry = Entry { spec, handle, log, meter, row, gauge };
+        let Parts { memory, log, meter, row, gauge } = parts;
+        let entry = Entry { spec, handle, memory, log, meter, row, gauge };
         self.watch(&entry, is_configured, context);
         let mut entries = self.args.board.entries.load().as_ref().clone();
         entries.retain(|known| known.spec.id != entry.spec.id);
@@ -361,10 +362,6 @@ impl DirectoryActor {
         context: &Context<DirectoryMessage>,
     ) -> Result<Handle<RuntimeMessage>, AddRuntimeError> {
         let rules = rules_for(spec, &self.args.settings, &self.args.models);
-        let path = self.args.supervisor.path().child(spec.id.as_str());
-        let engine = ActorPath::root(&engine_path(path.as_str()));
-        let mut budget = RestartBudget::new(rules.limits);
-        budget.restore(self.args.history.get(&engine).into_iter().flatten().copied());
         let args = RuntimeArgs {
             spec: Arc::clone(spec),
             rules,
@@ -381,12 +378,7 @@ impl DirectoryActor {
             board: Arc::clone(&self.args.board),
             scratch: self.args.state_dir.join("runtime").join("scratch").join(spec.id.as_str()),
             accelerator: if self.args.hardware.lock().gpus.is_empty() { "cpu" } else { "unknown" },
-            memory: Arc::new(Mutex::new(RuntimeMemory {
-                budget,
-                is_wanted: false,
-                attempt: parts.row.load().as_ref().as_ref().map_or(0, |row| row.attempt),
-                is_held: self.held.contains(&spec.id),
-            })),
+            memory: Arc::clone(&parts.memory),
         };
         let stop = rules.stop_grace + STOP_MARGIN;
         let actor = ActorSpec::<RuntimeActor>::new(spec.id.as_str(), args)
@@ -400,6 +392,7 @@ impl DirectoryActor {
 
 /// What a runtime shares with those who read it; the same over restarts of its actor.
 struct Parts {
+    memory: Arc<Mutex<RuntimeMemory>>,
     log: Arc<EngineLog>,
     meter: Arc<Meter>,
     row: Arc<ArcSwap<Option<crate::runtime::row::RuntimeRow>>>,
@@ -407,10 +400,11 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(args: &Args, spec: &RuntimeSpec, clock: Clock) -> Self {
+    fn new(args: &Args, spec: &RuntimeSpec, clock: Clock, is_held: bool) -> Self {
         let entries = args.board.entries.load();
         if let Some(known) = entries.iter().find(|entry| entry.spec.id == spec.id) {
             return Self {
+                memory: Arc::clone(&known.memory),
                 log: Arc::clone(&known.log),
                 meter: Arc::clone(&known.meter),
                 row: Arc::clone(&known.row),
@@ -418,7 +412,12 @@ impl Parts {
             };
         }
         let file = args.state_dir.join("logs").join(format!("{}.log", spec.id));
+        let path = args.supervisor.path().child(spec.id.as_str());
+        let engine = ActorPath::root(&engine_path(path.as_str()));
+        let mut budget = RestartBudget::new(rules_for(spec, &args.settings, &args.models).limits);
+        budget.restore(args.history.get(&engine).into_iter().flatten().copied());
         Self {
+            memory: Arc::new(Mutex::new(RuntimeMemory::new(budget, is_held))),
             log: Arc::new(EngineLog::new(EngineLogOptions {
                 file: Some(file),
                 ..EngineLogOptions::default()

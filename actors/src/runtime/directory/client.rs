@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use arw_kit::mailbox::{AskError, Down, Handle, Reply};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::file::Unsaved;
-use super::room::{Load, RoomAnswer, Tenant};
+use super::memory::Sight;
+use super::room::{Ended, Load, RoomAnswer};
 use crate::ids::RuntimeId;
-use crate::runtime::actor::{Gauge, RuntimeMessage};
+use crate::runtime::actor::{Gauge, RuntimeMemory, RuntimeMessage};
 use crate::runtime::launcher::{Diagnosis, LaunchError};
 use crate::runtime::lease::{AcquireError, EngineLease, Meter, NotReady};
 use crate::runtime::log::EngineLog;
@@ -38,6 +40,10 @@ pub(crate) struct Board {
     pub(crate) entries: ArcSwap<Vec<Entry>>,
     /// Counts changes of the list and of any runtime's row.
     pub(crate) changes: watch::Sender<u64>,
+    /// Of runtimes that were removed and whose programs have ended lately.
+    removed: Mutex<Vec<Arc<Gauge>>>,
+    /// Why the list of runtimes cannot be read, and is not written therefore.
+    pub(super) list_outage: watch::Sender<Option<Arc<str>>>,
 }
 
 /// One runtime on the board.
@@ -45,6 +51,8 @@ pub(crate) struct Board {
 pub(crate) struct Entry {
     pub(crate) spec: Arc<RuntimeSpec>,
     pub(crate) handle: Handle<RuntimeMessage>,
+    /// Kept for the next incarnation of its actor, and for an actor that takes its place.
+    pub(crate) memory: Arc<Mutex<RuntimeMemory>>,
     pub(crate) log: Arc<EngineLog>,
     pub(crate) meter: Arc<Meter>,
     /// The newest row that its actor has written.
@@ -64,6 +72,21 @@ impl Entry {
 }
 
 impl Board {
+    /// A runtime is no more; what its program held may not be free yet.
+    pub(super) fn note_removed(&self, gauge: Arc<Gauge>) {
+        self.removed.lock().push(gauge);
+    }
+
+    /// Programs that have ended within the last `window`, of all runtimes.
+    pub(super) fn ended_within(&self, window: Duration) -> Vec<Ended> {
+        let mut removed = self.removed.lock();
+        removed.retain(|gauge| !gauge.ended_within(window).is_empty());
+        let entries = self.entries.load();
+        let gauges = entries.iter().map(|entry| &entry.gauge).chain(removed.iter());
+        let ended = gauges.flat_map(|gauge| gauge.ended_within(window));
+        ended.map(|(held_bytes, ago)| Ended { held_bytes, ago }).collect()
+    }
+
     pub(crate) fn changed(&self) {
         self.changes.send_modify(|version| *version += 1);
     }
@@ -76,8 +99,8 @@ pub(crate) enum DirectoryMessage {
     Remove(RuntimeId, Reply<Result<(), ControlError>>),
     /// A runtime is about to load.
     MakeRoom(Load, Reply<RoomAnswer>),
-    /// So many bytes are free for models, and this is what the runtimes do.
-    Measured(u64, Vec<Tenant>),
+    /// Memory was read, and what the runtimes hold of it.
+    Measured(Box<Sight>),
     /// The list was written, or not, and this was waiting for it.
     Written(Vec<Unsaved>, Result<(), String>),
     /// A runtime that was asked to go has said whether it does.
@@ -303,6 +326,12 @@ impl Runtimes {
     pub fn rows(&self) -> Vec<RuntimeRow> {
         let entries = self.board.entries.load();
         entries.iter().filter_map(Entry::row).collect()
+    }
+
+    /// Why the list of runtimes in the state folder cannot be read; `None` while all is well.
+    #[must_use]
+    pub fn list_outage(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.board.list_outage.subscribe()
     }
 
     /// Counts changes of the list and of any row.

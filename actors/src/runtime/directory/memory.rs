@@ -4,14 +4,16 @@
 //! idle runtimes to go.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use arw_kit::mailbox::{Context, Reply, TaskHandle};
 use futures_util::future::join_all;
+use tokio::time::Instant;
 
 use super::actor::DirectoryActor;
 use super::client::{DirectoryMessage, Entry};
-use super::room::{Load, Phase, Room, RoomAction, RoomAnswer, Rules, Tenant};
+use super::room::{Ended, Load, Phase, Room, RoomAction, RoomAnswer, Rules, Tenant};
 use crate::hardware::read_memory;
 use crate::ids::RuntimeId;
 use crate::runtime::actor::RuntimeMessage;
@@ -29,19 +31,37 @@ pub(super) struct Loads {
 
 /// What others free takes a moment to show; memory is looked at again this often while a load waits.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// A look reads what every program holds. Who has waited for [`LONG_WAIT`] does not mind a quarter of a second, and most
+/// engines that are asked to go have gone by then.
+const LOOK_AGAIN_LATER: Duration = Duration::from_millis(250);
+/// See [`LOOK_AGAIN_LATER`].
+const LONG_WAIT: Duration = Duration::from_secs(2);
 /// Long enough for an engine to be asked to end, killed and reaped, and for most requests under way to be answered.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 /// Most engines that are asked to end have ended by then; the memory of others is not waited for.
 const LEAVES_WITHIN: Duration = Duration::from_secs(12);
+/// Seen: 0.6 to 1.3 GB of 3.9 that were missing for seconds to minutes. A load waits no longer than that anyway.
+const RETURNS_WITHIN: Duration = WAIT_MAX;
 /// An actor that does not say within this time whether it goes is looked at as if it stayed.
 const EVICT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What was read at one look.
+pub(crate) struct Sight {
+    /// Free for models.
+    free_bytes: u64,
+    tenants: Vec<Tenant>,
+    ended: Vec<Ended>,
+    /// None of these ended in between.
+    is_exact: bool,
+}
 
 impl Loads {
     pub(super) fn new(settings: &RuntimeSettings) -> Self {
         // A start that waits for memory must hear of it before it counts as failed.
         let wait_max = WAIT_MAX.min(settings.start_timeout / 2);
         let headroom_bytes = settings.memory_headroom_bytes;
-        let rules = Rules { headroom_bytes, wait_max, leaves_within: LEAVES_WITHIN };
+        let (leaves_within, returns_within) = (LEAVES_WITHIN, RETURNS_WITHIN);
+        let rules = Rules { headroom_bytes, wait_max, leaves_within, returns_within };
         Self { room: Room::new(rules), replies: HashMap::new(), is_measuring: false, look: None }
     }
 }
@@ -74,21 +94,25 @@ impl DirectoryActor {
             return;
         }
         let sources = self.args.sources.clone();
-        let entries = self.args.board.entries.load_full();
+        let board = Arc::clone(&self.args.board);
+        let entries = board.entries.load_full();
         context.spawn(async move {
             join_all(entries.iter().map(|entry| entry.gauge.fresh())).await;
             // What engines hold and what is free belong together. What an engine takes in between is counted twice, never
             // not at all.
-            let tenants: Vec<_> = entries.iter().map(tenant).collect();
+            let (tenants, began): (Vec<_>, _) = (entries.iter().map(tenant).collect(), Instant::now());
             let read = tokio::task::spawn_blocking(move || read_memory(&sources).free_for_models());
             // A panic of the reading is looked at again like a machine without memory.
-            DirectoryMessage::Measured(read.await.unwrap_or(0), tenants)
+            let free_bytes = read.await.unwrap_or(0);
+            let ended = board.ended_within(RETURNS_WITHIN);
+            let is_exact = ended.iter().all(|ended| ended.ago >= began.elapsed());
+            DirectoryMessage::Measured(Box::new(Sight { free_bytes, tenants, ended, is_exact }))
         });
     }
 
     pub(super) fn measured(
         &mut self,
-        (free_bytes, tenants): (u64, Vec<Tenant>),
+        Sight { free_bytes, tenants, ended, is_exact }: Sight,
         context: &mut Context<DirectoryMessage>,
     ) {
         self.loads.is_measuring = false;
@@ -98,6 +122,7 @@ impl DirectoryActor {
             }
         }
         self.loads.replies.retain(|_, (_, reply)| !reply.is_abandoned());
+        self.loads.room.note_ended(ended, is_exact);
         for action in self.loads.room.look(context.now(), free_bytes, &tenants) {
             match action {
                 RoomAction::Grant(load) => self.reply(&load, RoomAnswer::Granted),
@@ -105,8 +130,10 @@ impl DirectoryActor {
                 RoomAction::Evict(id) => self.evict(id, context),
             }
         }
-        if self.loads.room.is_waited_for() {
-            self.loads.look = Some(context.after(LOOK_AGAIN, DirectoryMessage::LookForRoom));
+        if let Some(since) = self.loads.room.newest_since() {
+            let is_long = context.now().since(since) >= LONG_WAIT;
+            let wait = if is_long { LOOK_AGAIN_LATER } else { LOOK_AGAIN };
+            self.loads.look = Some(context.after(wait, DirectoryMessage::LookForRoom));
         }
     }
 

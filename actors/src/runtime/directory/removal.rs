@@ -103,6 +103,9 @@ impl DirectoryActor {
         let is_it = self.leaving.get(id).is_some_and(|leaving| leaving.number == number);
         let Some(leaving) = self.leaving.remove(id).filter(|_| is_it) else { return };
         self.loads.room.forget(id);
+        if let Some(gauge) = self.gauge(id) {
+            self.args.board.note_removed(gauge);
+        }
         let mut entries = self.args.board.entries.load().as_ref().clone();
         entries.retain(|entry| entry.spec.id != *id);
         self.args.board.entries.store(Arc::new(entries));

@@ -10,6 +10,8 @@
 //! * ROOM-3: loads are served in the order in which they asked: no later one takes what an earlier one waits for.
 //! * ROOM-4: a load that would fit once others have become idle, loaded or gone waits for that, for at most
 //!   [`Rules::wait_max`]; one that would not fit even then is refused at once.
+//! * ROOM-5: what a program held that has ended counts as free soon until it is seen to be free, for at most
+//!   [`Rules::returns_within`]. Some virtual machines give it back late. It is given to nobody before it is free.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -84,6 +86,17 @@ pub(crate) struct Rules {
     pub(crate) wait_max: Duration,
     /// Past this nobody knows when a program that is ending has ended: its memory is not waited for any more.
     pub(crate) leaves_within: Duration,
+    /// So long after the end of a program what is still missing of its memory is waited for.
+    pub(crate) returns_within: Duration,
+}
+
+/// A program that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ended {
+    /// What it held, at most.
+    pub(crate) held_bytes: u64,
+    /// How long ago it ended.
+    pub(crate) ago: Duration,
 }
 
 /// The decider.
@@ -97,6 +110,13 @@ pub(crate) struct Room {
     asked: HashSet<RuntimeId>,
     /// Since when the programs that are ending have been seen to.
     leaving: HashMap<RuntimeId, Moment>,
+    /// Programs that have ended.
+    ended: Vec<Ended>,
+    /// None of them ended between the figures of this look: it would be in both.
+    is_exact: bool,
+    /// What was free and what programs held, together, when nothing was on its way back: what one gives back the other gains,
+    /// so whatever is missing of it later is still on its way.
+    accounted: Option<i128>,
 }
 
 /// What is there at one look. Signed: a machine may have promised more than it has.
@@ -106,7 +126,7 @@ struct Balance {
     available: i128,
     /// The same, if every load under way took nothing more.
     settled: i128,
-    /// What programs that are ending hold.
+    /// What programs that are ending hold, and what those that have ended have not given back yet.
     leaving: i128,
     /// What would be free if no runtime had a program.
     everything: i128,
@@ -127,6 +147,9 @@ impl Room {
             promises: HashMap::new(),
             asked: HashSet::new(),
             leaving: HashMap::new(),
+            ended: Vec::new(),
+            is_exact: true,
+            accounted: None,
         }
     }
 
@@ -164,6 +187,17 @@ impl Room {
         !self.waiting.is_empty()
     }
 
+    /// Programs that have ended lately; the next look reckons with these and no others. `is_exact`: none of them ended while
+    /// the figures of that look were read.
+    pub(crate) fn note_ended(&mut self, ended: Vec<Ended>, is_exact: bool) {
+        (self.ended, self.is_exact) = (ended, is_exact);
+    }
+
+    /// When the load that has asked last did so.
+    pub(crate) fn newest_since(&self) -> Option<Moment> {
+        self.waiting.iter().map(|(_, since)| *since).max()
+    }
+
     /// Decides for every load that waits, with `free_bytes` free now.
     pub(crate) fn look(&mut self, now: Moment, free_bytes: u64, tenants: &[Tenant]) -> Vec<RoomAction> {
         let tenant = |id: &RuntimeId| tenants.iter().find(|tenant| tenant.id == *id);
@@ -177,6 +211,8 @@ impl Room {
         self.asked.retain(|id| {
             tenant(id).is_some_and(|tenant| matches!(tenant.phase, Phase::Busy | Phase::Idle(_)))
         });
+        let held: i128 = tenants.iter().map(|tenant| i128::from(tenant.held_bytes)).sum();
+        let returning = self.returning(i128::from(free_bytes) + held);
         let promised = self.promises.iter().map(|(id, promise)| {
             // A promise is used up as far as the program holds the memory by now.
             let held =
@@ -200,8 +236,8 @@ impl Room {
         let mut balance = Balance {
             available: spare - promised.sum::<i128>(),
             settled: spare,
-            leaving,
-            everything: spare + tenants.iter().map(|tenant| i128::from(tenant.held_bytes)).sum::<i128>(),
+            leaving: leaving + returning,
+            everything: spare + held + returning,
         };
         let mut actions = Vec::new();
         for (load, since) in std::mem::take(&mut self.waiting) {
@@ -234,6 +270,22 @@ impl Room {
             }
         }
         actions
+    }
+
+    /// ROOM-5: what is on its way back, of `accounted` bytes that are free or held now.
+    fn returning(&mut self, accounted: i128) -> i128 {
+        let is_recent = |ended: &&Ended| ended.ago < self.rules.returns_within;
+        let ended: i128 = self.ended.iter().filter(is_recent).map(|ended| i128::from(ended.held_bytes)).sum();
+        if ended == 0 {
+            self.accounted = Some(accounted);
+            return 0;
+        }
+        // Where nothing is known of before, all of it may be on its way.
+        let before = self.accounted.get_or_insert(accounted + ended);
+        if self.is_exact {
+            *before = accounted.max(*before);
+        }
+        (*before - accounted).clamp(0, ended)
     }
 
     fn judge<'t>(&self, load: &Load, balance: Balance, tenants: &'t [Tenant]) -> Judgement<'t> {

@@ -90,6 +90,7 @@ impl Run {
             ends_after: (self.chance.below(4) > 0).then(|| self.chance.millis(1_500)),
             dies_after: Some(self.chance.millis(200)),
             crashes_after: crashes.then(|| self.chance.millis(2_000)),
+            returns_after: self.chance.millis(6_000) * u32::from(self.chance.below(3) == 0),
             ..Script::default()
         };
         let needed = (200 + self.chance.below(900)) * MB;
@@ -224,7 +225,7 @@ fn seeds() -> std::ops::Range<u64> {
     0..number("ARW_SEEDS").unwrap_or(2_000)
 }
 
-/// ROOM-1, ROOM-4, RUN-1, RUN-2, RUN-4.
+/// ROOM-1, ROOM-4, ROOM-5, RUN-1, RUN-2, RUN-4.
 fn run(part: u64, parts: u64) {
     for chunk in seeds().filter(|seed| seed % parts == part).collect::<Vec<_>>().chunks(100) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();

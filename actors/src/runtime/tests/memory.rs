@@ -224,3 +224,67 @@ async fn a_directory_that_was_started_again_knows_the_loads_under_way() {
     drop(second);
     stage.end().await;
 }
+
+fn late(seconds: u64) -> Script {
+    Script { returns_after: Duration::from_secs(seconds), ..Script::default() }
+}
+
+/// ROOM-5: on some virtual machines what a killed engine held is free only seconds later.
+#[tokio::test(start_paused = true)]
+async fn a_load_waits_for_the_memory_of_a_program_that_has_ended() {
+    let stage = Stage::with_memory(1_500 * MB).await;
+    stage.add("a", 1_000 * MB, late(5)).await;
+    stage.add("b", 1_000 * MB, late(5)).await;
+    drop(stage.ask("a").await.unwrap());
+    stage.machine.kill("a");
+    stage.reach("a", RuntimeState::Starting).await;
+    let again = stage.ask("a").await.unwrap();
+    assert!(again.waited() >= Duration::from_secs(5), "{:?}", again.waited());
+    assert!(again.waited() < Duration::from_secs(7), "{:?}", again.waited());
+    drop(again);
+    // The same of one that was asked to go, and of one that was removed.
+    assert!(stage.ask("b").await.unwrap().waited() < Duration::from_secs(7));
+    stage.runtimes.remove("b").await.unwrap();
+    assert!(stage.ask("a").await.unwrap().waited() < Duration::from_secs(7));
+    assert_eq!((stage.machine.launches("a"), stage.row("a").restart_budget.used), (3, 1), "one was killed");
+    stage.end().await;
+}
+
+/// ROOM-5.
+#[tokio::test(start_paused = true)]
+async fn memory_that_does_not_come_back_is_waited_for_half_a_minute() {
+    let stage = Stage::with_memory(1_500 * MB).await;
+    stage.add("a", 1_000 * MB, late(90)).await;
+    stage.add("b", 1_000 * MB, late(90)).await;
+    drop(stage.ask("a").await.unwrap());
+    stage.runtimes.stop("a").await.unwrap();
+    stage.reach("a", RuntimeState::Stopped).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let began = tokio::time::Instant::now();
+    let refused = stage.ask("b").await.unwrap_err();
+    assert!(reason(&refused).contains("600 MB are free for models"), "{refused}");
+    let took = began.elapsed();
+    assert!((Duration::from_secs(19)..Duration::from_secs(21)).contains(&took), "{took:?}");
+    let began = tokio::time::Instant::now();
+    stage.ask("b").await.unwrap_err();
+    assert!(began.elapsed() < Duration::from_secs(1), "it is missing, and nobody knows for how long");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    drop(stage.ask("b").await.unwrap());
+    stage.end().await;
+}
+
+/// ROOM-5: memory that is free already keeps no idle engine from going.
+#[tokio::test(start_paused = true)]
+async fn what_has_come_back_is_not_waited_for_again() {
+    let stage = Stage::with_memory(2_500 * MB).await;
+    for id in ["a", "b"] {
+        stage.add(id, 1_000 * MB, Script::default()).await;
+        drop(stage.ask(id).await.unwrap());
+    }
+    stage.add("large", 2_000 * MB, Script::default()).await;
+    stage.runtimes.stop("a").await.unwrap();
+    stage.reach("a", RuntimeState::Stopped).await;
+    assert!(stage.ask("large").await.unwrap().waited() < Duration::from_secs(2));
+    assert_eq!(stage.machine.alive(), ["large"]);
+    stage.end().await;
+}

@@ -105,12 +105,18 @@ async fn a_file_that_cannot_be_read_is_not_written_over() {
         let spec = serde_json::json!({"id": "b", "adapter": "process", "program": "/bin/fake"});
         let added = stage.runtimes.add(serde_json::from_value(spec).unwrap()).await;
         assert!(matches!(added, Err(AddRuntimeError::NotSaved(_))), "{added:?}");
+        let outage = stage.runtimes.list_outage().borrow().clone().unwrap();
+        assert!(outage.contains("runtimes.json"), "{outage}");
         tokio::time::sleep(Duration::from_secs(30)).await;
         stage.runtimes.stop("a").await.unwrap();
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(std::fs::read_to_string(stage.file()).unwrap(), damaged);
         drop(stage.runtimes.start("a").await.unwrap());
     }
+    std::fs::remove_file(stage.file()).unwrap();
+    assert!(stage.root.kill("directory", Duration::from_secs(5)).await);
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(*stage.runtimes.list_outage().borrow(), None);
     stage.end().await;
 }
 

@@ -27,7 +27,8 @@ fn at(seconds: u64) -> Moment {
 }
 
 fn room(headroom_bytes: u64) -> Room {
-    Room::new(Rules { headroom_bytes, wait_max: WAIT_MAX, leaves_within: Duration::from_secs(12) })
+    let (leaves_within, returns_within) = (Duration::from_secs(12), Duration::from_secs(30));
+    Room::new(Rules { headroom_bytes, wait_max: WAIT_MAX, leaves_within, returns_within })
 }
 
 /// `grant a`, `deny a: why`, `evict b`.
@@ -177,6 +178,57 @@ fn a_load_waits_for_the_busy_but_not_for_ever_and_not_for_what_never_fits() {
     assert!(!room.is_waited_for());
 }
 
+fn ended(held_bytes: u64, seconds: u64) -> Vec<Ended> {
+    vec![Ended { held_bytes, ago: Duration::from_secs(seconds) }]
+}
+
+/// ROOM-5.
+#[test]
+fn what_a_program_held_that_has_ended_is_waited_for_until_it_is_free() {
+    let mut room = room(0);
+    room.look(at(0), 60, &[tenant("a", Phase::Busy, 40)]);
+    let tenants = [tenant("a", Phase::Absent, 0), idle("b", 30, 5)];
+    room.note_ended(ended(40, 1), true);
+    room.ask(at(10), load("x", 1, 90));
+    assert!(room.look(at(10), 50, &tenants[..1]).is_empty(), "40 of 100 are on their way back");
+    room.note_ended(ended(40, 2), true);
+    assert_eq!(words(room.look(at(11), 90, &tenants[..1])), ["grant x"]);
+    // What was seen to be free is waited for no more: somebody has to go.
+    let mut room = self::room(0);
+    room.look(at(0), 30, &[tenant("a", Phase::Busy, 40), idle("b", 30, 5)]);
+    room.note_ended(ended(40, 1), true);
+    room.ask(at(10), load("x", 1, 90));
+    assert_eq!(words(room.look(at(10), 70, &tenants)), ["evict b"]);
+}
+
+/// ROOM-5.
+#[test]
+fn what_does_not_come_back_is_missing_in_the_end() {
+    let mut room = room(0);
+    room.look(at(0), 60, &[tenant("a", Phase::Busy, 40)]);
+    let absent = [tenant("a", Phase::Absent, 0)];
+    room.note_ended(ended(40, 5), true);
+    room.ask(at(10), load("x", 1, 110));
+    let never = "deny x: it needs 0 MB, 0 MB are free for models";
+    assert_eq!(words(room.look(at(10), 60, &absent)), [never], "more than there ever was");
+    room.ask(at(10), load("x", 1, 90));
+    room.note_ended(ended(40, 29), true);
+    assert!(room.look(at(34), 60, &absent).is_empty());
+    room.note_ended(ended(40, 30), true);
+    assert_eq!(words(room.look(at(35), 60, &absent)), [never]);
+}
+
+/// ROOM-5: nothing was looked at while it ran.
+#[test]
+fn without_a_figure_of_before_all_that_ended_may_come_back() {
+    let mut room = room(0);
+    room.note_ended(ended(40, 5), true);
+    room.ask(at(0), load("x", 1, 100));
+    assert!(room.look(at(0), 60, &[]).is_empty());
+    room.note_ended(ended(40, 6), true);
+    assert_eq!(words(room.look(at(1), 100, &[])), ["grant x"]);
+}
+
 #[test]
 fn a_load_that_is_given_up_reserves_nothing() {
     let mut room = room(0);
@@ -200,6 +252,8 @@ fn sizes_are_shown_as_people_write_them() {
 struct World {
     total: u64,
     tenants: BTreeMap<String, (Tenant, u64)>,
+    /// Programs that have ended: what they held, when they ended, and when that is free.
+    ended: Vec<(u64, u64, u64)>,
     clock: u64,
 }
 
@@ -213,8 +267,8 @@ enum Step {
     Ready(u8),
     /// A request comes, or the last one goes.
     Toggle(u8),
-    /// It crashes, or its stop is over.
-    End(u8),
+    /// It crashes, or its stop is over, and its memory is free so many seconds later.
+    End(u8, u8),
     /// It is stopped by an operator.
     Stop(u8),
     /// Time passes.
@@ -227,20 +281,23 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0_u8..5).prop_map(Step::Grow),
         3 => (0_u8..5).prop_map(Step::Ready),
         2 => (0_u8..5).prop_map(Step::Toggle),
-        2 => (0_u8..5).prop_map(Step::End),
+        2 => (0_u8..5, 0_u8..50).prop_map(|(n, later)| Step::End(n, later)),
         1 => (0_u8..5).prop_map(Step::Stop),
         1 => (1_u8..40).prop_map(Step::Wait),
     ]
 }
 
 impl World {
+    /// Held by programs, those that have ended included.
     fn held(&self) -> u64 {
-        self.tenants.values().map(|(tenant, _)| tenant.held_bytes).sum()
+        let late = self.ended.iter().filter(|(_, _, free_at)| *free_at > self.clock).map(|(held, _, _)| held);
+        self.tenants.values().map(|(tenant, _)| tenant.held_bytes).chain(late.copied()).sum()
     }
 
-    /// What programs hold or were promised, whichever is more: what the machine must have.
+    /// What programs hold or were promised, whichever is more, and what is not back yet: what the machine must have.
     fn owed(&self, room: &Room) -> u64 {
-        self.tenants.values().fold(0, |owed, (tenant, _)| {
+        let late = self.held() - self.tenants.values().map(|(tenant, _)| tenant.held_bytes).sum::<u64>();
+        self.tenants.values().fold(late, |owed, (tenant, _)| {
             let promise = room.promises.get(&tenant.id).map_or(0, |promise| promise.needed_bytes);
             owed + tenant.held_bytes.max(promise)
         })
@@ -267,7 +324,7 @@ impl World {
                 }
             }
             Step::Wait(seconds) => self.clock += u64::from(*seconds),
-            Step::Grow(n) | Step::Ready(n) | Step::Toggle(n) | Step::End(n) | Step::Stop(n) => {
+            Step::Grow(n) | Step::Ready(n) | Step::Toggle(n) | Step::End(n, _) | Step::Stop(n) => {
                 let Some((tenant, granted)) = self.tenants.get_mut(&format!("r{n}")) else { return };
                 match (step, tenant.phase) {
                     (Step::Grow(_), Phase::Loading) => {
@@ -279,8 +336,9 @@ impl World {
                     }
                     (Step::Toggle(_), Phase::Idle(_)) => tenant.phase = Phase::Busy,
                     (Step::Toggle(_), Phase::Busy) => tenant.phase = Phase::Idle(Duration::ZERO),
-                    (Step::End(_), Phase::Leaving | Phase::Busy | Phase::Loading) => {
+                    (Step::End(_, later), Phase::Leaving | Phase::Busy | Phase::Loading) => {
                         room.withdraw(&tenant.id, tenant.attempt);
+                        self.ended.push((tenant.held_bytes, self.clock, self.clock + u64::from(*later)));
                         tenant.phase = Phase::Absent;
                         tenant.held_bytes = 0;
                     }
@@ -296,6 +354,9 @@ impl World {
 
     fn look(&mut self, room: &mut Room) -> Vec<RoomAction> {
         let rows = self.rows();
+        let ago = |at: u64| Duration::from_secs(self.clock - at);
+        let ended = self.ended.iter().map(|(held, at, _)| Ended { held_bytes: *held, ago: ago(*at) });
+        room.note_ended(ended.collect(), true);
         let actions = room.look(at(self.clock), self.total - self.held(), &rows);
         for action in &actions {
             match action {
@@ -330,7 +391,7 @@ proptest! {
         total in 50_u64..300, headroom in 0_u64..20, steps in proptest::collection::vec(step(), 1..120),
     ) {
         let mut room = room(headroom);
-        let mut world = World { total, tenants: BTreeMap::new(), clock: 0 };
+        let mut world = World { total, tenants: BTreeMap::new(), ended: Vec::new(), clock: 0 };
         for step in &steps {
             world.apply(step, &mut room);
             let waiting: Vec<_> = room.waiting.iter().map(|(load, _)| load.id.clone()).collect();
@@ -350,10 +411,48 @@ proptest! {
             tenant.held_bytes = 0;
             room.withdraw(&tenant.id, tenant.attempt);
         }
+        world.clock += 50;
         room.ask(at(world.clock), load("last", 1, total.saturating_sub(headroom).max(1)));
         let fits = total > headroom;
         let actions = world.look(&mut room);
         prop_assert_eq!(matches!(actions[..], [RoomAction::Grant(_)]), fits, "{:?}", actions);
+    }
+
+    /// ROOM-5: a program that has ended gives back what it held bit by bit, and a load comes at any time.
+    #[test]
+    fn a_load_is_refused_no_sooner_than_what_comes_back_may_be_missing(
+        base in 0_u64..60, held in 1_u64..80, needed in 1_u64..160, comes in 0_u64..40,
+        returns in proptest::collection::vec(0_u64..60, 1..80),
+    ) {
+        let mut room = room(0);
+        room.look(at(0), base, &[tenant("a", Phase::Busy, held)]);
+        let absent = [tenant("a", Phase::Absent, 0)];
+        let back = |second: u64| {
+            // Each byte of it comes back at a time of its own.
+            let is_back = |byte: &u64| returns[usize::try_from(*byte).unwrap() % returns.len()] <= second;
+            (0..held).filter(is_back).count() as u64
+        };
+        let mut answer = None;
+        for second in comes..=comes + 30 {
+            if second == comes {
+                room.ask(at(100 + second), load("x", 1, needed));
+            }
+            room.note_ended(ended(held, second), true);
+            let actions = words(room.look(at(100 + second), base + back(second), &absent));
+            if let Some(word) = actions.into_iter().next() {
+                answer = Some((second, word));
+                break;
+            }
+        }
+        let Some((second, word)) = answer else { panic!("it waits for ever") };
+        if word == "grant x" {
+            prop_assert!(needed <= base + back(second));
+            prop_assert!(second == comes || needed > base + back(second - 1), "it was granted too late");
+        } else {
+            let may_come_back = second < 30 && second < comes + 30;
+            prop_assert!(needed > base + held || !may_come_back, "{word} after {second} s");
+            prop_assert!(second == comes || second == 30, "{second} s: what cannot fit is refused at once");
+        }
     }
 
     /// ROOM-4.

@@ -704,7 +704,8 @@ fn a_program_was_restarted_when_it_runs_again_and_not_when_it_failed() {
 fn a_runtime_goes_on_with_the_numbers_and_the_hold_of_the_one_before_it() {
     let (rules, now) = (rules(), Moment::ZERO);
     let machine = |attempt, held| {
-        RuntimeMachine::new(rules, RestartBudget::new(rules.limits), now, 7).continuing(attempt, held)
+        let past = Past { attempt, held, ..Past::default() };
+        RuntimeMachine::new(rules, RestartBudget::new(rules.limits), now, 7).continuing(past)
     };
     let mut first = machine(0, false);
     first.handle(now, RuntimeEvent::StartWanted(By::Boot));

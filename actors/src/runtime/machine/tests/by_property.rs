@@ -231,7 +231,7 @@ proptest! {
         let mut last = 0;
         for happenings in lives {
             let mut stage = Stage::new(rules);
-            stage.machine = stage.machine.continuing(last, false);
+            stage.machine = stage.machine.continuing(Past { attempt: last, ..Past::default() });
             let mut first = None;
             for happening in happenings {
                 happen(&mut stage, happening);
