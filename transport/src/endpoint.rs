@@ -62,7 +62,7 @@ use issuer::{IssuerState, SERIALS_RESERVED};
 use network::Launch;
 use renewal_hold::RenewalHold;
 
-use crate::membership::MemberIdentity;
+use crate::membership::{MemberIdentity, RecordKey};
 
 /// Starts endpoints.
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +102,7 @@ impl Endpoint {
         let events = Arc::new(EventQueue::default());
         let beginning = Beginning {
             identity: MemberIdentity::new(key.id(), advertised.unwrap_or(listen), incarnation),
+            record_key: RecordKey::new(Arc::clone(&key), cluster_key.id()),
             name,
             signed,
             certificate,

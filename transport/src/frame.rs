@@ -32,7 +32,7 @@ use crate::codec::BODY_BYTES_MAX;
 pub const MARK: u8 = 0xA0;
 
 /// A newer minor version may add kinds and message types, but moves neither length nor call.
-pub const MINOR: u8 = 0;
+pub const MINOR: u8 = 1;
 
 /// Bytes before the rest that `length` counts.
 pub const PREFIX_BYTES: usize = 5;

@@ -13,16 +13,18 @@ mod machine;
 mod outbox;
 mod pace;
 mod packet;
+mod record;
 mod suspicion;
 mod timers;
 mod view;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use config::{MembershipConfig, PACKET_BYTES_MAX};
 pub use event::{DownReason, MembershipCounters, MembershipEvent, MembershipOutput};
 pub use identity::MemberIdentity;
 pub use machine::Membership;
 pub use packet::DatagramError;
+pub use record::RecordKey;
 pub use view::{ForgetReason, MembershipView, NodeEntry, NodeState, ViewChange};

@@ -13,7 +13,6 @@ mod news;
 mod own;
 mod picture;
 
-use hearsay::latest_start;
 pub(super) use hello::{DialEvent, DialStep};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,7 +41,8 @@ use crate::certificate::{Certificate, ClusterPublicKey, RevocationSet, SignedCer
 use crate::handshake::{DialSide, Peer, Start};
 use crate::identity::NodeId;
 use crate::membership::{
-    MemberIdentity, Membership, MembershipConfig, MembershipEvent, MembershipOutput, MembershipView,
+    DatagramError, MemberIdentity, Membership, MembershipConfig, MembershipEvent, MembershipOutput,
+    MembershipView, RecordKey,
 };
 use crate::token::TokenId;
 use crate::wire::{CloseCode, Control, GoodbyeReason};
@@ -84,6 +84,7 @@ pub(super) enum Effect {
 #[derive(Debug)]
 pub(super) struct Beginning {
     pub(super) identity: MemberIdentity,
+    pub(super) record_key: RecordKey,
     pub(super) name: String,
     pub(super) signed: SignedCertificate,
     pub(super) certificate: Certificate,
@@ -183,7 +184,7 @@ impl Core {
             issuer: beginning.issuer,
             is_reserving: false,
             removing: BTreeMap::new(),
-            membership: Membership::new(identity, membership, seed),
+            membership: Membership::new(identity, beginning.record_key, membership, seed),
             view: MembershipView::new(now, identity, membership),
             schedule,
             sessions: BTreeMap::new(),
@@ -265,12 +266,23 @@ impl Core {
         if tag != DATAGRAM_MEMBERSHIP {
             self.counters.datagrams_unknown += 1;
         } else if self.peer_of(session).is_some() {
-            self.membership.set_incarnation_max(latest_start(self.clock.wall()));
             match self.membership.on_datagram(now, session.0, bytes) {
                 Ok(()) => self.view.heard(now, &session.0),
-                Err(_) => self.counters.datagrams_refused += 1,
+                Err(error) => {
+                    self.counters.datagrams_refused += 1;
+                    if let DatagramError::Forged { .. } = error {
+                        self.end_forger(now, session.0);
+                    }
+                }
             }
         }
+    }
+
+    /// MEMBER-23: a member passes on only what it has verified. One that does not would have this node verify for
+    /// ever, or tries to speak for others.
+    fn end_forger(&mut self, now: Moment, peer: NodeId) {
+        self.counters.malformed += 1;
+        self.end_session(now, peer, CloseCode::Malformed);
     }
 
     /// This connection is the one with its peer from now on.
@@ -294,6 +306,7 @@ impl Core {
             issuer.saw_end(peer.certificate.not_after);
         }
         self.saw_serial(peer.certificate.serial);
+        let incarnation = peer.incarnation;
         let peer = Arc::new(peer);
         let connection = PeerConnection::new(&peer, quinn.clone());
         let address = connection.remote_address();
@@ -308,7 +321,7 @@ impl Core {
         self.events.push(EndpointEvent::PeerUp { peer: Peer::clone(&peer), address });
         self.effects.push(Effect::Up(peer, connection.clone()));
         self.greet(now, node);
-        self.membership.set_connected(node, true);
+        self.membership.met(node, incarnation);
         self.membership.on_peer_connected(now, node);
         (id, connection)
     }
@@ -347,7 +360,7 @@ impl Core {
         session.connection.queue().close();
         self.cards.remove(&node);
         self.doubts.end(node);
-        self.membership.set_connected(node, false);
+        self.membership.parted(node);
         let chance = self.chance.random();
         let peer_dials = reason == PeerDownReason::Goodbye(GoodbyeReason::Moving);
         self.schedule.lost(now, node, peer_dials, chance);
@@ -356,6 +369,9 @@ impl Core {
         }
         if reason == PeerDownReason::Closed(GoodbyeReason::Stalled) {
             self.counters.stalled += 1;
+        }
+        if matches!(reason, PeerDownReason::Closed(GoodbyeReason::Removed | GoodbyeReason::Expired)) {
+            self.membership.expel(now, node);
         }
         // MEMBER-17
         if reason.is_loss() {
@@ -401,8 +417,10 @@ impl Core {
             match output {
                 MembershipOutput::Datagram { to, bytes } => self.send_datagram(to, &bytes),
                 MembershipOutput::Event(event) => {
-                    if let MembershipEvent::Outdated { .. } = &event {
-                        self.note_later_start();
+                    match &event {
+                        MembershipEvent::Outdated { .. } => self.note_later_start(),
+                        MembershipEvent::Introduced { member } => self.want_member(now, member),
+                        _ => {}
                     }
                     let changes = self.view.apply(now, &event);
                     self.follow(now, changes);

@@ -107,7 +107,7 @@ fn two_members_believe_each_other() {
     else {
         panic!("not up")
     };
-    assert_eq!((peer.id, peer.minor), (two.id, 0));
+    assert_eq!((peer.id, peer.minor), (two.id, Versions::OWN.newest));
     assert_eq!(dialer.deadline(), None);
     assert_eq!(dialer.handle(wall(), &DialerEvent::DeadlinePassed, &one.local()), None);
 }
@@ -123,8 +123,10 @@ fn each_reason_to_refuse_a_hello_is_told_apart() {
     };
     let certify =
         |key: &ClusterKey, at: WallTime| key.certify(one.id, Roles::default(), 1, at, CERTIFICATE_LIFETIME);
-    let other_version = Hello { versions: Versions { oldest: 1, newest: 2 }, ..hello.clone() };
-    assert_eq!(two.refusal(&one, other_version), HelloRefusal::Version);
+    for versions in [Versions { oldest: 0, newest: 0 }, Versions { oldest: 2, newest: 3 }] {
+        let other_version = Hello { versions, ..hello.clone() };
+        assert_eq!(two.refusal(&one, other_version), HelloRefusal::Version);
+    }
     assert_eq!(two.refusal(&one, with(certify(&cluster(2), wall()))), HelloRefusal::OtherCluster);
     let mut forged = certify(&cluster(2), wall()).as_bytes().to_vec();
     forged[2..18].copy_from_slice(cluster(1).id().as_bytes());
@@ -160,7 +162,7 @@ fn the_dialer_checks_the_acceptor_by_the_same_rules() {
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(judged(&one, &|ack| ack.minor = 1), HelloRefusal::Version);
+    assert_eq!(judged(&one, &|ack| ack.minor = 2), HelloRefusal::Version);
     let foreign = cluster(2).certify(two.id, Roles::default(), 1, wall(), CERTIFICATE_LIFETIME);
     let other = judged(&one, &|ack| ack.certificate = foreign.as_bytes().to_vec());
     assert_eq!(other, HelloRefusal::OtherCluster);

@@ -201,7 +201,7 @@ fn versions_clocks_and_oneself_are_judged_before_the_token_is_used() {
     // WIRE-6, WIRE-14
     let mut issuer = Issuer::new();
     let (_, join) = asked(node(1), &issuer.token.clone(), SESSION);
-    let newer = Join { versions: Versions { oldest: 1, newest: 9 }, ..join.clone() };
+    let newer = Join { versions: Versions { oldest: 2, newest: 9 }, ..join.clone() };
     assert_eq!(issuer.refusal(node(1), newer, SESSION), JoinRefusal::Version);
     let hour = Duration::from_secs(3600);
     for sent in [wall() + hour, wall() - hour] {

@@ -30,7 +30,7 @@ pub(super) const SUSPECT_TO_DOWN: Duration = Duration::from_millis(1_200);
 pub(super) const ACCUSE_PERIOD: Duration = Duration::from_millis(200);
 
 /// How many others probe a silent member too: all three paths must fail together for a false suspicion.
-const INDIRECT_PROBES: usize = 3;
+pub(super) const INDIRECT_PROBES: usize = 3;
 
 /// While there is news it also travels apart from probes, to [`INDIRECT_PROBES`] members at a time. All of 1,000 nodes have heard
 /// after some seven rounds; faster rounds would only spend a piece of news before a short outage is over.
@@ -52,6 +52,11 @@ pub(super) const REPAIR_MAX: Duration = Duration::from_secs(30);
 pub(super) const ANNOUNCE_FIRST: Duration = Duration::from_millis(200);
 /// Announcements are repeated at most this rarely, so that a peer that lost ten of them is still joined within seconds.
 pub(super) const ANNOUNCE_MAX: Duration = Duration::from_secs(2);
+
+/// MEMBER-25: how long a member that others doubt has for an answer to this node, which is connected with it,
+/// before their word that it is down counts: as long as to a probe, and a little. It was asked when the first of
+/// them said that it suspects it, so that this passes during the suspicion.
+pub(super) const DOUBT_TO_DOWN: Duration = Duration::from_millis(300);
 
 /// How often members that are down are asked whether they are back, and how many each time. It heals partitions: with both halves
 /// of 1,000 nodes seeking, the first contact is made within milliseconds.

@@ -55,6 +55,12 @@ pub enum MembershipEvent {
         /// The identity from now on.
         after: MemberIdentity,
     },
+    /// Somebody speaks of a node that this one has not met. It is no member here before it has shown its
+    /// certificate on a connection.
+    Introduced {
+        /// Which life of it, and where it says to be.
+        member: MemberIdentity,
+    },
     /// Others had taken this node for dead; it goes on under a new renewal of the same incarnation.
     Rejoined {
         /// This node's identity from now on.
@@ -98,12 +104,18 @@ pub struct MembershipCounters {
     pub refused_malformed: u64,
     /// Refused: not from whom it says, or not for this node.
     pub refused_foreign: u64,
+    /// Refused: it holds a record that its node has not signed.
+    pub refused_forged: u64,
     /// Refused: it names nodes beyond the limit.
     pub refused_full: u64,
     /// What accepted datagrams said of others and was dropped: not credible, or of nodes beyond the limit.
     pub hearsay_dropped: u64,
     /// Refused for another reason: after leaving, or against the protocol.
     pub refused_other: u64,
+    /// Signatures that were checked: of each record that was new here.
+    pub records_verified: u64,
+    /// Doubts of others about a member that this node is connected with, and has asked.
+    pub doubts_asked: u64,
     /// Told that we are down, again, before the last renewal had time to be heard.
     pub renewals_paced: u64,
     /// Verdicts on suspects that had spoken up in time.
@@ -127,9 +139,12 @@ impl MembershipCounters {
                 | DatagramError::Malformed { .. }
                 | DatagramError::TrailingBytes { .. },
             ) => &mut self.refused_malformed,
-            Err(DatagramError::ForeignSource { .. } | DatagramError::NotForThisNode { .. }) => {
-                &mut self.refused_foreign
-            }
+            Err(DatagramError::Forged { .. }) => &mut self.refused_forged,
+            Err(
+                DatagramError::ForeignSource { .. }
+                | DatagramError::NotForThisNode { .. }
+                | DatagramError::OldStart { .. },
+            ) => &mut self.refused_foreign,
             Err(DatagramError::Full { .. }) => &mut self.refused_full,
             Err(DatagramError::HasLeft | DatagramError::Protocol { .. }) => &mut self.refused_other,
         };

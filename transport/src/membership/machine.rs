@@ -6,24 +6,28 @@
 mod accusation;
 mod contact;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU8;
+use std::sync::Arc;
 
 use arw_kit::moment::Moment;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use foca::{Foca, Member, Message, NoCustomBroadcast, State, Timer};
+use parking_lot::Mutex;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use self::accusation::Asked;
 use self::contact::Contacts;
 use super::config::{MembershipConfig, RENEWAL_PERIOD, STALL, SUSPECT_TO_DOWN, protocol, transmissions};
 use super::event::{DownReason, MembershipCounters, MembershipEvent, MembershipOutput};
-use super::hearsay::{self, Hearsay};
+use super::hearsay::{self, Hearsay, Judged};
 use super::identity::MemberIdentity;
 use super::outbox::Outbox;
-use super::packet::{DatagramError, Packet, PacketCodec, read_member, write_member};
+use super::packet::{DatagramError, Packet, PacketCodec, Statement, judged, read_statement};
+use super::record::{Forged, RecordKey, Records, Standing};
 use super::suspicion::Suspicions;
 use super::timers::Due;
 use crate::identity::NodeId;
@@ -34,19 +38,27 @@ use crate::identity::NodeId;
 /// arrived before it calls [`Membership::on_timer`]: answers that came in time must count.
 ///
 /// ```
+/// use std::sync::Arc;
 /// use arw_kit::moment::Moment;
-/// use arw_transport::identity::NodeId;
-/// use arw_transport::membership::{MemberIdentity, Membership, MembershipConfig, MembershipEvent, MembershipOutput};
+/// use arw_transport::certificate::ClusterId;
+/// use arw_transport::identity::NodeKey;
+/// use arw_transport::membership::{
+///     MemberIdentity, Membership, MembershipConfig, MembershipEvent, MembershipOutput, RecordKey,
+/// };
 ///
-/// let node = |byte| MemberIdentity::new(NodeId::from_bytes([byte; 32]), ([127, 0, 0, 1], 7000).into(), 1);
-/// let mut one = Membership::new(node(1), MembershipConfig::default(), [1; 32]);
-/// let mut two = Membership::new(node(2), MembershipConfig::default(), [2; 32]);
+/// let cluster = ClusterId::from_bytes([7; 16]);
+/// let node = |byte| {
+///     let key = Arc::new(NodeKey::from_seed(&[byte; 32]).unwrap());
+///     let own = MemberIdentity::new(key.id(), ([127, 0, 0, 1], 7000).into(), 1);
+///     Membership::new(own, RecordKey::new(key, cluster), MembershipConfig::default(), [byte; 32])
+/// };
+/// let (mut one, mut two) = (node(1), node(2));
 /// let now = Moment::ZERO;
-/// two.on_peer_connected(now, node(1).id);
+/// two.on_peer_connected(now, one.own().id);
 /// let Some(MembershipOutput::Datagram { bytes, .. }) = two.poll_output() else { panic!("it announces itself") };
-/// one.on_datagram(now, node(2).id, &bytes).unwrap();
+/// one.on_datagram(now, two.own().id, &bytes).unwrap();
 /// let Some(MembershipOutput::Event(MembershipEvent::MemberUp { member })) = one.poll_output() else { panic!("it is heard") };
-/// assert_eq!(member.id, node(2).id);
+/// assert_eq!(member.id, two.own().id);
 /// ```
 pub struct Membership {
     foca: Foca<MemberIdentity, PacketCodec, StdRng, NoCustomBroadcast>,
@@ -56,29 +68,37 @@ pub struct Membership {
     suspicions: Suspicions,
     contacts: Contacts,
     accusing: BTreeSet<NodeId>,
+    /// Whom this node has asked because others doubt that it lives: the last question to each.
+    asked: BTreeMap<NodeId, Asked>,
     renewed_at: Option<Moment>,
     is_gossiping: bool,
     hearsay: Hearsay,
+    records: Arc<Mutex<Records>>,
     has_left: bool,
 }
 
 impl Membership {
-    /// A node alone, under the identity `own`. All its chance comes from `seed`, which must differ from node to node.
+    /// A node alone, under the identity `own`, which it signs with `key`. All its chance comes from `seed`,
+    /// which must differ from node to node.
     #[must_use]
-    pub fn new(own: MemberIdentity, config: MembershipConfig, seed: [u8; 32]) -> Self {
+    pub fn new(own: MemberIdentity, key: RecordKey, config: MembershipConfig, seed: [u8; 32]) -> Self {
         let mut chance = StdRng::from_seed(seed);
         let protocol_chance = StdRng::from_rng(&mut chance);
+        let records = Arc::new(Mutex::new(Records::new(key, own)));
+        let codec = PacketCodec { records: Arc::clone(&records) };
         Self {
-            foca: Foca::new(own, protocol(1, &config), protocol_chance, PacketCodec),
+            foca: Foca::new(own, protocol(1, &config), protocol_chance, codec),
             outbox: Outbox::new(own.id),
             config,
             transmissions: transmissions(1),
             suspicions: Suspicions::default(),
             contacts: Contacts::new(chance),
             accusing: BTreeSet::new(),
+            asked: BTreeMap::new(),
             renewed_at: None,
             is_gossiping: false,
             hearsay: Hearsay::new(own.id),
+            records,
             has_left: false,
         }
     }
@@ -98,11 +118,12 @@ impl Membership {
         if self.has_left {
             return Err(DatagramError::HasLeft);
         }
-        let mut packet = Packet::read(bytes)?;
+        let packet = Packet::read(bytes)?;
         let own = *self.foca.identity();
         packet.check_ends(from, own.id)?;
-        let rewritten = self.without_hearsay(from, &mut packet)?;
-        let bytes = rewritten.as_deref().unwrap_or(bytes);
+        let judged = self.believed(now, from, &packet)?;
+        let bytes = judged::write(&packet.header, &judged.members)
+            .map_err(|error| DatagramError::Protocol { detail: error.to_string() })?;
         let is_for_this_life = packet.header.dst == own;
         if packet.header.message == Message::TurnUndead {
             if is_for_this_life && self.has_just_renewed(now) {
@@ -116,19 +137,25 @@ impl Membership {
             }
         }
         self.outbox.begin(now, DownReason::Reported);
-        for update in &packet.updates {
-            let is_suspect = update.state() == State::Suspect;
-            self.outbox.is_suspected |= is_suspect && *update.id() == own;
-            if is_suspect || self.suspicions.holds(&update.id().id) {
-                self.outbox.in_question.push(update.id().id);
-            }
-        }
+        self.question(&judged.members);
         if self.suspicions.holds(&from) {
             self.outbox.in_question.push(from);
         }
-        let outcome = self.foca.handle_data(bytes, &mut self.outbox);
+        let outcome = self.foca.handle_data(&bytes, &mut self.outbox);
+        self.ask_doubted(now, &judged.doubted);
         self.conclude(now);
         outcome.map_err(|error| DatagramError::Protocol { detail: error.to_string() })
+    }
+
+    /// Notes who may be a suspect after these, or no longer.
+    fn question(&mut self, members: &[Member<MemberIdentity>]) {
+        for member in members {
+            let is_suspect = member.state() == State::Suspect;
+            self.outbox.is_suspected |= is_suspect && member.id() == self.foca.identity();
+            if is_suspect || self.suspicions.holds(&member.id().id) {
+                self.outbox.in_question.push(member.id().id);
+            }
+        }
     }
 
     /// MEMBER-9: a node renews itself at most once per 500 ms. A node whose start counter went back is told that it is down by
@@ -137,30 +164,38 @@ impl Membership {
         self.renewed_at.is_some_and(|then| now.since(then) < RENEWAL_PERIOD)
     }
 
-    /// MEMBER-10, MEMBER-22: drops what is not credible of what a datagram says of others, and whom there is
-    /// no room for. The rest counts: of members that are known, a node must hear also when it knows as many
-    /// as it may. Returns the datagram anew if it is another one now.
-    fn without_hearsay(
-        &mut self,
-        from: NodeId,
-        packet: &mut Packet,
-    ) -> Result<Option<Vec<u8>>, DatagramError> {
+    /// MEMBER-10, MEMBER-23: what is believed of a datagram. Of members that are known, a node must hear also
+    /// when it knows as many as it may.
+    fn believed(&mut self, now: Moment, from: NodeId, packet: &Packet) -> Result<Judged, DatagramError> {
         let refused = self.without_room(packet.subjects());
         if refused.contains(&from) {
             return Err(DatagramError::Full { max: self.config.members_max });
         }
-        let before = packet.updates.len();
-        let hearsay = &self.hearsay;
-        packet
-            .updates
-            .retain(|update| hearsay.is_credible(Some(from), update) && !refused.contains(&update.id().id));
-        let dropped = before - packet.updates.len();
-        if dropped == 0 {
-            return Ok(None);
+        let start = packet.source.identity.incarnation;
+        if self.hearsay.start_met(from).is_some_and(|met| start < met) {
+            return Err(DatagramError::OldStart { peer: from });
         }
-        self.outbox.counters.hearsay_dropped += dropped as u64;
-        let rewritten = packet.write();
-        rewritten.map(Some).map_err(|error| DatagramError::Protocol { detail: error.to_string() })
+        // It has a connection: its certificate was looked at.
+        self.hearsay.meet(from, 0);
+        let records = Arc::clone(&self.records);
+        let mut records = records.lock();
+        // Of an older renewal it is told that it is over, which needs no proof.
+        let _: Standing = records.take(&packet.source)?;
+        let mut judged = self.hearsay.judge(now, Some(from), &packet.statements, &mut records)?;
+        drop(records);
+        self.note(&mut judged, &refused);
+        Ok(judged)
+    }
+
+    /// Counts what is not believed, and tells whom there is to meet.
+    fn note(&mut self, judged: &mut Judged, refused: &BTreeSet<NodeId>) {
+        let before = judged.members.len();
+        judged.members.retain(|member| !refused.contains(&member.id().id));
+        let dropped = (before - judged.members.len()) as u64 + judged.dropped;
+        self.outbox.counters.hearsay_dropped += dropped;
+        for member in judged.introduced.drain(..) {
+            self.outbox.tell(MembershipEvent::Introduced { member });
+        }
     }
 
     /// Of these, who is new and finds no room.
@@ -175,20 +210,49 @@ impl Membership {
         hearsay::without_room(subjects, &known, max)
     }
 
-    /// MEMBER-22: a start of a node is later than the one before, and none is later than this. Where nobody
-    /// says so, all are believed.
-    pub fn set_incarnation_max(&mut self, incarnation_max: u64) {
-        self.hearsay.incarnation_max = incarnation_max;
+    /// MEMBER-24: `peer` has shown its certificate, as the start `incarnation` of it, and there is a connection
+    /// with it. What others doubt of it is decided there from now on.
+    pub fn met(&mut self, peer: NodeId, incarnation: u64) {
+        self.hearsay.meet(peer, incarnation);
+        self.hearsay.set_connected(peer, true);
     }
 
-    /// MEMBER-22: there is a connection with `peer`, or none any more: as long as there is, it says itself
-    /// that it leaves.
-    pub fn set_connected(&mut self, peer: NodeId, is_connected: bool) {
-        if is_connected {
-            self.hearsay.connected.insert(peer);
-        } else {
-            self.hearsay.connected.remove(&peer);
+    /// There is no connection with `peer` any more.
+    pub fn parted(&mut self, peer: NodeId) {
+        self.hearsay.set_connected(peer, false);
+        if !self.foca.iter_membership_state().any(|member| member.id().id == peer) {
+            self.forget(peer);
         }
+    }
+
+    /// As [`Membership::parted`], where it is not known yet.
+    #[cfg(test)]
+    pub(super) fn parted_for_now(&mut self, peer: NodeId) {
+        self.hearsay.set_connected(peer, false);
+    }
+
+    /// MEMBER-24: `node` is no member any more: it was removed, or its certificate has expired. It is down, and
+    /// what others say of it counts only once it has shown a certificate again.
+    pub fn expel(&mut self, now: Moment, node: NodeId) {
+        self.outbox.begin(now, DownReason::Reported);
+        let found = self.foca.iter_members().find(|member| member.id().id == node);
+        if let Some((identity, life)) = found.map(|member| (*member.id(), member.incarnation())) {
+            self.say(Member::new(identity, life, State::Down));
+        }
+        self.hearsay.set_connected(node, false);
+        self.hearsay.forget(node);
+        self.conclude(now);
+    }
+
+    /// Nodes that were introduced and never met, of which nobody has spoken for an hour. They are forgotten.
+    pub fn forget_strangers(&mut self, now: Moment) -> Vec<NodeId> {
+        self.hearsay.forget_strangers(now)
+    }
+
+    fn forget(&mut self, node: NodeId) {
+        self.asked.remove(&node);
+        self.hearsay.forget(node);
+        self.records.lock().forget(node);
     }
 
     /// Runs what is due. Hand over the datagrams that have arrived first.
@@ -231,8 +295,17 @@ impl Membership {
                 return;
             }
         }
+        let removed = match &timer {
+            Timer::RemoveDown(member) => Some(member.id),
+            _ => None,
+        };
         if self.foca.handle_timer(timer, &mut self.outbox).is_err() {
             self.outbox.counters.faults += 1;
+        }
+        if let Some(node) = removed.filter(|node| !self.hearsay.is_connected(node))
+            && !self.foca.iter_membership_state().any(|member| member.id().id == node)
+        {
+            self.forget(node);
         }
     }
 
@@ -345,6 +418,7 @@ impl Membership {
         self.has_left = true;
         self.contacts.clear();
         self.accusing.clear();
+        self.asked.clear();
         self.outbox.timers.clear();
     }
 
@@ -362,20 +436,25 @@ impl Membership {
     /// What was counted since the start.
     #[must_use]
     pub fn counters(&self) -> MembershipCounters {
-        self.outbox.counters
+        MembershipCounters { records_verified: self.records.lock().verified(), ..self.outbox.counters }
     }
 
-    /// Everything that this node knows, for a node that joins: over a stream, since it exceeds a datagram from 26 nodes on. At
-    /// most 70 bytes per node.
+    /// Everything that this node knows, for a node that joins: over a stream, since it exceeds a datagram from
+    /// 10 nodes on. At most 140 bytes per node.
     #[must_use]
     pub fn snapshot(&self) -> Bytes {
         let own = *self.foca.identity();
-        let others = || self.foca.iter_membership_state().filter(|member| member.id().id != own.id);
-        let mut bytes = BytesMut::with_capacity(64 * (others().count() + 1));
+        let mut records = self.records.lock();
+        let life = records.own_now().life;
+        let mut statements = vec![Statement::about(&Member::alive(own), records.own(own, life))];
+        let others = self.foca.iter_membership_state().filter(|member| member.id().id != own.id);
+        let others = others.filter_map(|member| Some(Statement::about(member, records.proof_of(member)?)));
+        statements.extend(others);
+        drop(records);
+        let mut bytes = BytesMut::with_capacity(112 * statements.len());
         bytes.put_u8(SNAPSHOT_VERSION);
-        bytes.put_u32(u32::try_from(others().count() + 1).unwrap_or(u32::MAX));
-        write_member(&Member::alive(own), &mut bytes);
-        others().for_each(|member| write_member(member, &mut bytes));
+        bytes.put_u32(u32::try_from(statements.len()).unwrap_or(u32::MAX));
+        statements.iter().for_each(|statement| statement.write(&mut bytes));
         bytes.freeze()
     }
 
@@ -383,8 +462,8 @@ impl Membership {
     /// knows it.
     ///
     /// # Errors
-    /// [`DatagramError`] when it is cut off, has bytes left over, is of another version or names too many nodes; nothing has
-    /// happened then.
+    /// [`DatagramError`] when it is cut off, has bytes left over, is of another version, names too many nodes or
+    /// holds a record that its node has not signed; nothing has happened then.
     pub fn merge_snapshot(&mut self, now: Moment, mut bytes: &[u8]) -> Result<(), DatagramError> {
         const CUT_OFF: DatagramError = DatagramError::Malformed { what: "the snapshot is cut off" };
         if self.has_left {
@@ -399,33 +478,37 @@ impl Membership {
         if count > self.config.members_max.saturating_add(1) {
             return Err(DatagramError::Full { max: self.config.members_max });
         }
-        let mut members = Vec::with_capacity(count.min(bytes.len()));
+        let mut statements = Vec::with_capacity(count.min(bytes.len()));
         for _ in 0..count {
-            members.push(read_member(&mut bytes)?);
+            statements.push(read_statement(&mut bytes)?);
         }
         if !bytes.is_empty() {
             return Err(DatagramError::TrailingBytes { extra: bytes.len() });
         }
-        let refused = self.without_room(members.iter().map(|member| member.id().id));
-        let before = members.len();
-        members.retain(|member| self.hearsay.is_credible(None, member) && !refused.contains(&member.id().id));
-        self.outbox.counters.hearsay_dropped += (before - members.len()) as u64;
+        let refused = self.without_room(statements.iter().map(|said| said.record.identity.id));
+        let records = Arc::clone(&self.records);
+        let mut judged = self.hearsay.judge(now, None, &statements, &mut records.lock())?;
+        self.note(&mut judged, &refused);
         self.outbox.begin(now, DownReason::Reported);
-        let about_suspects = |member: &&Member<MemberIdentity>| {
-            member.state() == State::Suspect || self.suspicions.holds(&member.id().id)
-        };
-        self.outbox.in_question.extend(members.iter().filter(about_suspects).map(|member| member.id().id));
-        self.outbox.has_lost = members.iter().any(|member| member.state() == State::Down);
-        if self.foca.apply_many(members.into_iter(), false, &mut self.outbox).is_err() {
+        self.question(&judged.members);
+        self.outbox.has_lost = judged.members.iter().any(|member| member.state() == State::Down);
+        if self.foca.apply_many(judged.members.into_iter(), false, &mut self.outbox).is_err() {
             self.outbox.counters.faults += 1;
         }
+        self.ask_doubted(now, &judged.doubted);
         self.conclude(now);
         Ok(())
     }
 }
 
 /// The version of the layout of a snapshot: version[1] count[4] member*, with members as in datagrams.
-const SNAPSHOT_VERSION: u8 = 1;
+const SNAPSHOT_VERSION: u8 = 2;
+
+impl From<Forged> for DatagramError {
+    fn from(forged: Forged) -> Self {
+        Self::Forged { subject: forged.subject }
+    }
+}
 
 impl fmt::Debug for Membership {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

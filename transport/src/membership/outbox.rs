@@ -111,7 +111,7 @@ impl Outbox {
 
     /// foca does not say that it refutes a suspicion; what it sends does.
     fn watch_refutation(&mut self, datagram: &[u8]) {
-        if let Ok(header) = read_header(&mut &*datagram)
+        if let Ok((_, header)) = read_header(&mut &*datagram)
             && header.src_incarnation > self.own_life
         {
             self.own_life = header.src_incarnation;

@@ -1,38 +1,43 @@
 //! The bytes of a membership datagram: layout, limits, and who may say what.
 //!
 //! ```text
-//! packet    = version source life reference message [count member*]
-//! source    = identity                      the sender
-//! life      = varint                        how often it refuted a suspicion, at most 65535
+//! packet    = version source reference message [count member*]
+//! source    = record                        the sender's
 //! reference = node[32] incarnation renewal  whom it is for
 //! message   = kind[1] [probe[1]] [reference]
-//! member    = identity life state[1]        0 alive, 1 suspect, 2 down
-//! identity  = node[32] incarnation renewal flags[1] ip[4 or 16] port[2]
+//! member    = record state[1] [life]        0 alive, 1 suspect, 2 down
 //! ```
 //!
-//! Numbers of fixed size are big-endian, `incarnation` and `renewal` are LEB128 varints without padding. The layout is written by hand,
-//! not derived: it is a third smaller than any general format, each byte has one meaning, and nothing in it has a length
-//! of its own. Owns the layout and the refusals; refuses to know what the messages mean.
+//! A record is what a node says of itself, with its signature. Alive is the record itself, and so is down of a
+//! node that has left; suspect and down of another are what others say, of the `life` that follows.
+//!
+//! Numbers of fixed size are big-endian, `incarnation`, `renewal` and `life` are LEB128 varints without padding.
+//! The layout is written by hand, not derived: it is a third smaller than any general format, each byte has one
+//! meaning, and nothing in it has a length of its own. The protocol library reads another one, without
+//! signatures: it gets only what has been judged. Owns the layout and the refusals; refuses to know what the
+//! messages mean.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+pub(super) mod judged;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use bytes::{Buf, BufMut};
 use foca::{Codec, Header, Member, Message, State};
+use parking_lot::Mutex;
 
 use super::config::PACKET_BYTES_MAX;
 use super::identity::MemberIdentity;
+use super::record::{RECORD_BYTES_MAX, Record, Records};
 use crate::identity::NodeId;
 
-/// The version of the layout. A node of another version is refused, not misread.
-const VERSION: u8 = 1;
+/// The version of the layout. A node of another version is refused, not misread. Version 1 had no signatures.
+const VERSION: u8 = 2;
 
-/// The longest header: two identities' worth of ids, an IPv6 address, the longest varints and a message with a reference.
-const HEADER_BYTES_MAX: usize = 192;
-/// The longest member: an identity with an IPv6 address and the longest varints.
-const MEMBER_BYTES_MAX: usize = 96;
-
-const FLAG_IPV6: u8 = 1;
-const FLAG_LEFT: u8 = 2;
+/// The longest header: a record, two references, and the rest of a message.
+const HEADER_BYTES_MAX: usize = RECORD_BYTES_MAX + 2 * (32 + 10 + 5) + 3;
+/// The longest member: a record, a state and a life.
+const MEMBER_BYTES_MAX: usize = RECORD_BYTES_MAX + 4;
 
 /// Why a datagram was refused. Nothing in it has had an effect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -81,6 +86,18 @@ pub enum DatagramError {
         /// Whom it is for.
         destination: NodeId,
     },
+    /// Its sender is of an earlier start than the one that has said hello.
+    #[error("membership datagram refused: a later start of its sender, node {peer}, has said hello")]
+    OldStart {
+        /// The sender.
+        peer: NodeId,
+    },
+    /// Somebody signed a record in the name of another node. Who passes it on has not looked, or lies.
+    #[error("membership datagram refused: the record of node {subject} in it is not signed by that node")]
+    Forged {
+        /// The node that it claims to be of.
+        subject: NodeId,
+    },
     /// It names nodes beyond the limit.
     #[error(
         "membership datagram refused: it names new nodes and {max} are known, the most that `members_max` allows"
@@ -100,11 +117,21 @@ pub enum DatagramError {
     },
 }
 
+/// What is said of a member.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Statement {
+    pub(super) record: Record,
+    pub(super) state: State,
+    /// The life that is doubted; that of the record, where the record is all that is said.
+    pub(super) life: u16,
+}
+
 /// One whole datagram.
 #[derive(Debug)]
 pub(super) struct Packet {
+    pub(super) source: Record,
     pub(super) header: Header<MemberIdentity>,
-    pub(super) updates: Vec<Member<MemberIdentity>>,
+    pub(super) statements: Vec<Statement>,
 }
 
 impl Packet {
@@ -113,31 +140,19 @@ impl Packet {
         if bytes.len() > PACKET_BYTES_MAX {
             return Err(DatagramError::TooLarge { length: bytes.len(), max: PACKET_BYTES_MAX });
         }
-        let header = read_header(&mut bytes)?;
-        let mut updates = Vec::new();
+        let (source, header) = read_header(&mut bytes)?;
+        let mut statements = Vec::new();
         if carries_updates(&header.message) {
             let count = bytes.try_get_u16().map_err(|_| CUT_OFF)?;
             for _ in 0..count {
-                updates.push(read_member(&mut bytes)?);
+                statements.push(read_statement(&mut bytes)?);
             }
         }
         if bytes.is_empty() {
-            Ok(Self { header, updates })
+            Ok(Self { source, header, statements })
         } else {
             Err(DatagramError::TrailingBytes { extra: bytes.len() })
         }
-    }
-
-    /// What [`Packet::read`] reads.
-    pub(super) fn write(&self) -> Result<Vec<u8>, CodecError> {
-        let mut bytes = Vec::with_capacity(PACKET_BYTES_MAX);
-        PacketCodec.encode_header(&self.header, &mut bytes)?;
-        if carries_updates(&self.header.message) {
-            // It was read from a datagram of at most 1,150 bytes.
-            bytes.put_u16(u16::try_from(self.updates.len()).unwrap_or(u16::MAX));
-            self.updates.iter().for_each(|update| write_member(update, &mut bytes));
-        }
-        Ok(bytes)
     }
 
     /// MEMBER-4: what a datagram says about its sender and receiver must be what the connection proves.
@@ -154,24 +169,26 @@ impl Packet {
 
     /// Everybody whom the datagram says something about, the sender first.
     pub(super) fn subjects(&self) -> impl Iterator<Item = NodeId> + Clone {
-        std::iter::once(self.header.src.id).chain(self.updates.iter().map(|update| update.id().id))
+        std::iter::once(self.header.src.id).chain(self.statements.iter().map(|said| said.record.identity.id))
     }
 }
 
 /// Announcements and the news of one's own death carry nothing else.
-fn carries_updates(message: &Message<MemberIdentity>) -> bool {
+pub(super) fn carries_updates(message: &Message<MemberIdentity>) -> bool {
     !matches!(message, Message::Announce | Message::TurnUndead)
 }
 
-const CUT_OFF: DatagramError = malformed("it is cut off");
+pub(super) const CUT_OFF: DatagramError = malformed("it is cut off");
 
-const fn malformed(what: &'static str) -> DatagramError {
+pub(super) const fn malformed(what: &'static str) -> DatagramError {
     DatagramError::Malformed { what }
 }
 
-/// How [`Packet`] and foca read and write.
-#[derive(Debug)]
-pub(super) struct PacketCodec;
+/// How foca writes what other nodes read, and reads what [`judged`] wrote.
+#[derive(Clone, Debug)]
+pub(super) struct PacketCodec {
+    pub(super) records: Arc<Mutex<Records>>,
+}
 
 /// What cannot be written: a bug here, or a packet that is full, which foca expects.
 #[derive(Debug, thiserror::Error)]
@@ -180,6 +197,8 @@ pub(super) enum EncodeError {
     Full,
     #[error("this node never sends custom broadcasts")]
     Broadcast,
+    #[error("nothing proves that there is such a member")]
+    Unproven,
 }
 
 /// Both directions in one, as foca's trait wants it.
@@ -195,27 +214,29 @@ impl Codec<MemberIdentity> for PacketCodec {
     type Error = CodecError;
 
     fn encode_header(&mut self, header: &Header<MemberIdentity>, buf: impl BufMut) -> Result<(), CodecError> {
+        let source = self.records.lock().own(header.src, header.src_incarnation);
         let mut scratch = [0; HEADER_BYTES_MAX];
         let mut rest = &mut scratch[..];
-        write_header(header, &mut rest)?;
+        write_header(&source, header, &mut rest)?;
         let used = HEADER_BYTES_MAX - rest.len();
         put(&scratch[..used], buf)
     }
 
     fn decode_header(&mut self, mut buf: impl Buf) -> Result<Header<MemberIdentity>, CodecError> {
-        Ok(read_header(&mut buf)?)
+        Ok(judged::read_header(&mut buf)?)
     }
 
     fn encode_member(&mut self, member: &Member<MemberIdentity>, buf: impl BufMut) -> Result<(), CodecError> {
+        let record = self.records.lock().proof_of(member).ok_or(EncodeError::Unproven)?;
         let mut scratch = [0; MEMBER_BYTES_MAX];
         let mut rest = &mut scratch[..];
-        write_member(member, &mut rest);
+        Statement::about(member, record).write(&mut rest);
         let used = MEMBER_BYTES_MAX - rest.len();
         put(&scratch[..used], buf)
     }
 
     fn decode_member(&mut self, mut buf: impl Buf) -> Result<Member<MemberIdentity>, CodecError> {
-        Ok(read_member(&mut buf)?)
+        Ok(judged::read_member(&mut buf)?)
     }
 }
 
@@ -228,10 +249,18 @@ fn put(bytes: &[u8], mut buf: impl BufMut) -> Result<(), CodecError> {
     Ok(())
 }
 
-fn write_header(header: &Header<MemberIdentity>, out: &mut &mut [u8]) -> Result<(), EncodeError> {
+pub(super) fn write_header(
+    source: &Record,
+    header: &Header<MemberIdentity>,
+    out: &mut impl BufMut,
+) -> Result<(), EncodeError> {
     out.put_u8(VERSION);
-    write_identity(&header.src, out);
-    write_varint(header.src_incarnation.into(), out);
+    source.write(out);
+    write_rest(header, out)
+}
+
+/// What follows the source.
+fn write_rest(header: &Header<MemberIdentity>, out: &mut impl BufMut) -> Result<(), EncodeError> {
     write_reference(&header.dst, out);
     let (kind, probe, third) = match &header.message {
         Message::Ping(probe) => (0, Some(*probe), None),
@@ -256,16 +285,23 @@ fn write_header(header: &Header<MemberIdentity>, out: &mut &mut [u8]) -> Result<
     Ok(())
 }
 
-pub(super) fn read_header(input: &mut impl Buf) -> Result<Header<MemberIdentity>, DatagramError> {
+pub(super) fn read_header(input: &mut impl Buf) -> Result<(Record, Header<MemberIdentity>), DatagramError> {
     let version = input.try_get_u8().map_err(|_| CUT_OFF)?;
     if version != VERSION {
         return Err(DatagramError::Version { found: version, known: VERSION });
     }
-    let src = read_identity(input)?;
-    if src.has_left() {
+    let source = Record::read(input)?;
+    if source.identity.has_left() {
         return Err(malformed("its sender has left"));
     }
-    let src_incarnation = read_life(input)?;
+    Ok((source, read_rest(input, source.identity, source.life)?))
+}
+
+fn read_rest(
+    input: &mut impl Buf,
+    src: MemberIdentity,
+    src_incarnation: u16,
+) -> Result<Header<MemberIdentity>, DatagramError> {
     let dst = read_reference(input)?;
     let message = read_message(input)?;
     Ok(Header { src, src_incarnation, dst, message })
@@ -289,67 +325,63 @@ fn read_message(input: &mut impl Buf) -> Result<Message<MemberIdentity>, Datagra
     })
 }
 
-pub(super) fn write_member(member: &Member<MemberIdentity>, out: &mut impl BufMut) {
-    write_identity(member.id(), out);
-    write_varint(member.incarnation().into(), out);
-    out.put_u8(match member.state() {
-        State::Alive => 0,
-        State::Suspect => 1,
-        State::Down => 2,
-    });
+impl Statement {
+    /// What is said of a member, with the newest record of its node. Of a life that is over nothing is left to
+    /// be said but that there is a newer one.
+    pub(super) fn about(member: &Member<MemberIdentity>, record: Record) -> Self {
+        let is_this_life = *member.id() == record.identity;
+        let state = if record.identity.has_left() {
+            State::Down
+        } else if is_this_life {
+            member.state()
+        } else {
+            State::Alive
+        };
+        let life = if state == State::Alive { record.life } else { member.incarnation() };
+        Self { record, state, life }
+    }
+
+    /// The record is all that is said: nobody but its node could.
+    pub(super) fn is_bare(&self) -> bool {
+        self.state == State::Alive || self.record.identity.has_left()
+    }
+
+    pub(super) fn write(&self, out: &mut impl BufMut) {
+        self.record.write(out);
+        out.put_u8(match self.state {
+            State::Alive => 0,
+            State::Suspect => 1,
+            State::Down => 2,
+        });
+        if !self.is_bare() {
+            write_varint(self.life.into(), out);
+        }
+    }
 }
 
-pub(super) fn read_member(input: &mut impl Buf) -> Result<Member<MemberIdentity>, DatagramError> {
-    let identity = read_identity(input)?;
-    let life = read_life(input)?;
-    let state = match input.try_get_u8().map_err(|_| CUT_OFF)? {
-        0 => State::Alive,
-        1 => State::Suspect,
-        2 => State::Down,
-        _ => return Err(malformed("a member's state is unknown")),
-    };
-    if identity.has_left() && state != State::Down {
+pub(super) fn read_statement(input: &mut impl Buf) -> Result<Statement, DatagramError> {
+    let record = Record::read(input)?;
+    let state = read_state(input)?;
+    if record.identity.has_left() && state != State::Down {
         return Err(malformed("a member has left and is not down"));
     }
-    Ok(Member::new(identity, life, state))
-}
-
-fn write_identity(identity: &MemberIdentity, out: &mut impl BufMut) {
-    write_reference(identity, out);
-    let left = if identity.has_left() { FLAG_LEFT } else { 0 };
-    match identity.address.ip() {
-        IpAddr::V4(ip) => {
-            out.put_u8(left);
-            out.put_slice(&ip.octets());
-        }
-        IpAddr::V6(ip) => {
-            out.put_u8(left | FLAG_IPV6);
-            out.put_slice(&ip.octets());
-        }
+    let mut statement = Statement { record, state, life: record.life };
+    if !statement.is_bare() {
+        statement.life = read_life(input)?;
     }
-    out.put_u16(identity.address.port());
+    Ok(statement)
 }
 
-fn read_identity(input: &mut impl Buf) -> Result<MemberIdentity, DatagramError> {
-    let (id, incarnation, renewal) = read_reference_parts(input)?;
-    let flags = input.try_get_u8().map_err(|_| CUT_OFF)?;
-    if flags & !(FLAG_IPV6 | FLAG_LEFT) != 0 {
-        return Err(malformed("an identity has unknown flags"));
+fn read_state(input: &mut impl Buf) -> Result<State, DatagramError> {
+    match input.try_get_u8().map_err(|_| CUT_OFF)? {
+        0 => Ok(State::Alive),
+        1 => Ok(State::Suspect),
+        2 => Ok(State::Down),
+        _ => Err(malformed("a member's state is unknown")),
     }
-    let ip = if flags & FLAG_IPV6 == 0 {
-        let mut octets = [0; 4];
-        input.try_copy_to_slice(&mut octets).map_err(|_| CUT_OFF)?;
-        IpAddr::V4(Ipv4Addr::from(octets))
-    } else {
-        let mut octets = [0; 16];
-        input.try_copy_to_slice(&mut octets).map_err(|_| CUT_OFF)?;
-        IpAddr::V6(Ipv6Addr::from(octets))
-    };
-    let address = SocketAddr::new(ip, input.try_get_u16().map_err(|_| CUT_OFF)?);
-    Ok(MemberIdentity::from_parts(id, address, (incarnation, renewal), flags & FLAG_LEFT != 0))
 }
 
-fn write_reference(identity: &MemberIdentity, out: &mut impl BufMut) {
+pub(super) fn write_reference(identity: &MemberIdentity, out: &mut impl BufMut) {
     out.put_slice(identity.id.as_bytes());
     write_varint(identity.incarnation, out);
     write_varint(identity.renewal().into(), out);
@@ -367,7 +399,7 @@ pub(super) fn reference(id: NodeId, incarnation: u64, renewal: u32) -> MemberIde
     MemberIdentity::from_parts(id, nowhere, (incarnation, renewal), false)
 }
 
-fn read_reference_parts(input: &mut impl Buf) -> Result<(NodeId, u64, u32), DatagramError> {
+pub(super) fn read_reference_parts(input: &mut impl Buf) -> Result<(NodeId, u64, u32), DatagramError> {
     let mut id = [0; 32];
     input.try_copy_to_slice(&mut id).map_err(|_| CUT_OFF)?;
     let incarnation = read_varint(input)?;
@@ -375,11 +407,11 @@ fn read_reference_parts(input: &mut impl Buf) -> Result<(NodeId, u64, u32), Data
     Ok((NodeId::from_bytes(id), incarnation, renewal))
 }
 
-fn read_life(input: &mut impl Buf) -> Result<u16, DatagramError> {
+pub(super) fn read_life(input: &mut impl Buf) -> Result<u16, DatagramError> {
     u16::try_from(read_varint(input)?).map_err(|_| malformed("a life is out of range"))
 }
 
-fn write_varint(mut number: u64, out: &mut impl BufMut) {
+pub(super) fn write_varint(mut number: u64, out: &mut impl BufMut) {
     while number >= 0x80 {
         out.put_u8((number & 0x7f) as u8 | 0x80);
         number >>= 7;

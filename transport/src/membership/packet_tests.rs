@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::membership::record::RecordKey;
 
 fn member_id() -> impl Strategy<Value = NodeId> {
     any::<[u8; 32]>().prop_map(NodeId::from_bytes)
@@ -36,14 +37,30 @@ fn member() -> impl Strategy<Value = Member<MemberIdentity>> {
     prop_oneof![live, down].prop_map(|(identity, life, state)| Member::new(identity, life, state))
 }
 
+/// As the nodes themselves would sign it.
 fn write(header: &Header<MemberIdentity>, updates: &[Member<MemberIdentity>]) -> Vec<u8> {
+    let key = RecordKey::simulated();
+    let source = key.sign(header.src, header.src_incarnation);
+    let signed = |member: &Member<MemberIdentity>| key.sign(*member.id(), member.incarnation());
+    let statements: Vec<Statement> =
+        updates.iter().map(|update| Statement::about(update, signed(update))).collect();
+    rewrite(&Packet { source, header: header.clone(), statements })
+}
+
+fn rewrite(packet: &Packet) -> Vec<u8> {
     let mut bytes = Vec::new();
-    PacketCodec.encode_header(header, &mut bytes).unwrap();
-    if carries_updates(&header.message) {
-        bytes.put_u16(u16::try_from(updates.len()).unwrap());
-        updates.iter().for_each(|update| PacketCodec.encode_member(update, &mut bytes).unwrap());
+    write_header(&packet.source, &packet.header, &mut bytes).unwrap();
+    if carries_updates(&packet.header.message) {
+        bytes.put_u16(u16::try_from(packet.statements.len()).unwrap());
+        packet.statements.iter().for_each(|statement| statement.write(&mut bytes));
     }
     bytes
+}
+
+/// What is said, in the words of the protocol library.
+fn members(packet: &Packet) -> Vec<Member<MemberIdentity>> {
+    let member = |said: &Statement| Member::new(said.record.identity, said.life, said.state);
+    packet.statements.iter().map(member).collect()
 }
 
 /// Everything, the parts that equality leaves out too.
@@ -64,7 +81,7 @@ proptest! {
     #[test]
     fn a_packet_reads_as_it_was_written(
         src in identity(false), life in any::<u16>(), dst in identity(false), message in message(),
-        updates in prop::collection::vec(member(), 0..10),
+        updates in prop::collection::vec(member(), 0..6),
     ) {
         let carried = if carries_updates(&message) { updates } else { Vec::new() };
         let header = Header { src, src_incarnation: life, dst, message };
@@ -72,11 +89,11 @@ proptest! {
         let packet = Packet::read(&bytes).unwrap();
         prop_assert_eq!(&packet.header, &header);
         prop_assert_eq!(packet.header.src.address, header.src.address);
-        prop_assert_eq!(&packet.updates, &carried);
+        prop_assert_eq!(&members(&packet), &carried);
         let addresses = |members: &[Member<MemberIdentity>]| -> Vec<(SocketAddr, bool)> {
             members.iter().map(|member| (member.id().address, member.id().has_left())).collect()
         };
-        prop_assert_eq!(addresses(&packet.updates), addresses(&carried));
+        prop_assert_eq!(addresses(&members(&packet)), addresses(&carried));
     }
 
     // MEMBER-3
@@ -85,7 +102,7 @@ proptest! {
         let mut bytes = bytes;
         if let Some(first) = bytes.first_mut() { *first = VERSION; }
         if let Ok(packet) = Packet::read(&bytes) {
-            prop_assert_eq!(write(&packet.header, &packet.updates), bytes);
+            prop_assert_eq!(rewrite(&packet), bytes);
         }
     }
 
@@ -100,7 +117,7 @@ proptest! {
         let at = at.index(bytes.len());
         bytes[at] = byte;
         if let Ok(packet) = Packet::read(&bytes) {
-            prop_assert_eq!(write(&packet.header, &packet.updates), bytes, "{}", shown(&packet));
+            prop_assert_eq!(rewrite(&packet), bytes, "{}", shown(&packet));
         }
     }
 
@@ -126,8 +143,8 @@ fn every_byte_after_the_content_is_refused() {
 #[test]
 fn a_packet_of_another_version_or_size_is_refused_by_name() {
     let mut bytes = write(&a_ping(), &[]);
-    bytes[0] = 2;
-    assert_eq!(Packet::read(&bytes).unwrap_err(), DatagramError::Version { found: 2, known: 1 });
+    bytes[0] = 1;
+    assert_eq!(Packet::read(&bytes).unwrap_err(), DatagramError::Version { found: 1, known: 2 });
     let long = [VERSION; PACKET_BYTES_MAX + 1];
     let error = DatagramError::TooLarge { length: PACKET_BYTES_MAX + 1, max: PACKET_BYTES_MAX };
     assert_eq!(Packet::read(&long).unwrap_err(), error);
@@ -149,7 +166,9 @@ fn numbers_have_one_form_and_a_range() {
 #[test]
 fn whoever_has_left_can_only_be_down() {
     let gone = a_ping().src.leaving();
-    let bytes = write(&a_ping(), &[Member::new(gone, 0, State::Suspect)]);
+    let mut packet = Packet::read(&write(&a_ping(), &[Member::down(gone)])).unwrap();
+    packet.statements[0].state = State::Suspect;
+    let bytes = rewrite(&packet);
     assert_eq!(Packet::read(&bytes).unwrap_err(), malformed("a member has left and is not down"));
     let bytes = write(&Header { src: gone, ..a_ping() }, &[]);
     assert_eq!(Packet::read(&bytes).unwrap_err(), malformed("its sender has left"));
@@ -180,11 +199,29 @@ fn the_longest_header_and_member_fit_their_bounds() {
     );
     let message = Message::PingReq { target: far, probe_number: 255 };
     let header = Header { src: far, src_incarnation: u16::MAX, dst: far, message };
-    assert_eq!(write(&header, &[]).len() - 2, 166);
-    assert_eq!(write(&header, &[Member::new(far, u16::MAX, State::Down)]).len() - 168, 70);
+    assert_eq!(write(&header, &[]).len() - 2, HEADER_BYTES_MAX);
+    let member = Member::new(far, u16::MAX, State::Down);
+    assert_eq!(write(&header, &[member]).len() - HEADER_BYTES_MAX - 2, MEMBER_BYTES_MAX);
 }
 
 #[test]
-fn a_ping_in_a_cluster_of_few_starts_takes_81_bytes() {
-    assert_eq!(write(&a_ping(), &[]).len(), 81);
+fn a_ping_in_a_cluster_of_few_starts_takes_145_bytes() {
+    assert_eq!(write(&a_ping(), &[]).len(), 145);
+}
+
+#[test]
+fn what_was_judged_is_handed_over_as_it_is() {
+    let v6 = MemberIdentity::new(NodeId::from_bytes([9; 32]), "[::ffff:10.0.0.1]:1".parse().unwrap(), 4);
+    let gone = a_ping().src.leaving();
+    let members = [Member::new(v6, 3, State::Suspect), Member::down(gone), Member::alive(a_ping().src)];
+    let bytes = judged::write(&a_ping(), &members).unwrap();
+    let mut rest = &bytes[..];
+    assert_eq!(judged::read_header(&mut rest).unwrap(), a_ping());
+    assert_eq!(rest.get_u16(), 3);
+    for member in members {
+        let read = judged::read_member(&mut rest).unwrap();
+        assert_eq!(read, member);
+        assert_eq!((read.id().address, read.id().has_left()), (member.id().address, member.id().has_left()));
+    }
+    assert!(rest.is_empty());
 }

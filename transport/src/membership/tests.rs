@@ -1,5 +1,6 @@
 //! Many members on one virtual network: what the protocol promises as a whole.
 
+pub(crate) mod forging;
 mod simulation;
 
 mod faults;

@@ -172,7 +172,9 @@ impl MembershipView {
             }
             MembershipEvent::Renamed { after, .. } => self.renamed(now, after).into_iter().collect(),
             MembershipEvent::Rejoined { own } => self.renamed(now, own).into_iter().collect(),
-            MembershipEvent::SelfRefuted | MembershipEvent::Outdated { .. } => Vec::new(),
+            MembershipEvent::Introduced { .. }
+            | MembershipEvent::SelfRefuted
+            | MembershipEvent::Outdated { .. } => Vec::new(),
         }
     }
 

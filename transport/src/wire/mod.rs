@@ -43,8 +43,9 @@ pub struct Versions {
 }
 
 impl Versions {
-    /// Those of this program.
-    pub const OWN: Self = Self { oldest: 0, newest: MINOR };
+    /// Those of this program. Minor version 0 had membership without signatures, which nobody takes any more: it
+    /// was never released.
+    pub const OWN: Self = Self { oldest: 1, newest: MINOR };
 
     /// The minor version that two nodes speak with each other: the newest that both know.
     ///

@@ -248,7 +248,7 @@ fn the_bytes_of_a_message_never_change() {
     let refused = HelloRefused { reason: HelloRefusal::Expired, versions: Versions { oldest: 0, newest: 3 } };
     assert_eq!(hex(refused.into()), "030003000000070003");
     let hello = Hello { certificate: vec![0xAA, 0xBB], name: "n".to_owned(), sent_at_ms: 1, ..hello() };
-    assert_eq!(hex(hello.into()), "01000a000000000003070202aabb016e");
+    assert_eq!(hex(hello.into()), "01000a000000010103070202aabb016e");
     assert_eq!(hex(Card { incarnation: 7, card: vec![1, 2] }.into()), "10000400000007020102");
 }
 

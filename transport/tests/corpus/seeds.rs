@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use arw_kit::moment::{Moment, WallTime};
 use arw_transport::certificate::{
-    CERTIFICATE_LIFETIME, ClusterKey, Revocation, Role, Roles, SignedCertificate, SignedRevocation,
+    CERTIFICATE_LIFETIME, ClusterId, ClusterKey, Revocation, Role, Roles, SignedCertificate, SignedRevocation,
 };
 use arw_transport::frame::{Address, CallId, FrameWriter, Header, MessageType, TargetActor, Trace};
-use arw_transport::identity::NodeId;
-use arw_transport::membership::{MemberIdentity, Membership, MembershipConfig, MembershipOutput};
+use arw_transport::identity::{NodeId, NodeKey};
+use arw_transport::membership::{MemberIdentity, Membership, MembershipConfig, MembershipOutput, RecordKey};
 use arw_transport::token::{NewToken, TokenId, TokenTable};
 use arw_transport::wire::{
     Card, Control, Demonitor, Down, DownReason, Goodbye, GoodbyeReason, Hello, HelloAck, HelloRefusal,
@@ -101,8 +102,15 @@ fn messages() -> Vec<(&'static str, Control)> {
         ("hello", hello().into()),
         (
             "hello-ack",
-            HelloAck { minor: 0, incarnation, number, sent_at_ms, certificate: certificate.clone(), name }
-                .into(),
+            HelloAck {
+                minor: versions.newest,
+                incarnation,
+                number,
+                sent_at_ms,
+                certificate: certificate.clone(),
+                name,
+            }
+            .into(),
         ),
         ("hello-refused", HelloRefused { reason: HelloRefusal::Duplicate, versions }.into()),
         ("join", join().into()),
@@ -182,13 +190,17 @@ fn firsts() -> Vec<Seed> {
 
 /// What nodes 2 and 3 say to node 1 in ten seconds, in the middle of which node 3 goes silent.
 fn datagrams() -> Vec<Seed> {
-    let ids = [OWN, PEER, NodeId::from_bytes([3; 32])];
-    let mut nodes = ids.map(|id| {
+    let keys = [1, 2, 3].map(|byte| Arc::new(NodeKey::from_seed(&[byte; 32]).unwrap()));
+    let ids = [keys[0].id(), keys[1].id(), keys[2].id()];
+    let mut nodes = keys.map(|key| {
+        let (id, record_key) = (key.id(), RecordKey::new(key, ClusterId::from_bytes([7; 16])));
         let identity = MemberIdentity::new(id, ([127, 0, 0, 1], 7000).into(), 1);
-        Membership::new(identity, MembershipConfig::default(), *id.as_bytes())
+        Membership::new(identity, record_key, MembershipConfig::default(), *id.as_bytes())
     });
     let mut said = Vec::new();
     for (from, to) in [(1, 0), (2, 1), (2, 0)] {
+        nodes[from].met(ids[to], 1);
+        nodes[to].met(ids[from], 1);
         nodes[from].on_peer_connected(Moment::ZERO, ids[to]);
         nodes[to].on_peer_connected(Moment::ZERO, ids[from]);
     }

@@ -42,6 +42,11 @@ impl Core {
         }
         self.limiter.prune(now);
         self.forget_starts(now);
+        for stranger in self.membership.forget_strangers(now) {
+            if self.view.node(&stranger).is_none() && !self.sessions.contains_key(&stranger) {
+                self.schedule.unwant(stranger);
+            }
+        }
         // WIRE-10: a clock that jumps ahead makes no removal end. Without a peer since the start none ends.
         if let Some((then, agreed)) = self.agreed_at {
             self.revoked.prune(wall.min(agreed + now.since(then)));
@@ -292,6 +297,7 @@ impl Core {
             if !self.sessions.contains_key(&node) {
                 self.schedule.unwant(node);
                 self.forget_teller(node);
+                self.membership.expel(now, node);
             }
         }
         if self.revoked.covers(self.own, self.certificate.serial) {

@@ -3,9 +3,6 @@
 //! Owns the bounds of it. Refuses to know who says so.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
-
-use arw_kit::moment::WallTime;
 
 /// WIRE-17: whether a node may be at an address that others name. Who makes members up must not have this
 /// node send to everybody at once, to itself, or to other programs of its own machine. Where this node is
@@ -15,12 +12,6 @@ pub(super) fn is_dialable(address: SocketAddr, own: SocketAddr) -> bool {
     let is_broadcast = ip == IpAddr::V4(Ipv4Addr::BROADCAST);
     let is_elsewhere = !ip.is_loopback() || own.ip().to_canonical().is_loopback();
     address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !is_broadcast && is_elsewhere
-}
-
-/// MEMBER-22: an incarnation counts starts, or is the second of a start: none is later than in a day.
-pub(super) fn latest_start(wall: WallTime) -> u64 {
-    let tomorrow = wall + Duration::from_secs(24 * 3_600);
-    u64::try_from(tomorrow.as_millis() / 1_000).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ impl Core {
         }
     }
 
-    fn want_member(&mut self, now: Moment, member: &MemberIdentity) {
+    pub(super) fn want_member(&mut self, now: Moment, member: &MemberIdentity) {
         if member.id == self.own || self.is_removed {
             return;
         }

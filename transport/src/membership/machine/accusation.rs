@@ -3,17 +3,32 @@
 //! foca leaves the first to gossip, which in a small cluster can spend itself on everybody but the suspect, and it knows nothing of
 //! connections. Owns the datagrams to suspects and the verdicts on suspicions that foca did not begin.
 
+use std::sync::Arc;
+
 use arw_kit::moment::Moment;
 use bytes::BufMut;
 use foca::{Codec, Header, Member, Message, State};
 
 use super::Membership;
 use crate::identity::NodeId;
-use crate::membership::config::{ACCUSE_PERIOD, PACKET_BYTES_MAX, SUSPECT_TO_DOWN};
+use crate::membership::config::{
+    ACCUSE_PERIOD, DOUBT_TO_DOWN, INDIRECT_PROBES, PACKET_BYTES_MAX, SUSPECT_TO_DOWN,
+};
 use crate::membership::event::DownReason;
+use crate::membership::hearsay::Doubt;
 use crate::membership::identity::MemberIdentity;
 use crate::membership::packet::PacketCodec;
 use crate::membership::timers::Due;
+
+/// A question to a member whose life others doubt.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    /// Which identity of it, and which life.
+    suspicion: ((u64, u32), u16),
+    at: Moment,
+    /// It is said to be down.
+    is_judged: bool,
+}
 
 impl Membership {
     /// The last connection with `peer` is gone, and this node did not want that. Nothing is announced to it any more.
@@ -33,6 +48,55 @@ impl Membership {
         self.outbox.accused.push(peer);
         self.outbox.timers.set(now + SUSPECT_TO_DOWN, Due::Judge(peer, identity.version(), life));
         self.conclude(now);
+    }
+
+    /// MEMBER-25: others doubt members with which this node has a connection. It asks each of them once, and
+    /// who is said to be down is so when it has had time to answer.
+    pub(super) fn ask_doubted(&mut self, now: Moment, doubts: &[Doubt]) {
+        for doubt in doubts {
+            let peer = doubt.member;
+            let found = self.foca.iter_members().find(|member| member.id().id == peer);
+            let Some(suspect) = found.filter(|member| member.state() == State::Suspect).cloned() else {
+                continue;
+            };
+            let suspicion = (suspect.id().version(), suspect.incarnation());
+            let mut asked = self.asked.get(&peer).copied().filter(|asked| asked.suspicion == suspicion);
+            if asked.is_none() {
+                self.outbox.counters.doubts_asked += 1;
+                self.tell_suspect(peer);
+            }
+            let asked = asked.get_or_insert(Asked { suspicion, at: now, is_judged: false });
+            if doubt.is_down && !asked.is_judged {
+                asked.is_judged = true;
+                let (version, life) = suspicion;
+                let until = asked.at + DOUBT_TO_DOWN;
+                if until <= now {
+                    self.say(Member::new(*suspect.id(), life, State::Down));
+                } else {
+                    self.outbox.accused.push(peer);
+                    self.pass_on(&Member::new(*suspect.id(), life, State::Down));
+                    self.outbox.timers.set(until, Due::Judge(peer, version, life));
+                }
+            }
+            let asked = *asked;
+            self.asked.insert(peer, asked);
+        }
+    }
+
+    /// Others ask at the same time as this node, not one after the other.
+    fn pass_on(&mut self, doubt: &Member<MemberIdentity>) {
+        let subject = doubt.id().id;
+        let mut others = self.nodes_with(|state| state == State::Alive);
+        others.retain(|node| *node != subject);
+        for _ in 0..INDIRECT_PROBES.min(others.len()) {
+            let chosen = self.contacts.random(others.len());
+            let to = others.swap_remove(chosen);
+            let Some(member) = self.foca.iter_members().find(|member| member.id().id == to) else { continue };
+            match self.saying(*member.id(), Message::Gossip, doubt) {
+                Some(bytes) => self.outbox.send(to, &bytes),
+                None => self.outbox.counters.faults += 1,
+            }
+        }
     }
 
     /// The verdict on a suspicion of this node's own. foca's have timers of their own.
@@ -57,7 +121,7 @@ impl Membership {
     }
 
     /// Takes in a piece of news of this node's own, and passes it on.
-    fn say(&mut self, news: Member<MemberIdentity>) {
+    pub(super) fn say(&mut self, news: Member<MemberIdentity>) {
         if self.foca.apply_many(std::iter::once(news), true, &mut self.outbox).is_err() {
             self.outbox.counters.faults += 1;
         }
@@ -98,16 +162,23 @@ impl Membership {
 
     /// A probe that carries the suspicion. Its number is no matter: an answer to it proves life, whichever probe it is taken for.
     fn accusation(&self, suspicion: &Member<MemberIdentity>) -> Option<Vec<u8>> {
-        let header = Header {
-            src: *self.foca.identity(),
-            src_incarnation: self.outbox.own_life(),
-            dst: *suspicion.id(),
-            message: Message::Ping(0),
-        };
+        self.saying(*suspicion.id(), Message::Ping(0), suspicion)
+    }
+
+    /// A datagram that says one thing.
+    fn saying(
+        &self,
+        dst: MemberIdentity,
+        message: Message<MemberIdentity>,
+        what: &Member<MemberIdentity>,
+    ) -> Option<Vec<u8>> {
+        let header =
+            Header { src: *self.foca.identity(), src_incarnation: self.outbox.own_life(), dst, message };
         let mut bytes = Vec::with_capacity(PACKET_BYTES_MAX);
-        PacketCodec.encode_header(&header, &mut bytes).ok()?;
+        let mut codec = PacketCodec { records: Arc::clone(&self.records) };
+        codec.encode_header(&header, &mut bytes).ok()?;
         bytes.put_u16(1);
-        PacketCodec.encode_member(suspicion, &mut bytes).ok()?;
+        codec.encode_member(what, &mut bytes).ok()?;
         Some(bytes)
     }
 }

@@ -80,6 +80,11 @@ impl Contacts {
         self.repairing = None;
     }
 
+    /// One of so many.
+    pub(super) fn random(&mut self, count: usize) -> usize {
+        self.chance.random_range(0..count)
+    }
+
     fn first(&mut self, wait: Duration) -> Repetition {
         self.attempts += 1;
         Repetition { attempt: self.attempts, wait }
@@ -200,7 +205,7 @@ impl Membership {
     }
 
     /// The other nodes in a state that `wanted` picks, without those that have left.
-    fn nodes_with(&self, wanted: impl Fn(State) -> bool) -> Vec<NodeId> {
+    pub(super) fn nodes_with(&self, wanted: impl Fn(State) -> bool) -> Vec<NodeId> {
         let own = self.own().id;
         let is_wanted = |identity: &MemberIdentity| identity.id != own && !identity.has_left();
         self.foca

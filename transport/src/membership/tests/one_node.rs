@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use arw_kit::moment::Moment;
 use bytes::BufMut;
-use foca::{Codec, Header, Member, Message, State};
+use foca::{Member, Message, State};
 
+use super::forging::{self, forged};
 use super::simulation::{address, id};
-use crate::membership::packet::{Packet, PacketCodec};
+use crate::membership::packet::{Packet, Statement};
+use crate::membership::record::RecordKey;
 use crate::membership::{
     DatagramError, DownReason, MemberIdentity, Membership, MembershipConfig, MembershipEvent,
     MembershipOutput,
@@ -33,8 +35,18 @@ fn one() -> One {
 }
 
 fn with_config(config: MembershipConfig) -> One {
-    let node = Membership::new(identity(0), config, [3; 32]);
+    let mut node = Membership::new(identity(0), RecordKey::simulated(), config, [3; 32]);
+    // All of them have been here.
+    for other in 1..200 {
+        node.met(id(other), 0);
+        node.parted_for_now(id(other));
+    }
     One { node, now: Moment::ZERO + Duration::from_secs(50), sent: Vec::new(), events: Vec::new() }
+}
+
+/// What its node signs, whoever tells it.
+fn said(member: &Member<MemberIdentity>) -> Statement {
+    forging::record(&RecordKey::simulated(), member)
 }
 
 fn datagram(
@@ -43,15 +55,17 @@ fn datagram(
     message: Message<MemberIdentity>,
     updates: &[Member<MemberIdentity>],
 ) -> Vec<u8> {
-    let (src, src_incarnation) = from;
-    let is_bare = matches!(message, Message::Announce | Message::TurnUndead);
-    let mut bytes = Vec::new();
-    PacketCodec.encode_header(&Header { src, src_incarnation, dst: to, message }, &mut bytes).unwrap();
-    if !is_bare {
-        bytes.put_u16(u16::try_from(updates.len()).unwrap());
-        updates.iter().for_each(|update| PacketCodec.encode_member(update, &mut bytes).unwrap());
-    }
-    bytes
+    let statements: Vec<Statement> = updates.iter().map(said).collect();
+    datagram_with(from, to, message, &statements)
+}
+
+fn datagram_with(
+    (src, life): (MemberIdentity, u16),
+    to: MemberIdentity,
+    message: Message<MemberIdentity>,
+    statements: &[Statement],
+) -> Vec<u8> {
+    forging::datagram((src, life, &RecordKey::simulated()), to, message, statements)
 }
 
 impl One {
@@ -113,6 +127,7 @@ impl One {
             MembershipEvent::Renamed { before, after } => format!("renamed {before:?} {after:?}"),
             MembershipEvent::Rejoined { own } => format!("rejoined {}", own.renewal()),
             MembershipEvent::SelfRefuted => "refuted".to_owned(),
+            MembershipEvent::Introduced { member } => format!("introduced {member:?}"),
             MembershipEvent::Outdated { .. } => "outdated".to_owned(),
         };
         std::mem::take(&mut self.events)
@@ -255,7 +270,7 @@ fn a_suspect_is_told_so_until_the_verdict() {
     one.run_for(MILLI * 2_300);
     assert_eq!(one.told()[1..], [format!("suspect {}", short(1)), "down Unreachable".to_owned()]);
     let accusations = one.sent().into_iter().filter(|(_, kind, packet)| {
-        kind == "Ping" && packet.updates.iter().any(|update| update.state() == State::Suspect)
+        kind == "Ping" && packet.statements.iter().any(|said| said.state == State::Suspect)
     });
     assert!(accusations.count() >= 6);
 }
@@ -423,8 +438,8 @@ fn after_good_bye_nothing_is_due_and_nothing_is_heard() {
     one.drain();
     let sent = one.sent();
     assert_eq!(sent.len(), 3, "one member hears each of three farewells");
-    let farewell = &sent[0].2.updates[0];
-    assert!(farewell.id().has_left() && farewell.state() == State::Down);
+    let farewell = &sent[0].2.statements[0];
+    assert!(farewell.record.identity.has_left() && farewell.state == State::Down);
     assert_eq!(one.node.next_deadline(), None);
     let bytes = datagram((identity(1), 0), own, Message::Ping(1), &[]);
     assert_eq!(one.node.on_datagram(one.now, id(1), &bytes), Err(DatagramError::HasLeft));
@@ -440,13 +455,14 @@ fn nobody_can_make_a_node_know_more_members_than_its_limit() {
     // MEMBER-10
     let mut one = with_config(MembershipConfig { members_max: 10, ..MembershipConfig::default() });
     let flood = |from: usize| -> Vec<Member<MemberIdentity>> {
-        (from..from + 9).map(|node| Member::alive(identity(node))).collect()
+        (from..from + 8).map(|node| Member::alive(identity(node))).collect()
     };
     one.hear(1, Message::Gossip, &flood(2));
-    assert_eq!(one.told().len(), 10);
+    assert_eq!(one.told().len(), 9);
     let bytes = datagram((identity(1), 0), one.node.own(), Message::Gossip, &flood(20));
     one.node.on_datagram(one.now, id(1), &bytes).unwrap();
-    assert_eq!(one.node.counters().hearsay_dropped, 9);
+    one.drain();
+    assert_eq!((one.told().len(), one.node.counters().hearsay_dropped), (1, 7));
     // Of those that are known it hears all the same.
     let suspect = Member::new(identity(3), 0, State::Suspect);
     let mixed = [&flood(20)[..], &[suspect]].concat();
@@ -455,34 +471,194 @@ fn nobody_can_make_a_node_know_more_members_than_its_limit() {
     one.hear(5, Message::Gossip, &flood(2));
     let stranger = datagram((identity(30), 0), one.node.own(), Message::Announce, &[]);
     assert!(one.node.on_datagram(one.now, id(30), &stranger).is_err());
-    let mut many = vec![1];
+    let mut many = vec![2];
     many.put_u32(u32::MAX);
     assert_eq!(one.node.merge_snapshot(one.now, &many), Err(DatagramError::Full { max: 10 }));
     assert_eq!(one.node.members().count(), 10);
 }
 
 #[test]
-fn hearsay_that_would_do_lasting_harm_is_dropped() {
-    // MEMBER-22
+fn nobody_speaks_for_another() {
+    // MEMBER-23: another address, another start, a good-bye, another life.
+    let start = |node: usize, incarnation: u64| MemberIdentity::new(id(node), address(node), incarnation);
+    let moved = identity(2).renewed_at(address(66)).unwrap();
+    for lie in [moved, start(2, 1_000), identity(2).leaving(), start(3, 5)] {
+        let mut one = one();
+        one.hear(1, Message::Gossip, &[Member::alive(identity(2))]);
+        one.told();
+        let bytes = datagram_with(
+            (identity(1), 0),
+            one.node.own(),
+            Message::Gossip,
+            &[said(&Member::alive(identity(4))), forged(lie)],
+        );
+        let error = one.node.on_datagram(one.now, id(1), &bytes).unwrap_err();
+        assert_eq!(error, DatagramError::Forged { subject: lie.id });
+        one.drain();
+        assert_eq!(one.told(), Vec::<String>::new(), "{lie:?}");
+        assert_eq!(one.node.members().find(|member| member.id == id(2)).unwrap().address, address(2));
+        assert_eq!(one.node.counters().refused_forged, 1);
+    }
+    // Its own word is taken, whoever passes it on.
     let mut one = one();
-    one.node.set_incarnation_max(1_000);
-    one.node.set_connected(id(2), true);
     one.hear(1, Message::Gossip, &[Member::alive(identity(2)), Member::alive(identity(3))]);
     one.told();
-    let start = |node: usize, incarnation: u64| MemberIdentity::new(id(node), address(node), incarnation);
-    let left = |node: usize| Member::down(identity(node).leaving());
-    let lies = [Member::alive(start(2, u64::MAX)), Member::alive(start(0, 1_001)), left(2), left(0)];
-    one.hear(1, Message::Gossip, &lies);
+    one.hear(1, Message::Gossip, &[Member::alive(moved), Member::down(identity(3).leaving())]);
+    assert_eq!(one.told(), [format!("renamed {}", short(2)), "down Left".to_owned()]);
+}
+
+#[test]
+fn what_a_node_said_before_is_no_news() {
+    // MEMBER-23: replayed by a member, with the signatures that were good once.
+    let mut one = one();
+    let moved = identity(2).renewed_at(address(66)).unwrap();
+    let restarted = MemberIdentity::new(id(2), address(67), 2);
+    let good_bye = identity(2).leaving();
+    one.hear(1, Message::Gossip, &[Member::new(identity(2), 3, State::Alive)]);
+    one.hear(1, Message::Gossip, &[Member::alive(moved)]);
+    one.hear(1, Message::Gossip, &[Member::alive(restarted)]);
+    one.told();
+    let old = [Member::alive(identity(2)), Member::alive(moved), Member::down(good_bye), Member::down(moved)];
+    one.hear(1, Message::Gossip, &old);
     assert_eq!(one.told(), Vec::<String>::new());
-    assert_eq!(one.node.counters().hearsay_dropped, 4);
-    // Of one that it has no connection with, it is told by others; and a start that can be is believed.
-    one.hear(1, Message::Gossip, &[left(3), Member::alive(start(2, 1_000))]);
-    let told = one.told();
-    assert_eq!((told.len(), told[0].as_str()), (2, "down Left"), "{told:?}");
-    assert!(told[1].starts_with("renamed"), "{told:?}");
-    one.node.set_connected(id(2), false);
-    one.hear(1, Message::Gossip, &[Member::down(start(2, 1_000).leaving())]);
-    assert!(!one.told().is_empty());
+    assert_eq!(one.node.members().find(|member| member.id == id(2)), Some(&restarted));
+    // Of a node that has said hello, what it signed in an earlier start is no news either, also where this node
+    // was started since and knows nothing else of it.
+    let mut fresh = with_config(MembershipConfig::default());
+    fresh.node.met(id(2), 2);
+    fresh.hear(1, Message::Gossip, &old);
+    assert_eq!(fresh.told(), [format!("up {}", short(1))]);
+    let bytes = datagram((moved, 0), fresh.node.own(), Message::Gossip, &[]);
+    let error = fresh.node.on_datagram(fresh.now, id(2), &bytes).unwrap_err();
+    assert_eq!(error, DatagramError::OldStart { peer: id(2) });
+}
+
+#[test]
+fn who_is_only_spoken_of_is_no_member() {
+    // MEMBER-24: whoever signs it: anybody can make keys up.
+    let mut one = one();
+    one.hear(1, Message::Gossip, &[]);
+    one.told();
+    let stranger = Member::alive(identity(300));
+    one.hear(
+        1,
+        Message::Gossip,
+        &[stranger.clone(), Member::down(identity(301)), Member::down(identity(302).leaving())],
+    );
+    assert_eq!(one.told(), [format!("introduced {}", short(300))]);
+    assert_eq!(one.node.members().count(), 1);
+    one.hear(1, Message::Gossip, &[stranger.clone()]);
+    assert_eq!(one.told(), Vec::<String>::new(), "once");
+    one.hear(1, Message::Gossip, &[Member::alive(identity(300).renewed_at(address(9)).unwrap())]);
+    assert_eq!(one.told(), [format!("introduced {}", short(300))], "it is elsewhere");
+    let bytes = datagram_with((identity(1), 0), one.node.own(), Message::Gossip, &[forged(identity(303))]);
+    assert!(
+        one.node.on_datagram(one.now, id(1), &bytes).is_err(),
+        "nor is anybody sent to an address for it"
+    );
+    // It comes itself.
+    one.node.met(id(300), 1);
+    one.hear(300, Message::Announce, &[]);
+    assert_eq!(one.told(), [format!("up {}", short(300))]);
+    // One teller has not all the room.
+    for first in (1_000..3_000).step_by(8) {
+        let made_up: Vec<_> = (first..first + 8).map(|node| Member::alive(identity(node))).collect();
+        one.hear(1, Message::Gossip, &made_up);
+    }
+    assert_eq!(one.told().len(), 256);
+    one.hear(2, Message::Gossip, &[Member::alive(identity(500))]);
+    assert_eq!(one.told()[0], format!("introduced {}", short(500)));
+    one.now = one.now + Duration::from_secs(3_600);
+    assert_eq!(one.node.forget_strangers(one.now).len(), 257);
+}
+
+#[test]
+fn a_member_that_others_take_for_down_is_asked_where_there_is_a_connection() {
+    // MEMBER-25
+    let mut one = one();
+    for node in [1, 2, 3] {
+        one.hear(node, Message::Gossip, &[]);
+    }
+    one.node.met(id(2), 1);
+    one.node.met(id(3), 1);
+    one.told();
+    one.sent();
+    let lies = [Member::down(identity(2)), Member::down(identity(3))];
+    one.hear(1, Message::Gossip, &lies);
+    assert_eq!(one.told(), [format!("suspect {}", short(2)), format!("suspect {}", short(3))]);
+    let asked = one.sent();
+    let asks = |node: usize| {
+        asked.iter().any(|(_, kind, packet)| kind == "Ping" && packet.header.dst.id == id(node))
+    };
+    assert!(asks(2) && asks(3));
+    one.run_for(MILLI * 100);
+    one.hear_life(2, 1, Message::Ack(0), &[]);
+    assert_eq!(one.told(), [format!("cleared {}", short(2))]);
+    one.hear(1, Message::Gossip, &lies);
+    one.run_for(MILLI * 190);
+    assert_eq!(one.told(), Vec::<String>::new());
+    one.run_for(MILLI * 20);
+    assert_eq!(one.told(), ["down Unreachable"], "the one that does not answer");
+    assert_eq!(one.node.counters().doubts_asked, 2);
+    // It was asked when it was suspected: it has had its time.
+    let suspicion = Member::new(identity(2), 1, State::Suspect);
+    one.hear(1, Message::Gossip, &[suspicion]);
+    assert_eq!(one.told(), [format!("suspect {}", short(2))]);
+    assert!(one.sent_kinds().contains(&"Ping".to_owned()));
+    one.run_for(MILLI * 300);
+    one.hear(1, Message::Gossip, &[Member::new(identity(2), 1, State::Down)]);
+    assert_eq!(one.told(), ["down Reported"]);
+    one.hear(2, Message::Announce, &[]);
+    let renewed = identity(2).renewed_at(address(2)).unwrap();
+    one.hear(1, Message::Gossip, &[Member::alive(renewed)]);
+    one.told();
+    // Without a connection there is nothing better.
+    one.node.parted(id(2));
+    one.hear(1, Message::Gossip, &[Member::down(renewed)]);
+    assert_eq!(one.told(), ["down Reported"]);
+}
+
+#[test]
+fn a_life_that_has_not_begun_is_not_over() {
+    // MEMBER-23
+    let mut one = one();
+    one.hear(1, Message::Gossip, &[Member::alive(identity(2))]);
+    one.told();
+    let doubt = |life| Statement { life, ..said(&Member::new(identity(2), 0, State::Suspect)) };
+    let bytes =
+        datagram_with((identity(1), 0), one.node.own(), Message::Gossip, &[doubt(1), doubt(u16::MAX)]);
+    one.node.on_datagram(one.now, id(1), &bytes).unwrap();
+    let of_own = Statement { life: 9, ..said(&Member::new(one.node.own(), 0, State::Suspect)) };
+    let bytes = datagram_with((identity(1), 0), one.node.own(), Message::Gossip, &[of_own]);
+    one.node.on_datagram(one.now, id(1), &bytes).unwrap();
+    one.drain();
+    assert_eq!(one.told(), Vec::<String>::new());
+    assert_eq!(one.node.counters().hearsay_dropped, 3);
+}
+
+#[test]
+fn who_is_expelled_is_down_and_back_only_after_a_hello() {
+    // MEMBER-24
+    let mut one = one();
+    one.hear(1, Message::Gossip, &[]);
+    one.node.met(id(2), 1);
+    one.hear(2, Message::Gossip, &[]);
+    one.told();
+    one.node.expel(one.now, id(2));
+    one.drain();
+    assert_eq!(one.told(), ["down Reported"]);
+    // Another member is in league with it and passes on what it signs.
+    let fresh = identity(2).renewed_at(address(2)).unwrap();
+    let restarted = MemberIdentity::new(id(2), address(2), 7);
+    one.hear(1, Message::Gossip, &[Member::new(identity(2), 4, State::Alive), Member::alive(fresh)]);
+    one.hear(1, Message::Gossip, &[Member::alive(restarted)]);
+    assert!(one.told().iter().all(|told| told.starts_with("introduced")));
+    assert_eq!(one.node.members().count(), 1);
+    one.node.met(id(2), 7);
+    let bytes = datagram((restarted, 0), one.node.own(), Message::Announce, &[]);
+    one.node.on_datagram(one.now, id(2), &bytes).unwrap();
+    one.drain();
+    assert_eq!(one.node.members().count(), 2);
 }
 
 #[test]
@@ -490,11 +666,13 @@ fn a_snapshot_tells_a_new_node_everything_at_once() {
     // MEMBER-19
     let mut old = suspicious();
     let others: Vec<_> = (2..42).map(|node| Member::alive(identity(node))).collect();
-    old.hear(2, Message::Gossip, &others[..20]);
-    old.hear(2, Message::Gossip, &others[20..]);
+    others.chunks(8).for_each(|some| old.hear(2, Message::Gossip, some));
     let snapshot = old.node.snapshot();
     let mut new = one();
-    new.node = Membership::new(identity(100), MembershipConfig::default(), [9; 32]);
+    new.node = Membership::new(identity(100), RecordKey::simulated(), MembershipConfig::default(), [9; 32]);
+    for node in 0..42 {
+        new.node.met(id(node), 0);
+    }
     for length in 0..snapshot.len() {
         assert!(new.node.merge_snapshot(new.now, &snapshot[..length]).is_err());
     }
@@ -518,7 +696,7 @@ fn a_snapshot_tells_a_new_node_everything_at_once() {
 fn a_snapshot_clears_who_has_spoken_up_elsewhere() {
     // MEMBER-19
     let mut other = one();
-    other.node = Membership::new(identity(2), MembershipConfig::default(), [9; 32]);
+    other.node = Membership::new(identity(2), RecordKey::simulated(), MembershipConfig::default(), [9; 32]);
     other.hear_life(1, 1, Message::Gossip, &[]);
     let mut one = suspicious();
     one.node.merge_snapshot(one.now, &other.node.snapshot()).unwrap();

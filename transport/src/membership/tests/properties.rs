@@ -73,7 +73,8 @@ fn check_stories(simulation: &Simulation) {
                     MembershipEvent::MemberSuspect { member } | MembershipEvent::MemberCleared { member } => {
                         (member, None)
                     }
-                    MembershipEvent::Rejoined { .. }
+                    MembershipEvent::Introduced { .. }
+                    | MembershipEvent::Rejoined { .. }
                     | MembershipEvent::SelfRefuted
                     | MembershipEvent::Outdated { .. } => continue,
                 };

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use arw_kit::moment::Moment;
 use bytes::{BufMut, Bytes};
-use foca::Member;
+use foca::State;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::identity::NodeId;
-use crate::membership::packet::write_member;
+use crate::membership::packet::Statement;
+use crate::membership::record::{Record, RecordKey};
 use crate::membership::{
     DownReason, MemberIdentity, Membership, MembershipConfig, MembershipEvent, MembershipOutput,
     MembershipView, NodeState, ViewChange,
@@ -36,6 +37,9 @@ pub(super) fn network(loss_percent: u32) -> Network {
 /// How many datagrams wait for a node that does not run: the size of its socket's and connections' buffers.
 const INBOX_MAX: usize = 2_000;
 
+/// How often somebody is dialed that does not answer.
+const DIAL_AGAIN: Duration = Duration::from_millis(500);
+
 /// How long after a fault of its own, or between it and others, a death is nobody's mistake.
 const EXCUSE: Duration = Duration::from_secs(10);
 
@@ -43,6 +47,7 @@ const EXCUSE: Duration = Duration::from_secs(10);
 enum Happening {
     Start { node: usize },
     Deliver { to: usize, from: usize, bytes: Bytes },
+    Dial { from: usize, to: usize },
     Wake { node: usize },
 }
 
@@ -81,6 +86,8 @@ pub(super) struct Simulation {
     pub(super) suspicions: u64,
     pub(super) network: Network,
     config: MembershipConfig,
+    /// What each node says of itself at first.
+    beginnings: Vec<Record>,
     chance: StdRng,
     queue: BinaryHeap<Reverse<(Moment, u64, Happening)>>,
     queued: u64,
@@ -103,12 +110,14 @@ impl Simulation {
             suspicions: 0,
             network,
             config,
+            beginnings: Vec::new(),
             chance: StdRng::seed_from_u64(seed),
             queue: BinaryHeap::new(),
             queued: 0,
         };
         for index in 0..nodes {
             let node = simulation.node(index, 1);
+            simulation.beginnings.push(RecordKey::simulated().sign(node.machine.own(), 0));
             simulation.nodes.push(node);
         }
         simulation
@@ -118,6 +127,8 @@ impl Simulation {
     pub(super) fn formed(seed: u64, nodes: usize, network: Network) -> Self {
         let mut simulation = Self::strangers(seed, nodes, network);
         for node in 0..nodes {
+            let machine = &mut simulation.nodes[node].machine;
+            (0..nodes).filter(|&other| other != node).for_each(|other| machine.met(id(other), 0));
             let at = simulation.now + Duration::from_micros(simulation.chance.random_range(0..1_000_000));
             simulation.at(at, Happening::Start { node });
         }
@@ -128,7 +139,7 @@ impl Simulation {
     fn node(&mut self, index: usize, incarnation: u64) -> Node {
         let own = MemberIdentity::new(id(index), address(index), incarnation);
         Node {
-            machine: Membership::new(own, self.config, self.chance.random()),
+            machine: Membership::new(own, RecordKey::simulated(), self.config, self.chance.random()),
             view: MembershipView::new(self.now, own, self.config),
             events: Vec::new(),
             is_running: true,
@@ -160,6 +171,7 @@ impl Simulation {
             match happening {
                 Happening::Start { node } => self.introduce(node),
                 Happening::Deliver { to, from, bytes } => self.deliver(to, from, bytes),
+                Happening::Dial { from, to } => self.dial(from, to),
                 Happening::Wake { node } => self.wake(node, at),
             }
         }
@@ -183,14 +195,29 @@ impl Simulation {
         self.now.since(start)
     }
 
+    /// It is connected with all others, and knows what they say of themselves.
     fn introduce(&mut self, node: usize) {
-        let mut snapshot = vec![1];
-        snapshot.put_u32(u32::try_from(self.nodes.len()).unwrap());
-        for other in &self.nodes {
-            write_member(&Member::alive(other.machine.own()), &mut snapshot);
+        let others = (0..self.nodes.len()).filter(|&other| other != node);
+        let mut statements = Vec::new();
+        for other in others {
+            statements.push(Statement { record: self.beginnings[other], state: State::Alive, life: 0 });
         }
+        let mut snapshot = vec![2];
+        snapshot.put_u32(u32::try_from(statements.len()).unwrap());
+        statements.iter().for_each(|statement| statement.write(&mut snapshot));
         self.nodes[node].machine.merge_snapshot(self.now, &snapshot).unwrap();
         self.drain(node);
+    }
+
+    /// As an endpoint does with whom it is told of: again and again, until there is a connection.
+    fn dial(&mut self, from: usize, to: usize) {
+        let is_there = |node: &Node| node.is_running && !node.is_stalled;
+        let (one, two) = (&self.nodes[from], &self.nodes[to]);
+        if is_there(one) && is_there(two) && one.side == two.side {
+            self.connect(from, to);
+        } else if one.is_running {
+            self.at(self.now + DIAL_AGAIN, Happening::Dial { from, to });
+        }
     }
 
     fn deliver(&mut self, to: usize, from: usize, bytes: Bytes) {
@@ -229,6 +256,11 @@ impl Simulation {
         while let Some(output) = self.nodes[node].machine.poll_output() {
             match output {
                 MembershipOutput::Datagram { to, bytes } => self.send(node, index_of(&to), bytes),
+                MembershipOutput::Event(MembershipEvent::Introduced { member }) => {
+                    let took = Duration::from_micros(self.chance.random_range(1_000..=20_000));
+                    let to = index_of(&member.id);
+                    self.at(self.now + took, Happening::Dial { from: node, to });
+                }
                 MembershipOutput::Event(event) => self.tell(node, event),
             }
         }
@@ -285,6 +317,7 @@ impl Simulation {
     /// The connection between two nodes is up; both sides learn it.
     pub(super) fn connect(&mut self, one: usize, two: usize) {
         for (node, peer) in [(one, two), (two, one)] {
+            self.nodes[node].machine.met(id(peer), 0);
             self.nodes[node].machine.on_peer_connected(self.now, id(peer));
             self.drain(node);
         }
