@@ -17,11 +17,10 @@ mod encoding;
 mod extract;
 mod problem;
 
-mod handlers;
 mod openai;
 mod peer;
+mod resources;
 
-mod dto;
 mod sse;
 mod trace;
 

@@ -5,8 +5,8 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use crate::handlers::{cluster, events, health, metrics, models, runtimes, spec, state, tokens};
 use crate::openai;
+use crate::resources::{cluster, events, models, node, runtimes, state, tokens};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -28,7 +28,7 @@ use crate::openai;
         (name = "v1", description = "Compatible with OpenAI's API"),
     ),
     paths(
-        health::healthz, health::readyz, metrics::metrics, spec::openapi,
+        node::healthz, node::readyz, node::metrics, node::openapi,
         state::node, state::node_stream, state::actors, state::actors_stream,
         state::runtimes, state::runtimes_stream, state::models, state::models_stream,
         state::cluster, state::cluster_stream,

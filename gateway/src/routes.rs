@@ -12,8 +12,8 @@ use http::Method;
 
 use crate::auth::{Access, Guard};
 use crate::control::{is_control, journaled};
-use crate::handlers::{cluster, events, health, metrics, models, runtimes, spec, state, tokens};
 use crate::openai;
+use crate::resources::{cluster, events, models, node, runtimes, state, tokens};
 use crate::shared::Gate;
 use crate::unrouted::{unknown_path, wrong_method};
 use Access::{Needs, Read};
@@ -29,10 +29,10 @@ pub(crate) struct Row {
 /// HTTP-4: who may call what, on one screen.
 pub(crate) fn table() -> Vec<Row> {
     vec![
-        get("/healthz", Read, health::healthz),
-        get("/readyz", Read, health::readyz),
-        get("/metrics", Read, metrics::metrics),
-        get("/spec/openapi.json", Read, spec::openapi),
+        get("/healthz", Read, node::healthz),
+        get("/readyz", Read, node::readyz),
+        get("/metrics", Read, node::metrics),
+        get("/spec/openapi.json", Read, node::openapi),
         get("/state/node", Read, state::node),
         get("/state/node/stream", Read, state::node_stream),
         get("/state/actors", Read, state::actors),

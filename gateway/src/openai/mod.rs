@@ -5,6 +5,7 @@
 mod answer;
 mod attempt;
 mod body;
+mod dto;
 mod engine_error;
 mod event;
 mod forward;
@@ -32,11 +33,10 @@ pub(crate) use trial::Trials;
 use axum::extract::{Extension, Request, State};
 use axum::response::Response;
 
-use crate::dto::problem::OpenAiError;
 use crate::extract::check_json;
 use crate::limits;
 use crate::peer::{self, PeerNode};
-use crate::problem::Problem;
+use crate::problem::{OpenAiError, Problem};
 use crate::shared::Gate;
 use crate::trace::Trace;
 use forward::{Reach, Route};

@@ -8,12 +8,11 @@ use arw_actors::runtime::machine::RuntimeState;
 use axum::Json;
 use axum::extract::State;
 
+use super::dto::{ServedModel, ServedModels};
 use super::refusal;
 use super::route::{self, Known};
-use crate::dto::openai::{ServedModel, ServedModels};
-use crate::dto::problem::OpenAiError;
 use crate::extract::Name;
-use crate::problem::Problem;
+use crate::problem::{OpenAiError, Problem};
 use crate::shared::{Gate, Shared};
 
 /// Every model that can be asked.

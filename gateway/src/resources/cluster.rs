@@ -2,6 +2,8 @@
 //!
 //! Owns the requests. Refuses to know how nodes are connected, and to keep a token's text: it is shown once, in the answer that made it.
 
+mod dto;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,14 +17,11 @@ use http::StatusCode;
 use http::header::CACHE_CONTROL;
 use tracing::info;
 
+use self::dto::{CreatedJoinToken, JoinCluster, JoinTokenList, JoinTokenRow, JoinedCluster, NewJoinToken};
 use crate::control::Call;
-use crate::dto::joining::{
-    CreatedJoinToken, JoinCluster, JoinTokenList, JoinTokenRow, JoinedCluster, NewJoinToken,
-};
-use crate::dto::problem::ProblemBody;
 use crate::extract::{JsonBody, Name};
 use crate::peer::{Meant, PeerNode, meant, tell};
-use crate::problem::{Kind, Problem};
+use crate::problem::{Kind, Problem, ProblemBody};
 use crate::shared::Gate;
 
 /// What an event about a whole cluster is about.

@@ -2,6 +2,8 @@
 //!
 //! Owns the import's stream of progress, and that a client that goes away cancels it. Refuses to know model files.
 
+pub(super) mod dto;
+
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,11 +22,10 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tracing::info;
 
+use self::dto::{ImportLine, ModelRow, NewModel};
 use crate::control::Call;
-use crate::dto::model::{ImportLine, ModelRow, NewModel};
-use crate::dto::problem::ProblemBody;
 use crate::extract::{JsonBody, Name};
-use crate::problem::{Kind, Problem};
+use crate::problem::{Kind, Problem, ProblemBody};
 use crate::shared::Gate;
 use crate::sse::X_ACCEL_BUFFERING;
 

@@ -2,6 +2,8 @@
 //!
 //! Owns the requests. Refuses to keep a token's text: it is shown once, in the answer that made it.
 
+mod dto;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -12,11 +14,10 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::CACHE_CONTROL;
 
+use self::dto::{CreatedToken, NewToken, TokenList, TokenRow};
 use crate::control::Call;
-use crate::dto::problem::ProblemBody;
-use crate::dto::token::{CreatedToken, NewToken, TokenList, TokenRow};
 use crate::extract::{JsonBody, Name};
-use crate::problem::{Kind, Problem};
+use crate::problem::{Kind, Problem, ProblemBody};
 use crate::shared::Gate;
 
 /// All tokens: who, what for, until when. Never their texts.

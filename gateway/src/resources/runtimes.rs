@@ -2,6 +2,8 @@
 //!
 //! Owns the requests and their refusals. Refuses to know how a runtime lives: `/state/runtimes` shows it.
 
+pub(super) mod dto;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,19 +21,17 @@ use http::header::LOCATION;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
+use self::dto::{LogLines, LogRow, NewRuntime};
 use crate::control::Call;
-use crate::dto;
-use crate::dto::problem::ProblemBody;
-use crate::dto::runtime::{LogLines, LogRow, NewRuntime};
 use crate::extract::{JsonBody, Name, Params, duration};
-use crate::problem::{Kind, Problem};
+use crate::problem::{Kind, Problem, ProblemBody};
 use crate::shared::Gate;
 use crate::sse::{self, Event};
 
 /// Adds a runtime, and starts it where `auto_start` says so.
 #[utoipa::path(post, path = "/runtimes", tag = "runtimes", security(("token" = ["runtime:manage"])), request_body = NewRuntime,
     responses(
-        (status = 201, body = dto::runtime::RuntimeRow),
+        (status = 201, body = dto::RuntimeRow),
         (status = 409, body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, body = ProblemBody, content_type = "application/problem+json"),
     ))]
@@ -153,8 +153,8 @@ macro_rules! control {
             ("id" = String, Path),
             ("wait" = Option<String>, Query, description = "wait until it has settled, for example `60s`; at most `10m`"),
         ), responses(
-            (status = 200, body = dto::runtime::RuntimeRow, description = "it has settled"),
-            (status = 202, body = dto::runtime::RuntimeRow, description = "it has begun"),
+            (status = 200, body = dto::RuntimeRow, description = "it has settled"),
+            (status = 202, body = dto::RuntimeRow, description = "it has begun"),
             (status = 404, body = ProblemBody, content_type = "application/problem+json"),
         ))]
         pub(crate) async fn $name(

@@ -2,6 +2,9 @@
 //!
 //! Owns versions in headers and queries. Refuses to know what a read model says: its body was rendered where it was made.
 
+mod cluster;
+mod dto;
+
 use std::time::Duration;
 
 use arw_actors::projection::{ReadModel, Snapshot, Update, Version};
@@ -14,13 +17,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::dto::cluster::ClusterState;
-use crate::dto::problem::ProblemBody;
-use crate::dto::state::{ActorsState, ModelsState, NodeState, RuntimesState};
+use self::cluster::ClusterState;
+use self::dto::{ActorsState, ModelsState, NodeState, RuntimesState};
 use crate::extract::{Name, Params, duration};
 use crate::limits;
 use crate::peer::{self, Meant, X_ARW_NODE};
-use crate::problem::{Kind, Problem};
+use crate::problem::{Kind, Problem, ProblemBody};
 use crate::shared::{Gate, Shared};
 use crate::sse::{self, Event};
 

@@ -4,8 +4,8 @@
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::model::ModelRow;
-use super::runtime::RuntimeRow;
+use crate::resources::models::dto::ModelRow;
+use crate::resources::runtimes::dto::RuntimeRow;
 
 /// `/state/node`.
 #[derive(Debug, ToSchema)]
