@@ -19,6 +19,7 @@ mod problem;
 
 mod openai;
 mod peer;
+mod resource;
 mod resources;
 
 mod sse;

@@ -1,12 +1,15 @@
 //! The API's description for programs.
 //!
-//! Owns the document's head and the list of calls; each call is described where it is answered. `spec/openapi.json` is its committed copy.
+//! Owns the document's head, and says of each call which scope it needs; the rest is described where it is answered.
+//! `spec/openapi.json` is its committed copy.
 
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use http::Method;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use crate::openai;
-use crate::resources::{cluster, events, models, node, runtimes, state, tokens};
+use crate::auth::Access;
+use crate::resource::{Resource, Row};
+use crate::resources;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -17,32 +20,9 @@ use crate::resources::{cluster, events, models, node, runtimes, state, tokens};
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
     servers((url = "http://127.0.0.1:8091")),
-    tags(
-        (name = "node", description = "Health, metrics, this document"),
-        (name = "state", description = "Read models: versioned documents, and patches as they change"),
-        (name = "events", description = "What happened"),
-        (name = "runtimes", description = "Model servers"),
-        (name = "models", description = "Model files"),
-        (name = "tokens", description = "Who may call"),
-        (name = "cluster", description = "Who may join this node's cluster, and who leaves it"),
-        (name = "v1", description = "Compatible with OpenAI's API"),
-    ),
-    paths(
-        node::healthz, node::readyz, node::metrics, node::openapi,
-        state::node, state::node_stream, state::actors, state::actors_stream,
-        state::runtimes, state::runtimes_stream, state::models, state::models_stream,
-        state::cluster, state::cluster_stream,
-        events::page, events::live,
-        runtimes::add, runtimes::remove, runtimes::start, runtimes::stop, runtimes::restart, runtimes::logs, runtimes::logs_stream,
-        models::import, models::remove,
-        tokens::list, tokens::create, tokens::revoke,
-        cluster::tokens, cluster::create_token, cluster::revoke_token, cluster::join, cluster::leave,
-        cluster::remove, cluster::drain, cluster::resume,
-        openai::models::list, openai::models::show, openai::chat_completions, openai::completions, openai::embeddings,
-    ),
     modifiers(&Bearer),
 )]
-struct Document;
+struct Head;
 
 struct Bearer;
 
@@ -62,14 +42,39 @@ impl Modify for Bearer {
 /// The document, with a line end.
 pub(crate) fn json() -> String {
     // A document of strings and maps can always be written.
-    let mut text = Document::openapi().to_pretty_json().unwrap_or_default();
+    let mut text = whole(resources::all()).to_pretty_json().unwrap_or_default();
     text.push('\n');
     text
 }
 
+fn whole(resources: Vec<Resource>) -> utoipa::openapi::OpenApi {
+    resources.into_iter().fold(Head::openapi(), |mut document, Resource { routes, document: mut its }| {
+        for row in &routes {
+            secure(&mut its, row);
+        }
+        document.merge(its);
+        document
+    })
+}
+
+/// HTTP-4: the description of a call says what its route demands.
+fn secure(document: &mut utoipa::openapi::OpenApi, Row { method, path, access, .. }: &Row) {
+    let Access::Needs(scope) = access else { return };
+    // axum's `{*id}` is a whole rest of the path, which OpenAPI has no word for.
+    let Some(item) = document.paths.paths.get_mut(&path.replace("{*", "{")) else { return };
+    let operation = match *method {
+        Method::GET => &mut item.get,
+        Method::POST => &mut item.post,
+        _ => &mut item.delete,
+    };
+    if let Some(operation) = operation {
+        operation.security = Some(vec![SecurityRequirement::new("token", [scope.as_str()])]);
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use arw_actors::clock::Clock;
     use arw_actors::cluster::{
@@ -92,6 +97,19 @@ mod tests {
         }
         let committed = std::fs::read_to_string(path).unwrap_or_default();
         assert!(committed == present, "spec/openapi.json is out of date: run this test with ARW_UPDATE=1");
+    }
+
+    /// Of two shapes with one name only the first would be in the document.
+    #[test]
+    fn no_two_resources_give_one_name_to_different_shapes() {
+        let mut known = BTreeMap::new();
+        for resource in crate::resources::all() {
+            for (name, shape) in resource.document.components.unwrap_or_default().schemas {
+                let shape = serde_json::to_value(shape).unwrap();
+                let first = known.entry(name.clone()).or_insert_with(|| shape.clone());
+                assert_eq!(first, &shape, "{name}");
+            }
+        }
     }
 
     /// Every member of `value` is documented, and every documented member is there, unless `may_lack` names it.

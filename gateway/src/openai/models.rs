@@ -16,7 +16,7 @@ use crate::problem::{OpenAiError, Problem};
 use crate::shared::{Gate, Shared};
 
 /// Every model that can be asked.
-#[utoipa::path(get, path = "/v1/models", tag = "v1", security(("token" = ["infer"])), responses((status = 200, body = ServedModels)))]
+#[utoipa::path(get, path = "/v1/models", tag = "v1", responses((status = 200, body = ServedModels)))]
 pub(crate) async fn list(State(gate): State<Gate>) -> Json<ServedModels> {
     let mut data: Vec<ServedModel> = Vec::new();
     for model in all(&gate) {
@@ -29,7 +29,7 @@ pub(crate) async fn list(State(gate): State<Gate>) -> Json<ServedModels> {
 }
 
 /// One model, by whatever a request may call it.
-#[utoipa::path(get, path = "/v1/models/{id}", tag = "v1", security(("token" = ["infer"])), params(("id" = String, Path)),
+#[utoipa::path(get, path = "/v1/models/{id}", tag = "v1", params(("id" = String, Path)),
     responses((status = 200, body = ServedModel), (status = 404, body = OpenAiError)))]
 pub(crate) async fn show(State(gate): State<Gate>, Name(id): Name) -> Result<Json<ServedModel>, Problem> {
     let info = &gate.node.info;

@@ -17,8 +17,14 @@ use tracing::warn;
 use self::dto::{EventPage, EventRow};
 use crate::extract::Params;
 use crate::problem::{Kind, Problem, ProblemBody};
+use crate::resource::resource;
 use crate::shared::Gate;
 use crate::sse::{self, Event, Item};
+
+resource! { "events", "What happened":
+    get("/events", Read, page),
+    get("/events/stream", Read, live),
+}
 
 /// What a client wants to see.
 #[derive(Clone, Debug, Default, Deserialize)]

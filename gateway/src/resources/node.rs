@@ -19,7 +19,15 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use self::dto::{Check, Health, Readiness};
 use crate::metrics::CONTENT_TYPE as METRICS_TEXT;
 use crate::problem::{Kind, Problem};
+use crate::resource::resource;
 use crate::shared::Gate;
+
+resource! { "node", "Health, metrics, this document":
+    get("/healthz", Read, healthz),
+    get("/readyz", Read, readyz),
+    get("/metrics", Read, metrics),
+    get("/spec/openapi.json", Read, openapi),
+}
 
 /// The process answers.
 #[utoipa::path(get, path = "/healthz", tag = "node", responses((status = 200, body = Health)))]

@@ -7,6 +7,7 @@ pub(super) mod dto;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arw_actors::policy::Scope;
 use arw_actors::runtime::directory::{AddRuntimeError, ControlError, Runtimes};
 use arw_actors::runtime::launcher::Cause;
 use arw_actors::runtime::log::{EngineLog, LogFollower, LogPage};
@@ -25,11 +26,22 @@ use self::dto::{LogLines, LogRow, NewRuntime};
 use crate::control::Call;
 use crate::extract::{JsonBody, Name, Params, duration};
 use crate::problem::{Kind, Problem, ProblemBody};
+use crate::resource::resource;
 use crate::shared::Gate;
 use crate::sse::{self, Event};
 
+resource! { "runtimes", "Model servers":
+    get("/runtimes/{id}/logs", Read, logs),
+    get("/runtimes/{id}/logs/stream", Read, logs_stream),
+    post("/runtimes", Needs(Scope::RuntimeManage), add),
+    delete("/runtimes/{id}", Needs(Scope::RuntimeManage), remove),
+    post("/runtimes/{id}/start", Needs(Scope::RuntimeManage), start),
+    post("/runtimes/{id}/stop", Needs(Scope::RuntimeManage), stop),
+    post("/runtimes/{id}/restart", Needs(Scope::RuntimeManage), restart),
+}
+
 /// Adds a runtime, and starts it where `auto_start` says so.
-#[utoipa::path(post, path = "/runtimes", tag = "runtimes", security(("token" = ["runtime:manage"])), request_body = NewRuntime,
+#[utoipa::path(post, path = "/runtimes", tag = "runtimes", request_body = NewRuntime,
     responses(
         (status = 201, body = dto::RuntimeRow),
         (status = 409, body = ProblemBody, content_type = "application/problem+json"),
@@ -98,7 +110,7 @@ fn not_added(error: &AddRuntimeError) -> Problem {
 }
 
 /// Stops a runtime and forgets it.
-#[utoipa::path(delete, path = "/runtimes/{id}", tag = "runtimes", security(("token" = ["runtime:manage"])), params(("id" = String, Path)),
+#[utoipa::path(delete, path = "/runtimes/{id}", tag = "runtimes", params(("id" = String, Path)),
     responses(
         (status = 204, description = "it is stopped and forgotten"),
         (status = 404, body = ProblemBody, content_type = "application/problem+json"),
@@ -149,7 +161,7 @@ const WAIT_MAX: Duration = Duration::from_secs(600);
 macro_rules! control {
     ($name:ident, $path:literal, $about:literal) => {
         #[doc = $about]
-        #[utoipa::path(post, path = $path, tag = "runtimes", security(("token" = ["runtime:manage"])), params(
+        #[utoipa::path(post, path = $path, tag = "runtimes", params(
             ("id" = String, Path),
             ("wait" = Option<String>, Query, description = "wait until it has settled, for example `60s`; at most `10m`"),
         ), responses(

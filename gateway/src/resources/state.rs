@@ -19,12 +19,27 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use self::cluster::ClusterState;
 use self::dto::{ActorsState, ModelsState, NodeState, RuntimesState};
+use crate::auth::Access;
 use crate::extract::{Name, Params, duration};
 use crate::limits;
 use crate::peer::{self, Meant, X_ARW_NODE};
 use crate::problem::{Kind, Problem, ProblemBody};
+use crate::resource::{Row, get, resource};
 use crate::shared::{Gate, Shared};
 use crate::sse::{self, Event};
+
+resource! { "state", "Read models: versioned documents, and patches as they change":
+    get("/state/node", Read, node),
+    get("/state/node/stream", Read, node_stream),
+    get("/state/actors", Read, actors),
+    get("/state/actors/stream", Read, actors_stream),
+    get("/state/runtimes", Read, runtimes),
+    get("/state/runtimes/stream", Read, runtimes_stream),
+    get("/state/models", Read, models),
+    get("/state/models/stream", Read, models_stream),
+    get("/state/cluster", Read, cluster),
+    get("/state/cluster/stream", Read, cluster_stream),
+}
 
 /// The names after `/state/`.
 const NAMES: [&str; 5] = ["node", "actors", "runtimes", "models", CLUSTER];
@@ -232,6 +247,11 @@ fn by_own(shared: &Shared, mut response: Response) -> Response {
     let id = HeaderValue::try_from(shared.node.info.id.to_string()).ok();
     response.headers_mut().extend(id.map(|id| (X_ARW_NODE, id)));
     response
+}
+
+/// Not a call of its own: it answers for names that do not exist.
+pub(crate) fn unknown_route() -> Row {
+    get("/state/{name}", Access::Read, unknown)
 }
 
 /// Any other name.

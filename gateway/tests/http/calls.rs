@@ -17,9 +17,6 @@ use crate::cluster_control::FakeTransport;
 use crate::peers::Pair;
 use crate::support::{Answer, TestNode, spec};
 
-const MANAGES: [Scope; 4] =
-    [Scope::RuntimeManage, Scope::ModelManage, Scope::TokenManage, Scope::ClusterManage];
-
 /// A node, and somebody with a token that is not the administrator's.
 struct Stage {
     node: TestNode,
@@ -31,7 +28,9 @@ impl Stage {
     async fn start() -> Self {
         let node = TestNode::start().await;
         node.node.cluster.attach(Arc::new(FakeTransport::default()) as Arc<dyn Transport>);
-        let token = node.token("laptop", &MANAGES).await;
+        let manages: Vec<Scope> =
+            Scope::ALL.into_iter().filter(|it| it.as_str().ends_with(":manage")).collect();
+        let token = node.token("laptop", &manages).await;
         let id = token.split('_').nth(1).unwrap().to_owned();
         Self { node, token, id }
     }
