@@ -15,8 +15,7 @@ use crate::resources;
 use crate::shared::Gate;
 use crate::unrouted::{unknown_path, wrong_method};
 
-/// Every route there is.
-pub(crate) fn table() -> Vec<Row> {
+fn table() -> Vec<Row> {
     resources::all().into_iter().flat_map(|Resource { routes, .. }| routes).collect()
 }
 
