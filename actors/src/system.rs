@@ -36,7 +36,7 @@ use crate::cluster::{Cluster, ClusterActor, ClusterArgs, ClusterView, OwnNode};
 use crate::config::NodeConfig;
 use crate::hardware::{HardwareSources, probe};
 use crate::ids::NodeId;
-use crate::journal::{Event, Journal, JournalOptions, Retention};
+use crate::journal::{Journal, JournalOptions, Retention, event};
 use crate::log_health::LogHealth;
 use crate::mailbox::{Actor, Handle};
 use crate::model::{ModelLibrary, ModelStore};
@@ -206,7 +206,7 @@ impl RunningNode {
     /// Ends everything in order: engines, actors, journal, database.
     pub async fn shutdown(self, reason: &str) -> Option<ExitReason> {
         self.condition.stops();
-        self.node.journal.append(Event::NodeStopping { reason: reason.to_owned() });
+        self.node.journal.append(event::Node::Stopping { reason: reason.to_owned() });
         let ended = self.node.system.shutdown(SHUTDOWN_PATIENCE).await;
         if !self.node.journal.flush(FLUSH_PATIENCE).await {
             warn!("the last events are not on the disk");
@@ -266,7 +266,7 @@ impl Ground {
             started_at: clock.wall(),
             state_dir,
         });
-        journal.append(Event::NodeStarted {
+        journal.append(event::Node::Started {
             id: info.id.to_string(),
             name: info.name.clone(),
             incarnation: info.incarnation,
@@ -328,11 +328,11 @@ fn make_state_dir(path: &Path) -> Result<PathBuf, BuildError> {
 fn report_sweep(report: &SweepReport, journal: &Journal) {
     for (id, pid) in &report.ended {
         warn!(runtime = %id, pid, "ended an engine that an earlier node had left running");
-        journal.append(Event::OrphanEnded { id: id.to_string(), pid: *pid });
+        journal.append(event::Runtime::OrphanEnded { id: id.to_string(), pid: *pid });
     }
     for detail in &report.failed {
         warn!(detail, "an engine of an earlier node could not be ended");
-        journal.append(Event::OrphanLeft { detail: detail.clone() });
+        journal.append(event::Runtime::OrphanLeft { detail: detail.clone() });
     }
 }
 

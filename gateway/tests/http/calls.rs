@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arw_actors::cluster::Transport;
-use arw_actors::journal::{Event, JournalItem};
+use arw_actors::journal::{Event, JournalItem, event};
 use arw_actors::model::testkit::tiny_gguf;
 use arw_actors::policy::Scope;
 use arw_actors::runtime::machine::RuntimeState;
@@ -164,7 +164,10 @@ async fn a_start_is_told_before_it_has_settled() {
     let (answer, first) = tokio::join!(stage.send("POST", "/runtimes/r1/start?wait=60s", None), told);
     assert_eq!(answer.status, 200);
     let Ok(JournalItem::Event(record)) = first else { panic!("{first:?}") };
-    assert!(matches!(&record.event, Event::Control { answered: true, .. }), "{record:?}");
+    assert!(
+        matches!(&record.event, Event::Control(event::Control::Called { answered: true, .. })),
+        "{record:?}"
+    );
 }
 
 /// HTTP-26 and HTTP-21: each node tells whom it obeyed.
