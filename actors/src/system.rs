@@ -51,7 +51,7 @@ use crate::supervision::{
     ActorSpec, ActorSystem, ExitReason, OnExhausted, Quarantine, RestartHistory, RestartLimits, StopOrder,
 };
 use crate::tree::ActorPath;
-use crate::views::{Sources, Views, ViewsActor, ViewsArgs};
+use crate::views::{Sources, View, Views, ViewsActor, ViewsArgs};
 
 pub use self::identity::IdentityError;
 pub use self::lock::{FolderClaim, LockError, claim_folder};
@@ -119,13 +119,15 @@ const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(60);
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
 
 impl RunningNode {
-    /// Brings a node up on `config.node.state_dir`. `identify` tells the node's id, from a key in that folder, which is locked by then. Blocks for the file system's part of it (tens of milliseconds).
+    /// Brings a node up on `config.node.state_dir`. `list` holds its read models. `identify` tells the node's id, from a
+    /// key in that folder, which is locked by then. Blocks for the file system's part of it (tens of milliseconds).
     ///
     /// # Errors
     /// See [`BuildError`].
     pub async fn build(
         config: &NodeConfig,
         launcher: Arc<dyn Launcher>,
+        list: Vec<View>,
         identify: impl FnOnce(&Path) -> Result<NodeId, String> + Send,
     ) -> Result<Self, BuildError> {
         let Ground { clock, lock, info, store, journal, tokens, models } =
@@ -178,8 +180,9 @@ impl RunningNode {
         });
         let cluster = sources.cluster.clone();
         root.actor(leaf(ActorSpec::<ClusterActor>::new("cluster", cluster_args(&sources, machine))));
-        let views = Views::new(info.incarnation, Arc::clone(&sources));
-        root.actor(leaf(ActorSpec::<ViewsActor>::new("views", ViewsArgs { views: views.clone(), sources })));
+        let views = Views::new(info.incarnation, &list, &sources);
+        let args = ViewsArgs { views: views.clone(), list, sources };
+        root.actor(leaf(ActorSpec::<ViewsActor>::new("views", args)));
         let log = Arc::default();
         let caretaker = root.actor(leaf(caretaker(&journal, &store, &condition, &log, &cluster)));
         system.start(root).await?;

@@ -75,17 +75,22 @@ fn secure(document: &mut utoipa::openapi::OpenApi, Row { method, path, access, .
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
+    use std::ops::ControlFlow;
 
     use arw_actors::clock::Clock;
     use arw_actors::cluster::{
         At, CardAccelerator, CardRuntime, Cluster, ClusterNews, ClusterView, NodeCard, OwnNode, OwnPlace,
     };
     use arw_actors::ids::NodeId;
+    use arw_actors::model::testkit::tiny_gguf;
+    use arw_actors::projection::ReadModel;
     use arw_actors::runtime::machine::RuntimeState;
     use arw_actors::testkit::fixed_runtimes::FixedRuntimes;
+    use arw_actors::testkit::sources::sources;
     use serde_json::{Value, json};
 
     use crate::problem::Problem;
+    use crate::resources::runtimes::dto::RuntimeRow;
 
     /// Run with `ARW_UPDATE=1` to write the committed copy anew.
     #[test]
@@ -129,6 +134,11 @@ mod tests {
         {
             return assert_shape(document, choice, value, may_lack, at);
         }
+        if value.is_null() {
+            let is_told = schema["type"].as_array().is_some_and(|types| types.contains(&"null".into()))
+                || schema["oneOf"].as_array().is_some_and(|all| all.iter().any(|it| it["type"] == "null"));
+            assert!(is_told, "{at} may be null: {schema}");
+        }
         if let (Some(properties), Some(members)) = (schema["properties"].as_object(), value.as_object()) {
             let documented: BTreeSet<&str> =
                 properties.keys().map(String::as_str).filter(|name| !may_lack.contains(name)).collect();
@@ -149,6 +159,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn every_documented_read_model_is_a_real_one() {
+        let document: Value = serde_json::from_str(&super::json()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (sources, fixed, _status) = sources(folder.path()).await;
+        let spec = json!({"id": "r1", "adapter": "process", "model": "tiny", "program": "x"});
+        fixed.add(serde_json::from_value(spec).unwrap(), RuntimeState::Ready).await;
+        let file = folder.path().join("tiny.gguf");
+        std::fs::write(&file, tiny_gguf("tiny")).unwrap();
+        sources.models.import(file, None, |_| ControlFlow::Continue(())).await.unwrap();
+        for view in crate::views() {
+            let fields = (view.render)(&sources);
+            let model = ReadModel::new(view.name, 3, sources.clock, fields);
+            let body: Value = serde_json::from_slice(&model.current().body).unwrap();
+            let answer = &document["paths"][format!("/state/{}", view.name)]["get"]["responses"]["200"];
+            let schema = &answer["content"]["application/json"]["schema"];
+            assert_shape(&document, schema, &body, &[], view.name);
+        }
+    }
+
+    #[tokio::test]
     async fn a_documented_runtime_is_a_real_one() {
         let document: Value = serde_json::from_str(&super::json()).unwrap();
         let (_system, fixed) = FixedRuntimes::start().await;
@@ -162,7 +192,8 @@ mod tests {
                 at: row.since,
             });
         });
-        let row = serde_json::to_value(fixed.runtimes().row("r1").unwrap()).unwrap();
+        let row = RuntimeRow::from(fixed.runtimes().row("r1").unwrap());
+        let row = serde_json::to_value(row).unwrap();
         assert_shape(&document, &schema("RuntimeRow"), &row, &[], "row");
     }
 
@@ -187,7 +218,7 @@ mod tests {
         card.hardware.accelerators.push(CardAccelerator::default());
         let cluster = Cluster::default();
         cluster.set_picture(view.picture(clock.now(), &card.into()));
-        let body = Value::Object(arw_actors::views::cluster_body(&cluster));
+        let body = Value::Object(crate::cluster_body(&cluster.picture()));
         let envelope = ["epoch", "version", "generated_at"];
         assert_shape(&document, &schema("ClusterState"), &body, &envelope, "cluster");
     }

@@ -25,14 +25,6 @@ pub(crate) struct Resource {
     pub(crate) document: OpenApi,
 }
 
-impl Resource {
-    /// With a route that is no call of its own, and is not described.
-    pub(crate) fn and(mut self, row: Row) -> Self {
-        self.routes.push(row);
-        self
-    }
-}
-
 pub(crate) fn get<H: Handler<T, Gate>, T: 'static>(path: &'static str, access: Access, handler: H) -> Row {
     Row { method: Method::GET, path, access, handler: on(MethodFilter::GET, handler) }
 }

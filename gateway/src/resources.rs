@@ -17,14 +17,13 @@ use crate::resource::Resource;
 
 /// HTTP-4: every call there is, each with who may make it, in the order of the description.
 pub(crate) fn all() -> Vec<Resource> {
-    vec![
-        node::resource(),
-        state::resource().and(state::unknown_route()),
+    let others = [
         events::resource(),
         runtimes::resource(),
         models::resource(),
         tokens::resource(),
         cluster::resource(),
         openai::resource(),
-    ]
+    ];
+    [node::resource()].into_iter().chain(state::resources()).chain(others).collect()
 }

@@ -10,7 +10,7 @@ mod publishing;
 mod serving;
 mod tending;
 
-pub(crate) use publishing::wall_of;
+pub use publishing::wall_of;
 pub(crate) use tending::Gauge;
 
 use std::collections::VecDeque;

@@ -2,7 +2,7 @@
 //!
 //! Owns the requests and their refusals. Refuses to know how a runtime lives: `/state/runtimes` shows it.
 
-pub(super) mod dto;
+pub(crate) mod dto;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,7 +56,7 @@ pub(crate) async fn add(
     call.done(row.id.as_str());
     // An id consists of letters that a path may hold.
     let location = format!("/runtimes/{}", row.id);
-    Ok((StatusCode::CREATED, [(LOCATION, location)], Json(row)).into_response())
+    Ok((StatusCode::CREATED, [(LOCATION, location)], Json(dto::RuntimeRow::from(row))).into_response())
 }
 
 fn not_added(error: &AddRuntimeError) -> Problem {
@@ -192,7 +192,9 @@ control!(
 control!(restart, "/runtimes/{id}/restart", "Begins to stop a runtime and start it again.");
 
 async fn settle(gate: &Gate, id: &str, row: RuntimeRow, wait: Wait) -> Result<Response, Problem> {
-    let Some(wait) = wait.wait else { return Ok((StatusCode::ACCEPTED, Json(row)).into_response()) };
+    let Some(wait) = wait.wait else {
+        return Ok((StatusCode::ACCEPTED, Json(dto::RuntimeRow::from(row))).into_response());
+    };
     let runtimes = &gate.node.runtimes;
     let settled = tokio::select! {
         settled = runtimes.settled(id, wait.min(WAIT_MAX)) => settled,
@@ -200,7 +202,7 @@ async fn settle(gate: &Gate, id: &str, row: RuntimeRow, wait: Wait) -> Result<Re
     };
     let row = settled.map_err(|error| not_controlled(&error))?;
     let status = if is_moving(row.state) { StatusCode::ACCEPTED } else { StatusCode::OK };
-    Ok((status, Json(row)).into_response())
+    Ok((status, Json(dto::RuntimeRow::from(row))).into_response())
 }
 
 fn is_moving(state: RuntimeState) -> bool {
