@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use arw_actors::journal::{Event, Journal, JournalOptions};
+use arw_actors::journal::{Journal, JournalOptions, event};
 use arw_actors::policy::{Scope, Tokens};
 use arw_actors::projection::{ReadModel, Update};
 use arw_actors::store::{Durability, Store, StoreOptions};
@@ -48,8 +48,8 @@ fn nanos(now: Moment, start: Moment) -> u64 {
     u64::try_from(now.since(start).as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn restarted(number: u64) -> Event {
-    Event::ActorRestarted {
+fn restarted(number: u64) -> event::Actor {
+    event::Actor::Restarted {
         path: format!("node/runtimes/runtime/r{}", number % 10),
         reason: "process_signal".into(),
         detail: "killed by SIGKILL (by another process, not by ARW)".into(),
@@ -62,7 +62,7 @@ fn restarted(number: u64) -> Event {
 }
 
 async fn append(journal: &Journal, clock: &Clock) {
-    let events: Vec<Event> = (0..1_500).map(restarted).collect();
+    let events: Vec<_> = (0..1_500).map(restarted).collect();
     let start = clock.now();
     for event in events {
         journal.append(event);

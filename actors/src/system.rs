@@ -39,7 +39,7 @@ use crate::cluster::{Cluster, ClusterActor, ClusterArgs, ClusterView, OwnNode};
 use crate::config::NodeConfig;
 use crate::hardware::{HardwareSources, probe};
 use crate::ids::NodeId;
-use crate::journal::{Event, Journal, JournalOptions, Retention};
+use crate::journal::{Journal, JournalOptions, Retention, event};
 use crate::log_health::LogHealth;
 use crate::model::{ModelLibrary, ModelStore};
 use crate::node::Node;
@@ -50,7 +50,7 @@ use crate::runtime::engine_client::EngineClient;
 use crate::runtime::launcher::{Launcher, SweepReport};
 use crate::runtime::spec::{RESTART_WINDOW_MAX, RuntimeSpec};
 use crate::store::{Store, StoreOptions};
-use crate::views::{Sources, Views, ViewsActor, ViewsArgs};
+use crate::views::{Sources, View, Views, ViewsActor, ViewsArgs};
 
 pub use self::identity::IdentityError;
 pub use self::lock::{FolderClaim, LockError, claim_folder};
@@ -118,13 +118,15 @@ const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(60);
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
 
 impl RunningNode {
-    /// Brings a node up on `config.node.state_dir`. `identify` tells the node's id, from a key in that folder, which is locked by then. Blocks for the file system's part of it (tens of milliseconds).
+    /// Brings a node up on `config.node.state_dir`. `list` holds its read models. `identify` tells the node's id, from a
+    /// key in that folder, which is locked by then. Blocks for the file system's part of it (tens of milliseconds).
     ///
     /// # Errors
     /// See [`BuildError`].
     pub async fn build(
         config: &NodeConfig,
         launcher: Arc<dyn Launcher>,
+        list: Vec<View>,
         identify: impl FnOnce(&Path) -> Result<NodeId, String> + Send,
     ) -> Result<Self, BuildError> {
         let Ground { clock, lock, info, store, journal, tokens, models } =
@@ -177,8 +179,9 @@ impl RunningNode {
         });
         let cluster = sources.cluster.clone();
         root.actor(leaf(ActorSpec::<ClusterActor>::new("cluster", cluster_args(&sources, machine))));
-        let views = Views::new(info.incarnation, Arc::clone(&sources));
-        root.actor(leaf(ActorSpec::<ViewsActor>::new("views", ViewsArgs { views: views.clone(), sources })));
+        let views = Views::new(info.incarnation, &list, &sources);
+        let args = ViewsArgs { views: views.clone(), list, sources };
+        root.actor(leaf(ActorSpec::<ViewsActor>::new("views", args)));
         let log = Arc::default();
         let caretaker = root.actor(leaf(caretaker(&journal, &store, &condition, &log, &cluster, &runtimes)));
         system.start(root).await?;
@@ -205,7 +208,7 @@ impl RunningNode {
     /// Ends everything in order: engines, actors, journal, database.
     pub async fn shutdown(self, reason: &str) -> Option<ExitReason> {
         self.condition.stops();
-        self.node.journal.append(Event::NodeStopping { reason: reason.to_owned() });
+        self.node.journal.append(event::Node::Stopping { reason: reason.to_owned() });
         let ended = self.node.system.shutdown(SHUTDOWN_PATIENCE).await;
         if !self.node.journal.flush(FLUSH_PATIENCE).await {
             warn!("the last events are not on the disk");
@@ -265,7 +268,7 @@ impl Ground {
             started_at: clock.wall(),
             state_dir,
         });
-        journal.append(Event::NodeStarted {
+        journal.append(event::Node::Started {
             id: info.id.to_string(),
             name: info.name.clone(),
             incarnation: info.incarnation,
@@ -328,11 +331,11 @@ fn make_state_dir(path: &Path) -> Result<PathBuf, BuildError> {
 fn report_sweep(report: &SweepReport, journal: &Journal) {
     for (id, pid) in &report.ended {
         warn!(runtime = %id, pid, "ended an engine that an earlier node had left running");
-        journal.append(Event::OrphanEnded { id: id.to_string(), pid: *pid });
+        journal.append(event::Runtime::OrphanEnded { id: id.to_string(), pid: *pid });
     }
     for detail in &report.failed {
         warn!(detail, "an engine of an earlier node could not be ended");
-        journal.append(Event::OrphanLeft { detail: detail.clone() });
+        journal.append(event::Runtime::OrphanLeft { detail: detail.clone() });
     }
 }
 

@@ -1,18 +1,23 @@
 //! The read models of a node: what `/state/*` shows.
 //!
-//! Owns their content (spec/http.md, section 2) and when they are brought up to date. Refuses to know HTTP, and to decide anything.
+//! Owns when they are rendered and brought up to date. What each is called, shows and says is handed in as a [`View`],
+//! by whoever knows the form in which it is served. Refuses to know that form, and to decide anything.
 
 mod actor;
-mod cluster;
-mod render;
+
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arw_kit::clock::Clock;
 use arw_kit::moment::Moment;
 use arw_kit::supervision::ActorSystem;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use tokio::sync::watch;
@@ -26,6 +31,94 @@ use crate::node_info::{NodeInfo, NodeStatus};
 use crate::projection::{PUBLISH_INTERVAL, ReadModel};
 use crate::runtime::directory::Runtimes;
 
+/// One read model: what it is called, when it is rendered, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct View {
+    /// As in `/state/{name}`.
+    pub name: &'static str,
+    /// When it is rendered beside the times at which somebody asks for it.
+    pub pace: Pace,
+    /// Counts the changes that a reader must find at once; always the same where its age decides.
+    pub changes: fn(&Sources) -> u64,
+    /// Resolves at the next change of what it shows.
+    pub changed: fn(&Sources) -> BoxFuture<'static, ()>,
+    /// The whole of it, once for all readers. Whatever is in it counts as a change when it differs.
+    pub render: fn(&Sources) -> Map<String, Value>,
+}
+
+/// When a view is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// When it changes.
+    Changes,
+    /// When it changes; and, while somebody streams it, this often, for what changes without telling.
+    ChangesAndEvery(Duration),
+    /// When it changes, but only while somebody streams it: for what moves all the time.
+    WhileWatched,
+    /// This often, and when it changes, but only while somebody streams it: for what moves with every message.
+    WhileWatchedAndEvery(Duration),
+}
+
+impl Pace {
+    fn needs_watchers(self) -> bool {
+        match self {
+            Self::Changes | Self::ChangesAndEvery(_) => false,
+            Self::WhileWatched | Self::WhileWatchedAndEvery(_) => true,
+        }
+    }
+
+    fn every(self) -> Option<Duration> {
+        match self {
+            Self::Changes | Self::WhileWatched => None,
+            Self::ChangesAndEvery(span) | Self::WhileWatchedAndEvery(span) => Some(span),
+        }
+    }
+}
+
+/// What views are made of.
+pub struct Sources {
+    /// What does not change while the node runs.
+    pub info: Arc<NodeInfo>,
+    /// Its actors.
+    pub system: ActorSystem,
+    /// What happened.
+    pub journal: Journal,
+    /// Its models.
+    pub models: ModelLibrary,
+    /// Its runtimes.
+    pub runtimes: Runtimes,
+    /// All nodes.
+    pub cluster: Cluster,
+    /// What the machine is and has free.
+    pub hardware: Arc<Mutex<Hardware>>,
+    /// Whether it serves.
+    pub status: watch::Receiver<NodeStatus>,
+    /// Where the gateway listens; empty until it does.
+    pub http: Arc<Mutex<String>>,
+    /// Its clock.
+    pub clock: Clock,
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sources")
+    }
+}
+
+/// For [`View::changed`]: resolves when something is sent after this call.
+#[must_use]
+pub fn next_change<T: Send + Sync + 'static>(mut changes: watch::Receiver<T>) -> BoxFuture<'static, ()> {
+    // A clone has seen what its origin has seen, and that one may never look.
+    changes.mark_unchanged();
+    async move {
+        if changes.changed().await.is_err() {
+            // Its sender is gone, which happens only while the node ends.
+            std::future::pending::<()>().await;
+        }
+    }
+    .boxed()
+}
+
 /// All read models of a node. Cheap to clone.
 #[derive(Clone)]
 pub struct Views {
@@ -33,160 +126,110 @@ pub struct Views {
 }
 
 struct Shared {
-    models: [ReadModel; COUNT],
-    /// When each was last brought up to date, in nanoseconds.
-    fresh_at: [AtomicU64; COUNT],
-    /// The count of changes that each shows.
-    shows: [AtomicU64; COUNT],
-    /// Held while a view is rendered and published: of two at once the older rendering must not come last.
-    publishing: [Mutex<()>; COUNT],
-    /// `None`: the content is fixed.
-    sources: Option<Arc<Sources>>,
+    published: Vec<Published>,
     clock: Clock,
 }
 
-/// What the views are made of.
-pub(crate) struct Sources {
-    pub(crate) info: Arc<NodeInfo>,
-    pub(crate) system: ActorSystem,
-    pub(crate) journal: Journal,
-    pub(crate) models: ModelLibrary,
-    pub(crate) runtimes: Runtimes,
-    pub(crate) cluster: Cluster,
-    pub(crate) hardware: Arc<Mutex<Hardware>>,
-    pub(crate) status: watch::Receiver<NodeStatus>,
-    /// Where the gateway listens; empty until it does.
-    pub(crate) http: Arc<Mutex<String>>,
-    pub(crate) clock: Clock,
+struct Published {
+    model: ReadModel,
+    /// When it was last brought up to date, in nanoseconds.
+    fresh_at: AtomicU64,
+    /// The count of changes that it shows.
+    shows: AtomicU64,
+    /// Held while it is rendered and published: of two at once the older rendering must not come last.
+    publishing: Mutex<()>,
+    /// `None`: the content is fixed.
+    live: Option<(View, Arc<Sources>)>,
 }
 
-/// Which view.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum View {
-    Node,
-    Actors,
-    Runtimes,
-    Models,
-    Cluster,
-}
+impl Published {
+    fn new(model: ReadModel, live: Option<(View, Arc<Sources>)>) -> Self {
+        let (fresh_at, shows) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { model, fresh_at, shows, publishing: Mutex::new(()), live }
+    }
 
-/// How many there are.
-pub const COUNT: usize = 5;
+    /// With `publishing` held.
+    fn publish(&self, clock: Clock) {
+        let Some((view, sources)) = &self.live else { return };
+        let at = clock.now().as_nanos();
+        let changes = (view.changes)(sources);
+        self.model.publish((view.render)(sources));
+        // Only now: who finds it up to date without the lock finds what was published.
+        self.fresh_at.store(at, Ordering::Release);
+        self.shows.store(changes, Ordering::Release);
+    }
 
-const VIEWS: [(View, &str); COUNT] = [
-    (View::Node, "node"),
-    (View::Actors, "actors"),
-    (View::Runtimes, "runtimes"),
-    (View::Models, "models"),
-    (View::Cluster, "cluster"),
-];
-
-/// What `/state/cluster` says of this cluster, for tests.
-#[cfg(feature = "testkit")]
-#[must_use]
-pub fn cluster_body(shown: &Cluster) -> Map<String, Value> {
-    cluster::cluster(shown)
+    /// Something has changed that is not shown yet.
+    fn is_behind(&self) -> bool {
+        let live = self.live.as_ref();
+        live.is_some_and(|(view, sources)| (view.changes)(sources) != self.shows.load(Ordering::Acquire))
+    }
 }
 
 impl fmt::Debug for Views {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Views")
+        f.debug_list().entries(self.names()).finish()
     }
 }
 
 impl Views {
-    pub(crate) fn new(epoch: u64, sources: Arc<Sources>) -> Self {
+    pub(crate) fn new(epoch: u64, views: &[View], sources: &Arc<Sources>) -> Self {
         let clock = sources.clock;
-        let models = VIEWS.map(|(view, name)| ReadModel::new(name, epoch, clock, render(view, &sources)));
-        Self::over(models, Some(sources), clock)
+        let publish = |view: &View| {
+            let model = ReadModel::new(view.name, epoch, clock, (view.render)(sources));
+            Published::new(model, Some((*view, Arc::clone(sources))))
+        };
+        Self { shared: Arc::new(Shared { published: views.iter().map(publish).collect(), clock }) }
     }
 
-    /// Views with a fixed content, in the order `node`, `actors`, `runtimes`, `models`, `cluster`, for tests.
+    /// Views with a content that only the test changes.
     #[cfg(feature = "testkit")]
     #[must_use]
-    pub fn fixed(models: [ReadModel; COUNT], clock: Clock) -> Self {
-        Self::over(models, None, clock)
-    }
-
-    fn over(models: [ReadModel; COUNT], sources: Option<Arc<Sources>>, clock: Clock) -> Self {
-        let (fresh_at, shows) = ([const { AtomicU64::new(0) }; COUNT], [const { AtomicU64::new(0) }; COUNT]);
-        let publishing = [const { Mutex::new(()) }; COUNT];
-        Self { shared: Arc::new(Shared { models, fresh_at, shows, publishing, sources, clock }) }
+    pub fn fixed(models: Vec<ReadModel>, clock: Clock) -> Self {
+        let published = models.into_iter().map(|model| Published::new(model, None)).collect();
+        Self { shared: Arc::new(Shared { published, clock }) }
     }
 
     /// The read model of this name, brought up to date; `None` when there is none.
     #[must_use]
     pub fn fresh(&self, name: &str) -> Option<&ReadModel> {
-        let (view, _) = VIEWS.into_iter().find(|(_, known)| *known == name)?;
+        let it = self.shared.published.iter().find(|it| it.model.name() == name)?;
         let at = self.shared.clock.now();
-        let last = &self.shared.fresh_at[view as usize];
-        let age = at.as_nanos().saturating_sub(last.load(Ordering::Acquire));
+        let age = at.as_nanos().saturating_sub(it.fresh_at.load(Ordering::Acquire));
         // Whoever has changed something finds it here at once. What moves all the time is rendered once in an interval,
         // however many ask.
-        if self.is_behind(view) || u128::from(age) >= PUBLISH_INTERVAL.as_nanos() {
-            self.bring_up_to_date(view, at);
+        if it.is_behind() || u128::from(age) >= PUBLISH_INTERVAL.as_nanos() {
+            self.bring_up_to_date(it, at);
         }
-        Some(self.model(view))
+        Some(&it.model)
     }
 
     /// Every name.
-    #[must_use]
-    pub fn names(&self) -> [&'static str; COUNT] {
-        VIEWS.map(|(_, name)| name)
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.shared.published.iter().map(|it| it.model.name())
     }
 
-    pub(crate) fn model(&self, view: View) -> &ReadModel {
-        &self.shared.models[view as usize]
-    }
-
-    pub(crate) fn publish(&self, view: View) {
-        let _publishing = self.shared.publishing[view as usize].lock();
-        self.publish_alone(view);
+    pub(crate) fn publish(&self, at: usize) {
+        let it = &self.shared.published[at];
+        let _publishing = it.publishing.lock();
+        it.publish(self.shared.clock);
     }
 
     /// For somebody who has asked at `asked`: what another one has brought up to date since then is new enough.
-    fn bring_up_to_date(&self, view: View, asked: Moment) {
-        let _publishing = self.shared.publishing[view as usize].lock();
-        let last = self.shared.fresh_at[view as usize].load(Ordering::Relaxed);
-        if self.is_behind(view) || last < asked.as_nanos() {
-            self.publish_alone(view);
+    fn bring_up_to_date(&self, it: &Published, asked: Moment) {
+        let _publishing = it.publishing.lock();
+        if it.is_behind() || it.fresh_at.load(Ordering::Relaxed) < asked.as_nanos() {
+            it.publish(self.shared.clock);
         }
     }
 
-    /// With `publishing` held.
-    fn publish_alone(&self, view: View) {
-        let Some(sources) = &self.shared.sources else { return };
-        let at = self.shared.clock.now().as_nanos();
-        let changes = self.changes(view);
-        self.model(view).publish(render(view, sources));
-        // Only now: who finds it up to date without the lock finds what was published.
-        self.shared.fresh_at[view as usize].store(at, Ordering::Release);
-        self.shared.shows[view as usize].store(changes, Ordering::Release);
+    /// Somebody streams the one at this place, or waits for a version of it.
+    pub(crate) fn has_watchers(&self, at: usize) -> bool {
+        self.shared.published[at].model.has_subscribers()
     }
 
-    /// Something has changed that is not shown yet.
-    pub(crate) fn is_behind(&self, view: View) -> bool {
-        self.changes(view) != self.shared.shows[view as usize].load(Ordering::Acquire)
-    }
-
-    /// Counts the changes that a reader must find at once.
-    fn changes(&self, view: View) -> u64 {
-        let Some(sources) = &self.shared.sources else { return 0 };
-        match view {
-            View::Node | View::Actors => 0,
-            View::Runtimes => *sources.runtimes.changes().borrow(),
-            View::Models => *sources.models.changes().borrow() + *sources.runtimes.changes().borrow(),
-            View::Cluster => *sources.cluster.changes().borrow(),
-        }
-    }
-}
-
-fn render(view: View, sources: &Sources) -> Map<String, Value> {
-    match view {
-        View::Node => render::node(sources),
-        View::Actors => render::actors(sources),
-        View::Runtimes => render::runtimes(sources),
-        View::Models => render::models(sources),
-        View::Cluster => cluster::cluster(&sources.cluster),
+    /// Something has changed that the one at this place does not show yet.
+    pub(crate) fn is_behind(&self, at: usize) -> bool {
+        self.shared.published[at].is_behind()
     }
 }

@@ -103,7 +103,7 @@ pub(crate) async fn serve(
     survive_large_files()?;
 
     let launcher = launcher(&config.node.state_dir)?;
-    let running = RunningNode::build(&config, Arc::new(launcher), node_id).await?;
+    let running = RunningNode::build(&config, Arc::new(launcher), arw_gateway::views(), node_id).await?;
     let gateway = match Gateway::bind(running.node.clone(), &config.gateway) {
         Ok(gateway) => gateway,
         Err(error) => {

@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arw_actors::journal::{Caller, Event, Journal};
+use arw_actors::journal::{Caller, Journal, event};
 use arw_actors::policy::{Granted, Scope};
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{RawPathParams, Request, State};
@@ -72,7 +72,7 @@ impl Call {
 impl Owed {
     fn append(self, answered: bool) {
         let Self { journal, by, call, subject } = self;
-        journal.append(Event::Control { by, call, subject, answered });
+        journal.append(event::Control::Called { by, call, subject, answered });
     }
 }
 

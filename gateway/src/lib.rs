@@ -17,11 +17,11 @@ mod encoding;
 mod extract;
 mod problem;
 
-mod handlers;
 mod openai;
 mod peer;
+mod resource;
+mod resources;
 
-mod dto;
 mod sse;
 mod trace;
 
@@ -32,11 +32,27 @@ mod shared;
 
 mod server;
 
+use arw_actors::cluster::Picture;
 use arw_actors::config::GatewaySettings;
 use arw_actors::node::Node;
+use arw_actors::views::View;
+use serde_json::{Map, Value};
 
 pub use front::Front;
 pub use server::{BindError, Gateway, Holder, Unencrypted, unencrypted};
+
+/// The read models that a node has: what the kernel renders, and this crate serves under `/state/*`.
+#[must_use]
+pub fn views() -> Vec<View> {
+    resources::state::views()
+}
+
+/// What `/state/cluster` says of a picture, for tests of its readers.
+#[doc(hidden)]
+#[must_use]
+pub fn cluster_body(picture: &Picture) -> Map<String, Value> {
+    resources::state::cluster_body(picture)
+}
 
 /// The service without a server, for tests: it has every route and rule but those of connections (their number, slow heads).
 pub fn service(node: Node, settings: &GatewaySettings) -> Front {

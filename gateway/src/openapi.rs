@@ -1,12 +1,15 @@
 //! The API's description for programs.
 //!
-//! Owns the document's head and the list of calls; each call is described where it is answered. `spec/openapi.json` is its committed copy.
+//! Owns the document's head, and says of each call which scope it needs; the rest is described where it is answered.
+//! `spec/openapi.json` is its committed copy.
 
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use http::Method;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use crate::handlers::{cluster, events, health, metrics, models, runtimes, spec, state, tokens};
-use crate::openai;
+use crate::auth::Access;
+use crate::resource::{Resource, Row};
+use crate::resources;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -17,32 +20,9 @@ use crate::openai;
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
     servers((url = "http://127.0.0.1:8091")),
-    tags(
-        (name = "node", description = "Health, metrics, this document"),
-        (name = "state", description = "Read models: versioned documents, and patches as they change"),
-        (name = "events", description = "What happened"),
-        (name = "runtimes", description = "Model servers"),
-        (name = "models", description = "Model files"),
-        (name = "tokens", description = "Who may call"),
-        (name = "cluster", description = "Who may join this node's cluster, and who leaves it"),
-        (name = "v1", description = "Compatible with OpenAI's API"),
-    ),
-    paths(
-        health::healthz, health::readyz, metrics::metrics, spec::openapi,
-        state::node, state::node_stream, state::actors, state::actors_stream,
-        state::runtimes, state::runtimes_stream, state::models, state::models_stream,
-        state::cluster, state::cluster_stream,
-        events::page, events::live,
-        runtimes::add, runtimes::remove, runtimes::start, runtimes::stop, runtimes::restart, runtimes::logs, runtimes::logs_stream,
-        models::import, models::remove,
-        tokens::list, tokens::create, tokens::revoke,
-        cluster::tokens, cluster::create_token, cluster::revoke_token, cluster::join, cluster::leave,
-        cluster::remove, cluster::drain, cluster::resume,
-        openai::models::list, openai::models::show, openai::chat_completions, openai::completions, openai::embeddings,
-    ),
     modifiers(&Bearer),
 )]
-struct Document;
+struct Head;
 
 struct Bearer;
 
@@ -62,25 +42,55 @@ impl Modify for Bearer {
 /// The document, with a line end.
 pub(crate) fn json() -> String {
     // A document of strings and maps can always be written.
-    let mut text = Document::openapi().to_pretty_json().unwrap_or_default();
+    let mut text = whole(resources::all()).to_pretty_json().unwrap_or_default();
     text.push('\n');
     text
 }
 
+fn whole(resources: Vec<Resource>) -> utoipa::openapi::OpenApi {
+    resources.into_iter().fold(Head::openapi(), |mut document, Resource { routes, document: mut its }| {
+        for row in &routes {
+            secure(&mut its, row);
+        }
+        document.merge(its);
+        document
+    })
+}
+
+/// HTTP-4: the description of a call says what its route demands.
+fn secure(document: &mut utoipa::openapi::OpenApi, Row { method, path, access, .. }: &Row) {
+    let Access::Needs(scope) = access else { return };
+    // axum's `{*id}` is a whole rest of the path, which OpenAPI has no word for.
+    let Some(item) = document.paths.paths.get_mut(&path.replace("{*", "{")) else { return };
+    let operation = match *method {
+        Method::GET => &mut item.get,
+        Method::POST => &mut item.post,
+        _ => &mut item.delete,
+    };
+    if let Some(operation) = operation {
+        operation.security = Some(vec![SecurityRequirement::new("token", [scope.as_str()])]);
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::ops::ControlFlow;
 
     use arw_actors::cluster::{
         At, CardAccelerator, CardRuntime, Cluster, ClusterNews, ClusterView, NodeCard, OwnNode, OwnPlace,
     };
     use arw_actors::ids::NodeId;
+    use arw_actors::model::testkit::tiny_gguf;
+    use arw_actors::projection::ReadModel;
     use arw_actors::runtime::machine::RuntimeState;
     use arw_actors::testkit::fixed_runtimes::FixedRuntimes;
+    use arw_actors::testkit::sources::sources;
     use arw_kit::clock::Clock;
     use serde_json::{Value, json};
 
     use crate::problem::Problem;
+    use crate::resources::runtimes::dto::RuntimeRow;
 
     /// Run with `ARW_UPDATE=1` to write the committed copy anew.
     #[test]
@@ -92,6 +102,19 @@ mod tests {
         }
         let committed = std::fs::read_to_string(path).unwrap_or_default();
         assert!(committed == present, "spec/openapi.json is out of date: run this test with ARW_UPDATE=1");
+    }
+
+    /// Of two shapes with one name only the first would be in the document.
+    #[test]
+    fn no_two_resources_give_one_name_to_different_shapes() {
+        let mut known = BTreeMap::new();
+        for resource in crate::resources::all() {
+            for (name, shape) in resource.document.components.unwrap_or_default().schemas {
+                let shape = serde_json::to_value(shape).unwrap();
+                let first = known.entry(name.clone()).or_insert_with(|| shape.clone());
+                assert_eq!(first, &shape, "{name}");
+            }
+        }
     }
 
     /// Every member of `value` is documented, and every documented member is there, unless `may_lack` names it.
@@ -110,6 +133,11 @@ mod tests {
             && !value.is_null()
         {
             return assert_shape(document, choice, value, may_lack, at);
+        }
+        if value.is_null() {
+            let is_told = schema["type"].as_array().is_some_and(|types| types.contains(&"null".into()))
+                || schema["oneOf"].as_array().is_some_and(|all| all.iter().any(|it| it["type"] == "null"));
+            assert!(is_told, "{at} may be null: {schema}");
         }
         if let (Some(properties), Some(members)) = (schema["properties"].as_object(), value.as_object()) {
             let documented: BTreeSet<&str> =
@@ -131,6 +159,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn every_documented_read_model_is_a_real_one() {
+        let document: Value = serde_json::from_str(&super::json()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (sources, fixed, _status) = sources(folder.path()).await;
+        let spec = json!({"id": "r1", "adapter": "process", "model": "tiny", "program": "x"});
+        fixed.add(serde_json::from_value(spec).unwrap(), RuntimeState::Ready).await;
+        let file = folder.path().join("tiny.gguf");
+        std::fs::write(&file, tiny_gguf("tiny")).unwrap();
+        sources.models.import(file, None, |_| ControlFlow::Continue(())).await.unwrap();
+        for view in crate::views() {
+            let fields = (view.render)(&sources);
+            let model = ReadModel::new(view.name, 3, sources.clock, fields);
+            let body: Value = serde_json::from_slice(&model.current().body).unwrap();
+            let answer = &document["paths"][format!("/state/{}", view.name)]["get"]["responses"]["200"];
+            let schema = &answer["content"]["application/json"]["schema"];
+            assert_shape(&document, schema, &body, &[], view.name);
+        }
+    }
+
+    #[tokio::test]
     async fn a_documented_runtime_is_a_real_one() {
         let document: Value = serde_json::from_str(&super::json()).unwrap();
         let (_system, fixed) = FixedRuntimes::start().await;
@@ -144,7 +192,8 @@ mod tests {
                 at: row.since,
             });
         });
-        let row = serde_json::to_value(fixed.runtimes().row("r1").unwrap()).unwrap();
+        let row = RuntimeRow::from(fixed.runtimes().row("r1").unwrap());
+        let row = serde_json::to_value(row).unwrap();
         assert_shape(&document, &schema("RuntimeRow"), &row, &[], "row");
     }
 
@@ -169,7 +218,7 @@ mod tests {
         card.hardware.accelerators.push(CardAccelerator::default());
         let cluster = Cluster::default();
         cluster.set_picture(view.picture(clock.now(), &card.into()));
-        let body = Value::Object(arw_actors::views::cluster_body(&cluster));
+        let body = Value::Object(crate::cluster_body(&cluster.picture()));
         let envelope = ["epoch", "version", "generated_at"];
         assert_shape(&document, &schema("ClusterState"), &body, &envelope, "cluster");
     }

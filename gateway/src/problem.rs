@@ -3,6 +3,8 @@
 //! Owns [`Problem`] and its two forms on the wire: RFC 9457 for the API, OpenAI's envelope under `/v1`. A handler only says what is
 //! wrong; `front.rs` renders it, because the form depends on the path. Refuses to know why a request was refused.
 
+mod body;
+
 use std::time::Duration;
 
 use axum::body::Body;
@@ -10,6 +12,8 @@ use axum::response::{IntoResponse, Response};
 use http::header::{ACCEPT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
+
+pub(crate) use self::body::{OpenAiError, ProblemBody};
 
 /// OpenAI's clients obey it, whatever the status.
 pub(crate) const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");

@@ -1,89 +1,27 @@
-//! Every route: method, path, who may call it, and who answers.
+//! Every route of every resource, as one router.
 //!
-//! Owns the table. What is answered where it has nothing stands in `unrouted.rs`. Refuses to do anything
-//! else.
+//! Owns what stands before each route. What is answered where there is none stands in `unrouted.rs`. Refuses to know
+//! the routes: the resources do.
 
-use arw_actors::policy::Scope::{ClusterManage, Infer, ModelManage, RuntimeManage, TokenManage};
+use std::collections::BTreeSet;
+
 use axum::Router;
-use axum::handler::Handler;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{MethodFilter, MethodRouter, on};
-use http::Method;
 
-use crate::auth::{Access, Guard};
+use crate::auth::Guard;
 use crate::control::{is_control, journaled};
-use crate::handlers::{cluster, events, health, metrics, models, runtimes, spec, state, tokens};
-use crate::openai;
+use crate::resource::{Resource, Row};
+use crate::resources;
 use crate::shared::Gate;
 use crate::unrouted::{unknown_path, wrong_method};
-use Access::{Needs, Read};
 
-/// One row of the table.
-pub(crate) struct Row {
-    pub(crate) method: Method,
-    pub(crate) path: &'static str,
-    pub(crate) access: Access,
-    handler: MethodRouter<Gate>,
+fn table() -> Vec<Row> {
+    resources::all().into_iter().flat_map(|Resource { routes, .. }| routes).collect()
 }
 
-/// HTTP-4: who may call what, on one screen.
-pub(crate) fn table() -> Vec<Row> {
-    vec![
-        get("/healthz", Read, health::healthz),
-        get("/readyz", Read, health::readyz),
-        get("/metrics", Read, metrics::metrics),
-        get("/spec/openapi.json", Read, spec::openapi),
-        get("/state/node", Read, state::node),
-        get("/state/node/stream", Read, state::node_stream),
-        get("/state/actors", Read, state::actors),
-        get("/state/actors/stream", Read, state::actors_stream),
-        get("/state/runtimes", Read, state::runtimes),
-        get("/state/runtimes/stream", Read, state::runtimes_stream),
-        get("/state/models", Read, state::models),
-        get("/state/models/stream", Read, state::models_stream),
-        get("/state/cluster", Read, state::cluster),
-        get("/state/cluster/stream", Read, state::cluster_stream),
-        get("/state/{name}", Read, state::unknown),
-        get("/events", Read, events::page),
-        get("/events/stream", Read, events::live),
-        get("/runtimes/{id}/logs", Read, runtimes::logs),
-        get("/runtimes/{id}/logs/stream", Read, runtimes::logs_stream),
-        post("/runtimes", Needs(RuntimeManage), runtimes::add),
-        delete("/runtimes/{id}", Needs(RuntimeManage), runtimes::remove),
-        post("/runtimes/{id}/start", Needs(RuntimeManage), runtimes::start),
-        post("/runtimes/{id}/stop", Needs(RuntimeManage), runtimes::stop),
-        post("/runtimes/{id}/restart", Needs(RuntimeManage), runtimes::restart),
-        post("/models/import", Needs(ModelManage), models::import),
-        delete("/models/{name}", Needs(ModelManage), models::remove),
-        get("/tokens", Needs(TokenManage), tokens::list),
-        post("/tokens", Needs(TokenManage), tokens::create),
-        delete("/tokens/{id}", Needs(TokenManage), tokens::revoke),
-        get("/cluster/tokens", Needs(ClusterManage), cluster::tokens),
-        post("/cluster/tokens", Needs(ClusterManage), cluster::create_token),
-        delete("/cluster/tokens/{id}", Needs(ClusterManage), cluster::revoke_token),
-        post("/cluster/join", Needs(ClusterManage), cluster::join),
-        post("/cluster/leave", Needs(ClusterManage), cluster::leave),
-        delete("/cluster/nodes/{node}", Needs(ClusterManage), cluster::remove),
-        post("/cluster/nodes/{node}/drain", Needs(ClusterManage), cluster::drain),
-        post("/cluster/nodes/{node}/resume", Needs(ClusterManage), cluster::resume),
-        get("/v1/models", Needs(Infer), openai::models::list),
-        get("/v1/models/{*id}", Needs(Infer), openai::models::show),
-        post("/v1/chat/completions", Needs(Infer), openai::chat_completions),
-        post("/v1/completions", Needs(Infer), openai::completions),
-        post("/v1/embeddings", Needs(Infer), openai::embeddings),
-    ]
-}
-
-fn get<H: Handler<T, Gate>, T: 'static>(path: &'static str, access: Access, handler: H) -> Row {
-    Row { method: Method::GET, path, access, handler: on(MethodFilter::GET, handler) }
-}
-
-fn post<H: Handler<T, Gate>, T: 'static>(path: &'static str, access: Access, handler: H) -> Row {
-    Row { method: Method::POST, path, access, handler: on(MethodFilter::POST, handler) }
-}
-
-fn delete<H: Handler<T, Gate>, T: 'static>(path: &'static str, access: Access, handler: H) -> Row {
-    Row { method: Method::DELETE, path, access, handler: on(MethodFilter::DELETE, handler) }
+/// The first segments of all paths.
+pub(crate) fn first_segments() -> BTreeSet<&'static str> {
+    table().iter().filter_map(|row| row.path.split('/').nth(1)).collect()
 }
 
 /// The routes, each behind its guard, and those that change something journaled; what stands around all of them is `front.rs`.
@@ -107,6 +45,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::auth::Access::{Needs, Read};
+    use http::Method;
 
     /// The route table and the OpenAPI document name the same calls with the same scopes.
     #[test]

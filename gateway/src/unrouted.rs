@@ -2,10 +2,14 @@
 //!
 //! Owns the words. Refuses to redirect: clients lose the body of a `POST` on the way, or their token.
 
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
 use http::{HeaderMap, Method, Uri};
 
 use crate::problem::{Form, Kind, Problem};
+use crate::routes;
 
 /// HTTP-5.
 pub(crate) async fn unknown_path(method: Method, uri: Uri, headers: HeaderMap) -> Problem {
@@ -95,7 +99,12 @@ fn base_url(right: &str) -> String {
 }
 
 /// First segments of this node's own paths, below which nobody looks for OpenAI's.
-const OURS: [&str; 6] = ["state", "runtimes", "events", "tokens", "cluster", "spec"];
+static OURS: LazyLock<BTreeSet<&str>> = LazyLock::new(|| {
+    let mut ours = routes::first_segments();
+    // `/models` is of both.
+    ours.retain(|first| !["models", "v1"].contains(first));
+    ours
+});
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arw_actors::journal::{CountedFailure, Event, Journal, JournalOptions};
+use arw_actors::journal::{CountedFailure, Journal, JournalOptions, event};
 use arw_actors::store::{Store, StoreOptions};
 use arw_kit::clock::Clock;
 use arw_kit::life::{Backoff, RestartLimits};
@@ -182,7 +182,7 @@ impl SupervisionObserver for Observer {
     fn observe(&self, event: &RestartEvent) {
         match event {
             RestartEvent::Restarting { path, reason, budget, .. } => {
-                self.0.append(Event::ActorCrashed {
+                self.0.append(event::Actor::Crashed {
                     path: path.to_string(),
                     reason: "crash".into(),
                     detail: reason.to_string(),
@@ -191,7 +191,7 @@ impl SupervisionObserver for Observer {
                 });
             }
             RestartEvent::Restarted { path, reason, budget, .. } => {
-                self.0.append(Event::ActorRestarted {
+                self.0.append(event::Actor::Restarted {
                     path: path.to_string(),
                     reason: "crash".into(),
                     detail: reason.to_string(),

@@ -17,7 +17,7 @@ use super::own_card::{CARD_SPACING, DEAD_LETTERS_WITHIN, OwnCard, Seen};
 use super::picture::At;
 use super::view::{ClusterChange, ClusterView, NodeChange, NodeChanged};
 use crate::hardware::{Hardware, HardwareSources, refresh_memory};
-use crate::journal::{ClusterNode, Event, Journal};
+use crate::journal::{ClusterNode, Journal, event};
 use crate::node_info::NodeStatus;
 use crate::projection::{Coalesced, Coalescer, PUBLISH_INTERVAL};
 use crate::runtime::directory::Runtimes;
@@ -271,36 +271,36 @@ fn cpu_permille(usable_cores: u64) -> Option<u32> {
 }
 
 /// CLUSTER-3.
-fn event(change: ClusterChange) -> Event {
+fn event(change: ClusterChange) -> event::Cluster {
     let NodeChange { node, name, incarnation, address, what } = match change {
-        ClusterChange::Entered { cluster, roles } => return Event::ClusterEntered { cluster, roles },
+        ClusterChange::Entered { cluster, roles } => return event::Cluster::Entered { cluster, roles },
         ClusterChange::Exited { cluster, nodes } => {
-            return Event::ClusterExited { cluster, nodes: u64::try_from(nodes).unwrap_or(u64::MAX) };
+            return event::Cluster::Exited { cluster, nodes: u64::try_from(nodes).unwrap_or(u64::MAX) };
         }
-        ClusterChange::Warned { warning } => return Event::ClusterWarning { reason: warning },
-        ClusterChange::Cleared => return Event::ClusterWarningOver {},
+        ClusterChange::Warned { warning } => return event::Cluster::Warning { reason: warning },
+        ClusterChange::Cleared => return event::Cluster::WarningOver {},
         ClusterChange::Node(change) => change,
     };
     let mut told =
         ClusterNode { id: node.to_string(), name, incarnation, address, reason: None, away_ms: None };
     match what {
-        NodeChanged::Joined => Event::ClusterNodeJoined(told),
-        NodeChanged::Restarted => Event::ClusterNodeRestarted(told),
+        NodeChanged::Joined => event::Cluster::NodeJoined(told),
+        NodeChanged::Restarted => event::Cluster::NodeRestarted(told),
         NodeChanged::Down { reason } => {
             told.reason = reason;
-            Event::ClusterNodeDown(told)
+            event::Cluster::NodeDown(told)
         }
         NodeChanged::Returned { after } => {
             told.away_ms = Some(u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
-            Event::ClusterNodeReturned(told)
+            event::Cluster::NodeReturned(told)
         }
         NodeChanged::Copied { kept, other } => {
             told.address = Some(kept.to_string());
             told.reason = Some(format!("another start of it came from {other}"));
-            Event::ClusterNodeCopied(told)
+            event::Cluster::NodeCopied(told)
         }
-        NodeChanged::Left => Event::ClusterNodeLeft(told),
-        NodeChanged::Removed => Event::ClusterNodeRemoved(told),
-        NodeChanged::Forgotten => Event::ClusterNodeForgotten(told),
+        NodeChanged::Left => event::Cluster::NodeLeft(told),
+        NodeChanged::Removed => event::Cluster::NodeRemoved(told),
+        NodeChanged::Forgotten => event::Cluster::NodeForgotten(told),
     }
 }

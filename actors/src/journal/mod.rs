@@ -8,8 +8,7 @@
 //! seen number 7 finds the same number 7 after a crash (except during an outage of the disk, where memory is all there is).
 
 mod caller;
-mod event;
-mod message;
+pub mod event;
 mod pipeline;
 mod record;
 mod subscription;
@@ -78,13 +77,13 @@ const MIN_ROWS: u64 = 1_000;
 /// The node's journal. Cheap to clone; every clone is the same journal.
 ///
 /// ```
-/// use arw_actors::journal::{Event, Journal, JournalOptions};
+/// use arw_actors::journal::{Event, Journal, JournalOptions, event};
 /// use arw_actors::store::{Store, StoreOptions};
 ///
 /// let folder = tempfile::tempdir().unwrap();
 /// let store = Store::open(&folder.path().join("arw.db"), StoreOptions::default()).unwrap();
 /// let journal = Journal::open(store, JournalOptions::default()).unwrap();
-/// let seq = journal.append(Event::RuntimeRemoved { id: "smollm2".to_owned() });
+/// let seq = journal.append(event::Runtime::Removed { id: "smollm2".to_owned() });
 /// let page = journal.replay_blocking(None, 10, None).unwrap();
 /// assert_eq!(page.events[0].seq, seq);
 /// assert_eq!(page.events[0].event.message(), "Removed the runtime smollm2.");
@@ -111,8 +110,8 @@ impl Journal {
 
     /// Adds an event and returns its number. Never waits for the disk and never fails; texts beyond 2,000 bytes and log
     /// lines beyond the last 20 are cut.
-    pub fn append(&self, event: Event) -> u64 {
-        let event = event.bounded();
+    pub fn append(&self, event: impl Into<Event>) -> u64 {
+        let event = event.into().bounded();
         let (seq, show, write) = {
             let mut state = self.shared.state.lock();
             let seq = state.tail.push(self.shared.clock.wall(), event);

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tracing::{error, warn};
 
 use super::Retention;
-use super::event::Event;
+use super::event::{self, Event};
 use super::record::Record;
 use super::table::{self, Bounds};
 use super::tail::{Look, Tail};
@@ -200,7 +200,8 @@ impl Shared {
                     state.tail.set_degraded(false);
                     let lost = state.tail.lost() - outage.lost_before;
                     let degraded_ms = u64::try_from(now.since(outage.since).as_millis()).unwrap_or(u64::MAX);
-                    state.tail.push(wall, Event::JournalRecovered { lost, degraded_ms });
+                    let recovered = event::Journal::Recovered { lost, degraded_ms };
+                    state.tail.push(wall, recovered.into());
                 }
                 (StoreHealth::Degraded { reason, .. }, Some(outage)) => {
                     state.outage = Some(Outage { reason: reason.clone(), ..outage });
@@ -209,7 +210,8 @@ impl Shared {
                     state.tail.set_degraded(true);
                     let lost_before = state.tail.lost();
                     state.outage = Some(Outage { reason: reason.clone(), since: now, lost_before });
-                    state.tail.push(wall, Event::JournalDegraded { reason: reason.clone() }.bounded());
+                    let degraded = Event::from(event::Journal::Degraded { reason: reason.clone() });
+                    state.tail.push(wall, degraded.bounded());
                 }
             }
             state.take_turn()

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arw_kit::moment::WallTime;
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
-use super::event::{ACTOR_CRASHED, ACTOR_RESTARTED, CountedFailure, ENGINE_FAILED, Event};
+use super::event::{self, ACTOR_CRASHED, ACTOR_RESTARTED, CountedFailure, ENGINE_FAILED, Event};
 use super::record::{Record, RestartRecord};
 
 /// Restarts that are looked at when windows are rebuilt: far more than any budgets hold.
@@ -112,9 +112,16 @@ pub(super) fn restarts(db: &Connection, since: WallTime, up_to: u64) -> rusqlite
 /// BUDGET-1: the failure that `record` tells of, when it counts and is one at or after `since`.
 pub(super) fn restart(record: &Record, since: WallTime) -> Option<RestartRecord> {
     match &record.event {
-        Event::ActorCrashed { path, reason, budget: Some(CountedFailure { at, .. }), .. }
-        | Event::EngineFailed { path, reason, budget: CountedFailure { at, .. }, .. }
-        | Event::ActorRestarted { path, reason, at, down_ms: None, .. }
+        Event::Actor(event::Actor::Crashed {
+            path, reason, budget: Some(CountedFailure { at, .. }), ..
+        })
+        | Event::Runtime(event::Runtime::EngineFailed {
+            path,
+            reason,
+            budget: CountedFailure { at, .. },
+            ..
+        })
+        | Event::Actor(event::Actor::Restarted { path, reason, at, down_ms: None, .. })
             if *at >= since =>
         {
             Some(RestartRecord { path: path.clone(), at: *at, reason: reason.clone() })

@@ -195,9 +195,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::journal::event;
 
     fn push(tail: &mut Tail) -> u64 {
-        tail.push(WallTime::from_millis(0), Event::NodeStopping { reason: String::new() })
+        tail.push(WallTime::from_millis(0), event::Node::Stopping { reason: String::new() }.into())
     }
 
     fn numbers(records: &[Arc<Record>]) -> Vec<u64> {

@@ -22,11 +22,11 @@ fn open(folder: &Path) -> (Store, Journal) {
 }
 
 fn removed(number: u64) -> Event {
-    Event::RuntimeRemoved { id: format!("r{number}") }
+    Event::Runtime(event::Runtime::Removed { id: format!("r{number}") })
 }
 
 fn restarted(path: &str, millis: i64) -> Event {
-    Event::ActorRestarted {
+    Event::Actor(event::Actor::Restarted {
         path: path.to_owned(),
         reason: "crash".into(),
         detail: "boom".into(),
@@ -35,7 +35,7 @@ fn restarted(path: &str, millis: i64) -> Event {
         window_s: 300,
         at: WallTime::from_millis(millis),
         down_ms: None,
-    }
+    })
 }
 
 fn counted(millis: i64) -> CountedFailure {
@@ -43,13 +43,13 @@ fn counted(millis: i64) -> CountedFailure {
 }
 
 fn crashed(path: &str, budget: Option<CountedFailure>) -> Event {
-    Event::ActorCrashed {
+    Event::Actor(event::Actor::Crashed {
         path: path.to_owned(),
         reason: "crash".into(),
         detail: "boom".into(),
         handling: None,
         budget,
-    }
+    })
 }
 
 /// BUDGET-1.
@@ -57,15 +57,17 @@ fn crashed(path: &str, budget: Option<CountedFailure>) -> Event {
 fn budgets_are_rebuilt_from_failures_and_from_what_earlier_versions_wrote() {
     let folder = tempfile::tempdir().unwrap();
     let (_store, journal) = open(folder.path());
-    let failed = |path: &str, millis| Event::EngineFailed {
-        id: "x".into(),
-        path: path.to_owned(),
-        reason: "process_exit".into(),
-        detail: "code 1".into(),
-        budget: counted(millis),
+    let failed = |path: &str, millis| {
+        Event::Runtime(event::Runtime::EngineFailed {
+            id: "x".into(),
+            path: path.to_owned(),
+            reason: "process_exit".into(),
+            detail: "code 1".into(),
+            budget: counted(millis),
+        })
     };
     let mut again = restarted("node/a", 4);
-    if let Event::ActorRestarted { down_ms, .. } = &mut again {
+    if let Event::Actor(event::Actor::Restarted { down_ms, .. }) = &mut again {
         *down_ms = Some(100);
     }
     journal.append(restarted("node/old", 1));
@@ -114,19 +116,31 @@ fn one_of_each_about_actors() -> Vec<Event> {
     let some = || Some("hint".to_owned());
     let at = Some(NOW);
     vec![
-        Event::NodeStarted {
+        Event::Node(event::Node::Started {
             id: text(),
             name: text(),
             incarnation: 2,
             version: text(),
             pid: 1,
             clean: false,
-        },
-        Event::NodeStopping { reason: text() },
-        Event::ActorCrashed { path: text(), reason: text(), detail: text(), handling: some(), budget: None },
-        Event::EngineFailed { id: text(), path: text(), reason: text(), detail: text(), budget: counted(7) },
+        }),
+        Event::Node(event::Node::Stopping { reason: text() }),
+        Event::Actor(event::Actor::Crashed {
+            path: text(),
+            reason: text(),
+            detail: text(),
+            handling: some(),
+            budget: None,
+        }),
+        Event::Runtime(event::Runtime::EngineFailed {
+            id: text(),
+            path: text(),
+            reason: text(),
+            detail: text(),
+            budget: counted(7),
+        }),
         restarted("node/a", 7),
-        Event::ActorQuarantined {
+        Event::Actor(event::Actor::Quarantined {
             path: text(),
             reason: text(),
             detail: text(),
@@ -134,10 +148,10 @@ fn one_of_each_about_actors() -> Vec<Event> {
             max: 5,
             window_s: 60,
             retry_at: at,
-        },
-        Event::ActorStuck { path: text() },
-        Event::ActorRecovered { path: text() },
-        Event::ActorEscalated {
+        }),
+        Event::Actor(event::Actor::Stuck { path: text() }),
+        Event::Actor(event::Actor::Recovered { path: text() }),
+        Event::Actor(event::Actor::Escalated {
             path: text(),
             to: text(),
             reason: text(),
@@ -145,8 +159,8 @@ fn one_of_each_about_actors() -> Vec<Event> {
             used: 5,
             max: 5,
             window_s: 60,
-        },
-        Event::DeadLetters { path: text(), reason: text(), count: 3 },
+        }),
+        Event::Actor(event::Actor::DeadLetters { path: text(), reason: text(), count: 3 }),
     ]
 }
 
@@ -154,16 +168,16 @@ fn one_of_each_other() -> Vec<Event> {
     let text = || "text".to_owned();
     let some = || Some("hint".to_owned());
     vec![
-        Event::RuntimeAdded { id: text(), adapter: text(), model: some() },
-        Event::RuntimeRemoved { id: text() },
-        Event::RuntimeStateChanged {
+        Event::Runtime(event::Runtime::Added { id: text(), adapter: text(), model: some() }),
+        Event::Runtime(event::Runtime::Removed { id: text() }),
+        Event::Runtime(event::Runtime::StateChanged {
             id: text(),
             from: text(),
             to: "backoff".into(),
             reason: some(),
             hint: None,
-        },
-        Event::RuntimeExited {
+        }),
+        Event::Runtime(event::Runtime::Exited {
             id: text(),
             pid: Some(7),
             cause: "killed".into(),
@@ -173,8 +187,8 @@ fn one_of_each_other() -> Vec<Event> {
             restarts_max: 5,
             in_flight: 2,
             log_tail: vec![text(), text()],
-        },
-        Event::RuntimeQuarantined {
+        }),
+        Event::Runtime(event::Runtime::Quarantined {
             id: text(),
             reason: text(),
             hint: some(),
@@ -182,22 +196,27 @@ fn one_of_each_other() -> Vec<Event> {
             max: 5,
             window_s: 60,
             retry_at: None,
-        },
-        Event::RuntimeRecovered { id: text(), down_ms: 120 },
-        Event::OrphanEnded { id: text(), pid: 9 },
-        Event::OrphanLeft { detail: text() },
-        Event::ModelImported { name: text(), sha256: text(), size_bytes: 5 },
-        Event::ModelRemoved { name: text(), sha256: text() },
-        Event::Control {
+        }),
+        Event::Runtime(event::Runtime::Recovered { id: text(), down_ms: 120 }),
+        Event::Runtime(event::Runtime::OrphanEnded { id: text(), pid: 9 }),
+        Event::Runtime(event::Runtime::OrphanLeft { detail: text() }),
+        Event::Model(event::Model::Imported { name: text(), sha256: text(), size_bytes: 5 }),
+        Event::Model(event::Model::Removed { name: text(), sha256: text() }),
+        Event::Control(event::Control::Called {
             by: Caller::Token { id: text(), name: text() },
             call: text(),
             subject: text(),
             answered: true,
-        },
-        Event::TokenCreated { id: text(), name: text(), scopes: vec![text()], expires_at: Some(NOW) },
-        Event::TokenRevoked { id: text(), name: text() },
-        Event::JournalDegraded { reason: text() },
-        Event::JournalRecovered { lost: 1, degraded_ms: 5 },
+        }),
+        Event::Token(event::Token::Created {
+            id: text(),
+            name: text(),
+            scopes: vec![text()],
+            expires_at: Some(NOW),
+        }),
+        Event::Token(event::Token::Revoked { id: text(), name: text() }),
+        Event::Journal(event::Journal::Degraded { reason: text() }),
+        Event::Journal(event::Journal::Recovered { lost: 1, degraded_ms: 5 }),
     ]
 }
 
@@ -214,42 +233,42 @@ fn a_node() -> ClusterNode {
 
 fn one_of_each_about_the_cluster() -> Vec<Event> {
     vec![
-        Event::ClusterWarning { reason: "a copy of this node runs".into() },
-        Event::ClusterWarningOver {},
-        Event::ClusterNodeCopied(ClusterNode {
+        Event::Cluster(event::Cluster::Warning { reason: "a copy of this node runs".into() }),
+        Event::Cluster(event::Cluster::WarningOver {}),
+        Event::Cluster(event::Cluster::NodeCopied(ClusterNode {
             id: "0f".repeat(32),
             name: Some("box".into()),
             incarnation: 3,
             address: Some("10.0.0.2:8091".into()),
             reason: Some("another start of it came from 10.0.0.3:8091".into()),
             away_ms: None,
-        }),
-        Event::ClusterEntered { cluster: "c1".into(), roles: vec!["worker".into()] },
-        Event::ClusterExited { cluster: "c1".into(), nodes: 2 },
-        Event::ClusterNodeJoined(a_node()),
-        Event::ClusterNodeRestarted(a_node()),
-        Event::ClusterNodeDown(a_node()),
-        Event::ClusterNodeReturned(a_node()),
-        Event::ClusterNodeLeft(a_node()),
-        Event::ClusterNodeRemoved(a_node()),
-        Event::ClusterNodeForgotten(a_node()),
+        })),
+        Event::Cluster(event::Cluster::Entered { cluster: "c1".into(), roles: vec!["worker".into()] }),
+        Event::Cluster(event::Cluster::Exited { cluster: "c1".into(), nodes: 2 }),
+        Event::Cluster(event::Cluster::NodeJoined(a_node())),
+        Event::Cluster(event::Cluster::NodeRestarted(a_node())),
+        Event::Cluster(event::Cluster::NodeDown(a_node())),
+        Event::Cluster(event::Cluster::NodeReturned(a_node())),
+        Event::Cluster(event::Cluster::NodeLeft(a_node())),
+        Event::Cluster(event::Cluster::NodeRemoved(a_node())),
+        Event::Cluster(event::Cluster::NodeForgotten(a_node())),
     ]
 }
 
 /// CLUSTER-3.
 #[test]
 fn what_happens_to_a_node_is_told_with_its_name_and_why() {
-    let down = Event::ClusterNodeDown(a_node());
+    let down = Event::Cluster(event::Cluster::NodeDown(a_node()));
     assert_eq!(
         down.message(),
         "Node box2 (0f0f0f0f) is down: it did not answer. It is taken back as soon as it is heard of again."
     );
     assert_eq!(down.subject(), "0f".repeat(32));
-    let nameless = Event::ClusterNodeJoined(ClusterNode { name: None, ..a_node() });
+    let nameless = Event::Cluster(event::Cluster::NodeJoined(ClusterNode { name: None, ..a_node() }));
     assert_eq!(nameless.message(), "Node 0f0f0f0f is in the cluster, at 10.0.0.2:7400.");
-    let returned = Event::ClusterNodeReturned(a_node());
+    let returned = Event::Cluster(event::Cluster::NodeReturned(a_node()));
     assert_eq!(returned.message(), "Node box2 (0f0f0f0f) is back after 7 s; nothing of it is lost.");
-    let alone = Event::ClusterExited { cluster: "c1".into(), nodes: 1 };
+    let alone = Event::Cluster(event::Cluster::Exited { cluster: "c1".into(), nodes: 1 });
     assert_eq!(alone.message(), "This node is no longer in the cluster c1: 1 other node is forgotten.");
 }
 
@@ -258,7 +277,8 @@ fn what_happens_to_a_node_is_told_with_its_name_and_why() {
 fn a_call_is_told_with_who_called_and_for_what() {
     let laptop = || Caller::Token { id: "1a2b3c4d".into(), name: "laptop".into() };
     let call = |by, call: &str, subject: &str, answered| {
-        Event::Control { by, call: call.into(), subject: subject.into(), answered }.message()
+        Event::Control(event::Control::Called { by, call: call.into(), subject: subject.into(), answered })
+            .message()
     };
     assert_eq!(
         call(laptop(), "POST /runtimes/r1/stop", "r1", true),
@@ -274,11 +294,20 @@ fn a_call_is_told_with_who_called_and_for_what() {
         "Called by the node 0f0f0f0f: POST /cluster/drain; the caller did not wait for the answer, so see what else happened."
     );
     let by = Caller::Node { id: "0f".repeat(32) };
-    let drained = Event::Control { by, call: "x".into(), subject: "node".into(), answered: true };
+    let drained = Event::Control(event::Control::Called {
+        by,
+        call: "x".into(),
+        subject: "node".into(),
+        answered: true,
+    });
     let read = Event::from_parts(drained.kind(), "info", "node", "", &drained.data().to_string());
     assert_eq!(read, drained);
-    let event =
-        Event::Control { by: laptop(), call: "x".into(), subject: "é".repeat(4_000), answered: true };
+    let event = Event::Control(event::Control::Called {
+        by: laptop(),
+        call: "x".into(),
+        subject: "é".repeat(4_000),
+        answered: true,
+    });
     assert!(event.bounded().subject().len() < 2_010);
 }
 
@@ -296,6 +325,7 @@ fn every_event_comes_back_as_it_was_with_the_next_number() {
     assert!(found.iter().all(|record| record.at >= NOW));
     let kinds: BTreeSet<&str> = events.iter().map(Event::kind).collect();
     assert_eq!(kinds.len(), events.len(), "every kind has its own word");
+    assert_eq!(kinds, Event::kinds().into_iter().collect(), "there is one of each");
     for event in &events {
         assert_eq!(serde_json::to_value(event).unwrap()["kind"], event.kind());
         let message = event.message();
@@ -305,7 +335,7 @@ fn every_event_comes_back_as_it_was_with_the_next_number() {
 
 #[test]
 fn messages_say_what_why_and_what_next() {
-    let exited = Event::RuntimeExited {
+    let exited = Event::Runtime(event::Runtime::Exited {
         id: "smollm2".into(),
         pid: Some(4242),
         cause: "killed".into(),
@@ -315,7 +345,7 @@ fn messages_say_what_why_and_what_next() {
         restarts_max: 5,
         in_flight: 0,
         log_tail: vec![],
-    };
+    });
     assert_eq!(
         exited.message(),
         "The program of smollm2 (process 4242) ended: killed by SIGKILL (by another process, not by ARW). \
@@ -325,7 +355,7 @@ fn messages_say_what_why_and_what_next() {
         restarted("node/gateway", 0).message(),
         "node/gateway was restarted after crash (boom). 1 of 5 restarts within 5 min are used."
     );
-    let recovered = Event::JournalRecovered { lost: 0, degraded_ms: 90_000 };
+    let recovered = Event::Journal(event::Journal::Recovered { lost: 0, degraded_ms: 90_000 });
     assert_eq!(recovered.message(), "Events are written again after 90 s; none is missing.");
 }
 
@@ -367,7 +397,7 @@ fn numbers_and_restarts_go_on_after_a_restart_of_the_node() {
     let found = journal.restarts_since_blocking(WallTime::from_millis(3_000)).unwrap();
     let found: Vec<_> = found.iter().map(|restart| (restart.path.as_str(), restart.at.as_millis())).collect();
     assert_eq!(found, [("node/b", 3_000), ("node/a", 4_000), ("node/c", 5_000)]);
-    assert_eq!(journal.append(Event::NodeStopping { reason: "asked to".into() }), last + 2);
+    assert_eq!(journal.append(Event::Node(event::Node::Stopping { reason: "asked to".into() })), last + 2);
     store.close_blocking(PATIENCE).unwrap();
     drop((store, journal));
     assert!(open(folder.path()).1.last_stop_was_clean());
@@ -409,13 +439,13 @@ fn a_row_of_a_newer_program_can_be_read() {
         ("warp_engaged", "warp", Severity::Warning)
     );
     assert_eq!((strange.message(), strange.data()["factor"].as_u64()), ("Engaged the warp.".into(), Some(9)));
-    assert_eq!(found[1].event, Event::RuntimeRemoved { id: "x".into() });
+    assert_eq!(found[1].event, Event::Runtime(event::Runtime::Removed { id: "x".into() }));
     assert!(matches!(&found[2].event, Event::Unknown { kind, .. } if kind == "runtime_removed"));
 }
 
 #[test]
 fn long_texts_are_cut_so_that_waiting_events_stay_small() {
-    let crash = Event::RuntimeExited {
+    let crash = Event::Runtime(event::Runtime::Exited {
         id: "x".into(),
         pid: None,
         cause: "crashed".into(),
@@ -425,8 +455,10 @@ fn long_texts_are_cut_so_that_waiting_events_stay_small() {
         restarts_max: 0,
         in_flight: 0,
         log_tail: (0..100).map(|line| format!("{line} {}", "y".repeat(1_000))).collect(),
+    });
+    let Event::Runtime(event::Runtime::Exited { detail, log_tail, .. }) = crash.bounded() else {
+        panic!("same kind")
     };
-    let Event::RuntimeExited { detail, log_tail, .. } = crash.bounded() else { panic!("same kind") };
     assert!(detail.len() < 2_010 && detail.ends_with('…'));
     assert_eq!(log_tail.len(), 20);
     assert!(
@@ -541,7 +573,7 @@ async fn a_long_outage_keeps_the_newest_and_tells_readers_what_is_gone() {
     assert!(journal.flush(PATIENCE).await);
     let last = all(&journal).pop().unwrap();
     assert!(
-        matches!(last.event, Event::JournalRecovered { lost: counted, .. } if counted >= lost),
+        matches!(last.event, Event::Journal(event::Journal::Recovered { lost: counted, .. }) if counted >= lost),
         "{last:?}"
     );
 }

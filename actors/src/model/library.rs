@@ -13,7 +13,7 @@ use arw_kit::clock::Clock;
 use tokio::sync::watch;
 
 use super::{ImportError, ImportProgress, ModelRecord, ModelStore, RemoveError, Removed, StoreError};
-use crate::journal::{Event, Journal};
+use crate::journal::{Journal, event};
 
 /// The models of a node. Cheap to clone; every clone is the same library.
 #[derive(Clone)]
@@ -99,7 +99,7 @@ impl ModelLibrary {
             let model = this.shared.store.import(&source, name.as_deref(), at, &mut on_progress)?;
             this.reload()?;
             let (name, sha256) = (model.name.clone(), model.sha256.as_str().to_owned());
-            this.shared.journal.append(Event::ModelImported { name, sha256, size_bytes: model.size_bytes });
+            this.shared.journal.append(event::Model::Imported { name, sha256, size_bytes: model.size_bytes });
             Ok(model)
         };
         // A panic in there is a defect; it must not pass for a cancelled import, so it goes on here.
@@ -117,7 +117,7 @@ impl ModelLibrary {
             this.reload()?;
             if let Removed::Model(model) = &removed {
                 let (name, sha256) = (model.name.clone(), model.sha256.as_str().to_owned());
-                this.shared.journal.append(Event::ModelRemoved { name, sha256 });
+                this.shared.journal.append(event::Model::Removed { name, sha256 });
             }
             Ok(removed)
         };

@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 
 use super::scope::Scope;
 use super::token::{CreateError, Granted, NoScope, Refusal, RevokeError, TokenRow, TokenText};
-use crate::journal::{Event, Journal};
+use crate::journal::{Journal, event};
 use crate::store::{Durability, ReadError, Store, WriteError};
 
 /// Tokens that can be in use at the same time. People make a handful; a script that makes one per run should revoke it.
@@ -158,7 +158,7 @@ impl Tokens {
             all.retain(|_, known| !known.forgotten(now));
             all.insert(Arc::clone(&known.id), known);
         });
-        self.shared.journal.append(Event::TokenCreated {
+        self.shared.journal.append(event::Token::Created {
             id: row.id.clone(),
             name: row.name.clone(),
             scopes: row.scopes.iter().map(ToString::to_string).collect(),
@@ -200,7 +200,7 @@ impl Tokens {
             .map_err(|problem| RevokeError::NotStored { id: id.to_owned(), problem })?;
         let row = self.find(id).ok_or_else(|| self.unknown(id, now))?;
         if before.is_none() {
-            self.shared.journal.append(Event::TokenRevoked { id: row.id.clone(), name: row.name.clone() });
+            self.shared.journal.append(event::Token::Revoked { id: row.id.clone(), name: row.name.clone() });
         }
         Ok(row)
     }

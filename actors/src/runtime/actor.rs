@@ -10,7 +10,7 @@ mod publishing;
 mod serving;
 mod tending;
 
-pub(crate) use publishing::wall_of;
+pub use publishing::wall_of;
 pub(crate) use tending::Gauge;
 
 use std::collections::VecDeque;
@@ -40,7 +40,7 @@ use super::machine::{
 };
 use super::row::RuntimeRow;
 use super::spec::{Adapter, RuntimeSpec};
-use crate::journal::{Event, Journal};
+use crate::journal::{Journal, event};
 use crate::model::{ModelLibrary, ModelRecord};
 
 /// What every incarnation of a runtime's actor starts from.
@@ -400,7 +400,7 @@ impl RuntimeActor {
                 let usage = self.machine.budget().usage(context.now());
                 let wait = until.since(context.now());
                 warn!(runtime = %self.spec.id, reason = diagnosis.detail, ?wait, "runtime quarantined");
-                self.args.journal.append(Event::RuntimeQuarantined {
+                self.args.journal.append(event::Runtime::Quarantined {
                     id: self.spec.id.to_string(),
                     reason: diagnosis.detail,
                     hint: diagnosis.hint,
@@ -413,7 +413,7 @@ impl RuntimeActor {
             RuntimeAction::Recovered { since } => {
                 let down_ms = u64::try_from(context.now().since(since).as_millis()).unwrap_or(u64::MAX);
                 info!(runtime = %self.spec.id, down_ms, "runtime recovered");
-                self.args.journal.append(Event::RuntimeRecovered { id: self.spec.id.to_string(), down_ms });
+                self.args.journal.append(event::Runtime::Recovered { id: self.spec.id.to_string(), down_ms });
             }
             RuntimeAction::ServeWaiting => self.serve_waiting(context),
             RuntimeAction::RefuseWaiting => self.refuse_waiting(context.now()),

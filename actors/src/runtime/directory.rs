@@ -14,7 +14,7 @@ mod saved;
 pub use client::{AddRuntimeError, ControlError, Runtimes, Served};
 
 pub(crate) use actor::{DirectoryActor, DirectoryArgs};
-#[cfg(feature = "testkit")]
+#[cfg(any(test, feature = "testkit"))]
 pub(crate) use client::Entry;
 pub(crate) use client::{Board, DirectoryMessage};
 pub(crate) use room::{Load, RoomAnswer};

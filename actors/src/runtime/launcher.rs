@@ -148,7 +148,7 @@ impl fmt::Debug for Secret {
 }
 
 /// What the sandbox enforces for one program.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SandboxReport {
     /// The Landlock ABI in force; `None` when the kernel has none.
     pub landlock_abi: Option<u32>,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arw_kit::clock::Clock;
 use arw_kit::moment::Moment;
-use serde::Serialize;
+
 use tokio::sync::{Notify, watch};
 
 use super::launcher::{Endpoint, Secret};
@@ -135,7 +135,7 @@ pub struct Usage {
 }
 
 /// Everything that a runtime's requests used since the node started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "named like the fields of Usage")]
 pub struct UsageTotals {
     pub requests: u64,
@@ -224,7 +224,7 @@ impl Meter {
     }
 
     /// For tests that show a runtime with a past.
-    #[cfg(feature = "testkit")]
+    #[cfg(any(test, feature = "testkit"))]
     pub(crate) fn set_totals(&self, totals: &UsageTotals) {
         self.requests.store(totals.requests, Ordering::Relaxed);
         self.prompt_tokens.store(totals.prompt_tokens, Ordering::Relaxed);

@@ -24,7 +24,7 @@ pub mod log;
 
 pub mod launch;
 
-pub(crate) use actor::wall_of;
+pub use actor::wall_of;
 
 #[cfg(test)]
 mod tests;

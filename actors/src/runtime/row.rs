@@ -1,9 +1,8 @@
-//! A runtime as `/state/runtimes` shows it.
+//! A runtime as it is shown: a plain value.
 //!
-//! Owns the JSON shape of that read model (spec/http.md, section 2).
+//! Owns what is known of a runtime from outside. Refuses to know the form in which it is shown.
 
 use arw_kit::moment::WallTime;
-use serde::Serialize;
 
 use super::launcher::SandboxReport;
 use super::lease::UsageTotals;
@@ -11,8 +10,8 @@ use super::machine::RuntimeState;
 use super::spec::IdleAfter;
 use crate::ids::RuntimeId;
 
-/// One runtime. Field by field as in spec/http.md.
-#[derive(Clone, Debug, Serialize)]
+/// One runtime.
+#[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "spec/http.md explains each field; here they are only typed")]
 pub struct RuntimeRow {
     pub id: RuntimeId,
@@ -41,14 +40,12 @@ pub struct RuntimeRow {
     pub accelerator: &'static str,
     pub sandbox: Option<SandboxReport>,
     /// The number of its newest launch.
-    #[serde(skip)]
     pub attempt: u64,
     /// An operator has stopped it: no request starts it.
-    #[serde(skip)]
     pub is_held: bool,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "see RuntimeRow")]
 pub struct HealthRow {
     pub startup: StartupRow,
@@ -56,7 +53,7 @@ pub struct HealthRow {
     pub work: ProbeRow,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "see RuntimeRow")]
 pub struct StartupRow {
     pub status: &'static str,
@@ -64,7 +61,7 @@ pub struct StartupRow {
     pub took_ms: Option<u64>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "see RuntimeRow")]
 pub struct ProbeRow {
     pub status: &'static str,
@@ -73,7 +70,7 @@ pub struct ProbeRow {
     pub failures: u32,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "see RuntimeRow")]
 pub struct BudgetRow {
     pub window_s: u64,
@@ -83,7 +80,7 @@ pub struct BudgetRow {
     pub resets_at: Option<WallTime>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "see RuntimeRow")]
 pub struct LastExitRow {
     pub reason: &'static str,
@@ -91,14 +88,14 @@ pub struct LastExitRow {
     pub at: WallTime,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "see RuntimeRow")]
 pub struct QueueRow {
     pub waiting: usize,
     pub max: usize,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "see RuntimeRow")]
 pub struct MemoryRow {
     pub needed_bytes: Option<u64>,

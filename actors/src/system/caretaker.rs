@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::condition::Condition;
 use crate::cluster::Cluster;
-use crate::journal::{Event, Journal};
+use crate::journal::{Journal, event};
 use crate::log_health::LogHealth;
 use crate::store::{Store, StoreHealth};
 
@@ -202,7 +202,7 @@ impl CaretakerActor {
 
     fn count_dead_letters(&self, context: &Context<CaretakerMessage>) {
         for tally in context.dead_letters().take_tallies() {
-            self.journal.append(Event::DeadLetters {
+            self.journal.append(event::Actor::DeadLetters {
                 path: tally.path.map_or_else(|| "other actors".to_owned(), |path| path.to_string()),
                 reason: tally.reason.word().to_owned(),
                 count: tally.count,

@@ -7,7 +7,7 @@ use arw_kit::life::{ActorPath, ExitReason, RestartUse};
 use arw_kit::supervision::{RestartEvent, SupervisionObserver};
 
 use super::condition::Condition;
-use crate::journal::{CountedFailure, Event, Journal};
+use crate::journal::{CountedFailure, Journal, event};
 
 /// Journals failures, restarts, quarantines and escalations. Appending never blocks.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ impl JournalObserver {
     }
 
     fn crashed(&self, path: &ActorPath, reason: &ExitReason, budget: &RestartUse) {
-        self.journal.append(Event::ActorCrashed {
+        self.journal.append(event::Actor::Crashed {
             path: path.to_string(),
             reason: reason.word().to_owned(),
             detail: reason.to_string(),
@@ -38,7 +38,7 @@ impl SupervisionObserver for JournalObserver {
         match event {
             RestartEvent::Restarting { path, reason, budget, .. } => self.crashed(path, reason, budget),
             RestartEvent::Restarted { path, reason, budget, down } => {
-                self.journal.append(Event::ActorRestarted {
+                self.journal.append(event::Actor::Restarted {
                     path: path.to_string(),
                     reason: reason.word().to_owned(),
                     detail: reason.to_string(),
@@ -51,7 +51,7 @@ impl SupervisionObserver for JournalObserver {
             }
             RestartEvent::Quarantined { path, reason, budget, wait } => {
                 self.crashed(path, reason, budget);
-                self.journal.append(Event::ActorQuarantined {
+                self.journal.append(event::Actor::Quarantined {
                     path: path.to_string(),
                     reason: reason.word().to_owned(),
                     detail: reason.to_string(),
@@ -67,16 +67,16 @@ impl SupervisionObserver for JournalObserver {
                 self.condition.note(path.as_str(), None);
             }
             RestartEvent::Stuck { path } => {
-                self.journal.append(Event::ActorStuck { path: path.to_string() });
+                self.journal.append(event::Actor::Stuck { path: path.to_string() });
                 let why = format!("{path} was killed and has not ended: it blocks its thread");
                 self.condition.note(path.as_str(), Some(why));
             }
             RestartEvent::Recovered { path } => {
-                self.journal.append(Event::ActorRecovered { path: path.to_string() });
+                self.journal.append(event::Actor::Recovered { path: path.to_string() });
                 self.condition.note(path.as_str(), None);
             }
             RestartEvent::Escalated { path, child, text, budget } => {
-                self.journal.append(Event::ActorEscalated {
+                self.journal.append(event::Actor::Escalated {
                     path: child.to_string(),
                     to: path.to_string(),
                     reason: "escalated".to_owned(),

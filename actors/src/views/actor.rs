@@ -1,35 +1,40 @@
-//! Keeps the views up to date while somebody watches.
-//!
-//! Runtimes, models and the node are published when they change, at most every 50 ms. The tree of actors moves with every message, and the cluster with the load of every
-//! node, so these are published only while somebody streams them.
+//! Keeps the views up to date while somebody watches: at most every 50 ms each, at the pace that each asks for.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use arw_kit::mailbox::{Actor, Context, Fault};
-use tokio::sync::watch;
-
-use super::{COUNT, Sources, View, Views};
+use super::{Sources, View, Views};
 use crate::projection::{Coalesced, Coalescer, PUBLISH_INTERVAL};
+use arw_kit::mailbox::{Actor, Context, Fault};
 
 pub(crate) struct ViewsArgs {
     pub(crate) views: Views,
+    pub(crate) list: Vec<View>,
     pub(crate) sources: Arc<Sources>,
 }
 
 pub(crate) struct ViewsActor {
     views: Views,
     sources: Arc<Sources>,
-    pace: [Coalescer; COUNT],
-    timers: [bool; COUNT],
+    /// In the order of the views.
+    paced: Vec<Paced>,
     ticks: u64,
 }
 
+struct Paced {
+    view: View,
+    coalescer: Coalescer,
+    has_timer: bool,
+}
+
+/// The place of a view among all of them.
+type Place = usize;
+
 pub(crate) enum ViewsMessage {
     /// What a view shows has changed.
-    Changed(View),
+    Changed(Place),
     /// A change that was held back is due.
-    Due(View),
+    Due(Place),
     /// Look at what changes without telling.
     Tick,
 }
@@ -37,8 +42,6 @@ arw_kit::message!(ViewsMessage { Changed, Due, Tick });
 
 /// Depths and ages move all the time; four looks a second follow a person's eye. Blocked handlers are looked for as often.
 const TICK: Duration = Duration::from_millis(250);
-/// The node's own row: uptime, memory, free memory of the machine.
-const NODE_EVERY_TICKS: u64 = 20;
 
 impl Actor for ViewsActor {
     type Message = ViewsMessage;
@@ -46,20 +49,20 @@ impl Actor for ViewsActor {
     const KIND: &'static str = "views";
 
     async fn start(args: &ViewsArgs, context: &mut Context<ViewsMessage>) -> Result<Self, Fault> {
-        let sources = &args.sources;
-        watch_changes(context, sources.runtimes.changes(), View::Runtimes);
-        watch_changes(context, sources.models.changes(), View::Models);
-        watch_changes(context, sources.system.tree().changes(), View::Actors);
-        watch_changes(context, sources.status.clone(), View::Node);
-        watch_changes(context, sources.cluster.changes(), View::Cluster);
-        context.every(TICK, || ViewsMessage::Tick);
-        Ok(Self {
+        let paced = |view: &View| Paced {
+            view: *view,
+            coalescer: Coalescer::new(PUBLISH_INTERVAL),
+            has_timer: false,
+        };
+        let this = Self {
             views: args.views.clone(),
             sources: Arc::clone(&args.sources),
-            pace: [const { Coalescer::new(PUBLISH_INTERVAL) }; COUNT],
-            timers: [false; COUNT],
+            paced: args.list.iter().map(paced).collect(),
             ticks: 0,
-        })
+        };
+        (0..this.paced.len()).for_each(|at| this.watch(context, at));
+        context.every(TICK, || ViewsMessage::Tick);
+        Ok(this)
     }
 
     async fn handle(
@@ -68,16 +71,17 @@ impl Actor for ViewsActor {
         context: &mut Context<ViewsMessage>,
     ) -> Result<(), Fault> {
         match message {
-            ViewsMessage::Changed(view) => {
-                self.watch_again(context, view);
-                if self.is_watched(view) {
-                    self.changed(context, view);
+            ViewsMessage::Changed(at) => {
+                // The watch ends with its first change.
+                self.watch(context, at);
+                if self.is_wanted(at) {
+                    self.changed(context, at);
                 }
             }
-            ViewsMessage::Due(view) => {
-                self.timers[view as usize] = false;
-                if self.pace[view as usize].due(context.now()) {
-                    self.views.publish(view);
+            ViewsMessage::Due(at) => {
+                self.paced[at].has_timer = false;
+                if self.paced[at].coalescer.due(context.now()) {
+                    self.views.publish(at);
                 }
             }
             ViewsMessage::Tick => self.tick(context),
@@ -87,25 +91,25 @@ impl Actor for ViewsActor {
 }
 
 impl ViewsActor {
-    fn is_watched(&self, view: View) -> bool {
-        match view {
-            View::Actors | View::Cluster => self.views.model(view).has_subscribers(),
-            View::Node | View::Runtimes | View::Models => true,
-        }
+    fn watch(&self, context: &mut Context<ViewsMessage>, at: Place) {
+        let changed = (self.paced[at].view.changed)(&self.sources);
+        context.spawn(async move {
+            changed.await;
+            ViewsMessage::Changed(at)
+        });
     }
 
-    fn changed(&mut self, context: &mut Context<ViewsMessage>, view: View) {
-        match self.pace[view as usize].changed(context.now()) {
-            Coalesced::Publish => {
-                self.views.publish(view);
-                // Who uses a model is part of its row.
-                if view == View::Runtimes {
-                    self.views.publish(View::Models);
-                }
-            }
-            Coalesced::At(due) if !self.timers[view as usize] => {
-                self.timers[view as usize] = true;
-                context.after(due.since(context.now()), ViewsMessage::Due(view));
+    fn is_wanted(&self, at: Place) -> bool {
+        !self.paced[at].view.pace.needs_watchers() || self.views.has_watchers(at)
+    }
+
+    fn changed(&mut self, context: &mut Context<ViewsMessage>, at: Place) {
+        let paced = &mut self.paced[at];
+        match paced.coalescer.changed(context.now()) {
+            Coalesced::Publish => self.views.publish(at),
+            Coalesced::At(due) if !paced.has_timer => {
+                paced.has_timer = true;
+                context.after(due.since(context.now()), ViewsMessage::Due(at));
             }
             Coalesced::At(_) => {}
         }
@@ -113,49 +117,21 @@ impl ViewsActor {
 
     fn tick(&mut self, context: &mut Context<ViewsMessage>) {
         self.sources.system.tree().watch_for_stuck_handlers();
-        if self.is_watched(View::Actors) {
-            self.views.publish(View::Actors);
-        }
-        // What changed between a reader's first body and its becoming a reader.
-        if self.is_watched(View::Cluster) && self.views.is_behind(View::Cluster) {
-            self.changed(context, View::Cluster);
-        }
         self.ticks = self.ticks.wrapping_add(1);
-        if self.ticks.is_multiple_of(NODE_EVERY_TICKS) && self.views.model(View::Node).has_subscribers() {
-            self.views.publish(View::Node);
-        }
-    }
-
-    /// The watch of [`watch_changes`] ends with its first change: begin it anew.
-    fn watch_again(&self, context: &mut Context<ViewsMessage>, view: View) {
-        let sources = &self.sources;
-        match view {
-            View::Runtimes => watch_changes(context, sources.runtimes.changes(), view),
-            View::Models => watch_changes(context, sources.models.changes(), view),
-            View::Actors => watch_changes(context, sources.system.tree().changes(), view),
-            View::Cluster => watch_changes(context, sources.cluster.changes(), view),
-            View::Node => {
-                let mut status = sources.status.clone();
-                // A clone has seen what its origin has seen, and that one never looks: without this each watch ends at once.
-                status.mark_unchanged();
-                watch_changes(context, status, view);
+        for at in 0..self.paced.len() {
+            let is_time = self.paced[at].view.pace.every().is_some_and(|span| is_due(self.ticks, span));
+            if is_time && self.views.has_watchers(at) {
+                self.views.publish(at);
+            } else if self.is_wanted(at) && self.views.is_behind(at) {
+                // What changed between a reader's first body and its becoming a reader.
+                self.changed(context, at);
             }
         }
     }
 }
 
-fn watch_changes<T: Send + Sync + 'static>(
-    context: &mut Context<ViewsMessage>,
-    changes: watch::Receiver<T>,
-    view: View,
-) {
-    context.spawn(next_change(changes, view));
-}
-
-async fn next_change<T: Send + Sync + 'static>(mut changes: watch::Receiver<T>, view: View) -> ViewsMessage {
-    if changes.changed().await.is_err() {
-        // Its sender is gone, which happens only while the node ends.
-        std::future::pending::<()>().await;
-    }
-    ViewsMessage::Changed(view)
+/// Counted, because ticks drift by the timer's delay.
+fn is_due(ticks: u64, every: Duration) -> bool {
+    let ticks_between = u64::try_from(every.as_nanos() / TICK.as_nanos()).unwrap_or(u64::MAX);
+    ticks.is_multiple_of(ticks_between.max(1))
 }

@@ -11,6 +11,7 @@ pub(crate) mod events;
 pub(crate) mod join;
 pub(crate) mod manual;
 pub(crate) mod model;
+mod revoke;
 pub(crate) mod run;
 pub(crate) mod runtime;
 pub(crate) mod status;

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use crate::args::{TokenCommand, TokenCreate};
 use crate::client::http::Call;
-use crate::client::row::{encoded, list, text};
-use crate::commands::confirm::confirm;
+use crate::client::row::{list, text};
+use crate::commands::revoke::{Kind, revoke};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::screen::Page;
@@ -16,31 +16,15 @@ pub(crate) async fn run(context: &Context, command: TokenCommand) -> Result<(), 
     match command {
         TokenCommand::Create(wanted) => create(context, &wanted).await,
         TokenCommand::List => {
-            let body = context.node()?.get("/tokens").await?;
+            let body = context.node()?.get(KIND.path).await?;
             context.screen.show(&page(body))
         }
-        TokenCommand::Revoke { id, yes } => revoke(context, &id, yes).await,
+        TokenCommand::Revoke { id, yes } => revoke(context, &KIND, &id, yes).await,
     }
 }
 
-async fn revoke(context: &Context, id: &str, yes: bool) -> Result<(), Failure> {
-    let node = context.node()?;
-    let row = async || {
-        let body = node.get("/tokens").await.ok()?;
-        list(&body, "/tokens").iter().find(|row| text(row, "/id") == id).cloned()
-    };
-    let about = match row().await {
-        Some(row) => format!("token {id} ({})", about(&row)),
-        None => format!("token {id}"),
-    };
-    confirm(context, yes, &format!("revoke {about} for good? Whoever uses it is refused at once."))?;
-    node.answer(Call::delete(&format!("/tokens/{}", encoded(id)))).await?;
-    let done = match row().await {
-        Some(row) => Page { body: row.clone(), ..page(json!({"tokens": [row]})) },
-        None => Page::of_one(&[("id", json!(id)), ("revoked", json!(true))]),
-    };
-    context.screen.done(&format!("token {id} is revoked"), &done)
-}
+const KIND: Kind =
+    Kind { noun: "token", path: "/tokens", consequence: "Whoever uses it is refused at once.", about, page };
 
 /// What tells it from others, for people.
 fn about(row: &Value) -> String {
@@ -52,7 +36,7 @@ async fn create(context: &Context, wanted: &TokenCreate) -> Result<(), Failure> 
     if let Some(span) = wanted.expires_in {
         body["expires_in_s"] = json!(span.as_secs().max(1));
     }
-    let (_, row) = context.node()?.answer(Call::post("/tokens", Some(body))).await?;
+    let (_, row) = context.node()?.answer(Call::post(KIND.path, Some(body))).await?;
     let mut page = page(json!({"tokens": [row]}));
     page.body = row.clone();
     // The bare token, so that `ARW_TOKEN=$(arw token create …)` works.

@@ -91,6 +91,26 @@ fn removing_and_revoking_say_so_and_show_nothing() {
 }
 
 #[test]
+fn every_kind_of_token_is_revoked_by_its_own_path_and_shown_as_it_is_then() {
+    let join = json!({"id": "0a", "state": "revoked", "roles": ["worker"], "uses_max": 1, "used": [],
+        "created_at": "2026-11-24T12:00:00Z", "expires_at": "2026-11-24T13:00:00Z"});
+    let gateway = Gateway::with(&[
+        ("GET /tokens", answer(200, &bodies::tokens())),
+        ("DELETE /tokens/t2", empty(204)),
+        ("GET /cluster/tokens", answer(200, &json!({"tokens": [join]}))),
+        ("DELETE /cluster/tokens/0a", empty(204)),
+    ]);
+    for (arguments, row, line) in [
+        (&["token", "revoke", "t2"][..], &bodies::tokens()["tokens"][1], "token t2 is revoked"),
+        (&["cluster", "token", "revoke", "0a"], &join, "join token 0a is revoked"),
+    ] {
+        let told = gateway.arw(arguments).expect(0).err;
+        assert!(told.lines().any(|told| told.trim_end_matches('.') == line), "{told}");
+        assert_eq!(&gateway.arw(&[arguments, &["-o", "json"]].concat()).expect(0).json(), row);
+    }
+}
+
+#[test]
 fn a_new_token_alone_is_on_standard_output() {
     let mut row = bodies::tokens()["tokens"][0].clone();
     row["token"] = json!("arw_t1_secret");

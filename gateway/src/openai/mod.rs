@@ -6,6 +6,7 @@
 mod answer;
 mod attempt;
 mod body;
+mod dto;
 mod engine_error;
 mod event;
 mod forward;
@@ -33,23 +34,32 @@ pub(crate) mod models;
 
 pub(crate) use trial::Trials;
 
+use arw_actors::policy::Scope;
 use axum::extract::{Extension, Request, State};
 use axum::response::Response;
 
-use crate::dto::problem::OpenAiError;
 use crate::extract::check_json;
 use crate::limits;
 use crate::peer::{self, PeerNode};
-use crate::problem::Problem;
+use crate::problem::{OpenAiError, Problem};
+use crate::resource::resource;
 use crate::shared::Gate;
 use crate::trace::Trace;
 use forward::{Reach, Route};
 use tracing::{Instrument, debug_span};
 
+resource! { "v1", "Compatible with OpenAI's API":
+    get("/v1/models", Needs(Scope::Infer), models::list),
+    get("/v1/models/{*id}", Needs(Scope::Infer), models::show),
+    post("/v1/chat/completions", Needs(Scope::Infer), chat_completions),
+    post("/v1/completions", Needs(Scope::Infer), completions),
+    post("/v1/embeddings", Needs(Scope::Infer), embeddings),
+}
+
 macro_rules! forwarded {
     ($name:ident, $name_here:ident, $path:literal, $streams:literal, $about:literal) => {
         #[doc = $about]
-        #[utoipa::path(post, path = $path, tag = "v1", security(("token" = ["infer"])),
+        #[utoipa::path(post, path = $path, tag = "v1",
             request_body(content = Value, description = "as OpenAI's; it goes to the engine as sent, with the engine's own model name"),
             responses(
                 (status = 200, body = Value, description = "the engine's answer, as OpenAI's; a stream where `stream` is true"),

@@ -8,16 +8,15 @@ use arw_actors::runtime::machine::RuntimeState;
 use axum::Json;
 use axum::extract::State;
 
+use super::dto::{ServedModel, ServedModels};
 use super::refusal;
 use super::route::{self, Snapshot};
-use crate::dto::openai::{ServedModel, ServedModels};
-use crate::dto::problem::OpenAiError;
 use crate::extract::Name;
-use crate::problem::Problem;
+use crate::problem::{OpenAiError, Problem};
 use crate::shared::{Gate, Shared};
 
 /// Every model that can be asked.
-#[utoipa::path(get, path = "/v1/models", tag = "v1", security(("token" = ["infer"])), responses((status = 200, body = ServedModels)))]
+#[utoipa::path(get, path = "/v1/models", tag = "v1", responses((status = 200, body = ServedModels)))]
 pub(crate) async fn list(State(gate): State<Gate>) -> Json<ServedModels> {
     let mut data: Vec<ServedModel> = Vec::new();
     for model in all(&gate) {
@@ -30,7 +29,7 @@ pub(crate) async fn list(State(gate): State<Gate>) -> Json<ServedModels> {
 }
 
 /// One model, by whatever a request may call it.
-#[utoipa::path(get, path = "/v1/models/{id}", tag = "v1", security(("token" = ["infer"])), params(("id" = String, Path)),
+#[utoipa::path(get, path = "/v1/models/{id}", tag = "v1", params(("id" = String, Path)),
     responses((status = 200, body = ServedModel), (status = 404, body = OpenAiError)))]
 pub(crate) async fn show(State(gate): State<Gate>, Name(id): Name) -> Result<Json<ServedModel>, Problem> {
     let info = &gate.node.info;

@@ -13,15 +13,15 @@ use tower::util::MapResponseLayer;
 
 use crate::control::journaled;
 use crate::front::RoutePath;
-use crate::handlers::{cluster, health, state};
 use crate::openai;
+use crate::resources::{cluster, node, state};
 use crate::shared::Gate;
 use crate::unrouted::{unknown_path, wrong_method};
 
 /// HTTP-16: all of it, on one screen.
 pub(super) fn table() -> Vec<(Method, &'static str, MethodRouter<Gate>)> {
     vec![
-        get("/healthz", health::healthz),
+        get("/healthz", node::healthz),
         get("/state/{name}", state::for_peer),
         get("/state/{name}/stream", state::stream_for_peer),
         post("/v1/chat/completions", openai::chat_completions_here),

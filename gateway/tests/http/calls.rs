@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arw_actors::cluster::Transport;
-use arw_actors::journal::{Event, JournalItem};
+use arw_actors::journal::{Event, JournalItem, event};
 use arw_actors::model::testkit::tiny_gguf;
 use arw_actors::policy::Scope;
 use arw_actors::runtime::machine::RuntimeState;
@@ -17,9 +17,6 @@ use crate::cluster_control::FakeTransport;
 use crate::peers::Pair;
 use crate::support::{Answer, TestNode, spec};
 
-const MANAGES: [Scope; 4] =
-    [Scope::RuntimeManage, Scope::ModelManage, Scope::TokenManage, Scope::ClusterManage];
-
 /// A node, and somebody with a token that is not the administrator's.
 struct Stage {
     node: TestNode,
@@ -31,7 +28,9 @@ impl Stage {
     async fn start() -> Self {
         let node = TestNode::start().await;
         node.node.cluster.attach(Arc::new(FakeTransport::default()) as Arc<dyn Transport>);
-        let token = node.token("laptop", &MANAGES).await;
+        let manages: Vec<Scope> =
+            Scope::ALL.into_iter().filter(|it| it.as_str().ends_with(":manage")).collect();
+        let token = node.token("laptop", &manages).await;
         let id = token.split('_').nth(1).unwrap().to_owned();
         Self { node, token, id }
     }
@@ -165,7 +164,10 @@ async fn a_start_is_told_before_it_has_settled() {
     let (answer, first) = tokio::join!(stage.send("POST", "/runtimes/r1/start?wait=60s", None), told);
     assert_eq!(answer.status, 200);
     let Ok(JournalItem::Event(record)) = first else { panic!("{first:?}") };
-    assert!(matches!(&record.event, Event::Control { answered: true, .. }), "{record:?}");
+    assert!(
+        matches!(&record.event, Event::Control(event::Control::Called { answered: true, .. })),
+        "{record:?}"
+    );
 }
 
 /// HTTP-26 and HTTP-21: each node tells whom it obeyed.

@@ -10,7 +10,7 @@ use arw_actors::cluster::{
     TransportStatus,
 };
 use arw_actors::ids::NodeId;
-use arw_actors::views::cluster_body;
+use arw_gateway::cluster_body;
 use arw_kit::moment::{Moment, WallTime};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -56,7 +56,7 @@ fn card(second: u64) -> ClusterNews {
 
 fn show(node: &TestNode, view: &ClusterView, second: u64) -> bool {
     node.node.cluster.set_picture(view.picture(at(second).now, &Arc::new(NodeCard::default())));
-    node.model("cluster").publish(cluster_body(&node.node.cluster))
+    node.model("cluster").publish(cluster_body(&node.node.cluster.picture()))
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! HTTP-9: the journal.
 
-use arw_actors::journal::Event;
+use arw_actors::journal::event;
 use axum::body::Body;
 use http::Request;
 use serde_json::json;
@@ -9,7 +9,7 @@ use tower::ServiceExt;
 use crate::support::{Events, TestNode, get, until};
 
 fn removed(node: &TestNode, id: &str) -> u64 {
-    node.node.journal.append(Event::RuntimeRemoved { id: id.to_owned() })
+    node.node.journal.append(event::Runtime::Removed { id: id.to_owned() })
 }
 
 async fn open(node: &TestNode, request: Request<Body>) -> Events<Body> {
@@ -86,7 +86,7 @@ async fn a_stream_without_a_number_starts_live_and_a_kind_filters_it() {
     let mut events =
         open(&node, get("/events/stream?kind=runtime_recovered").body(Body::empty()).unwrap()).await;
     removed(&node, "other");
-    node.node.journal.append(Event::RuntimeRecovered { id: "a".to_owned(), down_ms: 5 });
+    node.node.journal.append(event::Runtime::Recovered { id: "a".to_owned(), down_ms: 5 });
     assert_eq!(events.next().await.unwrap().name, "runtime_recovered");
     node.call(get("/events/stream").header("last-event-id", "x").body(Body::empty()).unwrap())
         .await

@@ -25,7 +25,7 @@ use arw_actors::runtime::machine::RuntimeState;
 use arw_actors::runtime::spec::RuntimeSpec;
 use arw_actors::store::{Store, StoreOptions};
 use arw_actors::testkit::fixed_runtimes::{FixedRuntimes, OnAcquire};
-use arw_actors::views::Views;
+use arw_actors::views::{View, Views};
 use arw_gateway::Gateway;
 use arw_kit::clock::Clock;
 use axum::body::Body;
@@ -181,14 +181,16 @@ impl TestNode {
 
 fn views(clock: Clock, name: &str) -> Views {
     let fields = |root: &str, value: Value| Map::from_iter([(root.to_owned(), value)]);
-    let models = [
-        ReadModel::new("node", 3, clock, fields("node", json!({"name": name}))),
-        ReadModel::new("actors", 3, clock, fields("root", json!({"path": "node"}))),
-        ReadModel::new("runtimes", 3, clock, fields("runtimes", json!([]))),
-        ReadModel::new("models", 3, clock, fields("models", json!([]))),
-        ReadModel::new("cluster", 3, clock, fields("nodes", json!([]))),
-    ];
-    Views::fixed(models, clock)
+    let model = |view: View| {
+        let content = match view.name {
+            "node" => fields("node", json!({"name": name})),
+            "actors" => fields("root", json!({"path": "node"})),
+            "cluster" => fields("nodes", json!([])),
+            list => fields(list, json!([])),
+        };
+        ReadModel::new(view.name, 3, clock, content)
+    };
+    Views::fixed(arw_gateway::views().into_iter().map(model).collect(), clock)
 }
 
 /// New content of the read model `runtimes`.

@@ -126,8 +126,9 @@ async fn start(folder: &Path) -> RunningNode {
         pid_namespace: true,
     })
     .unwrap();
+    let (launcher, views) = (Arc::new(launcher), arw_gateway::views());
     let running =
-        RunningNode::build(&config, Arc::new(launcher), |_| Ok(NodeId::from_bytes([7; 32]))).await.unwrap();
+        RunningNode::build(&config, launcher, views, |_| Ok(NodeId::from_bytes([7; 32]))).await.unwrap();
     running.serves_at("http://127.0.0.1:0".to_owned());
     running
 }

@@ -5,7 +5,7 @@ use arw_kit::moment::Moment;
 use tracing::{info, warn};
 
 use super::{RuntimeActor, RuntimeMessage, engine_path};
-use crate::journal::{CountedFailure, Event};
+use crate::journal::{CountedFailure, event};
 use crate::runtime::launcher::Diagnosis;
 use crate::runtime::machine::RuntimeState;
 
@@ -19,7 +19,7 @@ impl RuntimeActor {
         let pid = self.ended_pid.take();
         let log_tail = self.args.log.lines(LOG_TAIL).into_iter().map(|line| line.text.to_string()).collect();
         let cause = serde_json::to_value(diagnosis.cause).ok();
-        self.args.journal.append(Event::RuntimeExited {
+        self.args.journal.append(event::Runtime::Exited {
             id: self.spec.id.to_string(),
             pid,
             cause: cause.and_then(|cause| cause.as_str().map(str::to_owned)).unwrap_or_default(),
@@ -31,7 +31,7 @@ impl RuntimeActor {
             log_tail,
         });
         // From these the budget is rebuilt when the node starts again.
-        self.args.journal.append(Event::EngineFailed {
+        self.args.journal.append(event::Runtime::EngineFailed {
             id: self.spec.id.to_string(),
             path: engine_path(context.path().as_str()),
             reason: self.last_exit_word(),
@@ -43,7 +43,7 @@ impl RuntimeActor {
     pub(super) fn restarted(&self, context: &Context<RuntimeMessage>, since: Moment) {
         let usage = self.machine.budget().usage(context.now());
         let down = context.now().since(since);
-        self.args.journal.append(Event::ActorRestarted {
+        self.args.journal.append(event::Actor::Restarted {
             path: engine_path(context.path().as_str()),
             reason: self.last_exit_word(),
             detail: self.machine.diagnosis().map_or_else(String::new, |diagnosis| diagnosis.detail.clone()),
@@ -63,7 +63,7 @@ impl RuntimeActor {
     pub(super) fn changed(&mut self, from: RuntimeState, to: RuntimeState) {
         let diagnosis = self.machine.diagnosis();
         info!(runtime = %self.spec.id, from = from.word(), to = to.word(), "runtime state");
-        self.args.journal.append(Event::RuntimeStateChanged {
+        self.args.journal.append(event::Runtime::StateChanged {
             id: self.spec.id.to_string(),
             from: from.word().to_owned(),
             to: to.word().to_owned(),

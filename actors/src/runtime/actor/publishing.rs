@@ -194,7 +194,8 @@ fn budget_row(budget: &RestartBudget, clock: Clock) -> BudgetRow {
 }
 
 /// The calendar time of a moment before or after now.
-pub(crate) fn wall_of(clock: Clock, moment: Moment) -> WallTime {
+#[must_use]
+pub fn wall_of(clock: Clock, moment: Moment) -> WallTime {
     let (now, wall) = (clock.now(), clock.wall());
     let past = i64::try_from(now.since(moment).as_millis()).unwrap_or(i64::MAX);
     let ahead = i64::try_from(moment.since(now).as_millis()).unwrap_or(i64::MAX);

@@ -229,7 +229,7 @@ impl Runtimes {
         Self { directory, board }
     }
 
-    #[cfg(feature = "testkit")]
+    #[cfg(any(test, feature = "testkit"))]
     pub(crate) fn board(&self) -> &Arc<Board> {
         &self.board
     }

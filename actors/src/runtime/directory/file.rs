@@ -9,7 +9,7 @@ use super::actor::DirectoryActor;
 use super::client::{AddRuntimeError, ControlError, DirectoryMessage, Entry};
 use super::saved::Saved;
 use crate::ids::RuntimeId;
-use crate::journal::Event;
+use crate::journal::event;
 use crate::runtime::spec::RuntimeSpec;
 
 /// What waits for the file.
@@ -92,7 +92,7 @@ impl DirectoryActor {
             // Whoever asked may have given up.
             match (unsaved, written.clone()) {
                 (Unsaved::Added { spec, reply }, Ok(())) => {
-                    self.args.journal.append(Event::RuntimeAdded {
+                    self.args.journal.append(event::Runtime::Added {
                         id: spec.id.to_string(),
                         adapter: spec.adapter.word().to_owned(),
                         model: spec.model.clone(),

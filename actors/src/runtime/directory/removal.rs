@@ -9,7 +9,7 @@ use super::actor::{DirectoryActor, STOP_MARGIN, SUPERVISOR_PATIENCE};
 use super::client::{ControlError, DirectoryMessage, Entry};
 use super::file::Unsaved;
 use crate::ids::RuntimeId;
-use crate::journal::Event;
+use crate::journal::event;
 use crate::runtime::actor::Gauge;
 
 /// A runtime that was removed and has not ended yet.
@@ -110,7 +110,7 @@ impl DirectoryActor {
         entries.retain(|entry| entry.spec.id != *id);
         self.args.board.entries.store(Arc::new(entries));
         self.args.board.changed();
-        self.args.journal.append(Event::RuntimeRemoved { id: id.to_string() });
+        self.args.journal.append(event::Runtime::Removed { id: id.to_string() });
         if let Some(reply) = leaving.reply {
             // Whoever asked may have given up.
             let _ = reply.send(Ok(()));

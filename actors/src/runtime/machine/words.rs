@@ -4,14 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use arw_kit::moment::Moment;
-use serde::Serialize;
 
 use super::health::{HealthAnswer, ProbeKind};
 use crate::runtime::launcher::Diagnosis;
 
 /// Where a runtime is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RuntimeState {
     /// No program, and none wanted now.
     Stopped,

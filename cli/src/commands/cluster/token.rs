@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use crate::args::{JoinTokenCommand, JoinTokenCreate};
 use crate::client::http::Call;
-use crate::client::row::{encoded, list, text};
-use crate::commands::confirm::confirm;
+use crate::client::row::{list, text};
+use crate::commands::revoke::{Kind, revoke};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::screen::Page;
@@ -16,31 +16,20 @@ pub(crate) async fn run(context: &Context, command: JoinTokenCommand) -> Result<
     match command {
         JoinTokenCommand::Create(wanted) => create(context, &wanted).await,
         JoinTokenCommand::List => {
-            let body = context.node()?.get("/cluster/tokens").await?;
+            let body = context.node()?.get(KIND.path).await?;
             context.screen.show(&page(body))
         }
-        JoinTokenCommand::Revoke { id, yes } => revoke(context, &id, yes).await,
+        JoinTokenCommand::Revoke { id, yes } => revoke(context, &KIND, &id, yes).await,
     }
 }
 
-async fn revoke(context: &Context, id: &str, yes: bool) -> Result<(), Failure> {
-    let node = context.node()?;
-    let row = async || {
-        let body = node.get("/cluster/tokens").await.ok()?;
-        list(&body, "/tokens").iter().find(|row| text(row, "/id") == id).cloned()
-    };
-    let about = match row().await {
-        Some(row) => format!("join token {id} ({})", about(&row)),
-        None => format!("join token {id}"),
-    };
-    confirm(context, yes, &format!("revoke {about} for good? Nobody joins with it any more."))?;
-    node.answer(Call::delete(&format!("/cluster/tokens/{}", encoded(id)))).await?;
-    let done = match row().await {
-        Some(row) => Page { body: row.clone(), ..page(json!({"tokens": [row]})) },
-        None => Page::of_one(&[("id", json!(id)), ("revoked", json!(true))]),
-    };
-    context.screen.done(&format!("join token {id} is revoked"), &done)
-}
+const KIND: Kind = Kind {
+    noun: "join token",
+    path: "/cluster/tokens",
+    consequence: "Nobody joins with it any more.",
+    about,
+    page,
+};
 
 /// What tells it from others, for people.
 fn about(row: &Value) -> String {
@@ -55,7 +44,7 @@ async fn create(context: &Context, wanted: &JoinTokenCreate) -> Result<(), Failu
     if !wanted.addresses.is_empty() {
         body["addresses"] = json!(wanted.addresses);
     }
-    let (_, row) = context.node()?.answer(Call::post("/cluster/tokens", Some(body))).await?;
+    let (_, row) = context.node()?.answer(Call::post(KIND.path, Some(body))).await?;
     let mut page = page(json!({"tokens": [row]}));
     page.body = row.clone();
     // The bare token, so that `arw cluster token create | ssh other arw join -` works.

@@ -1,10 +1,21 @@
 //! `/state/*`: read models, as documents and as streams of patches.
 //!
-//! Owns versions in headers and queries. Refuses to know what a read model says: its body was rendered where it was made.
+//! Owns versions in headers and queries, and the list of read models: each is a file of its own, with its shape, when it
+//! changes and how it is rendered. Refuses to look into a body.
 
+mod shown;
+
+mod actors;
+mod cluster;
+mod models;
+mod node;
+mod runtimes;
+
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use arw_actors::projection::{ReadModel, Snapshot, Update, Version};
+use arw_actors::views::View;
 use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
@@ -13,22 +24,41 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
+use utoipa::openapi::OpenApi;
 
-use crate::dto::cluster::ClusterState;
-use crate::dto::problem::ProblemBody;
-use crate::dto::state::{ActorsState, ModelsState, NodeState, RuntimesState};
+pub(crate) use self::cluster::body as cluster_body;
+
+use self::shown::Shown;
+use crate::auth::Access;
 use crate::extract::{Name, Params, duration};
 use crate::limits;
 use crate::peer::{self, Meant, X_ARW_NODE};
 use crate::problem::{Kind, Problem};
+use crate::resource::{Resource, Row, get};
 use crate::shared::{Gate, Shared};
 use crate::sse::{self, Event};
 
-/// The names after `/state/`.
-const NAMES: [&str; 5] = ["node", "actors", "runtimes", "models", CLUSTER];
-/// HTTP-16: of these a node shows its own to others. How it sees the cluster is for its clients: each node sees for itself.
-const OF_A_NODE: [&str; 4] = ["node", "actors", "runtimes", "models"];
-const CLUSTER: &str = "cluster";
+/// Every read model, in the order of the route table. Routes, streams, description, what other nodes may ask for, and the
+/// kernel's rendering follow from it.
+pub(crate) fn all() -> Vec<Shown> {
+    vec![node::shown(), actors::shown(), runtimes::shown(), models::shown(), cluster::shown()]
+}
+
+/// What the kernel keeps up to date.
+pub(crate) fn views() -> Vec<View> {
+    all().into_iter().map(|shown| shown.view).collect()
+}
+
+/// Their calls.
+pub(crate) fn resources() -> impl Iterator<Item = Resource> {
+    let unknown = Resource { routes: vec![unknown_route()], document: OpenApi::default() };
+    all().into_iter().map(|shown| shown.resource).chain([unknown])
+}
+
+/// The names of those that other nodes may ask for.
+static FOR_PEERS: LazyLock<Vec<&str>> = LazyLock::new(|| {
+    all().into_iter().filter(|shown| shown.is_for_peers).map(|shown| shown.view.name).collect()
+});
 
 /// HTTP-7: a longer wait is cut to this; a client that wants more asks again.
 const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -52,99 +82,6 @@ pub(crate) struct Resume {
     after: Option<String>,
     node: Option<String>,
 }
-
-macro_rules! read_model {
-    ($document:ident, $stream:ident, $name:literal, $path:literal, $stream_path:literal, $body:ty, $about:literal) => {
-        #[doc = $about]
-        #[utoipa::path(get, path = $path, tag = "state", params(
-            ("after" = Option<String>, Query, description = "answer only when there is something newer than this version (`x-arw-version`)"),
-            ("wait" = Option<String>, Query, description = "how long to wait for it, for example `30s`; at most `60s`"),
-            ("node" = Option<String>, Query, description = "another node of the cluster: its id, at least eight digits of it, or its name; not for `cluster`"),
-            ("If-None-Match" = Option<String>, Header, description = "an ETag of an earlier answer"),
-        ), responses(
-            (status = 200, body = $body, headers(("ETag" = String), ("x-arw-version" = String), ("x-arw-node" = String))),
-            (status = 304, description = "nothing newer"),
-            (status = 404, body = ProblemBody, content_type = "application/problem+json", description = "no such node; `known` lists the names that there are"),
-            (status = 422, body = ProblemBody, content_type = "application/problem+json"),
-            (status = 503, body = ProblemBody, content_type = "application/problem+json", description = "the other node cannot be reached"),
-        ))]
-        pub(crate) async fn $document(
-            State(gate): State<Gate>,
-            headers: HeaderMap,
-            Params(poll): Params<Poll>,
-        ) -> Result<Response, Problem> {
-            anywhere(&gate, $name, &headers, &poll).await
-        }
-
-        #[doc = $about]
-        #[utoipa::path(get, path = $stream_path, tag = "state",
-            description = "Server-sent events: `snapshot` (the whole body), then `patch` (`{from, patch}` with an RFC 6902 patch); `resync` and `lag` tell of gaps.",
-            params(
-                ("after" = Option<String>, Query, description = "go on after this version"),
-                ("node" = Option<String>, Query, description = "another node of the cluster: its id, at least eight digits of it, or its name; not for `cluster`"),
-                ("Last-Event-ID" = Option<String>, Header, description = "go on after this version"),
-            ), responses(
-                (status = 200, content_type = "text/event-stream", body = String, headers(("x-arw-node" = String))),
-                (status = 404, body = ProblemBody, content_type = "application/problem+json", description = "no such node; `known` lists the names that there are"),
-                (status = 429, body = ProblemBody, content_type = "application/problem+json"),
-                (status = 502, body = ProblemBody, content_type = "application/problem+json", description = "the other node sends no stream"),
-                (status = 503, body = ProblemBody, content_type = "application/problem+json", description = "the other node cannot be reached"),
-            ))]
-        pub(crate) async fn $stream(
-            State(gate): State<Gate>,
-            headers: HeaderMap,
-            Params(resume): Params<Resume>,
-        ) -> Result<Response, Problem> {
-            follow_anywhere(&gate, $name, &headers, &resume).await
-        }
-    };
-}
-
-read_model!(
-    node,
-    node_stream,
-    "node",
-    "/state/node",
-    "/state/node/stream",
-    NodeState,
-    "The node: who it is, how it does."
-);
-read_model!(
-    actors,
-    actors_stream,
-    "actors",
-    "/state/actors",
-    "/state/actors/stream",
-    ActorsState,
-    "Every actor, as a tree."
-);
-read_model!(
-    runtimes,
-    runtimes_stream,
-    "runtimes",
-    "/state/runtimes",
-    "/state/runtimes/stream",
-    RuntimesState,
-    "Every runtime."
-);
-read_model!(
-    models,
-    models_stream,
-    "models",
-    "/state/models",
-    "/state/models/stream",
-    ModelsState,
-    "Every model."
-);
-read_model!(
-    cluster,
-    cluster_stream,
-    "cluster",
-    "/state/cluster",
-    "/state/cluster/stream",
-    ClusterState,
-    "Every node of the cluster, as this one knows it; a node alone shows itself."
-);
 
 /// HTTP-16: what a member of the cluster may read: this node's own.
 pub(crate) async fn for_peer(
@@ -173,7 +110,8 @@ fn check_for_peer(name: &str, node: Option<&str>) -> Result<(), Problem> {
         let detail = "a node is asked for its own state by other nodes, not for that of a third one";
         return Err(Problem::field("node", detail, "ask that node"));
     }
-    if OF_A_NODE.contains(&name) { Ok(()) } else { Err(no_such(name, &OF_A_NODE)) }
+    // How a node sees the cluster is for its clients: each node sees for itself.
+    if FOR_PEERS.contains(&name) { Ok(()) } else { Err(no_such(name, &FOR_PEERS)) }
 }
 
 /// HTTP-19: this node's, or another's.
@@ -218,7 +156,7 @@ async fn follow_anywhere(
 
 /// HTTP-19.
 fn check_elsewhere(name: &str) -> Result<(), Problem> {
-    if name != CLUSTER {
+    if FOR_PEERS.contains(&name) {
         return Ok(());
     }
     let detail = "field `node`: a node sees the cluster for itself, and shows it to its own clients only";
@@ -232,9 +170,18 @@ fn by_own(shared: &Shared, mut response: Response) -> Response {
     response
 }
 
+/// Not a call of its own: it answers for names that do not exist.
+fn unknown_route() -> Row {
+    get("/state/{name}", Access::Read, unknown)
+}
+
 /// Any other name.
-pub(crate) async fn unknown(Name(name): Name) -> Problem {
-    no_such(&name, &NAMES)
+async fn unknown(State(gate): State<Gate>, Name(name): Name) -> Problem {
+    no_such(&name, &names(&gate))
+}
+
+fn names(shared: &Shared) -> Vec<&'static str> {
+    shared.node.views.names().collect()
 }
 
 fn no_such(name: &str, known: &[&str]) -> Problem {
@@ -244,7 +191,7 @@ fn no_such(name: &str, known: &[&str]) -> Problem {
 }
 
 fn find<'s>(shared: &'s Shared, name: &str) -> Result<&'s ReadModel, Problem> {
-    shared.node.state(name).ok_or_else(|| no_such(name, &NAMES))
+    shared.node.state(name).ok_or_else(|| no_such(name, &names(shared)))
 }
 
 /// HTTP-7.

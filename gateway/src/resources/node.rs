@@ -1,16 +1,33 @@
-//! `/healthz` and `/readyz`: for whoever watches the process.
+//! `/healthz`, `/readyz`, `/metrics` and `/spec/*`: for those who watch the process or write a client.
 //!
 //! Owns what counts as ready. Refuses to probe anything: it reads what the node knows already.
 
 use arw_actors::node_info::NodeStatus;
+mod dto;
+
+use std::sync::LazyLock;
+
 use arw_actors::runtime::machine::RuntimeState;
 use arw_actors::runtime::row::RuntimeRow;
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::StatusCode;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 
-use crate::dto::health::{Check, Health, Readiness};
+use self::dto::{Check, Health, Readiness};
+use crate::metrics::CONTENT_TYPE as METRICS_TEXT;
+use crate::problem::{Kind, Problem};
+use crate::resource::resource;
 use crate::shared::Gate;
+
+resource! { "node", "Health, metrics, this document":
+    get("/healthz", Read, healthz),
+    get("/readyz", Read, readyz),
+    get("/metrics", Read, metrics),
+    get("/spec/openapi.json", Read, openapi),
+}
 
 /// The process answers.
 #[utoipa::path(get, path = "/healthz", tag = "node", responses((status = 200, body = Health)))]
@@ -56,6 +73,29 @@ fn runtimes(rows: &[RuntimeRow]) -> Check {
         return Check { name: "runtimes", status: "ok", detail: None };
     }
     Check { name: "runtimes", status: "warning", detail: Some(told.join("; ")) }
+}
+
+/// Everything that is counted, in Prometheus' text format.
+#[utoipa::path(get, path = "/metrics", tag = "node", responses((status = 200, content_type = "text/plain", body = String)))]
+pub(crate) async fn metrics(State(gate): State<Gate>) -> Result<Response, Problem> {
+    let text = gate.metrics.render().map_err(|_| {
+        Problem::new(
+            Kind::Internal,
+            "the metrics could not be written",
+            "try again; report it if it happens again",
+        )
+    })?;
+    Ok(([(CONTENT_TYPE, METRICS_TEXT)], text).into_response())
+}
+
+/// The same for every node of this program; `spec/openapi.json` is its committed copy.
+static OPENAPI: LazyLock<Bytes> = LazyLock::new(|| crate::openapi::json().into());
+
+/// This API as OpenAPI 3.1.
+#[utoipa::path(get, path = "/spec/openapi.json", tag = "node", responses((status = 200, description = "an OpenAPI document")))]
+pub(crate) async fn openapi() -> Response {
+    let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-cache")];
+    (headers, OPENAPI.clone()).into_response()
 }
 
 #[cfg(test)]

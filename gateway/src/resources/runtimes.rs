@@ -2,9 +2,12 @@
 //!
 //! Owns the requests and their refusals. Refuses to know how a runtime lives: `/state/runtimes` shows it.
 
+pub(crate) mod dto;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use arw_actors::policy::Scope;
 use arw_actors::runtime::directory::{AddRuntimeError, ControlError, Runtimes};
 use arw_actors::runtime::launcher::Cause;
 use arw_actors::runtime::log::{EngineLog, LogFollower, LogPage};
@@ -19,19 +22,28 @@ use http::header::LOCATION;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
+use self::dto::{LogLines, LogRow, NewRuntime};
 use crate::control::Call;
-use crate::dto;
-use crate::dto::problem::ProblemBody;
-use crate::dto::runtime::{LogLines, LogRow, NewRuntime};
 use crate::extract::{JsonBody, Name, Params, duration};
-use crate::problem::{Kind, Problem};
+use crate::problem::{Kind, Problem, ProblemBody};
+use crate::resource::resource;
 use crate::shared::Gate;
 use crate::sse::{self, Event};
 
+resource! { "runtimes", "Model servers":
+    get("/runtimes/{id}/logs", Read, logs),
+    get("/runtimes/{id}/logs/stream", Read, logs_stream),
+    post("/runtimes", Needs(Scope::RuntimeManage), add),
+    delete("/runtimes/{id}", Needs(Scope::RuntimeManage), remove),
+    post("/runtimes/{id}/start", Needs(Scope::RuntimeManage), start),
+    post("/runtimes/{id}/stop", Needs(Scope::RuntimeManage), stop),
+    post("/runtimes/{id}/restart", Needs(Scope::RuntimeManage), restart),
+}
+
 /// Adds a runtime, and starts it where `auto_start` says so.
-#[utoipa::path(post, path = "/runtimes", tag = "runtimes", security(("token" = ["runtime:manage"])), request_body = NewRuntime,
+#[utoipa::path(post, path = "/runtimes", tag = "runtimes", request_body = NewRuntime,
     responses(
-        (status = 201, body = dto::runtime::RuntimeRow),
+        (status = 201, body = dto::RuntimeRow),
         (status = 409, body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, body = ProblemBody, content_type = "application/problem+json"),
     ))]
@@ -44,7 +56,7 @@ pub(crate) async fn add(
     call.done(row.id.as_str());
     // An id consists of letters that a path may hold.
     let location = format!("/runtimes/{}", row.id);
-    Ok((StatusCode::CREATED, [(LOCATION, location)], Json(row)).into_response())
+    Ok((StatusCode::CREATED, [(LOCATION, location)], Json(dto::RuntimeRow::from(row))).into_response())
 }
 
 fn not_added(error: &AddRuntimeError) -> Problem {
@@ -98,7 +110,7 @@ fn not_added(error: &AddRuntimeError) -> Problem {
 }
 
 /// Stops a runtime and forgets it.
-#[utoipa::path(delete, path = "/runtimes/{id}", tag = "runtimes", security(("token" = ["runtime:manage"])), params(("id" = String, Path)),
+#[utoipa::path(delete, path = "/runtimes/{id}", tag = "runtimes", params(("id" = String, Path)),
     responses(
         (status = 204, description = "it is stopped and forgotten"),
         (status = 404, body = ProblemBody, content_type = "application/problem+json"),
@@ -149,12 +161,12 @@ const WAIT_MAX: Duration = Duration::from_secs(600);
 macro_rules! control {
     ($name:ident, $path:literal, $about:literal) => {
         #[doc = $about]
-        #[utoipa::path(post, path = $path, tag = "runtimes", security(("token" = ["runtime:manage"])), params(
+        #[utoipa::path(post, path = $path, tag = "runtimes", params(
             ("id" = String, Path),
             ("wait" = Option<String>, Query, description = "wait until it has settled, for example `60s`; at most `10m`"),
         ), responses(
-            (status = 200, body = dto::runtime::RuntimeRow, description = "it has settled"),
-            (status = 202, body = dto::runtime::RuntimeRow, description = "it has begun"),
+            (status = 200, body = dto::RuntimeRow, description = "it has settled"),
+            (status = 202, body = dto::RuntimeRow, description = "it has begun"),
             (status = 404, body = ProblemBody, content_type = "application/problem+json"),
         ))]
         pub(crate) async fn $name(
@@ -180,7 +192,9 @@ control!(
 control!(restart, "/runtimes/{id}/restart", "Begins to stop a runtime and start it again.");
 
 async fn settle(gate: &Gate, id: &str, row: RuntimeRow, wait: Wait) -> Result<Response, Problem> {
-    let Some(wait) = wait.wait else { return Ok((StatusCode::ACCEPTED, Json(row)).into_response()) };
+    let Some(wait) = wait.wait else {
+        return Ok((StatusCode::ACCEPTED, Json(dto::RuntimeRow::from(row))).into_response());
+    };
     let runtimes = &gate.node.runtimes;
     let settled = tokio::select! {
         settled = runtimes.settled(id, wait.min(WAIT_MAX)) => settled,
@@ -188,7 +202,7 @@ async fn settle(gate: &Gate, id: &str, row: RuntimeRow, wait: Wait) -> Result<Re
     };
     let row = settled.map_err(|error| not_controlled(&error))?;
     let status = if is_moving(row.state) { StatusCode::ACCEPTED } else { StatusCode::OK };
-    Ok((status, Json(row)).into_response())
+    Ok((status, Json(dto::RuntimeRow::from(row))).into_response())
 }
 
 fn is_moving(state: RuntimeState) -> bool {

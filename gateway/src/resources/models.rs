@@ -2,12 +2,15 @@
 //!
 //! Owns the import's stream of progress, and that a client that goes away cancels it. Refuses to know model files.
 
+pub(super) mod dto;
+
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use arw_actors::ids::RuntimeId;
 use arw_actors::model::{ImportError, ImportProgress, ModelRecord, RemoveError, StoreError};
+use arw_actors::policy::Scope;
 use arw_kit::clock::Clock;
 use axum::body::Body;
 use axum::extract::{Extension, State};
@@ -20,13 +23,18 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tracing::info;
 
+use self::dto::{ImportLine, ModelRow, NewModel};
 use crate::control::Call;
-use crate::dto::model::{ImportLine, ModelRow, NewModel};
-use crate::dto::problem::ProblemBody;
 use crate::extract::{JsonBody, Name};
-use crate::problem::{Kind, Problem};
+use crate::problem::{Kind, Problem, ProblemBody};
+use crate::resource::resource;
 use crate::shared::Gate;
 use crate::sse::X_ACCEL_BUFFERING;
+
+resource! { "models", "Model files":
+    post("/models/import", Needs(Scope::ModelManage), import),
+    delete("/models/{name}", Needs(Scope::ModelManage), remove),
+}
 
 /// A progress bar does not move more smoothly than this, and a large file has many megabytes.
 const PROGRESS_EVERY: Duration = Duration::from_millis(50);
@@ -34,7 +42,7 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(50);
 const LINES_MAX: usize = 4;
 
 /// Imports a model file that lies on the node's machine.
-#[utoipa::path(post, path = "/models/import", tag = "models", security(("token" = ["model:manage"])), request_body = NewModel,
+#[utoipa::path(post, path = "/models/import", tag = "models", request_body = NewModel,
     description = "One JSON object per line: `progress` while it runs, at last `model` or `error`. Closing the connection cancels the import.",
     responses(
         (status = 200, content_type = "application/x-ndjson", body = ImportLine),
@@ -148,7 +156,7 @@ fn users(gate: &Gate, model: &ModelRecord) -> Vec<RuntimeId> {
 }
 
 /// Gives a model up, unless a runtime uses it.
-#[utoipa::path(delete, path = "/models/{name}", tag = "models", security(("token" = ["model:manage"])), params(("name" = String, Path)),
+#[utoipa::path(delete, path = "/models/{name}", tag = "models", params(("name" = String, Path)),
     responses(
         (status = 204, description = "the name is gone, and with a model's last name its file"),
         (status = 404, body = ProblemBody, content_type = "application/problem+json"),

@@ -2,12 +2,15 @@
 //!
 //! Owns the requests. Refuses to know how nodes are connected, and to keep a token's text: it is shown once, in the answer that made it.
 
+mod dto;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arw_actors::cluster::{ClusterError, ClusterErrorKind, TokenOrder, Transport};
 use arw_actors::ids::NodeId;
+use arw_actors::policy::Scope;
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
@@ -15,15 +18,24 @@ use http::StatusCode;
 use http::header::CACHE_CONTROL;
 use tracing::info;
 
+use self::dto::{CreatedJoinToken, JoinCluster, JoinTokenList, JoinTokenRow, JoinedCluster, NewJoinToken};
 use crate::control::Call;
-use crate::dto::joining::{
-    CreatedJoinToken, JoinCluster, JoinTokenList, JoinTokenRow, JoinedCluster, NewJoinToken,
-};
-use crate::dto::problem::ProblemBody;
 use crate::extract::{JsonBody, Name};
 use crate::peer::{Meant, PeerNode, meant, tell};
-use crate::problem::{Kind, Problem};
+use crate::problem::{Kind, Problem, ProblemBody};
+use crate::resource::resource;
 use crate::shared::Gate;
+
+resource! { "cluster", "Who may join this node's cluster, and who leaves it":
+    get("/cluster/tokens", Needs(Scope::ClusterManage), tokens),
+    post("/cluster/tokens", Needs(Scope::ClusterManage), create_token),
+    delete("/cluster/tokens/{id}", Needs(Scope::ClusterManage), revoke_token),
+    post("/cluster/join", Needs(Scope::ClusterManage), join),
+    post("/cluster/leave", Needs(Scope::ClusterManage), leave),
+    delete("/cluster/nodes/{node}", Needs(Scope::ClusterManage), remove),
+    post("/cluster/nodes/{node}/drain", Needs(Scope::ClusterManage), drain),
+    post("/cluster/nodes/{node}/resume", Needs(Scope::ClusterManage), resume),
+}
 
 /// What an event about a whole cluster is about.
 const CLUSTER: &str = "cluster";
@@ -33,7 +45,7 @@ const TTL: Duration = Duration::from_secs(3600);
 const ROLES: [&str; 2] = ["worker", "gateway"];
 
 /// All join tokens of this node. Never their texts.
-#[utoipa::path(get, path = "/cluster/tokens", tag = "cluster", security(("token" = ["cluster:manage"])),
+#[utoipa::path(get, path = "/cluster/tokens", tag = "cluster",
     responses((status = 200, body = JoinTokenList)))]
 pub(crate) async fn tokens(State(gate): State<Gate>) -> Result<Json<JoinTokenList>, Problem> {
     let rows = transport(&gate)?.tokens().await.map_err(refused)?;
@@ -41,7 +53,7 @@ pub(crate) async fn tokens(State(gate): State<Gate>) -> Result<Json<JoinTokenLis
 }
 
 /// Makes a join token. The first one makes this node the first of a cluster, which listens for others from then on.
-#[utoipa::path(post, path = "/cluster/tokens", tag = "cluster", security(("token" = ["cluster:manage"])), request_body = NewJoinToken,
+#[utoipa::path(post, path = "/cluster/tokens", tag = "cluster", request_body = NewJoinToken,
     responses((status = 201, body = CreatedJoinToken), (status = 409, body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, body = ProblemBody, content_type = "application/problem+json")))]
 pub(crate) async fn create_token(
@@ -74,7 +86,7 @@ fn addresses(given: &[String]) -> Result<Vec<SocketAddr>, Problem> {
 }
 
 /// Revokes a join token: it lets nobody in any more. Who is in stays in.
-#[utoipa::path(delete, path = "/cluster/tokens/{id}", tag = "cluster", security(("token" = ["cluster:manage"])),
+#[utoipa::path(delete, path = "/cluster/tokens/{id}", tag = "cluster",
     params(("id" = String, Path, description = "16 hexadecimal digits, as in the list")),
     responses((status = 204, description = "it lets nobody in from now on"), (status = 404, body = ProblemBody, content_type = "application/problem+json")))]
 pub(crate) async fn revoke_token(State(gate): State<Gate>, Name(id): Name) -> Result<StatusCode, Problem> {
@@ -83,7 +95,7 @@ pub(crate) async fn revoke_token(State(gate): State<Gate>, Name(id): Name) -> Re
 }
 
 /// Makes this node a member of the cluster that the token belongs to.
-#[utoipa::path(post, path = "/cluster/join", tag = "cluster", security(("token" = ["cluster:manage"])), request_body = JoinCluster,
+#[utoipa::path(post, path = "/cluster/join", tag = "cluster", request_body = JoinCluster,
     responses((status = 200, body = JoinedCluster), (status = 409, body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, body = ProblemBody, content_type = "application/problem+json"), (status = 502, body = ProblemBody, content_type = "application/problem+json")))]
 pub(crate) async fn join(
@@ -97,7 +109,7 @@ pub(crate) async fn join(
 }
 
 /// Takes this node out of its cluster; it is alone from then on.
-#[utoipa::path(post, path = "/cluster/leave", tag = "cluster", security(("token" = ["cluster:manage"])),
+#[utoipa::path(post, path = "/cluster/leave", tag = "cluster",
     responses((status = 204, description = "it is alone"), (status = 409, body = ProblemBody, content_type = "application/problem+json")))]
 pub(crate) async fn leave(
     State(gate): State<Gate>,
@@ -109,7 +121,7 @@ pub(crate) async fn leave(
 }
 
 /// Takes a node out of the cluster: everybody refuses it from now on. Only the node that made the cluster can.
-#[utoipa::path(delete, path = "/cluster/nodes/{node}", tag = "cluster", security(("token" = ["cluster:manage"])),
+#[utoipa::path(delete, path = "/cluster/nodes/{node}", tag = "cluster",
     params(("node" = String, Path, description = "a whole id, also of a node that is not shown; at least eight digits of one, or a name")),
     responses((status = 204, description = "it is refused from now on"), (status = 404, body = ProblemBody, content_type = "application/problem+json"),
         (status = 409, body = ProblemBody, content_type = "application/problem+json")))]
@@ -132,7 +144,7 @@ pub(crate) async fn remove(
 }
 
 /// A node finishes what it has and gets nothing new from others.
-#[utoipa::path(post, path = "/cluster/nodes/{node}/drain", tag = "cluster", security(("token" = ["cluster:manage"])),
+#[utoipa::path(post, path = "/cluster/nodes/{node}/drain", tag = "cluster",
     params(("node" = String, Path, description = "an id, at least eight digits of one, or a name")),
     responses((status = 204, description = "others send it nothing new"), (status = 404, body = ProblemBody, content_type = "application/problem+json"),
         (status = 403, body = ProblemBody, content_type = "application/problem+json")))]
@@ -145,7 +157,7 @@ pub(crate) async fn drain(
 }
 
 /// A drained node gets new work again.
-#[utoipa::path(post, path = "/cluster/nodes/{node}/resume", tag = "cluster", security(("token" = ["cluster:manage"])),
+#[utoipa::path(post, path = "/cluster/nodes/{node}/resume", tag = "cluster",
     params(("node" = String, Path, description = "an id, at least eight digits of one, or a name")),
     responses((status = 204, description = "others may send it work"), (status = 404, body = ProblemBody, content_type = "application/problem+json"),
         (status = 403, body = ProblemBody, content_type = "application/problem+json")))]

@@ -2,6 +2,8 @@
 //!
 //! Owns the requests. Refuses to keep a token's text: it is shown once, in the answer that made it.
 
+mod dto;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -12,22 +14,28 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::CACHE_CONTROL;
 
+use self::dto::{CreatedToken, NewToken, TokenList, TokenRow};
 use crate::control::Call;
-use crate::dto::problem::ProblemBody;
-use crate::dto::token::{CreatedToken, NewToken, TokenList, TokenRow};
 use crate::extract::{JsonBody, Name};
-use crate::problem::{Kind, Problem};
+use crate::problem::{Kind, Problem, ProblemBody};
+use crate::resource::resource;
 use crate::shared::Gate;
 
+resource! { "tokens", "Who may call":
+    get("/tokens", Needs(Scope::TokenManage), list),
+    post("/tokens", Needs(Scope::TokenManage), create),
+    delete("/tokens/{id}", Needs(Scope::TokenManage), revoke),
+}
+
 /// All tokens: who, what for, until when. Never their texts.
-#[utoipa::path(get, path = "/tokens", tag = "tokens", security(("token" = ["token:manage"])),
+#[utoipa::path(get, path = "/tokens", tag = "tokens",
     responses((status = 200, body = TokenList)))]
 pub(crate) async fn list(State(gate): State<Gate>) -> Json<TokenList> {
     Json(TokenList { tokens: gate.node.tokens.list().into_iter().map(TokenRow::from).collect() })
 }
 
 /// Makes a token. The answer is the only time its text is shown.
-#[utoipa::path(post, path = "/tokens", tag = "tokens", security(("token" = ["token:manage"])), request_body = NewToken,
+#[utoipa::path(post, path = "/tokens", tag = "tokens", request_body = NewToken,
     responses((status = 201, body = CreatedToken), (status = 403, body = ProblemBody, content_type = "application/problem+json"), (status = 422, body = ProblemBody, content_type = "application/problem+json")))]
 pub(crate) async fn create(
     State(gate): State<Gate>,
@@ -101,7 +109,7 @@ fn not_created(error: &CreateError) -> Problem {
 const STORE_RETRY: Duration = Duration::from_secs(10);
 
 /// Revokes a token: refused from now on.
-#[utoipa::path(delete, path = "/tokens/{id}", tag = "tokens", security(("token" = ["token:manage"])),
+#[utoipa::path(delete, path = "/tokens/{id}", tag = "tokens",
     params(("id" = String, Path, description = "eight hexadecimal digits, as in the list")),
     responses((status = 204, description = "it is refused from now on"), (status = 403, body = ProblemBody, content_type = "application/problem+json"), (status = 404, body = ProblemBody, content_type = "application/problem+json")))]
 pub(crate) async fn revoke(

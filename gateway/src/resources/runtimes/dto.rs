@@ -3,7 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arw_actors::ids::RuntimeId;
+use arw_actors::moment::WallTime;
+use arw_actors::runtime::launcher::SandboxReport;
+use arw_actors::runtime::lease::UsageTotals;
 use arw_actors::runtime::log::{LogLine, LogStream};
+use arw_actors::runtime::machine::RuntimeState;
+use arw_actors::runtime::row;
 use arw_actors::runtime::spec::{Adapter, IdleAfter, RestartSpec, RuntimeSpec};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -153,46 +159,49 @@ pub(crate) struct LogLines {
 }
 
 /// One runtime, as `/state/runtimes` and the control calls show it.
-#[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "a shape for OpenAPI; a test holds it against a real row")]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct RuntimeRow {
-    pub(crate) id: String,
-    pub(crate) adapter: AdapterWord,
-    pub(crate) model: Option<String>,
-    pub(crate) profile: String,
-    pub(crate) state: RuntimeStateWord,
+    #[schema(value_type = String)]
+    id: RuntimeId,
+    #[schema(value_type = AdapterWord)]
+    adapter: &'static str,
+    model: Option<String>,
+    profile: String,
+    state: RuntimeStateWord,
     /// `ok`, `info`, `warning` or `error`.
-    pub(crate) severity: String,
+    severity: &'static str,
     /// Why it is as it is.
-    pub(crate) reason: Option<String>,
+    reason: Option<String>,
     /// What to do about it.
-    pub(crate) hint: Option<String>,
-    pub(crate) pid: Option<u32>,
-    pub(crate) port: Option<u16>,
-    pub(crate) socket: Option<String>,
-    pub(crate) since: String,
+    hint: Option<String>,
+    pid: Option<u32>,
+    port: Option<u16>,
+    socket: Option<String>,
+    #[schema(value_type = String)]
+    since: WallTime,
     /// When it is tried again by itself.
-    pub(crate) retry_at: Option<String>,
-    pub(crate) auto_start: bool,
+    #[schema(value_type = Option<String>)]
+    retry_at: Option<WallTime>,
+    auto_start: bool,
     /// Its own, else the node's.
-    pub(crate) idle_after_s: IdleAfterShape,
-    pub(crate) health: HealthRow,
-    pub(crate) restart_budget: BudgetRow,
-    pub(crate) last_exit: Option<LastExitRow>,
-    pub(crate) queue: QueueRow,
-    pub(crate) in_flight: u32,
-    pub(crate) usage: UsageRow,
-    pub(crate) memory: MemoryRow,
-    pub(crate) context_length: Option<u64>,
-    pub(crate) accelerator: String,
-    pub(crate) sandbox: Option<SandboxRow>,
+    #[schema(value_type = IdleAfterShape)]
+    idle_after_s: IdleAfter,
+    health: HealthRow,
+    restart_budget: BudgetRow,
+    last_exit: Option<LastExitRow>,
+    queue: QueueRow,
+    in_flight: u32,
+    usage: UsageRow,
+    memory: MemoryRow,
+    context_length: Option<u64>,
+    accelerator: &'static str,
+    sandbox: Option<SandboxRow>,
 }
 
 /// Where a runtime is in its life.
-#[derive(Clone, Copy, Debug, ToSchema)]
-#[schema(rename_all = "snake_case")]
-#[expect(dead_code, reason = "a shape for OpenAPI")]
-pub(crate) enum RuntimeStateWord {
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum RuntimeStateWord {
     Stopped,
     Starting,
     Warming,
@@ -205,90 +214,160 @@ pub(crate) enum RuntimeStateWord {
 }
 
 /// The three probes. `status` is `unknown`, `pending`, `ok` or `failing`.
-#[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "see RuntimeRow")]
-pub(crate) struct HealthRow {
-    pub(crate) startup: StartupRow,
-    pub(crate) liveness: ProbeRow,
-    pub(crate) work: ProbeRow,
+#[derive(Debug, Serialize, ToSchema)]
+struct HealthRow {
+    startup: StartupRow,
+    liveness: ProbeRow,
+    work: ProbeRow,
 }
 
 /// The probe of a start.
-#[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "see RuntimeRow")]
-pub(crate) struct StartupRow {
-    pub(crate) status: String,
-    pub(crate) at: Option<String>,
-    pub(crate) took_ms: Option<u64>,
+#[derive(Debug, Serialize, ToSchema)]
+struct StartupRow {
+    status: &'static str,
+    #[schema(value_type = Option<String>)]
+    at: Option<WallTime>,
+    took_ms: Option<u64>,
 }
 
 /// A probe that repeats.
-#[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "see RuntimeRow")]
-pub(crate) struct ProbeRow {
-    pub(crate) status: String,
-    pub(crate) at: Option<String>,
-    pub(crate) latency_ms: Option<u64>,
-    pub(crate) failures: u32,
+#[derive(Debug, Serialize, ToSchema)]
+struct ProbeRow {
+    status: &'static str,
+    #[schema(value_type = Option<String>)]
+    at: Option<WallTime>,
+    latency_ms: Option<u64>,
+    failures: u32,
 }
 
 /// How much of the restart budget is left.
-#[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "see RuntimeRow")]
-pub(crate) struct BudgetRow {
-    pub(crate) window_s: u64,
-    pub(crate) max: u32,
-    pub(crate) used: u32,
-    pub(crate) remaining: u32,
-    pub(crate) resets_at: Option<String>,
+#[derive(Debug, Serialize, ToSchema)]
+struct BudgetRow {
+    window_s: u64,
+    max: u32,
+    used: u32,
+    remaining: u32,
+    #[schema(value_type = Option<String>)]
+    resets_at: Option<WallTime>,
 }
 
 /// How it last ended.
-#[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "see RuntimeRow")]
-pub(crate) struct LastExitRow {
-    pub(crate) reason: String,
-    pub(crate) detail: String,
-    pub(crate) at: String,
+#[derive(Debug, Serialize, ToSchema)]
+struct LastExitRow {
+    reason: &'static str,
+    detail: String,
+    #[schema(value_type = String)]
+    at: WallTime,
 }
 
 /// Requests that wait for it.
-#[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "see RuntimeRow")]
-pub(crate) struct QueueRow {
-    pub(crate) waiting: usize,
-    pub(crate) max: usize,
+#[derive(Debug, Serialize, ToSchema)]
+struct QueueRow {
+    waiting: usize,
+    max: usize,
 }
 
 /// What its requests used since the node started.
-#[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "see RuntimeRow")]
-pub(crate) struct UsageRow {
-    pub(crate) requests: u64,
-    pub(crate) prompt_tokens: u64,
-    pub(crate) completion_tokens: u64,
-    pub(crate) cached_tokens: u64,
+#[derive(Debug, Serialize, ToSchema)]
+struct UsageRow {
+    requests: u64,
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    cached_tokens: u64,
 }
 
 /// What it needs and holds.
-#[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "see RuntimeRow")]
-pub(crate) struct MemoryRow {
-    pub(crate) needed_bytes: Option<u64>,
-    pub(crate) resident_bytes: Option<u64>,
+#[derive(Debug, Serialize, ToSchema)]
+struct MemoryRow {
+    needed_bytes: Option<u64>,
+    resident_bytes: Option<u64>,
 }
 
 /// What its sandbox enforces on this machine.
-#[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "see RuntimeRow")]
-pub(crate) struct SandboxRow {
-    pub(crate) landlock_abi: Option<u32>,
-    pub(crate) seccomp: bool,
-    pub(crate) capabilities_dropped: bool,
+#[derive(Debug, Serialize, ToSchema)]
+struct SandboxRow {
+    landlock_abi: Option<u32>,
+    seccomp: bool,
+    capabilities_dropped: bool,
     /// `unix_socket_only`, `bind_one_port` or `unrestricted`.
-    pub(crate) network: String,
+    network: &'static str,
     /// To which Unix sockets it may connect: `denied` (none), `own_folder` or `unrestricted`.
-    pub(crate) unix_connect: String,
+    unix_connect: &'static str,
     /// What could not be enforced, and what seems otherwise from inside, in words.
-    pub(crate) notes: Vec<String>,
+    notes: Vec<String>,
+}
+
+impl From<row::RuntimeRow> for RuntimeRow {
+    fn from(it: row::RuntimeRow) -> Self {
+        let row::HealthRow { startup, liveness, work } = it.health;
+        let row::StartupRow { status, at, took_ms } = startup;
+        let row::BudgetRow { window_s, max, used, remaining, resets_at } = it.restart_budget;
+        let UsageTotals { requests, prompt_tokens, completion_tokens, cached_tokens } = it.usage;
+        let row::MemoryRow { needed_bytes, resident_bytes } = it.memory;
+        Self {
+            id: it.id,
+            adapter: it.adapter,
+            model: it.model,
+            profile: it.profile,
+            state: it.state.into(),
+            severity: it.severity,
+            reason: it.reason,
+            hint: it.hint,
+            pid: it.pid,
+            port: it.port,
+            socket: it.socket,
+            since: it.since,
+            retry_at: it.retry_at,
+            auto_start: it.auto_start,
+            idle_after_s: it.idle_after_s,
+            health: HealthRow {
+                startup: StartupRow { status, at, took_ms },
+                liveness: liveness.into(),
+                work: work.into(),
+            },
+            restart_budget: BudgetRow { window_s, max, used, remaining, resets_at },
+            last_exit: it.last_exit.map(|row::LastExitRow { reason, detail, at }| LastExitRow {
+                reason,
+                detail,
+                at,
+            }),
+            queue: QueueRow { waiting: it.queue.waiting, max: it.queue.max },
+            in_flight: it.in_flight,
+            usage: UsageRow { requests, prompt_tokens, completion_tokens, cached_tokens },
+            memory: MemoryRow { needed_bytes, resident_bytes },
+            context_length: it.context_length,
+            accelerator: it.accelerator,
+            sandbox: it.sandbox.map(SandboxRow::from),
+        }
+    }
+}
+
+impl From<RuntimeState> for RuntimeStateWord {
+    fn from(state: RuntimeState) -> Self {
+        match state {
+            RuntimeState::Stopped => Self::Stopped,
+            RuntimeState::Starting => Self::Starting,
+            RuntimeState::Warming => Self::Warming,
+            RuntimeState::Ready => Self::Ready,
+            RuntimeState::Degraded => Self::Degraded,
+            RuntimeState::Draining => Self::Draining,
+            RuntimeState::Backoff => Self::Backoff,
+            RuntimeState::Quarantined => Self::Quarantined,
+            RuntimeState::Failed => Self::Failed,
+        }
+    }
+}
+
+impl From<row::ProbeRow> for ProbeRow {
+    fn from(row::ProbeRow { status, at, latency_ms, failures }: row::ProbeRow) -> Self {
+        Self { status, at, latency_ms, failures }
+    }
+}
+
+impl From<SandboxReport> for SandboxRow {
+    fn from(report: SandboxReport) -> Self {
+        let SandboxReport { landlock_abi, seccomp, capabilities_dropped, network, unix_connect, notes } =
+            report;
+        Self { landlock_abi, seccomp, capabilities_dropped, network, unix_connect, notes }
+    }
 }

@@ -2,6 +2,8 @@
 //!
 //! Owns the queries and the choice between page and stream. Refuses to know what an event means.
 
+mod dto;
+
 use arw_actors::journal::{JournalItem, Record, Subscription};
 use axum::Json;
 use axum::extract::State;
@@ -12,12 +14,17 @@ use http::HeaderMap;
 use serde::Deserialize;
 use tracing::warn;
 
-use crate::dto::event::{EventPage, EventRow};
-use crate::dto::problem::ProblemBody;
+use self::dto::{EventPage, EventRow};
 use crate::extract::Params;
-use crate::problem::{Kind, Problem};
+use crate::problem::{Kind, Problem, ProblemBody};
+use crate::resource::resource;
 use crate::shared::Gate;
 use crate::sse::{self, Event, Item};
+
+resource! { "events", "What happened":
+    get("/events", Read, page),
+    get("/events/stream", Read, live),
+}
 
 /// What a client wants to see.
 #[derive(Clone, Debug, Default, Deserialize)]

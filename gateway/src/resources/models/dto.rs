@@ -5,7 +5,7 @@ use arw_actors::model::ModelRecord;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::problem::ProblemBody;
+use crate::problem::ProblemBody;
 
 /// A model file to be imported.
 #[derive(Debug, Deserialize, ToSchema)]
