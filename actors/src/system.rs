@@ -118,8 +118,9 @@ const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(60);
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
 
 impl RunningNode {
-    /// Brings a node up on `config.node.state_dir`. `list` holds its read models. `identify` tells the node's id, from a
-    /// key in that folder, which is locked by then. Blocks for the file system's part of it (tens of milliseconds).
+    /// Brings a node up on `config.node.state_dir`. `list` holds its read models. `identify` tells the node's
+    /// id, from a key in that folder, which is locked by then. Blocks for the file system's part of it (tens
+    /// of milliseconds).
     ///
     /// # Errors
     /// See [`BuildError`].

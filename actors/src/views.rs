@@ -1,7 +1,8 @@
 //! The read models of a node: what `/state/*` shows.
 //!
-//! Owns when they are rendered and brought up to date. What each is called, shows and says is handed in as a [`View`],
-//! by whoever knows the form in which it is served. Refuses to know that form, and to decide anything.
+//! Owns when they are rendered and brought up to date. What each is called, shows and says is handed in as a
+//! [`View`], by whoever knows the form in which it is served. Refuses to know that form, and to decide
+//! anything.
 
 mod actor;
 
@@ -55,7 +56,8 @@ pub enum Pace {
     ChangesAndEvery(Duration),
     /// When it changes, but only while somebody streams it: for what moves all the time.
     WhileWatched,
-    /// This often, and when it changes, but only while somebody streams it: for what moves with every message.
+    /// This often, and when it changes, but only while somebody streams it: for what moves with every
+    /// message.
     WhileWatchedAndEvery(Duration),
 }
 

@@ -1,7 +1,7 @@
 //! The API's description for programs.
 //!
-//! Owns the document's head, and says of each call which scope it needs; the rest is described where it is answered.
-//! `spec/openapi.json` is its committed copy.
+//! Owns the document's head, and says of each call which scope it needs; the rest is described where it is
+//! answered. `spec/openapi.json` is its committed copy.
 
 use http::Method;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};

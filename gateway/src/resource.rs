@@ -1,7 +1,7 @@
 //! One group of calls: its routes, and their description for programs.
 //!
-//! Owns what a resource says of itself, each route in one line: method, path, who may call it, who answers. Its folder
-//! under `resources/` owns the rest. Refuses to know which resources there are.
+//! Owns what a resource says of itself, each route in one line: method, path, who may call it, who answers.
+//! Its folder under `resources/` owns the rest. Refuses to know which resources there are.
 
 use axum::handler::Handler;
 use axum::routing::{MethodFilter, MethodRouter, on};
@@ -37,7 +37,8 @@ pub(crate) fn delete<H: Handler<T, Gate>, T: 'static>(path: &'static str, access
     Row { method: Method::DELETE, path, access, handler: on(MethodFilter::DELETE, handler) }
 }
 
-/// Makes `resource()` of a tag, what it is about, and routes, so that none of them can be without its description.
+/// Makes `resource()` of a tag, what it is about, and routes, so that none of them can be without its
+/// description.
 macro_rules! resource {
     ($tag:literal, $about:literal: $($method:ident($path:literal, $access:expr, $($handler:ident)::+),)+) => {
         #[derive(utoipa::OpenApi)]

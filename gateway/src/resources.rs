@@ -1,8 +1,8 @@
-//! What the API consists of: one module for each group of calls, with its routes, its handlers and, in `dto.rs`, its
-//! shapes. Routing, access, OpenAPI, metrics and the journal of calls follow from [`all`].
+//! What the API consists of: one module for each group of calls, with its routes, its handlers and, in
+//! `dto.rs`, its shapes. Routing, access, OpenAPI, metrics and the journal of calls follow from [`all`].
 //!
-//! Handlers turn requests into calls of the node's facade and its answers into shapes. They refuse to decide anything
-//! about the node.
+//! Handlers turn requests into calls of the node's facade and its answers into shapes. They refuse to decide
+//! anything about the node.
 
 pub(crate) mod cluster;
 pub(crate) mod events;

@@ -1,7 +1,7 @@
 //! Every route of every resource, as one router.
 //!
-//! Owns what stands before each route. What is answered where there is none stands in `unrouted.rs`. Refuses to know
-//! the routes: the resources do.
+//! Owns what stands before each route. What is answered where there is none stands in `unrouted.rs`. Refuses
+//! to know the routes: the resources do.
 
 use std::collections::BTreeSet;
 

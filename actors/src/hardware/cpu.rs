@@ -5,14 +5,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use serde::Serialize;
-
 use super::HardwareSources;
 use super::cgroup::Cgroup;
 use super::text_file;
 
 /// The processor.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cpu {
     /// For example `AuthenticAMD`.
     pub vendor: Option<String>,

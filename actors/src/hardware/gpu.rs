@@ -4,13 +4,11 @@
 
 use std::path::PathBuf;
 
-use serde::Serialize;
-
 use super::nvml::NvmlSession;
 use super::sysfs_gpu;
 
 /// One graphics card.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gpu {
     /// Stays the same over restarts: the driver's own id, else made of maker and PCI address.
     pub id: String,
@@ -34,13 +32,11 @@ pub struct Gpu {
     pub utilization_percent: Option<u32>,
     /// What is to be said about this card.
     pub notes: Vec<String>,
-    #[serde(skip)]
     pub(super) source: GpuSource,
 }
 
 /// Where a card's figures come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GpuBackend {
     /// NVIDIA's management library.
     Nvml,

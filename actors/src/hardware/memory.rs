@@ -2,14 +2,12 @@
 //!
 //! Owns how much there is and how much of it a model could take. Refuses to know what models need.
 
-use serde::Serialize;
-
 use super::HardwareSources;
 use super::cgroup::Cgroup;
 use super::text_file;
 
 /// The main memory, in bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     /// What the machine has; 0 when it could not be read.
     pub total_bytes: u64,

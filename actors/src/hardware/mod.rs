@@ -14,8 +14,6 @@ mod text_file;
 
 use std::path::PathBuf;
 
-use serde::Serialize;
-
 pub use cpu::{Cpu, cpu_missing};
 pub use gpu::{Gpu, GpuBackend};
 pub use memory::{Memory, own_resident_bytes};
@@ -41,8 +39,8 @@ impl HardwareSources {
     }
 }
 
-/// What this machine can do. Serialises as `node.hardware`.
-#[derive(Clone, Debug, Default, Serialize)]
+/// What this machine can do.
+#[derive(Clone, Debug, Default)]
 pub struct Hardware {
     /// `linux`, `macos`, `windows`.
     pub os: String,
@@ -65,7 +63,6 @@ pub struct Hardware {
     /// What could not be read, in words.
     pub notes: Vec<String>,
     /// Kept open, because opening it takes longer than everything else together.
-    #[serde(skip)]
     nvml: Option<NvmlSession>,
 }
 

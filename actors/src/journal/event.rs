@@ -1,12 +1,13 @@
 //! What can happen on a node, as typed values.
 //!
-//! Owns what all events have in common. Each domain has a file of its own with its events, their stable kinds, how much
-//! each matters, what it is about and the sentence that people read; `words.rs` holds phrases that they share. Refuses
-//! to know numbers, times of writing and storage.
+//! Owns what all events have in common. Each domain has a file of its own with its events, their stable
+//! kinds, how much each matters, what it is about and the sentence that people read; `words.rs` holds phrases
+//! that they share. Refuses to know numbers, times of writing and storage.
 //!
 //! Read them with their module: `event::Runtime::Added`, which is an [`Event`] by `into()`.
 //!
-//! Kinds and names of fields are part of the HTTP contract and of old journals: new ones may be added, none is renamed.
+//! Kinds and names of fields are part of the HTTP contract and of old journals: new ones may be added, none
+//! is renamed.
 
 mod actor;
 mod cluster;
@@ -162,8 +163,8 @@ macro_rules! domains {
                 }
             }
 
-            /// What it is about: an actor's path, a runtime's id, a model's name, a token's or another node's id, what was
-            /// called about, `cluster`, `node` or `journal`.
+            /// What it is about: an actor's path, a runtime's id, a model's name, a token's or another node's
+            /// id, what was called about, `cluster`, `node` or `journal`.
             #[must_use]
             pub fn subject(&self) -> &str {
                 match self {
@@ -190,7 +191,8 @@ macro_rules! domains {
                 self
             }
 
-            /// `tagged` holds the kind and the data; `None` where no domain has that kind of event in that form.
+            /// `tagged` holds the kind and the data; `None` where no domain has that kind of event in that
+            /// form.
             fn read(kind: &str, tagged: Value) -> Option<Self> {
                 $(if $domain::KINDS.contains(&kind) {
                     return serde_json::from_value::<$domain>(tagged).ok().map(Self::$name);

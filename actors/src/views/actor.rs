@@ -1,4 +1,5 @@
-//! Keeps the views up to date while somebody watches: at most every 50 ms each, at the pace that each asks for.
+//! Keeps the views up to date while somebody watches: at most every 50 ms each, at the pace that each asks
+//! for.
 
 use std::sync::Arc;
 use std::time::Duration;

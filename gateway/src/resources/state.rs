@@ -1,7 +1,7 @@
 //! `/state/*`: read models, as documents and as streams of patches.
 //!
-//! Owns versions in headers and queries, and the list of read models: each is a file of its own, with its shape, when it
-//! changes and how it is rendered. Refuses to look into a body.
+//! Owns versions in headers and queries, and the list of read models: each is a file of its own, with its
+//! shape, when it changes and how it is rendered. Refuses to look into a body.
 
 mod shown;
 
@@ -38,8 +38,8 @@ use crate::resource::{Resource, Row, get};
 use crate::shared::{Gate, Shared};
 use crate::sse::{self, Event};
 
-/// Every read model, in the order of the route table. Routes, streams, description, what other nodes may ask for, and the
-/// kernel's rendering follow from it.
+/// Every read model, in the order of the route table. Routes, streams, description, what other nodes may ask
+/// for, and the kernel's rendering follow from it.
 pub(crate) fn all() -> Vec<Shown> {
     vec![node::shown(), actors::shown(), runtimes::shown(), models::shown(), cluster::shown()]
 }

@@ -16,8 +16,8 @@ events! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         budget: Option<CountedFailure>,
     },
-    /// An actor or a runtime's program runs again, `down_ms` after its failure. Without `down_ms` an earlier version
-    /// wrote it, in place of the failure itself.
+    /// An actor or a runtime's program runs again, `down_ms` after its failure. Without `down_ms` an earlier
+    /// version wrote it, in place of the failure itself.
     "actor_restarted" Restarted {
         path: String,
         reason: String,

@@ -34,8 +34,8 @@ events! {
         in_flight: u32,
         log_tail: Vec<String>,
     },
-    /// A runtime's program failed, or could not be started; this counts against its restart budget. `path` is that of
-    /// its row in the tree of actors.
+    /// A runtime's program failed, or could not be started; this counts against its restart budget. `path` is
+    /// that of its row in the tree of actors.
     "engine_failed" EngineFailed {
         id: String,
         path: String,

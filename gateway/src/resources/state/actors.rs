@@ -6,8 +6,7 @@ use arw_actors::moment::WallTime;
 use arw_actors::runtime::wall_of;
 use arw_actors::views::{Pace, Sources, View, next_change};
 use arw_kit::clock::Clock;
-use arw_kit::life::ActorPath;
-use arw_kit::mailbox::{DeadLetter, DeadLetterCounts, DeadLetterReason};
+use arw_kit::mailbox::{DeadLetter, DeadLetterCounts};
 use arw_kit::tree::{self, ActorState};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -58,13 +57,11 @@ struct DeadLetterReasons {
 #[derive(Debug, Serialize, ToSchema)]
 struct DeadLetterRow {
     /// The actor that it was for.
-    #[schema(value_type = String)]
-    path: ActorPath,
+    path: String,
     /// Its kind: messages themselves are not kept.
     message: &'static str,
     /// `stopped`, `overloaded` or `expired`.
-    #[schema(value_type = String)]
-    reason: DeadLetterReason,
+    reason: &'static str,
     #[schema(value_type = String)]
     at: WallTime,
 }
@@ -72,12 +69,10 @@ struct DeadLetterRow {
 /// One actor and what is under it.
 #[derive(Debug, Serialize, ToSchema)]
 struct ActorRow<'a> {
-    #[schema(value_type = String)]
-    path: &'a ActorPath,
+    path: &'a str,
     kind: &'static str,
     /// `starting`, `running`, `stopping`, `stopped`, `backoff`, `quarantined` or `failed`.
-    #[schema(value_type = String)]
-    state: ActorState,
+    state: &'static str,
     #[schema(value_type = String)]
     since: WallTime,
     mailbox: Option<MailboxRow>,
@@ -139,7 +134,12 @@ impl DeadLettersRow {
     fn of(counts: DeadLetterCounts, newest: Vec<DeadLetter>) -> Self {
         let total = counts.total();
         let DeadLetterCounts { stopped, overloaded, expired } = counts;
-        let row = |DeadLetter { path, message, reason, at }| DeadLetterRow { path, message, reason, at };
+        let row = |it: DeadLetter| DeadLetterRow {
+            path: it.path.as_str().to_owned(),
+            message: it.message,
+            reason: it.reason.word(),
+            at: it.at,
+        };
         Self {
             total,
             by_reason: DeadLetterReasons { stopped, overloaded, expired },
@@ -151,9 +151,9 @@ impl DeadLettersRow {
 impl<'a> ActorRow<'a> {
     fn of(row: &'a tree::ActorRow, clock: Clock) -> Self {
         Self {
-            path: &row.path,
+            path: row.path.as_str(),
             kind: row.kind,
-            state: row.state,
+            state: word(row.state),
             since: wall_of(clock, row.since),
             mailbox: row.mailbox.map(|it| MailboxRow { depth: it.depth, bound: it.bound }),
             handled: row.handled,
@@ -172,6 +172,18 @@ impl<'a> ActorRow<'a> {
             }),
             children: row.children.iter().map(|child| Self::of(child, clock)).collect(),
         }
+    }
+}
+
+fn word(state: ActorState) -> &'static str {
+    match state {
+        ActorState::Starting => "starting",
+        ActorState::Running => "running",
+        ActorState::Stopping => "stopping",
+        ActorState::Stopped => "stopped",
+        ActorState::Backoff => "backoff",
+        ActorState::Quarantined => "quarantined",
+        ActorState::Failed => "failed",
     }
 }
 

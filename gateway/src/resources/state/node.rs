@@ -1,9 +1,11 @@
 //! `/state/node`: who the node is and how it does.
 
+mod hardware;
+
 use std::path::Path;
 use std::time::Duration;
 
-use arw_actors::hardware::{Hardware, own_resident_bytes};
+use arw_actors::hardware::own_resident_bytes;
 use arw_actors::ids::NodeId;
 use arw_actors::moment::WallTime;
 use arw_actors::node_info::{NodeInfo, NodeStatus};
@@ -12,6 +14,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use self::hardware::HardwareRow;
 use super::shown::{members, read_model};
 
 read_model! {
@@ -54,8 +57,7 @@ struct NodeRow<'a> {
     #[schema(value_type = String)]
     state_dir: &'a Path,
     journal: JournalRow,
-    #[schema(value_type = Object)]
-    hardware: &'a Hardware,
+    hardware: HardwareRow<'a>,
     memory: NodeMemoryRow,
     counts: CountsRow,
 }
@@ -98,6 +100,7 @@ fn render(sources: &Sources) -> Map<String, Value> {
         NodeStatus::Starting | NodeStatus::Ready | NodeStatus::Stopping => &[],
     };
     let journal = sources.journal.status();
+    let hardware = sources.hardware.lock();
     let counts = CountsRow {
         actors: sources.system.tree().len(),
         runtimes: sources.runtimes.rows().len(),
@@ -121,7 +124,7 @@ fn render(sources: &Sources) -> Map<String, Value> {
             last_seq: journal.last_seq,
             lost: journal.lost,
         },
-        hardware: &sources.hardware.lock(),
+        hardware: HardwareRow::of(&hardware),
         memory: NodeMemoryRow { node_rss_bytes: own_resident_bytes() },
         counts,
     };

@@ -1,7 +1,7 @@
 //! One read model as HTTP shows it.
 //!
-//! Owns what is the same for all of them: two routes, their description, and the members that every body begins with.
-//! Refuses to know which there are.
+//! Owns what is the same for all of them: two routes, their description, and the members that every body
+//! begins with. Refuses to know which there are.
 
 use arw_actors::views::View;
 use serde::Serialize;
@@ -15,8 +15,8 @@ use crate::resource::Resource;
 pub(crate) struct Shown {
     pub(crate) view: View,
     pub(crate) resource: Resource,
-    /// HTTP-16: a node shows it to others of its cluster. What it does not show them it has only from its own point of
-    /// view.
+    /// HTTP-16: a node shows it to others of its cluster. What it does not show them it has only from its own
+    /// point of view.
     pub(crate) is_for_peers: bool,
 }
 
