@@ -760,3 +760,17 @@ fn a_hundred_thousand_idle_actors_live_and_end_together() {
         assert_eq!(system.shutdown(SECOND * 120).await, Some(ExitReason::Stop));
     });
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_system_that_has_ended_is_dropped_with_its_last_handle() {
+    let mut stage = Stage::new(Strategy::OneForOne);
+    let a = stage.add("a");
+    let (system, root, diary) = stage.start().await;
+    ping(&a).await.unwrap();
+    let tree = Arc::downgrade(system.tree());
+    assert_eq!(system.shutdown(SECOND).await, Some(ExitReason::Stop));
+    assert_eq!(system.shutdown(SECOND).await, Some(ExitReason::Stop), "it says so again");
+    drop((system, root, a, diary));
+    tokio::time::sleep(SECOND).await;
+    assert!(tree.upgrade().is_none(), "something of it is held by itself");
+}
