@@ -31,6 +31,8 @@ pub(crate) use panics::{poll_in_actor, take_panic_location};
 pub(crate) use system::SystemShared;
 
 #[cfg(test)]
+mod interleavings;
+#[cfg(test)]
 mod lingering_tests;
 #[cfg(test)]
 mod monitor_tests;
