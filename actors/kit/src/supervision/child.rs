@@ -187,6 +187,8 @@ impl SupervisorChild {
                 if let Some(join) = running.join {
                     let _ = join.await;
                 }
+                // What was added to it meanwhile ends with it.
+                self.port.clear();
                 let text = failed.ok().and_then(Result::err);
                 Err(text.unwrap_or_else(|| "the supervisor ended while it started".into()))
             }

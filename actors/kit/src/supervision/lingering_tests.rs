@@ -217,3 +217,24 @@ async fn a_supervisor_that_is_started_again_waits_for_what_the_one_before_it_has
     assert_eq!(ping(&added).await, Ok(4));
     assert_eq!(system.shutdown(LONG).await, Some(ExitReason::Stop));
 }
+
+/// What an actor has left is stuck, not the actor: how that ended is known, and shown.
+#[tokio::test(start_paused = true)]
+async fn an_actor_that_has_crashed_and_left_something_is_shown_as_crashed() {
+    let system = ActorSystem::new("node");
+    let mut root = system.root().backoff(Backoff::NONE);
+    let census = Arc::new(Census::default());
+    let actor = root.actor(spec("a", &census));
+    system.start(root).await.unwrap();
+    let left = Arc::default();
+    actor.try_tell(SingleMessage::Leave(Arc::clone(&left))).unwrap();
+    actor.try_tell(SingleMessage::Crash).unwrap();
+    tokio::time::sleep(SECOND * 10).await;
+    assert_eq!(state(&system, "node/a"), ActorState::Quarantined);
+    let shown = system.tree().get("node/a").unwrap().last_exit().unwrap().reason;
+    assert_eq!(shown.to_string(), "boom while handling Crash");
+    left.lock().take();
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(actor.ask(SingleMessage::Ping, LONG).await, Ok(2));
+    assert_eq!(system.shutdown(LONG).await, Some(ExitReason::Stop));
+}

@@ -60,6 +60,8 @@ struct Child {
     trial_until: Option<Moment>,
     /// It has run at least once.
     ever_started: bool,
+    /// It was added after the beginning.
+    is_added: bool,
     /// Stop it as soon as its start is over.
     halt: bool,
     /// To be forgotten once it has ended.
@@ -181,6 +183,7 @@ impl SupervisorMachine {
                 trials_failed: 0,
                 trial_until: None,
                 ever_started: false,
+                is_added: !matches!(self.phase, Phase::Idle),
                 halt: false,
                 forget: false,
                 with_group: false,
@@ -287,7 +290,8 @@ impl SupervisorMachine {
         let never_ran = !child.ever_started && child.own_budget.is_none();
         let is_over = child.halt || matches!(self.phase, Phase::Ending(_) | Phase::Ended);
         let comes_back = child.comes_back;
-        let is_new = never_ran && !is_over && !comes_back && matches!(self.phase, Phase::Running);
+        let is_later = child.is_added || matches!(self.phase, Phase::Running);
+        let is_new = never_ran && !is_over && !comes_back && is_later;
         let forget = child.forget || is_new;
         child.stop_planned = false;
         self.step_done(Step::Start(key));

@@ -127,6 +127,8 @@ impl ActorSystem {
             child.is_over();
             services.tree.changed();
             life.ended.send_replace(Some(reason));
+            // The root knows its system, which nothing would ever drop otherwise.
+            life.root.lock().take();
         });
         Ok(handle)
     }
@@ -142,7 +144,12 @@ impl ActorSystem {
     /// Stops everything in reverse start order. `None` when that took longer than `patience`.
     pub async fn shutdown(&self, patience: Duration) -> Option<ExitReason> {
         let root = self.life.root.lock().clone();
-        root?.request_stop();
+        if let Some(root) = root {
+            root.request_stop();
+        } else if self.life.ended.borrow().is_none() {
+            // It was never started.
+            return None;
+        }
         tokio::time::timeout(patience, self.ended()).await.ok()
     }
 

@@ -761,3 +761,77 @@ fn a_hundred_thousand_idle_actors_live_and_end_together() {
         assert_eq!(system.shutdown(SECOND * 120).await, Some(ExitReason::Stop));
     });
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_system_that_has_ended_is_dropped_with_its_last_handle() {
+    let mut stage = Stage::new(Strategy::OneForOne);
+    let a = stage.add("a");
+    let (system, root, diary) = stage.start().await;
+    ping(&a).await.unwrap();
+    let tree = Arc::downgrade(system.tree());
+    assert_eq!(system.shutdown(SECOND).await, Some(ExitReason::Stop));
+    assert_eq!(system.shutdown(SECOND).await, Some(ExitReason::Stop), "it says so again");
+    drop((system, root, a, diary));
+    tokio::time::sleep(SECOND).await;
+    assert!(tree.upgrade().is_none(), "something of it is held by itself");
+}
+
+/// SUP-3: what others add does not decide whether a supervisor starts, and nothing of it is left if it does not.
+#[tokio::test(start_paused = true)]
+async fn a_child_that_is_added_during_the_beginning_and_cannot_start_is_forgotten() {
+    let mut stage = Stage::new(Strategy::OneForOne);
+    let late = stage.args("late");
+    *late.failing_starts.lock() = 1;
+    let handle = stage.root.handle();
+    stage.root.actor(ActorSpec::<Slowly>::new("slow", SECOND));
+    let adding = tokio::spawn(async move {
+        tokio::time::sleep(SECOND / 2).await;
+        handle.add(ActorSpec::<Puppet>::new("late", late), SECOND * 5).await
+    });
+    let (system, _, _) = stage.start().await;
+    let refused = adding.await.unwrap().unwrap_err();
+    assert_eq!(refused.to_string(), "start failed: not yet");
+    assert!(system.tree().get("node/late").is_none());
+    assert_eq!(row(&system, "node/slow").state, ActorState::Running);
+    system.shutdown(SECOND).await.unwrap();
+}
+
+/// An actor that takes so long to start.
+struct Slowly;
+
+impl Actor for Slowly {
+    type Message = PuppetMessage;
+    type Args = Duration;
+    const KIND: &'static str = "slowly";
+
+    async fn start(time: &Duration, _: &mut Context<PuppetMessage>) -> Result<Self, Fault> {
+        tokio::time::sleep(*time).await;
+        Ok(Self)
+    }
+
+    async fn handle(&mut self, _: PuppetMessage, _: &mut Context<PuppetMessage>) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_added_to_a_supervisor_that_then_failed_to_start_is_forgotten() {
+    let mut stage = Stage::new(Strategy::OneForOne);
+    let (args, spec) = (stage.args("a"), stage.spec("late"));
+    let failing = Arc::clone(&args.failing_starts);
+    let mut inner = stage.root.supervisor("inner").limits(RestartLimits { max: 0, window: SECOND });
+    inner.actor(ActorSpec::<Slowly>::new("slow", SECOND));
+    let a = inner.actor(ActorSpec::<Puppet>::new("a", args));
+    let inner = stage.root.nest(inner);
+    let (system, _, _) = stage.start().await;
+    *failing.lock() = 1;
+    a.try_tell(PuppetMessage::Panic).unwrap();
+    tokio::time::sleep(SECOND / 2).await;
+    let late = inner.add(spec, SECOND / 4).await.unwrap();
+    tokio::time::sleep(SECOND * 5).await;
+    assert_eq!(row(&system, "node/inner").state, ActorState::Running);
+    assert!(system.tree().get("node/inner/late").is_none(), "it is shown, and nobody looks after it");
+    assert_eq!(ping(&late).await, Err(AskError::Refused(RefusedReason::Stopped)));
+    assert_eq!(ping(&a).await, Ok("a"));
+    system.shutdown(SECOND).await.unwrap();
+}

@@ -30,7 +30,7 @@ impl SupervisorMachine {
         self.steps.clear();
         for (&key, child) in self.children.iter_mut().rev() {
             child.comes_back = false;
-            child.with_group = false;
+            let was_in_group = std::mem::take(&mut child.with_group);
             match child.state {
                 ChildState::Running | ChildState::Stopping => {
                     child.stop_planned = true;
@@ -47,6 +47,10 @@ impl SupervisorMachine {
                 }
                 // Nobody knows when it ends: the end does not wait for it.
                 ChildState::Stuck => actions.push(SupervisorAction::Show(key, ActorState::Failed)),
+                // It had ended with its group, and was to come back with it.
+                ChildState::Stopped if was_in_group => {
+                    actions.push(SupervisorAction::Show(key, ActorState::Stopped));
+                }
                 ChildState::Idle | ChildState::Stopped => {}
             }
         }

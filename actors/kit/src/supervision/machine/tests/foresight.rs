@@ -135,7 +135,7 @@ impl Stage {
             if child.plan != Plan::Group {
                 foreseen.starts.insert(key);
             }
-        } else if is_new && is_ready {
+        } else if is_new && (is_ready || child.is_added) {
             foreseen.forgets.insert(key);
         } else if is_new {
             let text = format!("{}: {reason}", child.rules.id).into();

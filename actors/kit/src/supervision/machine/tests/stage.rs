@@ -39,6 +39,7 @@ pub(super) struct Pretend {
     pub(super) life: Life,
     pub(super) plan: Plan,
     pub(super) has_run: bool,
+    pub(super) is_added: bool,
     /// Asked to stop and stay so.
     pub(super) is_halted: bool,
     /// Asked to be forgotten.
@@ -108,6 +109,7 @@ impl Stage {
                 life: Life::Away,
                 plan: Plan::None,
                 has_run: false,
+                is_added: self.begun,
                 is_halted: false,
                 is_removed: false,
                 comes_back: false,
