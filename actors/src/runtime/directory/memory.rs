@@ -31,11 +31,9 @@ pub(super) struct Loads {
 
 /// What others free takes a moment to show; memory is looked at again this often while a load waits.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// A look reads what every program holds. Who has waited for [`LONG_WAIT`] does not mind a quarter of a second, and most
-/// engines that are asked to go have gone by then.
-const LOOK_AGAIN_LATER: Duration = Duration::from_millis(250);
-/// See [`LOOK_AGAIN_LATER`].
-const LONG_WAIT: Duration = Duration::from_secs(2);
+/// A look reads what every program holds. Who has waited for long does not mind an eighth of that more, up to this; and
+/// most engines that are asked to go have gone by then.
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(1);
 /// Long enough for an engine to be asked to end, killed and reaped, and for most requests under way to be answered.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 /// Most engines that are asked to end have ended by then; the memory of others is not waited for.
@@ -131,8 +129,7 @@ impl DirectoryActor {
             }
         }
         if let Some(since) = self.loads.room.newest_since() {
-            let is_long = context.now().since(since) >= LONG_WAIT;
-            let wait = if is_long { LOOK_AGAIN_LATER } else { LOOK_AGAIN };
+            let wait = (context.now().since(since) / 8).clamp(LOOK_AGAIN, LOOK_AGAIN_MAX);
             self.loads.look = Some(context.after(wait, DirectoryMessage::LookForRoom));
         }
     }
