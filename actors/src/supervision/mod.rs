@@ -31,8 +31,6 @@ pub(crate) use panics::{poll_in_actor, take_panic_location};
 pub(crate) use system::SystemShared;
 
 #[cfg(test)]
-mod interleavings;
-#[cfg(test)]
 mod lingering_tests;
 #[cfg(test)]
 mod monitor_tests;

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use super::properties::asked_context;
 use super::tending::{Launched, Tended};
 use super::{RuntimeActor, RuntimeMessage, Serving, Shared};
+use crate::clock::Clock;
 use crate::mailbox::{Context, Fault};
 use crate::model::ModelRecord;
 use crate::model::fit::memory_needed;
@@ -43,11 +44,11 @@ impl RuntimeActor {
         let (shared, model) = (self.args.clone(), self.model.clone());
         self.forget_who_left();
         let is_asked_for = self.is_asked_for || !self.waiting.is_empty();
-        let id = spec.id.clone();
+        let (id, clock) = (spec.id.clone(), context.clock());
         let load = self.needed_bytes.map(|needed_bytes| Load { id, attempt, needed_bytes, is_asked_for });
         context.spawn(async move {
             let outcome = tokio::select! {
-                outcome = launch(&spec, &shared, model, load, attempt) => outcome,
+                outcome = launch(&spec, (&shared, clock), model, load, attempt) => outcome,
                 // An error means that the actor is gone, which ends this task too.
                 _ = &mut cancelled => LaunchOutcome::Failed(cancelled_diagnosis()),
             };
@@ -130,7 +131,7 @@ fn may_be_a_request(by_us: bool, cause: Cause) -> bool {
 
 async fn launch(
     spec: &RuntimeSpec,
-    shared: &Shared,
+    (shared, clock): (&Shared, Clock),
     model: Option<ModelRecord>,
     load: Option<Load>,
     attempt: u64,
@@ -165,7 +166,7 @@ async fn launch(
         scratch: shared.scratch.clone(),
         log: Arc::clone(&shared.log),
     };
-    match Launched::by(&shared.launcher, launch, &shared.gauge, needed_bytes).await {
+    match Launched::by(&shared.launcher, launch, &shared.gauge, (needed_bytes, clock)).await {
         Ok(launched) => LaunchOutcome::Runs(launched),
         Err(error) => LaunchOutcome::Failed(error.0),
     }
