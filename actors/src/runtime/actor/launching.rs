@@ -21,7 +21,7 @@ use crate::supervision::ExitReason;
 
 /// How a launch went.
 pub(crate) enum LaunchOutcome {
-    Runs(Launched),
+    Runs(Box<Launched>),
     NoRoom(Diagnosis),
     Failed(Diagnosis),
 }
@@ -70,7 +70,7 @@ impl RuntimeActor {
         let event = match outcome {
             LaunchOutcome::Runs(launched) => {
                 self.engine = Some(launched.serving.clone());
-                self.tended = Some(Tended::begin(context, launched, attempt));
+                self.tended = Some(Tended::begin(context, *launched, attempt));
                 RuntimeEvent::Launched { attempt }
             }
             LaunchOutcome::NoRoom(diagnosis) => {
@@ -167,7 +167,7 @@ async fn launch(
         log: Arc::clone(&shared.log),
     };
     match Launched::by(&shared.launcher, launch, &shared.gauge, (needed_bytes, clock)).await {
-        Ok(launched) => LaunchOutcome::Runs(launched),
+        Ok(launched) => LaunchOutcome::Runs(Box::new(launched)),
         Err(error) => LaunchOutcome::Failed(error.0),
     }
 }
