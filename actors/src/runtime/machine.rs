@@ -24,6 +24,7 @@ mod health;
 mod rules;
 
 mod ending;
+mod past;
 mod serving;
 
 pub use words::{By, RuntimeAction, RuntimeEvent, RuntimeState};
@@ -31,6 +32,7 @@ pub use words::{By, RuntimeAction, RuntimeEvent, RuntimeState};
 use arw_kit::life::{Chance, RestartBudget};
 use arw_kit::moment::Moment;
 pub use health::{Health, HealthAnswer, Probe, ProbeKind, ProbeStatus};
+pub use past::Past;
 pub use rules::RuntimeRules;
 
 use super::launcher::Diagnosis;
@@ -92,43 +94,6 @@ pub struct RuntimeMachine {
     chance: Chance,
 }
 
-/// What outlives a machine: that of an actor that falls is followed by another one, and its runtime has failed as often as before.
-#[derive(Clone, Debug, Default)]
-pub struct Past {
-    /// The number of the last launch.
-    pub attempt: u64,
-    /// An operator has stopped it.
-    pub held: bool,
-    consecutive: u32,
-    trials_failed: u32,
-    failing_since: Option<Moment>,
-    rest: Option<Rest>,
-}
-
-impl Past {
-    /// Of a runtime that has not run yet.
-    #[must_use]
-    pub fn none(held: bool) -> Self {
-        Self { held, ..Self::default() }
-    }
-
-    /// A launch that may have been under way is over, whatever is still to be heard of it.
-    #[must_use]
-    pub fn past_its_launch(mut self) -> Self {
-        self.attempt += u64::from(self.attempt > 0);
-        self
-    }
-}
-
-/// It had no program, and was to have none for a while.
-#[derive(Clone, Debug)]
-struct Rest {
-    state: RuntimeState,
-    since: Moment,
-    due: Moment,
-    diagnosis: Option<Diagnosis>,
-}
-
 impl RuntimeMachine {
     /// A stopped runtime. `budget` may hold restarts of earlier processes; `seed` spreads the backoff.
     #[must_use]
@@ -158,42 +123,6 @@ impl RuntimeMachine {
             is_stuck: false,
             due: now,
             chance: Chance::new(seed),
-        }
-    }
-
-    /// RUN-3, RUN-5: goes on from an earlier machine of the same runtime.
-    #[must_use]
-    pub fn continuing(mut self, past: Past) -> Self {
-        self.attempt = self.attempt.max(past.attempt);
-        self.held |= past.held;
-        (self.consecutive, self.trials_failed) = (past.consecutive, past.trials_failed);
-        self.failing_since = past.failing_since;
-        if let Some(rest) = past.rest {
-            (self.state, self.since, self.due) = (rest.state, rest.since, rest.due);
-            self.diagnosis = rest.diagnosis;
-            self.health.stopped();
-        }
-        self
-    }
-
-    /// What the machine that follows this one must know.
-    #[must_use]
-    pub fn past(&self) -> Past {
-        let rests =
-            matches!(self.state, RuntimeState::Backoff | RuntimeState::Quarantined | RuntimeState::Failed);
-        let rest = || Rest {
-            state: self.state,
-            since: self.since,
-            due: self.due,
-            diagnosis: self.diagnosis.clone(),
-        };
-        Past {
-            attempt: self.attempt,
-            held: self.held,
-            consecutive: self.consecutive,
-            trials_failed: self.trials_failed,
-            failing_since: self.failing_since,
-            rest: rests.then(rest),
         }
     }
 

@@ -22,8 +22,6 @@ pub use spec::{ActorSpec, AddChildError, ChildSpec, Shutdown, SupervisorSpec};
 pub use system::{ActorSystem, StartSystemError};
 
 #[cfg(test)]
-mod interleavings;
-#[cfg(test)]
 mod lingering_tests;
 #[cfg(test)]
 mod monitor_tests;

@@ -305,10 +305,8 @@ impl SupervisorState {
                 let slot = self.slots.get_mut(&key)?;
                 slot.is_stuck = true;
                 let record = slot.child.record();
-                // What it has left may be stuck although it has ended by itself, and said how.
-                let reason = record.exit_offered(record.incarnation()).unwrap_or(ExitReason::Killed);
-                record.set_last_exit(reason);
-                let path = slot.child.record().path().clone();
+                record.set_last_exit(record.exit_offered(record.incarnation()).unwrap_or(ExitReason::Killed));
+                let path = record.path().clone();
                 error!(%path, "killed, and has not ended: it blocks its thread; nothing of it is started until it has ended");
                 self.system.observe(&RestartEvent::Stuck { path });
             }

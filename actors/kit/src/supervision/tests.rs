@@ -1,5 +1,7 @@
 //! Supervisors with real actors, on paused time.
 
+mod interleavings;
+
 use std::sync::Arc;
 use std::time::Duration;
 

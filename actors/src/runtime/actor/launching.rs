@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arw_kit::clock::Clock;
 use arw_kit::life::ExitReason;
 use arw_kit::mailbox::{Context, Fault};
 use tokio::sync::oneshot;
@@ -20,7 +21,7 @@ use crate::runtime::spec::{RuntimeSpec, is_key_name};
 
 /// How a launch went.
 pub(crate) enum LaunchOutcome {
-    Runs(Launched),
+    Runs(Box<Launched>),
     NoRoom(Diagnosis),
     Failed(Diagnosis),
 }
@@ -43,11 +44,11 @@ impl RuntimeActor {
         let (shared, model) = (self.args.clone(), self.model.clone());
         self.forget_who_left();
         let is_asked_for = self.is_asked_for || !self.waiting.is_empty();
-        let id = spec.id.clone();
+        let (id, clock) = (spec.id.clone(), context.clock());
         let load = self.needed_bytes.map(|needed_bytes| Load { id, attempt, needed_bytes, is_asked_for });
         context.spawn(async move {
             let outcome = tokio::select! {
-                outcome = launch(&spec, &shared, model, load, attempt) => outcome,
+                outcome = launch(&spec, (&shared, clock), model, load, attempt) => outcome,
                 // An error means that the actor is gone, which ends this task too.
                 _ = &mut cancelled => LaunchOutcome::Failed(cancelled_diagnosis()),
             };
@@ -69,7 +70,7 @@ impl RuntimeActor {
         let event = match outcome {
             LaunchOutcome::Runs(launched) => {
                 self.engine = Some(launched.serving.clone());
-                self.tended = Some(Tended::begin(context, launched, attempt));
+                self.tended = Some(Tended::begin(context, *launched, attempt));
                 RuntimeEvent::Launched { attempt }
             }
             LaunchOutcome::NoRoom(diagnosis) => {
@@ -126,7 +127,7 @@ fn may_be_a_request(by_us: bool, cause: Cause) -> bool {
 
 async fn launch(
     spec: &RuntimeSpec,
-    shared: &Shared,
+    (shared, clock): (&Shared, Clock),
     model: Option<ModelRecord>,
     load: Option<Load>,
     attempt: u64,
@@ -161,8 +162,8 @@ async fn launch(
         scratch: shared.scratch.clone(),
         log: Arc::clone(&shared.log),
     };
-    match Launched::by(&shared.launcher, launch, &shared.gauge, needed_bytes).await {
-        Ok(launched) => LaunchOutcome::Runs(launched),
+    match Launched::by(&shared.launcher, launch, &shared.gauge, (needed_bytes, clock)).await {
+        Ok(launched) => LaunchOutcome::Runs(Box::new(launched)),
         Err(error) => LaunchOutcome::Failed(error.0),
     }
 }

@@ -6,11 +6,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arw_kit::clock::Clock;
 use arw_kit::mailbox::Context;
+use arw_kit::moment::Moment;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::time::Instant;
 
 use super::{RuntimeActor, RuntimeMessage, Serving};
 use crate::runtime::launcher::{Cause, Diagnosis, Engine, LaunchError, LaunchSpec, Launcher};
@@ -39,7 +40,7 @@ pub(crate) struct Gauge {
     /// Programs that have not ended yet. More than one only while those of a dead incarnation of the actor are ending.
     alive: watch::Sender<u32>,
     /// Programs that have ended lately: what they may have held, and when that was.
-    ended: Mutex<VecDeque<(u64, Instant)>>,
+    ended: Mutex<VecDeque<(u64, Moment)>>,
 }
 
 /// A program counts as alive for as long as this lives.
@@ -49,12 +50,13 @@ struct Alive {
     /// There is a program, and not only an attempt to start one.
     has_run: bool,
     needed_bytes: u64,
+    clock: Clock,
 }
 
 impl Alive {
-    fn begin(gauge: &Arc<Gauge>, needed_bytes: u64) -> Self {
+    fn begin(gauge: &Arc<Gauge>, needed_bytes: u64, clock: Clock) -> Self {
         gauge.alive.send_modify(|count| *count += 1);
-        Self { gauge: Arc::clone(gauge), has_run: false, needed_bytes }
+        Self { gauge: Arc::clone(gauge), has_run: false, needed_bytes, clock }
     }
 }
 
@@ -66,7 +68,7 @@ impl Drop for Alive {
             let read_bytes = last.and_then(|sample| sample.resident_bytes).unwrap_or(0);
             let mut ended = self.gauge.ended.lock();
             ended.truncate(ENDED_MAX - 1);
-            ended.push_front((read_bytes.max(self.needed_bytes), Instant::now()));
+            ended.push_front((read_bytes.max(self.needed_bytes), self.clock.now()));
         }
         self.gauge.alive.send_modify(|count| *count -= 1);
     }
@@ -95,9 +97,9 @@ impl Gauge {
     }
 
     /// Programs that have ended within the last `window`: what they held at most, and how long ago they ended.
-    pub(crate) fn ended_within(&self, window: Duration) -> Vec<(u64, Duration)> {
+    pub(crate) fn ended_within(&self, window: Duration, now: Moment) -> Vec<(u64, Duration)> {
         let ended = self.ended.lock();
-        let ago = ended.iter().map(|(held_bytes, at)| (*held_bytes, at.elapsed()));
+        let ago = ended.iter().map(|(held_bytes, at)| (*held_bytes, now.since(*at)));
         ago.filter(|(_, ago)| *ago < window).collect()
     }
 
@@ -130,9 +132,9 @@ impl Launched {
         launcher: &Arc<dyn Launcher>,
         spec: LaunchSpec,
         gauge: &Arc<Gauge>,
-        needed_bytes: u64,
+        (needed_bytes, clock): (u64, Clock),
     ) -> Result<Self, LaunchError> {
-        let (launch, alive) = (launcher.launch(spec), Alive::begin(gauge, needed_bytes));
+        let (launch, alive) = (launcher.launch(spec), Alive::begin(gauge, needed_bytes, clock));
         let launching = tokio::spawn(async move { launch.await.map(|engine| Self::new(engine, alive)) });
         launching.await.unwrap_or_else(|error| match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),

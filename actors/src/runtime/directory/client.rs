@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use arw_kit::mailbox::{AskError, Down, Handle, Reply};
+use arw_kit::moment::Moment;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -78,12 +79,12 @@ impl Board {
     }
 
     /// Programs that have ended within the last `window`, of all runtimes.
-    pub(super) fn ended_within(&self, window: Duration) -> Vec<Ended> {
+    pub(super) fn ended_within(&self, window: Duration, now: Moment) -> Vec<Ended> {
         let mut removed = self.removed.lock();
-        removed.retain(|gauge| !gauge.ended_within(window).is_empty());
+        removed.retain(|gauge| !gauge.ended_within(window, now).is_empty());
         let entries = self.entries.load();
         let gauges = entries.iter().map(|entry| &entry.gauge).chain(removed.iter());
-        let ended = gauges.flat_map(|gauge| gauge.ended_within(window));
+        let ended = gauges.flat_map(|gauge| gauge.ended_within(window, now));
         ended.map(|(held_bytes, ago)| Ended { held_bytes, ago }).collect()
     }
 

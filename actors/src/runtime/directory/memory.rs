@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use arw_kit::mailbox::{Context, Reply, TaskHandle};
 use futures_util::future::join_all;
-use tokio::time::Instant;
 
 use super::actor::DirectoryActor;
 use super::client::{DirectoryMessage, Entry};
@@ -92,18 +91,19 @@ impl DirectoryActor {
             return;
         }
         let sources = self.args.sources.clone();
-        let board = Arc::clone(&self.args.board);
+        let (board, clock) = (Arc::clone(&self.args.board), context.clock());
         let entries = board.entries.load_full();
         context.spawn(async move {
             join_all(entries.iter().map(|entry| entry.gauge.fresh())).await;
             // What engines hold and what is free belong together. What an engine takes in between is counted twice, never
             // not at all.
-            let (tenants, began): (Vec<_>, _) = (entries.iter().map(tenant).collect(), Instant::now());
+            let tenants: Vec<_> = entries.iter().map(tenant).collect();
+            let began = clock.now();
             let read = tokio::task::spawn_blocking(move || read_memory(&sources).free_for_models());
             // A panic of the reading is looked at again like a machine without memory.
-            let free_bytes = read.await.unwrap_or(0);
-            let ended = board.ended_within(RETURNS_WITHIN);
-            let is_exact = ended.iter().all(|ended| ended.ago >= began.elapsed());
+            let (free_bytes, now) = (read.await.unwrap_or(0), clock.now());
+            let ended = board.ended_within(RETURNS_WITHIN, now);
+            let is_exact = ended.iter().all(|ended| ended.ago >= now.since(began));
             DirectoryMessage::Measured(Box::new(Sight { free_bytes, tenants, ended, is_exact }))
         });
     }

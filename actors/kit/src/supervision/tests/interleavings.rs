@@ -13,10 +13,10 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use self::puppet::{Group, Puppet, PuppetArgs, PuppetMessage, Script, World};
-use super::*;
 use crate::clock::Clock;
 use crate::life::{Backoff, ExitReason, RestartLimits};
 use crate::mailbox::{AskError, Handle, RefusedReason};
+use crate::supervision::*;
 use crate::tree::{ActorRow, ActorState};
 
 /// SplitMix64: the same numbers from the same seed, everywhere.

@@ -122,6 +122,10 @@ impl World {
 
 impl SupervisionObserver for World {
     fn observe(&self, event: &RestartEvent) {
+        if let RestartEvent::Forgotten { path } = event {
+            // Whoever has its id next is another one.
+            self.state.lock().quarantined.remove(path.as_str());
+        }
         let RestartEvent::Quarantined { path, wait, .. } = event else { return };
         let incarnation = self.incarnation_of_parent(path.as_str());
         let until = Instant::now() + *wait;
