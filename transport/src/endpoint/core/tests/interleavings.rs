@@ -21,7 +21,7 @@ const QUIET: Duration = Duration::from_secs(40);
 fn step(world: &mut World, moves: &mut u16) {
     let node = world.chance.random_range(1..NODES);
     let any = world.chance.random_range(0..NODES);
-    match world.chance.random_range(0..20) {
+    match world.chance.random_range(0..22) {
         0..=2 => world.remove(node),
         3 => world.sleep(DAY * 11),
         // A removal in the middle of renewals.
@@ -54,6 +54,7 @@ fn step(world: &mut World, moves: &mut u16) {
             });
             world.nodes[node].address = to;
         }
+        19 => world.replay_certificate(any),
         _ => {
             if world.removed[node].is_some() {
                 world.crash(node);
@@ -77,6 +78,8 @@ fn run(seed: u64) {
         node.side = 0;
         node.skew_ms = 0;
     }
+    // A lost datagram may make a suspect at any time.
+    world.loss_percent = 0;
     (0..NODES).for_each(|node| world.start(node));
     // Usually a moment is enough.
     let until = world.now + QUIET;

@@ -3,7 +3,7 @@
 //! Owns what happens when, and what each node has on its disk. Decides nothing: that is done by the cores.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -32,10 +32,13 @@ use crate::handshake::{DialerEvent, HelloAcceptor, HelloDialer};
 use crate::identity::{NodeId, NodeKey};
 use crate::membership::{MemberIdentity, MembershipConfig, RecordKey};
 use crate::token::TokenTable;
-use crate::wire::{self, CloseCode, Control, GoodbyeReason, Hello, HelloAck, HelloRefusal, Received};
+use crate::wire::{
+    self, CloseCode, Control, GoodbyeReason, Hello, HelloAck, HelloRefusal, Received, Renewed,
+};
 
 /// How long a connection may be silent.
 const SILENCE: Duration = Duration::from_secs(3);
+const BEGINNING: WallTime = WallTime::from_millis(1_800_000_000_000);
 const BEAT: Duration = Duration::from_millis(500);
 const DIAL_WITHIN: Duration = Duration::from_secs(2);
 
@@ -76,6 +79,8 @@ struct Link {
     dialer: Option<(HelloDialer, Attempt)>,
     delay: Duration,
     heard_at: Moment,
+    /// Messages that came while the network was cut: they are sent again, in their order.
+    held: VecDeque<(usize, Control)>,
 }
 
 enum Happening {
@@ -166,6 +171,12 @@ fn cluster() -> ClusterKey {
     ClusterKey::from_seed(&[1; 32]).unwrap()
 }
 
+fn first_certificate(index: usize, node: NodeId) -> SignedCertificate {
+    let serial = u64::try_from(index + 1).unwrap();
+    let roles = Roles::from_iter([Role::Worker]);
+    cluster().certify(node, roles, serial, BEGINNING, CERTIFICATE_LIFETIME)
+}
+
 /// Where node `index` is at its `move`th address.
 pub(super) fn address(index: usize, moves: u16) -> SocketAddr {
     SocketAddr::from(([10, 0, u8::try_from(moves).unwrap(), u8::try_from(index + 1).unwrap()], 7400))
@@ -174,11 +185,10 @@ pub(super) fn address(index: usize, moves: u16) -> SocketAddr {
 impl World {
     /// `count` members, of which the first is the issuer. None of them runs; each knows the first.
     pub(super) fn new(seed: u64, count: usize) -> Self {
-        let wall = WallTime::from_millis(1_800_000_000_000);
         let mut world = Self {
             seed,
             now: arw_actors::clock::START,
-            wall,
+            wall: BEGINNING,
             nodes: Vec::new(),
             removed: vec![None; count],
             links: Vec::new(),
@@ -189,9 +199,7 @@ impl World {
         };
         for index in 0..count {
             let key = Arc::new(NodeKey::from_seed(&[u8::try_from(index + 1).unwrap(); 32]).unwrap());
-            let serial = u64::try_from(index + 1).unwrap();
-            let roles = Roles::from_iter([Role::Worker]);
-            let certificate = cluster().certify(key.id(), roles, serial, wall, CERTIFICATE_LIFETIME);
+            let certificate = first_certificate(index, key.id());
             world.nodes.push(Node {
                 key,
                 core: None,
@@ -415,7 +423,13 @@ impl World {
         let step = core.dial_step(now, (&mut dialer, attempt), DialEvent::Other(event), Some(&wire));
         let DialStep::Send(hello) = step else { return };
         let link = self.links.len();
-        self.links.push(Link { ends, dialer: Some((dialer, attempt)), delay, heard_at: self.now });
+        self.links.push(Link {
+            ends,
+            dialer: Some((dialer, attempt)),
+            delay,
+            heard_at: self.now,
+            held: VecDeque::new(),
+        });
         self.later(delay, Happening::Hello { link, hello });
         self.later(DIAL_WITHIN, Happening::DialOver { link });
     }
@@ -536,6 +550,14 @@ impl World {
     }
 
     fn message(&mut self, link: usize, to: usize, message: Control) {
+        let [one, two] = &self.links[link].ends;
+        if !self.is_reachable(one.node, two.node) || !self.links[link].held.is_empty() {
+            return self.links[link].held.push_back((to, message));
+        }
+        self.hand_over(link, to, message);
+    }
+
+    fn hand_over(&mut self, link: usize, to: usize, message: Control) {
         let Some((node, key)) = self.receiver(link, to) else { return };
         self.links[link].ends[1 - to].wire.answer();
         let outcome = self.act(node, |core, now| {
@@ -586,6 +608,9 @@ impl World {
             if is_whole {
                 self.links[link].ends.iter().for_each(|end| end.wire.answer());
                 self.links[link].heard_at = self.now;
+                for (to, message) in std::mem::take(&mut self.links[link].held) {
+                    self.hand_over(link, to, message);
+                }
             } else if self.now.since(self.links[link].heard_at) >= SILENCE {
                 for side in 0..2 {
                     self.fall_silent(link, side);
@@ -673,6 +698,17 @@ impl World {
         node.known = vec![issuer];
         self.removed[index] = None;
         self.start(index);
+    }
+
+    /// A peer shows a node the certificate that it began with, as if it were news.
+    pub(super) fn replay_certificate(&mut self, index: usize) {
+        let Some(core) = &self.nodes[index].core else { return };
+        let peers: Vec<(NodeId, u64)> = core.sessions.values().map(|held| (held.peer.id, held.id)).collect();
+        let certificate = first_certificate(index, self.id(index)).as_bytes().to_vec();
+        for key in peers {
+            let message: Control = Renewed { certificate: certificate.clone() }.into();
+            self.act(index, |core, now| core.control(now, key, message.clone()).ok());
+        }
     }
 
     pub(super) fn run_for(&mut self, span: Duration) {
