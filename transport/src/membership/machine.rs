@@ -267,6 +267,7 @@ impl Membership {
                 Due::Announce(peer, attempt) => self.repeat_announcement(now, peer, attempt),
                 Due::Settle(attempt) => self.repeat_settling(now, attempt),
                 Due::Accuse(suspect) => self.accuse(now, suspect),
+                Due::Ask(suspect, version, life) => self.ask_again(now, suspect, (version, life)),
                 Due::Judge(suspect, version, life) => self.judge(now, deadline, (suspect, version, life)),
                 Due::Gossip => self.gossip(),
                 Due::Repair(attempt) => self.repair(now, attempt),
