@@ -98,6 +98,7 @@ enum Happening {
 }
 
 /// Of a removal, as the issuer's commands take it.
+#[derive(Clone, Copy)]
 enum Stage {
     Sign(Duration),
     Store(SignedRevocation),
@@ -733,7 +734,7 @@ impl World {
             Happening::Hello { link, hello } => self.hello(link, hello),
             Happening::Ack { link, ack } => self.ack(link, ack),
             Happening::DialOver { link } => {
-                self.dial_failed(link, DialerEvent::DeadlinePassed, Verdict::default())
+                self.dial_failed(link, DialerEvent::DeadlinePassed, Verdict::default());
             }
             Happening::NoAnswer { node, run, mut dialer, attempt } => {
                 if self.nodes[node].run == run {
