@@ -11,7 +11,6 @@ use arw_transport::membership::{MemberIdentity, Membership, MembershipConfig, Re
 const MEMBERS_MAX: usize = 8;
 
 fn key(byte: u8) -> Arc<NodeKey> {
-    #[expect(clippy::unwrap_used, reason = "any 32 bytes are a seed")]
     Arc::new(NodeKey::from_seed(&[byte; 32]).unwrap())
 }
 

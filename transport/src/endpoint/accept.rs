@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::connection::{canonical, close, close_with_address, close_with_proof};
+use super::connection::{Wire, canonical, close, close_with_address, close_with_proof};
 use super::hub::Hub;
 use super::limiter::Admission;
 use super::{issuing, quic, session};
@@ -123,7 +123,7 @@ async fn greet(
     mut streams: ControlStream,
 ) {
     let verdict = hub.act(|core, now| {
-        let verdict = core.hello(now, &mut acceptor, (peer, hello), connection);
+        let verdict = core.hello(now, &mut acceptor, (peer, hello), &Wire::Quinn(connection.clone()));
         if verdict.is_ok() {
             quic::welcome(connection, hub.streams_max);
         }
@@ -151,11 +151,11 @@ pub(super) fn turn_away(hub: &Hub, connection: &quinn::Connection, peer: NodeId,
     let code = CloseCode::Hello(reason);
     if reason == HelloRefusal::Removed {
         let proof = hub.look(|core| core.proof_of_removal(peer));
-        return close_with_proof(connection, code, proof.as_ref());
+        return close_with_proof(&Wire::Quinn(connection.clone()), code, proof.as_ref());
     }
     if matches!(reason, HelloRefusal::OldIncarnation | HelloRefusal::Copied) {
         let elsewhere = hub.look(|core| core.where_is(peer));
-        return close_with_address(connection, code, elsewhere);
+        return close_with_address(&Wire::Quinn(connection.clone()), code, elsewhere);
     }
     close(connection, code);
 }
@@ -183,7 +183,8 @@ async fn let_in(
             Some(IssuerAction::Accept(accepted)) => return admit(connection, accepted, send).await,
             Some(IssuerAction::Refuse(refused)) if refused.reason == JoinRefusal::Copied => {
                 let elsewhere = hub.look(|core| core.where_is(peer));
-                return close_with_address(connection, CloseCode::Join(refused.reason), elsewhere);
+                let code = CloseCode::Join(refused.reason);
+                return close_with_address(&Wire::Quinn(connection.clone()), code, elsewhere);
             }
             Some(IssuerAction::Refuse(refused)) => {
                 return close(connection, CloseCode::Join(refused.reason));

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::timeout;
 
 use super::control_queue::{ControlQueue, SendControlError};
@@ -26,8 +27,62 @@ pub struct PeerConnection {
 struct Inner {
     node: NodeId,
     incarnation: u64,
-    quinn: quinn::Connection,
+    wire: Wire,
     queue: ControlQueue,
+}
+
+/// What a connection goes over: QUIC, or in a test what the test says.
+#[derive(Clone, Debug)]
+pub(super) enum Wire {
+    Quinn(quinn::Connection),
+    #[cfg(test)]
+    Scripted(Arc<super::core::tests::scripted::ScriptedWire>),
+}
+
+impl Wire {
+    /// Where the peer is now.
+    pub(super) fn remote_address(&self) -> SocketAddr {
+        match self {
+            Self::Quinn(quinn) => canonical(quinn.remote_address()),
+            #[cfg(test)]
+            Self::Scripted(wire) => wire.remote,
+        }
+    }
+
+    /// Neither side has ended it.
+    pub(super) fn is_open(&self) -> bool {
+        match self {
+            Self::Quinn(quinn) => quinn.close_reason().is_none(),
+            #[cfg(test)]
+            Self::Scripted(wire) => wire.is_open(),
+        }
+    }
+
+    /// Closes with a code, and what follows from it as the reason.
+    pub(super) fn close(&self, code: CloseCode, reason: &[u8]) {
+        match self {
+            Self::Quinn(quinn) => quinn.close(code.into(), reason),
+            #[cfg(test)]
+            Self::Scripted(wire) => wire.close(code, reason),
+        }
+    }
+
+    /// Whether it could be sent.
+    pub(super) fn send_datagram(&self, datagram: Bytes) -> bool {
+        match self {
+            Self::Quinn(quinn) => quinn.send_datagram(datagram).is_ok(),
+            #[cfg(test)]
+            Self::Scripted(wire) => wire.send_datagram(datagram),
+        }
+    }
+
+    fn answered(&self) -> u64 {
+        match self {
+            Self::Quinn(quinn) => quinn.stats().frame_rx.acks,
+            #[cfg(test)]
+            Self::Scripted(wire) => wire.answered(),
+        }
+    }
 }
 
 /// A stream was not opened.
@@ -51,9 +106,13 @@ pub enum OpenError {
 }
 
 impl PeerConnection {
-    pub(super) fn new(peer: &Peer, quinn: quinn::Connection) -> Self {
+    pub(super) fn new(peer: &Peer, wire: Wire) -> Self {
         let (node, incarnation) = (peer.id, peer.incarnation);
-        Self { inner: Arc::new(Inner { node, incarnation, quinn, queue: ControlQueue::default() }) }
+        Self { inner: Arc::new(Inner { node, incarnation, wire, queue: ControlQueue::default() }) }
+    }
+
+    pub(super) fn wire(&self) -> &Wire {
+        &self.inner.wire
     }
 
     /// The node at the other end.
@@ -86,34 +145,38 @@ impl PeerConnection {
     }
 
     pub(super) fn close(&self, code: CloseCode) {
-        close(&self.inner.quinn, code);
+        self.inner.wire.close(code, code.to_string().as_bytes());
     }
 
     pub(super) fn close_with_proof(&self, code: CloseCode, proof: Option<&SignedRevocation>) {
-        close_with_proof(&self.inner.quinn, code, proof);
+        close_with_proof(&self.inner.wire, code, proof);
     }
 
     /// The QUIC connection, for lanes. Each stream that is opened on it begins with its [`StreamPurpose::byte`].
     #[must_use]
     pub fn quinn(&self) -> &quinn::Connection {
-        &self.inner.quinn
+        match &self.inner.wire {
+            Wire::Quinn(quinn) => quinn,
+            #[cfg(test)]
+            Wire::Scripted(_) => unreachable!("a script has no streams"),
+        }
     }
 
     /// Where the peer is now.
     #[must_use]
     pub fn remote_address(&self) -> SocketAddr {
-        canonical(self.inner.quinn.remote_address())
+        self.inner.wire.remote_address()
     }
 
     /// How often the peer has confirmed that something arrived, by packets that nobody else can make.
     pub(super) fn answered(&self) -> u64 {
-        self.inner.quinn.stats().frame_rx.acks
+        self.inner.wire.answered()
     }
 
     /// The round-trip time, smoothed.
     #[must_use]
     pub fn rtt(&self) -> Duration {
-        self.inner.quinn.rtt()
+        self.quinn().rtt()
     }
 
     /// Opens a stream in both directions, and waits at most `within` for the peer to have room for it.
@@ -124,7 +187,7 @@ impl PeerConnection {
         if purpose.is_one_way() {
             return Err(OpenError::WrongDirection);
         }
-        let opened = timeout(within, self.inner.quinn.open_bi()).await.map_err(|_| OpenError::Busy)?;
+        let opened = timeout(within, self.quinn().open_bi()).await.map_err(|_| OpenError::Busy)?;
         let (mut send, receive) = opened.map_err(|_| OpenError::NotConnected)?;
         begin(&mut send, purpose, within).await?;
         Ok(PeerStream::new(self.node(), send, receive))
@@ -154,12 +217,8 @@ pub(super) fn close(connection: &quinn::Connection, code: CloseCode) {
 }
 
 /// WIRE-21: closes with `removed` in one form or another, and with the proof of it as the reason. Nobody believes the code without it.
-pub(super) fn close_with_proof(
-    connection: &quinn::Connection,
-    code: CloseCode,
-    proof: Option<&SignedRevocation>,
-) {
-    connection.close(code.into(), proof.map_or(b"", SignedRevocation::as_bytes));
+pub(super) fn close_with_proof(wire: &Wire, code: CloseCode, proof: Option<&SignedRevocation>) {
+    wire.close(code, proof.map_or(b"", SignedRevocation::as_bytes));
 }
 
 /// What a peer closed with as the proof that this node was removed. It proves nothing before it is verified.
@@ -179,13 +238,9 @@ pub(super) fn proof_in(error: &quinn::ConnectionError) -> Option<Vec<u8>> {
 
 /// WIRE-25: closes because of another start of the peer, and says where that one is. It is for people:
 /// nothing follows from it.
-pub(super) fn close_with_address(
-    connection: &quinn::Connection,
-    code: CloseCode,
-    elsewhere: Option<SocketAddr>,
-) {
+pub(super) fn close_with_address(wire: &Wire, code: CloseCode, elsewhere: Option<SocketAddr>) {
     let text = elsewhere.map(|address| address.to_string()).unwrap_or_default();
-    connection.close(code.into(), text.as_bytes());
+    wire.close(code, text.as_bytes());
 }
 
 /// The connection was closed because of another start of this node: where that one is, and whether it is a

@@ -92,7 +92,7 @@ impl ControlQueue {
     }
 
     /// Outer `None`: closed. Inner: nothing waits.
-    fn take(&self) -> Option<Option<BytesMut>> {
+    pub(super) fn take(&self) -> Option<Option<BytesMut>> {
         let mut waiting = self.waiting.lock();
         if waiting.is_closed {
             return None;

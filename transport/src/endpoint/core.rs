@@ -26,7 +26,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use super::connection::{PeerConnection, canonical, close_with_address};
+use super::connection::{PeerConnection, Wire, close_with_address};
 use super::counters::Counters;
 use super::dial_schedule::{Attempt, DialSchedule, News};
 use super::doubts::Doubts;
@@ -290,7 +290,7 @@ impl Core {
         &mut self,
         now: Moment,
         peer: Peer,
-        quinn: &quinn::Connection,
+        wire: &Wire,
         dialed_by: DialSide,
     ) -> (u64, PeerConnection) {
         let node = peer.id;
@@ -299,7 +299,7 @@ impl Core {
             .get(&node)
             .is_some_and(|held| held.peer.incarnation == peer.incarnation && held.peer.number != peer.number);
         self.agreed_at = Some((now, self.clock.wall()));
-        self.saw_start(now, &peer, canonical(quinn.remote_address()));
+        self.saw_start(now, &peer, wire.remote_address());
         let code = if is_copy { GoodbyeReason::Copied } else { GoodbyeReason::Replaced };
         self.end_session(now, node, CloseCode::Goodbye(code));
         if let Some(issuer) = &mut self.issuer {
@@ -308,7 +308,7 @@ impl Core {
         self.saw_serial(peer.certificate.serial);
         let incarnation = peer.incarnation;
         let peer = Arc::new(peer);
-        let connection = PeerConnection::new(&peer, quinn.clone());
+        let connection = PeerConnection::new(&peer, wire.clone());
         let address = connection.remote_address();
         self.sessions_begun += 1;
         let id = self.sessions_begun;
@@ -336,7 +336,7 @@ impl Core {
             // Where the other one is, stands in what was noted of the two.
             CloseCode::Goodbye(GoodbyeReason::Copied) => {
                 let elsewhere = self.copies.get(&node).map(|(_, row)| row.kept);
-                close_with_address(session.connection.quinn(), code, elsewhere);
+                close_with_address(session.connection.wire(), code, elsewhere);
             }
             _ => session.connection.close(code),
         }
@@ -438,8 +438,8 @@ impl Core {
         datagram.put_u8(DATAGRAM_MEMBERSHIP);
         datagram.put_slice(bytes);
         let session = self.sessions.get(&to);
-        let sent = session.map(|session| session.connection.quinn().send_datagram(datagram.freeze()));
-        if !matches!(sent, Some(Ok(()))) {
+        let sent = session.map(|session| session.connection.wire().send_datagram(datagram.freeze()));
+        if sent != Some(true) {
             self.counters.datagrams_unsent += 1;
         }
     }
@@ -456,3 +456,6 @@ impl Core {
         self.session_over(now, key, reason);
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use tokio::time::timeout_at;
 
 use super::accept::turn_away;
-use super::connection::{another_start_in, close, proof_in};
+use super::connection::{Wire, another_start_in, close, proof_in};
 use super::core::{DialEvent, DialStep};
 use super::dial_schedule::Attempt;
 use super::hub::Hub;
@@ -35,7 +35,7 @@ pub(super) async fn dial(hub: Arc<Hub>, attempt: Attempt) {
         Err(_) => DialerEvent::ConnectionFailed,
     };
     let step = hub.act(|core, now| {
-        core.dial_step(now, (&mut dialer, attempt), DialEvent::Other(event), Some(&connection))
+        core.dial_step(now, (&mut dialer, attempt), DialEvent::Other(event), Some(&wire(&connection)))
     });
     let hello = match step {
         DialStep::Send(hello) => hello,
@@ -48,7 +48,7 @@ pub(super) async fn dial(hub: Arc<Hub>, attempt: Attempt) {
         Err(_) => return over(&hub, &mut dialer, attempt, DialerEvent::DeadlinePassed, Some(&connection)),
     };
     let step = hub.act(|core, now| {
-        let step = core.dial_step(now, (&mut dialer, attempt), DialEvent::Ack(ack), Some(&connection));
+        let step = core.dial_step(now, (&mut dialer, attempt), DialEvent::Ack(ack), Some(&wire(&connection)));
         if matches!(step, DialStep::Up(..)) {
             quic::welcome(&connection, hub.streams_max);
         }
@@ -74,7 +74,8 @@ fn over(
     let proof = closed.as_ref().and_then(proof_in);
     let another = closed.as_ref().and_then(another_start_in);
     let step = hub.act(|core, now| {
-        let step = core.dial_step(now, (dialer, attempt), DialEvent::Other(event), connection);
+        let step =
+            core.dial_step(now, (dialer, attempt), DialEvent::Other(event), connection.map(wire).as_ref());
         // WIRE-21
         if let Some(proof) = proof {
             core.shown_removal(now, attempt.peer, proof);
@@ -90,6 +91,10 @@ fn over(
         DialStep::Send(_) | DialStep::Up(..) | DialStep::Nothing => CloseCode::Hello(HelloRefusal::TooSlow),
     };
     close(connection, code);
+}
+
+fn wire(connection: &quinn::Connection) -> Wire {
+    Wire::Quinn(connection.clone())
 }
 
 async fn connect(hub: &Hub, attempt: Attempt) -> Result<quinn::Connection, DialerEvent> {

@@ -58,6 +58,9 @@ pub(super) const ANNOUNCE_MAX: Duration = Duration::from_secs(2);
 /// them said that it suspects it, so that this passes during the suspicion.
 pub(super) const DOUBT_TO_DOWN: Duration = Duration::from_millis(300);
 
+/// MEMBER-25: how often a member is asked that others suspect: rarely, as they ask it too, and every member does.
+pub(super) const ASK_PERIOD: Duration = Duration::from_secs(1);
+
 /// How often members that are down are asked whether they are back, and how many each time. It heals partitions: with both halves
 /// of 1,000 nodes seeking, the first contact is made within milliseconds.
 pub(super) const SEEK_PERIOD: Duration = Duration::from_secs(2);

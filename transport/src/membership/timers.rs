@@ -21,6 +21,8 @@ pub(super) enum Due {
     Settle(u64),
     /// Tell a suspect again that it is one.
     Accuse(NodeId),
+    /// Ask a member again that others suspect, if it is still under that suspicion.
+    Ask(NodeId, (u64, u32), u16),
     /// Judge a member whose connection was lost, if it is still under that suspicion: in that incarnation and renewal, and life.
     Judge(NodeId, (u64, u32), u16),
     /// Pass news on.
@@ -51,6 +53,7 @@ impl Timers {
             | Due::Announce(..)
             | Due::Settle(_)
             | Due::Accuse(_)
+            | Due::Ask(..)
             | Due::Judge(..)
             | Due::Gossip
             | Due::Repair(_)

@@ -49,7 +49,10 @@ pub(super) struct Stage {
 
 impl Ground {
     pub(super) async fn lay() -> Arc<Self> {
-        let folder = tempfile::tempdir().unwrap();
+        // Nothing of it outlives the test: where there is such a folder it is in memory, and nobody waits for a disk.
+        let in_memory = std::path::Path::new("/dev/shm");
+        let folder =
+            if in_memory.is_dir() { tempfile::tempdir_in(in_memory) } else { tempfile::tempdir() }.unwrap();
         let clock = Clock::system();
         let store =
             Store::open(&folder.path().join("arw.db"), StoreOptions { clock, ..StoreOptions::default() });

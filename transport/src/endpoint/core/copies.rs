@@ -106,13 +106,13 @@ impl Core {
 
     /// WIRE-25: the cluster has another start of this node: this one is out of it until a person decides.
     pub(crate) fn fence(&self) -> Option<Fence> {
-        let has_peers = self.sessions.values().any(|it| it.connection.quinn().close_reason().is_none());
+        let has_peers = self.sessions.values().any(|it| it.connection.wire().is_open());
         self.tellers.values().next().filter(|_| !has_peers).copied()
     }
 
     /// A node with this key is connected, and gave no sign that it is gone.
     pub(super) fn is_present(&self, node: NodeId) -> bool {
-        self.sessions.get(&node).is_some_and(|it| it.connection.quinn().close_reason().is_none())
+        self.sessions.get(&node).is_some_and(|it| it.connection.wire().is_open())
     }
 
     pub(super) fn forget_starts(&mut self, now: Moment) {

@@ -8,7 +8,7 @@ use arw_kit::moment::Moment;
 
 use super::{Core, Effect};
 use crate::certificate::CERTIFICATE_LIFETIME;
-use crate::endpoint::connection::{PeerConnection, canonical};
+use crate::endpoint::connection::{PeerConnection, Wire};
 use crate::endpoint::dial_schedule::Attempt;
 use crate::handshake::{
     AcceptorAction, AcceptorEvent, DialSide, DialerAction, DialerEvent, Held, HelloAcceptor, HelloDialer,
@@ -48,7 +48,7 @@ impl Core {
 
     /// What this node has of a peer now.
     fn link(&self, now: Moment, peer: NodeId, from: SocketAddr) -> PeerLink {
-        let live = |session: &&super::Session| session.connection.quinn().close_reason().is_none();
+        let live = |session: &&super::Session| session.connection.wire().is_open();
         let held = self.sessions.get(&peer).filter(live);
         PeerLink {
             own: self.own,
@@ -71,13 +71,10 @@ impl Core {
         now: Moment,
         acceptor: &mut HelloAcceptor,
         (node, hello): (NodeId, Hello),
-        quinn: &quinn::Connection,
+        wire: &Wire,
     ) -> Result<(HelloAck, u64, PeerConnection), HelloRefused> {
         let start = Start { incarnation: hello.incarnation, number: hello.number };
-        let event = AcceptorEvent::HelloReceived {
-            hello,
-            link: self.link(now, node, canonical(quinn.remote_address())),
-        };
+        let event = AcceptorEvent::HelloReceived { hello, link: self.link(now, node, wire.remote_address()) };
         let action = acceptor.handle((now, self.clock.wall()), &event, &self.local());
         let refused = match action {
             Some(AcceptorAction::Accept { ack, peer, .. }) => {
@@ -86,7 +83,7 @@ impl Core {
                 // fails it comes back.
                 let is_welcome = !self.is_stopping && !self.removing.contains_key(&node);
                 if is_welcome && (!is_full || self.sessions.contains_key(&node)) {
-                    let (id, connection) = self.session_up(now, *peer, quinn, DialSide::Peer);
+                    let (id, connection) = self.session_up(now, *peer, wire, DialSide::Peer);
                     return Ok((ack, id, connection));
                 }
                 HelloRefused { reason: HelloRefusal::Busy, versions: Versions::OWN }
@@ -95,11 +92,11 @@ impl Core {
             None => HelloRefused { reason: HelloRefusal::TooSlow, versions: Versions::OWN },
         };
         if refused.reason == HelloRefusal::Duplicate {
-            let from = canonical(quinn.remote_address());
+            let from = wire.remote_address();
             self.effects.extend(self.schedule.heard_from(now, node, from).map(Effect::Dial));
         }
         if matches!(refused.reason, HelloRefusal::OldIncarnation | HelloRefusal::Copied) {
-            self.turned_away(now, (node, start), canonical(quinn.remote_address()));
+            self.turned_away(now, (node, start), wire.remote_address());
         }
         self.counters.refuse_hello(refused.reason);
         Err(refused)
@@ -111,7 +108,7 @@ impl Core {
         now: Moment,
         (dialer, attempt): (&mut HelloDialer, Attempt),
         event: DialEvent,
-        quinn: Option<&quinn::Connection>,
+        wire: Option<&Wire>,
     ) -> DialStep {
         let start = match &event {
             DialEvent::Ack(ack) => Some(Start { incarnation: ack.incarnation, number: ack.number }),
@@ -125,7 +122,7 @@ impl Core {
         };
         let action = dialer.handle(self.clock.wall(), &event, &self.local());
         let chance = rand::RngExt::random(&mut self.chance);
-        match (action, quinn) {
+        match (action, wire) {
             (Some(DialerAction::SendHello(hello)), _) => DialStep::Send(hello),
             (Some(DialerAction::Up { .. }), _) if self.is_stopping => DialStep::Close(HelloRefusal::Busy),
             (Some(DialerAction::Up { .. }), _) if self.removing.contains_key(&attempt.peer) => {
@@ -133,8 +130,8 @@ impl Core {
                 self.schedule.failed(now, attempt, busy, chance);
                 DialStep::Close(HelloRefusal::Busy)
             }
-            (Some(DialerAction::Up { peer, .. }), Some(quinn)) => {
-                let (id, connection) = self.session_up(now, *peer, quinn, DialSide::Own);
+            (Some(DialerAction::Up { peer, .. }), Some(wire)) => {
+                let (id, connection) = self.session_up(now, *peer, wire, DialSide::Own);
                 DialStep::Up(id, connection)
             }
             (Some(DialerAction::WaitForIncoming), _) => {

@@ -12,7 +12,7 @@ use foca::{Codec, Header, Member, Message, State};
 use super::Membership;
 use crate::identity::NodeId;
 use crate::membership::config::{
-    ACCUSE_PERIOD, DOUBT_TO_DOWN, INDIRECT_PROBES, PACKET_BYTES_MAX, SUSPECT_TO_DOWN,
+    ACCUSE_PERIOD, ASK_PERIOD, DOUBT_TO_DOWN, INDIRECT_PROBES, PACKET_BYTES_MAX, SUSPECT_TO_DOWN,
 };
 use crate::membership::event::DownReason;
 use crate::membership::hearsay::Doubt;
@@ -64,6 +64,8 @@ impl Membership {
             if asked.is_none() {
                 self.outbox.counters.doubts_asked += 1;
                 self.tell_suspect(peer);
+                let (version, life) = suspicion;
+                self.outbox.timers.set(now + ASK_PERIOD, Due::Ask(peer, version, life));
             }
             let asked = asked.get_or_insert(Asked { suspicion, at: now, is_judged: false });
             if doubt.is_down && !asked.is_judged {
@@ -80,6 +82,19 @@ impl Membership {
             }
             let asked = *asked;
             self.asked.insert(peer, asked);
+        }
+    }
+
+    /// MEMBER-25: whoever suspected it may be gone without a verdict, and the question may have been lost.
+    pub(super) fn ask_again(&mut self, now: Moment, peer: NodeId, suspicion: ((u64, u32), u16)) {
+        let found = self.foca.iter_members().find(|member| member.id().id == peer);
+        let is_suspected = found.is_some_and(|member| {
+            member.state() == State::Suspect && (member.id().version(), member.incarnation()) == suspicion
+        });
+        if is_suspected && self.hearsay.is_connected(&peer) {
+            self.tell_suspect(peer);
+            let (version, life) = suspicion;
+            self.outbox.timers.set(now + ASK_PERIOD, Due::Ask(peer, version, life));
         }
     }
 

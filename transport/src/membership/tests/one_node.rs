@@ -547,7 +547,7 @@ fn who_is_only_spoken_of_is_no_member() {
     );
     assert_eq!(one.told(), [format!("introduced {}", short(300))]);
     assert_eq!(one.node.members().count(), 1);
-    one.hear(1, Message::Gossip, &[stranger.clone()]);
+    one.hear(1, Message::Gossip, &[stranger]);
     assert_eq!(one.told(), Vec::<String>::new(), "once");
     one.hear(1, Message::Gossip, &[Member::alive(identity(300).renewed_at(address(9)).unwrap())]);
     assert_eq!(one.told(), [format!("introduced {}", short(300))], "it is elsewhere");
@@ -616,6 +616,24 @@ fn a_member_that_others_take_for_down_is_asked_where_there_is_a_connection() {
     one.node.parted(id(2));
     one.hear(1, Message::Gossip, &[Member::down(renewed)]);
     assert_eq!(one.told(), ["down Reported"]);
+}
+
+#[test]
+fn a_member_that_others_suspect_is_asked_until_it_answers() {
+    // MEMBER-25: the one that suspected it has gone, and the first question was lost.
+    let mut one = one();
+    one.hear(1, Message::Gossip, &[]);
+    one.hear(2, Message::Gossip, &[]);
+    one.node.met(id(2), 1);
+    one.hear(1, Message::Gossip, &[Member::new(identity(2), 0, State::Suspect)]);
+    one.sent();
+    one.told();
+    one.run_for(MILLI * 1_010);
+    let is_told = |(_, kind, packet): &(Moment, String, Packet)| {
+        let says_so = packet.statements.iter().any(|said| said.record.identity.id == id(2));
+        kind == "Ping" && packet.header.dst.id == id(2) && says_so
+    };
+    assert!(one.sent().iter().any(is_told));
 }
 
 #[test]
