@@ -1,7 +1,7 @@
 //! Mailbox and supervision beside their peers: tokio's channels, ractor, kameo, Erlang.
 //!
-//! `./dev bench mailbox`, or `cargo bench -p arw-actors --bench mailbox -- --help`. Owns what is compared and what must be
-//! reached; how it is measured lies beside this file. See `docs/benchmarks.md`.
+//! `./dev bench mailbox`, or `cargo bench -p arw-actors --bench mailbox -- --help`. Owns what is compared and
+//! what must be reached; how it is measured lies beside this file. See `docs/benchmarks.md`.
 
 #![expect(
     clippy::unwrap_used,
@@ -91,7 +91,8 @@ struct Run {
     notes: Vec<String>,
 }
 
-/// Each is taken of every contender before the next one is begun, so that both sides of a ratio see the same machine.
+/// Each is taken of every contender before the next one is begun, so that both sides of a ratio see the same
+/// machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Test {
     OneToOne,

@@ -1,7 +1,8 @@
 //! The nodes that make one cluster, as this node knows them.
 //!
-//! Owns what a node tells the others of itself ([`NodeCard`]), what it learns of them ([`ClusterNews`]), the picture that follows from both ([`Picture`]), and the port through
-//! which it reaches them ([`Transport`]). Refuses to know QUIC: the transport implements the port and brings the news.
+//! Owns what a node tells the others of itself ([`NodeCard`]), what it learns of them ([`ClusterNews`]), the
+//! picture that follows from both ([`Picture`]), and the port through which it reaches them ([`Transport`]).
+//! Refuses to know QUIC: the transport implements the port and brings the news.
 
 mod card;
 mod names;

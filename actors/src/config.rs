@@ -1,8 +1,8 @@
 //! A node's settings, typed and validated.
 //!
-//! Owns [`NodeConfig`]: which settings exist, what they default to and why, and what goes together. Those of the
-//! runtimes are composed from [`crate::runtime::settings`]. Refuses to know where settings are read from: the `arw`
-//! program turns files, environment and flags into [`Layer`]s.
+//! Owns [`NodeConfig`]: which settings exist, what they default to and why, and what goes together. Those of
+//! the runtimes are composed from [`crate::runtime::settings`]. Refuses to know where settings are read from:
+//! the `arw` program turns files, environment and flags into [`Layer`]s.
 
 mod error;
 mod layer;
@@ -158,14 +158,17 @@ pub struct Settings {
     pub explained: Vec<Explained>,
 }
 
-/// Loopback: nothing outside the machine reaches a node that nobody configured. 8091 is free of well-known services.
+/// Loopback: nothing outside the machine reaches a node that nobody configured. 8091 is free of well-known
+/// services.
 pub const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8091);
-/// Long enough for a model of tens of gigabytes to load from a slow disk, short enough for a client not to give up first.
+/// Long enough for a model of tens of gigabytes to load from a slow disk, short enough for a client not to
+/// give up first.
 pub const WAIT_FOR_RUNTIME: Duration = Duration::from_secs(120);
 /// A long answer in one piece of a large model on a slow machine takes minutes; a server that hangs shall not
 /// hold a request for ever.
 pub const ANSWER_IDLE_TIMEOUT: Duration = Duration::from_secs(30 * 60);
-/// The gateway's number again, over UDP: one number to remember. All addresses, because a cluster is other machines; who has no token is refused.
+/// The gateway's number again, over UDP: one number to remember. All addresses, because a cluster is other
+/// machines; who has no token is refused.
 pub const CLUSTER_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8091);
 /// A chat with a few images, with room to spare; refuses accidents.
 pub const BODY_MAX_BYTES: u64 = 8 << 20;
@@ -173,7 +176,8 @@ pub const BODY_MAX_BYTES: u64 = 8 << 20;
 pub const HEADER_MAX_BYTES: u64 = 16 << 10;
 /// A client on a bad network sends a request head in a second; slower ones hold connections on purpose.
 pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longer than clients and proxies keep a connection (Go 90 s, nginx 75 s): who closes first cannot be met by a request under way.
+/// Longer than clients and proxies keep a connection (Go 90 s, nginx 75 s): who closes first cannot be met by
+/// a request under way.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// 8 MiB in 30 s is a slow mobile link.
 pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -197,8 +201,8 @@ impl NodeConfig {
     /// Puts layers over the defaults (later layers win, key by key), converts and checks.
     ///
     /// # Errors
-    /// Everything that is wrong, not only the first thing: unknown keys with the nearest known name, wrong types with what is
-    /// expected, settings that do not go together.
+    /// Everything that is wrong, not only the first thing: unknown keys with the nearest known name, wrong
+    /// types with what is expected, settings that do not go together.
     pub fn from_layers(layers: &[Layer], machine: &MachineDefaults) -> Result<Settings, ConfigErrors> {
         let mut reader = Reader::new(layers);
         let config = Self::read(&mut reader, machine);

@@ -1,19 +1,22 @@
 //! Replacing a small file as a whole.
 //!
-//! Owns the one way in which the node writes what it must find whole after a crash. Refuses to know what is in it.
+//! Owns the one way in which the node writes what it must find whole after a crash. Refuses to know what is
+//! in it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// Puts `contents` into the file at `path`, for its owner only, so that a reader and a crash find the old contents or the new ones, never half of
-/// them. It writes `path` + `.new` beside it, which must be on the same file system.
+/// Puts `contents` into the file at `path`, for its owner only, so that a reader and a crash find the old
+/// contents or the new ones, never half of them. It writes `path` + `.new` beside it, which must be on the
+/// same file system.
 ///
 /// # Errors
 /// Any step that fails; the file at `path` is then as it was, unless only the last sync of the folder failed.
 pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     let beside = beside(path);
-    // Left by a process that was killed in between; `create_new` below refuses anything that is put there meanwhile.
+    // Left by a process that was killed in between; `create_new` below refuses anything that is put there
+    // meanwhile.
     match fs::remove_file(&beside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}

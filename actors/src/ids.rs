@@ -1,7 +1,7 @@
 //! Names of things, as types.
 //!
-//! Owns the newtypes for the ids of nodes and runtimes. Refuses to know what the ids stand for; what names must look
-//! like is in [`arw_kit::ids`].
+//! Owns the newtypes for the ids of nodes and runtimes. Refuses to know what the ids stand for; what names
+//! must look like is in [`arw_kit::ids`].
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,5 @@
-//! The ARW kernel: the model-server processes, store, journal and read models of one node, as actors of [`arw_kit`].
+//! The ARW kernel: the model-server processes, store, journal and read models of one node, as actors of
+//! [`arw_kit`].
 //!
 //! Nothing here knows HTTP routes, command lines or QUIC: those crates depend on this one.
 

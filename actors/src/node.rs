@@ -1,6 +1,7 @@
 //! A node, as the gateway and the command line see it.
 //!
-//! Owns nothing by itself: it gathers the handles of what [`crate::system`] has built. Refuses to build or to decide.
+//! Owns nothing by itself: it gathers the handles of what [`crate::system`] has built. Refuses to build or to
+//! decide.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! Builds a node: who supervises whom, on one screen.
 //!
-//! Owns the order in which a node comes up and goes down. Refuses to know HTTP, and how an operating system starts programs: the
-//! launcher is given to it.
+//! Owns the order in which a node comes up and goes down. Refuses to know HTTP, and how an operating system
+//! starts programs: the launcher is given to it.
 //!
 //! ```text
 //! node                      one_for_one
@@ -221,8 +221,8 @@ impl RunningNode {
     }
 }
 
-/// An actor that only shows or tends what others do. A defect in it must not end the node and its engines: past its budget it is set aside, which the node's status
-/// says, and tried again.
+/// An actor that only shows or tends what others do. A defect in it must not end the node and its engines:
+/// past its budget it is set aside, which the node's status says, and tried again.
 fn leaf<A: Actor>(spec: ActorSpec<A>) -> ActorSpec<A> {
     spec.on_exhausted(OnExhausted::Quarantine(Quarantine {
         first: Duration::from_secs(30),

@@ -198,8 +198,8 @@ impl Views {
         let it = self.shared.published.iter().find(|it| it.model.name() == name)?;
         let at = self.shared.clock.now();
         let age = at.as_nanos().saturating_sub(it.fresh_at.load(Ordering::Acquire));
-        // Whoever has changed something finds it here at once. What moves all the time is rendered once in an interval,
-        // however many ask.
+        // Whoever has changed something finds it here at once. What moves all the time is rendered once in an
+        // interval, however many ask.
         if it.is_behind() || u128::from(age) >= PUBLISH_INTERVAL.as_nanos() {
             self.bring_up_to_date(it, at);
         }
@@ -217,7 +217,8 @@ impl Views {
         it.publish(self.shared.clock);
     }
 
-    /// For somebody who has asked at `asked`: what another one has brought up to date since then is new enough.
+    /// For somebody who has asked at `asked`: what another one has brought up to date since then is new
+    /// enough.
     fn bring_up_to_date(&self, it: &Published, asked: Moment) {
         let _publishing = it.publishing.lock();
         if it.is_behind() || it.fresh_at.load(Ordering::Relaxed) < asked.as_nanos() {

@@ -86,8 +86,8 @@ impl From<ServeError> for Failure {
 
 /// Runs a node until it is told to stop (Ctrl-C or SIGTERM). Calls `ready` once, when the gateway listens.
 ///
-/// With a token the node joins a cluster once it is up, and ends when it may not; a node that is in one already stays in it.
-/// The node's status tells when `log` cannot be written.
+/// With a token the node joins a cluster once it is up, and ends when it may not; a node that is in one
+/// already stays in it. The node's status tells when `log` cannot be written.
 pub(crate) async fn serve(
     config: NodeConfig,
     token: Option<String>,

@@ -22,8 +22,8 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// From the flags that every command takes; `state_dir_origin` says whether flag or environment named the folder.
-    /// `format_is_chosen`: somebody said how to show data.
+    /// From the flags that every command takes; `state_dir_origin` says whether flag or environment named the
+    /// folder. `format_is_chosen`: somebody said how to show data.
     pub(crate) fn new(global: &Global, state_dir_origin: Origin, format_is_chosen: bool) -> Self {
         let state_dir = global.state_dir.as_deref().map(|dir| (place::absolute(dir), state_dir_origin));
         let locator = Locator {

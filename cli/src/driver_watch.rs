@@ -1,9 +1,10 @@
 //! Keeps the timers and sockets of a runtime served while a task blocks a thread.
 //!
-//! tokio has one driver for all timers and sockets, which an idle worker waits in. The worker leaves it to run a task and
-//! wakes no other one for it. A task that then blocks its thread stops every timer and every socket of the process, kill
-//! timers included, until something from outside wakes another worker. tokio's own remedy (`enable_eager_driver_handoff`)
-//! needs `tokio_unstable`; here a thread hands in an empty task now and then, which wakes a worker where none runs.
+//! tokio has one driver for all timers and sockets, which an idle worker waits in. The worker leaves it to
+//! run a task and wakes no other one for it. A task that then blocks its thread stops every timer and every
+//! socket of the process, kill timers included, until something from outside wakes another worker. tokio's
+//! own remedy (`enable_eager_driver_handoff`) needs `tokio_unstable`; here a thread hands in an empty task
+//! now and then, which wakes a worker where none runs.
 //!
 //! What the blocking task has just woken still waits behind it: that slot of its thread is nobody else's.
 
@@ -18,8 +19,8 @@ pub(crate) struct DriverWatch {
     _alive: SyncSender<()>,
 }
 
-/// A node that stands still for longer than this is noticed by its users; one wake a second costs an idle node nothing
-/// that can be measured.
+/// A node that stands still for longer than this is noticed by its users; one wake a second costs an idle
+/// node nothing that can be measured.
 const EVERY: Duration = Duration::from_secs(1);
 
 impl DriverWatch {

@@ -1,4 +1,5 @@
-//! What a command says when it cannot do what it was asked: what happened, why, and what to do; and with which exit code.
+//! What a command says when it cannot do what it was asked: what happened, why, and what to do; and with
+//! which exit code.
 //!
 //! Owns [`Failure`] and [`Exit`]. Refuses to know where failures come from.
 

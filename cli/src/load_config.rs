@@ -1,6 +1,7 @@
 //! Reads the node's settings from where people put them: file, environment, flags.
 //!
-//! Owns the reading and the order (defaults < file < environment < flags). What the keys are and mean is `arw_actors::config`.
+//! Owns the reading and the order (defaults < file < environment < flags). What the keys are and mean is
+//! `arw_actors::config`.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -111,8 +112,8 @@ fn flag_layer(wishes: &Wishes<'_>) -> Layer {
     Layer { entries: state_dir.into_iter().chain(flags).collect() }
 }
 
-/// `ARW_GATEWAY__HTTP` sets `gateway.http`. A name that looks like a setting and is none is warned about: the node must not
-/// refuse to start for a variable that may belong to something else.
+/// `ARW_GATEWAY__HTTP` sets `gateway.http`. A name that looks like a setting and is none is warned about: the
+/// node must not refuse to start for a variable that may belong to something else.
 fn environment_layer(variables: impl Iterator<Item = (OsString, OsString)>) -> (Layer, Vec<String>) {
     let keys = NodeConfig::keys();
     let names: Vec<String> = keys.iter().map(|key| variable_of(key)).collect();

@@ -1,6 +1,7 @@
 //! Who may call what.
 //!
-//! Owns the decision on `Authorization` for each route's [`Access`]. Refuses to know how tokens are kept (`policy/` in the kernel does).
+//! Owns the decision on `Authorization` for each route's [`Access`]. Refuses to know how tokens are kept
+//! (`policy/` in the kernel does).
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};

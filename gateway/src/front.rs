@@ -1,7 +1,8 @@
 //! What happens around every request.
 //!
-//! Owns the order: check host and head, catch panics, render refusals, measure and log. It is one service rather than a stack of layers,
-//! because each layer of `from_fn` copies and boxes what lies below it for each request. Refuses to know routes.
+//! Owns the order: check host and head, catch panics, render refusals, measure and log. It is one service
+//! rather than a stack of layers, because each layer of `from_fn` copies and boxes what lies below it for
+//! each request. Refuses to know routes.
 
 use std::any::Any;
 use std::convert::Infallible;

@@ -1,7 +1,7 @@
 //! Which names this node answers to.
 //!
-//! Owns the decision on `Host`: a page in a browser that was made to resolve its own name to 127.0.0.1 (DNS rebinding) still sends its own
-//! name. Refuses to know routes.
+//! Owns the decision on `Host`: a page in a browser that was made to resolve its own name to 127.0.0.1 (DNS
+//! rebinding) still sends its own name. Refuses to know routes.
 
 use std::net::IpAddr;
 
@@ -26,7 +26,8 @@ pub(crate) fn check(
         // The absolute form, as proxies use it, outranks the header (RFC 9112, 3.2.2).
         (Some(authority), _, None) => Some(authority.as_str()),
         (None, Some(value), None) => value.to_str().ok(),
-        // HTTP-2: HTTP/1.0 has no Host, and load balancers still check with it. Every browser sends one, so no page is behind this.
+        // HTTP-2: HTTP/1.0 has no Host, and load balancers still check with it. Every browser sends one, so
+        // no page is behind this.
         (None, None, None) if version <= Version::HTTP_10 && PROBED.contains(&uri.path()) => return Ok(()),
         (_, _, Some(_)) | (None, None, None) => None,
     };

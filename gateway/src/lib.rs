@@ -1,7 +1,8 @@
 //! The HTTP gateway of a node: state, events, control and the OpenAI-compatible API.
 //!
-//! Owns everything between a TCP connection and the node's facade ([`arw_actors::node::Node`]). `spec/http.md` is its contract; the code
-//! that enforces a rule names it (`HTTP-5`). Refuses to decide anything about actors, runtimes and models.
+//! Owns everything between a TCP connection and the node's facade ([`arw_actors::node::Node`]).
+//! `spec/http.md` is its contract; the code that enforces a rule names it (`HTTP-5`). Refuses to decide
+//! anything about actors, runtimes and models.
 
 mod routes;
 mod unrouted;
@@ -54,7 +55,8 @@ pub fn cluster_body(picture: &Picture) -> Map<String, Value> {
     resources::state::cluster_body(picture)
 }
 
-/// The service without a server, for tests: it has every route and rule but those of connections (their number, slow heads).
+/// The service without a server, for tests: it has every route and rule but those of connections (their
+/// number, slow heads).
 pub fn service(node: Node, settings: &GatewaySettings) -> Front {
     Front::new(shared::Shared::new(node, settings))
 }

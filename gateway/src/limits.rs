@@ -1,6 +1,7 @@
 //! How much and how slowly a client may send.
 //!
-//! Owns the limits on heads, bodies and event streams. Connections and the time for heads are `server.rs`'s. Refuses to know what is in a body.
+//! Owns the limits on heads, bodies and event streams. Connections and the time for heads are `server.rs`'s.
+//! Refuses to know what is in a body.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,7 +99,8 @@ pub(crate) fn stream_permit(shared: &Shared) -> Result<OwnedSemaphorePermit, Pro
     })
 }
 
-/// HTTP-16: the same for another node, out of a number of its own: nodes leave the streams of this one's clients alone.
+/// HTTP-16: the same for another node, out of a number of its own: nodes leave the streams of this one's
+/// clients alone.
 pub(crate) fn peer_stream_permit(shared: &Shared) -> Result<OwnedSemaphorePermit, Problem> {
     Arc::clone(&shared.peer_event_streams).try_acquire_owned().map_err(|_| {
         let detail = "other nodes have as many event streams open as this one allows them";

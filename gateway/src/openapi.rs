@@ -117,7 +117,8 @@ mod tests {
         }
     }
 
-    /// Every member of `value` is documented, and every documented member is there, unless `may_lack` names it.
+    /// Every member of `value` is documented, and every documented member is there, unless `may_lack` names
+    /// it.
     fn assert_shape(document: &Value, schema: &Value, value: &Value, may_lack: &[&str], at: &str) {
         if let Some(name) = schema["$ref"].as_str().and_then(|path| path.rsplit('/').next()) {
             return assert_shape(

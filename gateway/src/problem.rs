@@ -1,7 +1,8 @@
 //! Refusals: what went wrong, why, and what to do, in one shape for every route.
 //!
-//! Owns [`Problem`] and its two forms on the wire: RFC 9457 for the API, OpenAI's envelope under `/v1`. A handler only says what is
-//! wrong; `front.rs` renders it, because the form depends on the path. Refuses to know why a request was refused.
+//! Owns [`Problem`] and its two forms on the wire: RFC 9457 for the API, OpenAI's envelope under `/v1`. A
+//! handler only says what is wrong; `front.rs` renders it, because the form depends on the path. Refuses to
+//! know why a request was refused.
 
 mod body;
 
@@ -298,7 +299,8 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Takes the problem out of an answer and renders it; other answers stay as they are. Headers that were set on the way stay.
+/// Takes the problem out of an answer and renders it; other answers stay as they are. Headers that were set
+/// on the way stay.
 pub(crate) fn render_problem(mut response: Response, form: Form) -> Response {
     let Some(problem) = response.extensions_mut().remove::<Problem>() else { return response };
     let mut rendered = problem.render(form);

@@ -24,7 +24,8 @@ pub(crate) fn first_segments() -> BTreeSet<&'static str> {
     table().iter().filter_map(|row| row.path.split('/').nth(1)).collect()
 }
 
-/// The routes, each behind its guard, and those that change something journaled; what stands around all of them is `front.rs`.
+/// The routes, each behind its guard, and those that change something journaled; what stands around all of
+/// them is `front.rs`.
 pub(crate) fn router(gate: &Gate) -> Router {
     let mut router = Router::new();
     for Row { method, path, access, handler } in table() {

@@ -1,6 +1,7 @@
 //! The server: an address, connections and their limits, and an orderly end.
 //!
-//! Owns the listener and the accept loop. Refuses to know what is asked (`routes.rs`), and how streams of other nodes are served (`peer/service.rs`).
+//! Owns the listener and the accept loop. Refuses to know what is asked (`routes.rs`), and how streams of
+//! other nodes are served (`peer/service.rs`).
 
 mod admission;
 mod holder;
@@ -48,8 +49,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Nothing tells of a place for so long only if something was missed.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// A client that takes nothing of what was sent to it for so long is gone, or as good as gone: it would hold an engine's slot or an event
-/// stream until the system gives up on it, which takes a quarter of an hour.
+/// A client that takes nothing of what was sent to it for so long is gone, or as good as gone: it would hold
+/// an engine's slot or an event stream until the system gives up on it, which takes a quarter of an hour.
 pub(crate) const STALL: Duration = Duration::from_secs(60);
 /// hyper's smallest buffer.
 const BUFFER_BYTES_MIN: usize = 8 * 1024;
@@ -157,8 +158,8 @@ impl Gateway {
         Ok(Self { gate, listener, address: bound, peers })
     }
 
-    /// Serves the streams of other nodes, for as long as this gateway does, on the runtime that it was made in. The transport is to bring streams of
-    /// members only: what they may ask needs no token.
+    /// Serves the streams of other nodes, for as long as this gateway does, on the runtime that it was made
+    /// in. The transport is to bring streams of members only: what they may ask needs no token.
     #[must_use]
     pub fn stream_service(&self) -> Arc<dyn StreamService> {
         Arc::new(self.peers.clone())
@@ -170,8 +171,8 @@ impl Gateway {
         self.address
     }
 
-    /// Serves until `shutdown` resolves, then ends in order: no new connections and streams of other nodes, event streams end at once, answers may
-    /// end by themselves for 10 s.
+    /// Serves until `shutdown` resolves, then ends in order: no new connections and streams of other nodes,
+    /// event streams end at once, answers may end by themselves for 10 s.
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) {
         let Self { gate, listener, address, peers } = self;
         let front = Front::new(gate.clone());
@@ -218,7 +219,8 @@ impl Gateway {
 
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A node that restarts gets its port back although old connections linger. (On Windows this would share the port.)
+    // A node that restarts gets its port back although old connections linger. (On Windows this would share
+    // the port.)
     #[cfg(unix)]
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
@@ -242,7 +244,8 @@ impl Connections {
         self.known.iter().map(|(id, (progress, _))| (*id, progress.row()))
     }
 
-    /// HTTP-6: while every connection waits for this node, new ones wait in the system's queue. Then this is when to look again at the latest.
+    /// HTTP-6: while every connection waits for this node, new ones wait in the system's queue. Then this is
+    /// when to look again at the latest.
     fn full_until(&self, gate: &Gate) -> Option<Moment> {
         if self.known.len() < self.room.places().all() {
             return None;
@@ -382,7 +385,8 @@ fn cut_when_stalled(stream: &TcpStream, after: Duration) {
 #[cfg(not(target_os = "linux"))]
 fn cut_when_stalled(_: &TcpStream, _: Duration) {}
 
-/// HTTP-6: on a stream of another node, which carries one request, hyper enforces the time for a head. It cuts heads off at twice the limit; `limits.rs` refuses smaller ones in words.
+/// HTTP-6: on a stream of another node, which carries one request, hyper enforces the time for a head. It
+/// cuts heads off at twice the limit; `limits.rs` refuses smaller ones in words.
 pub(crate) fn builder(settings: &GatewaySettings) -> http1::Builder {
     let head_max = usize::try_from(settings.header_max_bytes).unwrap_or(usize::MAX);
     let mut builder = http1::Builder::new();

@@ -1,7 +1,7 @@
 //! What every request can reach.
 //!
-//! Owns the node's facade, the way to other nodes' gateways, the settings, the metrics and the sign that the gateway is stopping. Refuses to know
-//! routes.
+//! Owns the node's facade, the way to other nodes' gateways, the settings, the metrics and the sign that the
+//! gateway is stopping. Refuses to know routes.
 
 use std::future::Future;
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! Server-sent events.
 //!
-//! Owns their form, the heartbeat, and that a stream ends when the gateway stops. An event's data is shared by all readers: a large body is
-//! sent as a slice between a small head and two line ends, which hyper gathers into one write. Refuses to know what events mean.
+//! Owns their form, the heartbeat, and that a stream ends when the gateway stops. An event's data is shared
+//! by all readers: a large body is sent as a slice between a small head and two line ends, which hyper
+//! gathers into one write. Refuses to know what events mean.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -140,8 +141,8 @@ struct EventBody {
     events: Pin<Box<dyn Stream<Item = Item> + Send>>,
     frames: VecDeque<Bytes>,
     heartbeat: Pin<Box<Sleep>>,
-    /// The timer is not set anew for each event, which would cost more than sending one: when it fires, this tells how long it was
-    /// silent.
+    /// The timer is not set anew for each event, which would cost more than sending one: when it fires, this
+    /// tells how long it was silent.
     silent_since: Instant,
     stopping: Pin<Box<dyn Future<Output = ()> + Send>>,
     _permit: OwnedSemaphorePermit,

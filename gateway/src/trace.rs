@@ -1,6 +1,8 @@
-//! Which trace a request belongs to, so that its steps on several nodes and in the engine can be told as one story.
+//! Which trace a request belongs to, so that its steps on several nodes and in the engine can be told as one
+//! story.
 //!
-//! Owns the header `traceparent` (W3C Trace Context). Refuses to record anything: spans go to `tracing`, and where these go is the node's business.
+//! Owns the header `traceparent` (W3C Trace Context). Refuses to record anything: spans go to `tracing`, and
+//! where these go is the node's business.
 
 use std::fmt;
 
@@ -24,7 +26,8 @@ impl fmt::Display for Trace {
 }
 
 impl Trace {
-    /// HTTP-20: the trace that the request names, else a new one. `None` where the system gives no random numbers.
+    /// HTTP-20: the trace that the request names, else a new one. `None` where the system gives no random
+    /// numbers.
     pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
         let mut given = headers.get_all(TRACEPARENT).iter();
         match (given.next(), given.next()) {

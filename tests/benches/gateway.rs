@@ -1,7 +1,8 @@
-//! What the gateway adds to a request, what a second node adds, what reading the state costs, and how many listeners it serves.
+//! What the gateway adds to a request, what a second node adds, what reading the state costs, and how many
+//! listeners it serves.
 //!
-//! `./dev bench gateway`: runs `arw` as a process of its own in front of the fake engine. Owns what is compared and what must be
-//! reached; how it is measured lies beside this file. See `docs/benchmarks.md`.
+//! `./dev bench gateway`: runs `arw` as a process of its own in front of the fake engine. Owns what is
+//! compared and what must be reached; how it is measured lies beside this file. See `docs/benchmarks.md`.
 
 #![expect(
     clippy::unwrap_used,

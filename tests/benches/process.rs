@@ -1,4 +1,5 @@
-//! A runtime's process is killed: how long until the next one speaks? Through keeper, shim and sandbox, beside bare tokio::process.
+//! A runtime's process is killed: how long until the next one speaks? Through keeper, shim and sandbox,
+//! beside bare tokio::process.
 //!
 //! `./dev bench process`. Owns the measurement and its target. See `docs/benchmarks.md`.
 
@@ -34,7 +35,8 @@ const TARGETS: &[Target] =
 
 const ROUNDS: usize = 5;
 const DEATHS: usize = 60;
-/// How long an engine lives before it is killed: long enough that a spare keeper waits, as it does in any life but the shortest.
+/// How long an engine lives before it is killed: long enough that a spare keeper waits, as it does in any
+/// life but the shortest.
 const LIFE: Duration = Duration::from_millis(350);
 
 fn main() {

@@ -2,7 +2,8 @@
 
 use std::io::Write;
 
-/// The value of an environment variable that `./dev` sets; `None` is told on standard error and in `$ARW_SKIP_LOG`.
+/// The value of an environment variable that `./dev` sets; `None` is told on standard error and in
+/// `$ARW_SKIP_LOG`.
 #[must_use]
 pub fn need(test: &str, variable: &str) -> Option<String> {
     if let Ok(value) = std::env::var(variable) {
@@ -12,7 +13,8 @@ pub fn need(test: &str, variable: &str) -> Option<String> {
     None
 }
 
-/// Tells that a test is skipped because this machine does not let it do something, which `./dev` cannot change: CI takes that for what it is.
+/// Tells that a test is skipped because this machine does not let it do something, which `./dev` cannot
+/// change: CI takes that for what it is.
 pub fn forbidden(test: &str, why: &str) {
     tell(test, &format!("this machine does not allow it: {why}"));
 }

@@ -1,4 +1,5 @@
-//! Several nodes as a stranger runs them: join tokens, one picture, requests across nodes, and the worst moments.
+//! Several nodes as a stranger runs them: join tokens, one picture, requests across nodes, and the worst
+//! moments.
 
 #![cfg(target_os = "linux")]
 

@@ -1,4 +1,5 @@
-//! Launching for real: keeper, shim, sandbox, capture, diagnosis and sweep, with the fake engine as program and as keeper.
+//! Launching for real: keeper, shim, sandbox, capture, diagnosis and sweep, with the fake engine as program
+//! and as keeper.
 //!
 //! Every test has a state folder of its own and names the processes it ends by their ids.
 

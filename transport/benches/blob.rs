@@ -1,7 +1,8 @@
 //! Blobs with their hash beside a bare QUIC stream, in one run.
 //!
-//! `./dev bench blob`. Owns what is compared and what must be reached. Both contenders have a network thread at each end, the same windows and real UDP sockets between them,
-//! and the bytes lie in memory. Not pinned, unless `--core` says so: that ours can use another core is part of it. See `docs/benchmarks.md`.
+//! `./dev bench blob`. Owns what is compared and what must be reached. Both contenders have a network thread
+//! at each end, the same windows and real UDP sockets between them, and the bytes lie in memory. Not pinned,
+//! unless `--core` says so: that ours can use another core is part of it. See `docs/benchmarks.md`.
 
 #![expect(
     clippy::unwrap_used,

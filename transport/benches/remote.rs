@@ -1,8 +1,11 @@
-//! Actors on another node beside a bare framed QUIC stream, ractor_cluster and Erlang's distribution, in one run.
+//! Actors on another node beside a bare framed QUIC stream, ractor_cluster and Erlang's distribution, in one
+//! run.
 //!
-//! `./dev bench remote`. Owns what is compared and what must be reached. Client and server have a thread and a current-thread runtime each, on one core, and real UDP
-//! sockets between them. ractor_cluster is the same in a process of its own, Erlang two processes over TCP in plain text. Rates are per second for which their processes have
-//! run: both ends together, without what other processes took of the core. See `docs/benchmarks.md`.
+//! `./dev bench remote`. Owns what is compared and what must be reached. Client and server have a thread and
+//! a current-thread runtime each, on one core, and real UDP sockets between them. ractor_cluster is the same
+//! in a process of its own, Erlang two processes over TCP in plain text. Rates are per second for which their
+//! processes have run: both ends together, without what other processes took of the core. See
+//! `docs/benchmarks.md`.
 
 #![expect(
     clippy::unwrap_used,
@@ -34,7 +37,8 @@ use peer::Peer;
 
 const ARW: &str = "arw, actor to actor";
 const RAW: &str = "quinn, one framed stream";
-/// With as many bytes per frame as ours have: 40 of header, 63 of body. It says how much of the difference is bytes.
+/// With as many bytes per frame as ours have: 40 of header, 63 of body. It says how much of the difference is
+/// bytes.
 const WIDE: &str = "quinn, frames as long as ours";
 const RACTOR: &str = "ractor_cluster, over a quinn stream";
 const ERLANG: &str = "erlang distribution";

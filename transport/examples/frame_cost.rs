@@ -24,7 +24,8 @@ fn main() {
 }
 
 #[expect(clippy::disallowed_methods, reason = "it measures")]
-/// Nanoseconds per frame: written with a body of bytes, read, written with a body that is encoded from a value.
+/// Nanoseconds per frame: written with a body of bytes, read, written with a body that is encoded from a
+/// value.
 fn measure(body: usize, has_trace: bool) -> (f64, f64, f64) {
     let body = vec![7_u8; body];
     let value = (42_u64, "a short text".to_owned(), Some(7_u32));

@@ -1,7 +1,9 @@
-//! Many nodes in one process, over real sockets: how soon all know all, what a connection costs, how soon a death is known.
+//! Many nodes in one process, over real sockets: how soon all know all, what a connection costs, how soon a
+//! death is known.
 //!
-//! `cargo run --release -p arw-transport --example many_nodes -- 50` starts all at once; with `grow` behind the number each starts when the one before it has
-//! met all others. What the nodes know is counted by their events: looking at their pictures would hold up 200 threads that share two cores.
+//! `cargo run --release -p arw-transport --example many_nodes -- 50` starts all at once; with `grow` behind
+//! the number each starts when the one before it has met all others. What the nodes know is counted by their
+//! events: looking at their pictures would hold up 200 threads that share two cores.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

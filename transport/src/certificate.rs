@@ -33,7 +33,8 @@ use crate::identity::NodeId;
 /// Bytes of a signed certificate.
 pub const CERTIFICATE_BYTES: usize = SIGNED_BYTES + 64;
 
-/// How far the clocks of two nodes may be apart. NTP keeps them within milliseconds; five minutes forgive a machine that has just woken up.
+/// How far the clocks of two nodes may be apart. NTP keeps them within milliseconds; five minutes forgive a
+/// machine that has just woken up.
 pub const CLOCK_SKEW_ALLOWED: Duration = Duration::from_secs(5 * 60);
 
 /// How long a certificate is good for. Renewal begins at two thirds, so a node may be away for ten days.
@@ -68,8 +69,8 @@ impl Certificate {
         self.not_before + self.not_after.since(self.not_before) / 3 * 2
     }
 
-    /// WIRE-21: whether the next one is due: two thirds of its time are over, or its time has not begun, as it
-    /// was signed while a clock was ahead: others will not take it.
+    /// WIRE-21: whether the next one is due: two thirds of its time are over, or its time has not begun, as
+    /// it was signed while a clock was ahead: others will not take it.
     #[must_use]
     pub fn is_renewal_due(&self, now: WallTime) -> bool {
         self.renew_from() <= now || now + CLOCK_SKEW_ALLOWED < self.not_before

@@ -1,10 +1,11 @@
 //! How values become bytes and back.
 //!
-//! Owns the encoding (bincode 2, little-endian, short integers) and its limits. Refuses to know which types travel: those are in `wire/`, and with who
-//! sends them.
+//! Owns the encoding (bincode 2, little-endian, short integers) and its limits. Refuses to know which types
+//! travel: those are in `wire/`, and with who sends them.
 //!
-//! What a type on the wire must not be: recursive, untagged, self-describing (`serde_json::Value`), or a list of something that takes no bytes
-//! (`Vec<()>`, whose length alone could keep the decoder busy for ever). Such types encode and then fail, or worse, to decode.
+//! What a type on the wire must not be: recursive, untagged, self-describing (`serde_json::Value`), or a list
+//! of something that takes no bytes (`Vec<()>`, whose length alone could keep the decoder busy for ever).
+//! Such types encode and then fail, or worse, to decode.
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use bincode::enc::write::Writer;

@@ -1,8 +1,10 @@
 //! The endpoint: this node on the network.
 //!
-//! Owns one UDP socket and one thread, and drives the deciders of this crate over QUIC: joining ([`join`](mod@crate::join)), the hello
-//! ([`handshake`](crate::handshake)), [`membership`](crate::membership). Every member is connected with every other. What travels between members besides is
-//! for others: they stand behind [`PeerServices`]. Refuses to know what a card says, what a stream carries, and where anything is stored.
+//! Owns one UDP socket and one thread, and drives the deciders of this crate over QUIC: joining
+//! ([`join`](mod@crate::join)), the hello ([`handshake`](crate::handshake)),
+//! [`membership`](crate::membership). Every member is connected with every other. What travels between
+//! members besides is for others: they stand behind [`PeerServices`]. Refuses to know what a card says, what
+//! a stream carries, and where anything is stored.
 //!
 //! ```text
 //! EndpointHandle ── commands ──► network (thread, timers) ──┐

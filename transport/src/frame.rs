@@ -1,6 +1,7 @@
 //! Frames on a message lane: one small message of one actor to another.
 //!
-//! Owns the header and where each field stands. Refuses to know what a body means, who the actors are, and how bytes travel.
+//! Owns the header and where each field stands. Refuses to know what a body means, who the actors are, and
+//! how bytes travel.
 //!
 //! ```text
 //! mark        1   0xA in the high half, the minor version in the low half
@@ -15,8 +16,9 @@
 //! body            up to 64 KiB
 //! ```
 //!
-//! A header takes 5 to 54 bytes. What all frames of a lane have in common, the start of the node that they go to, stands at the lane's beginning and not here: each byte
-//! of a frame costs both ends some two nanoseconds (docs/adr/0007).
+//! A header takes 5 to 54 bytes. What all frames of a lane have in common, the start of the node that they go
+//! to, stands at the lane's beginning and not here: each byte of a frame costs both ends some two nanoseconds
+//! (docs/adr/0007).
 
 mod parse;
 mod write;
@@ -28,7 +30,8 @@ pub use write::FrameWriter;
 
 use crate::codec::BODY_BYTES_MAX;
 
-/// The high half of every frame's first byte. It begins no letter and no zero, so text and padding are noticed at once.
+/// The high half of every frame's first byte. It begins no letter and no zero, so text and padding are
+/// noticed at once.
 pub const MARK: u8 = 0xA0;
 
 /// A newer minor version may add kinds and message types, but moves neither length nor call.
@@ -60,8 +63,8 @@ pub struct Address {
     pub message: MessageType,
 }
 
-/// A call that waits for its answer: a place in the caller's table, and how often the place was used before. A late answer to an earlier
-/// call in the same place is told apart by the generation.
+/// A call that waits for its answer: a place in the caller's table, and how often the place was used before.
+/// A late answer to an earlier call in the same place is told apart by the generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId {
     /// The place.
@@ -81,7 +84,8 @@ pub struct Trace {
     pub flags: u8,
 }
 
-/// Everything in front of a frame's body. WIRE-7: a tell has no call, everything else has one, and an ask has a deadline.
+/// Everything in front of a frame's body. WIRE-7: a tell has no call, everything else has one, and an ask has
+/// a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Header {
     /// A message without an answer.

@@ -1,7 +1,7 @@
 //! How two members meet: the hello.
 //!
-//! Owns the two deciders, [`HelloAcceptor`] and [`HelloDialer`], and the rule for two nodes that dial each other at once. Refuses to know sockets: what
-//! happened goes in, what is to be done comes out.
+//! Owns the two deciders, [`HelloAcceptor`] and [`HelloDialer`], and the rule for two nodes that dial each
+//! other at once. Refuses to know sockets: what happened goes in, what is to be done comes out.
 //!
 //! ```text
 //! dialer                                 acceptor

@@ -1,6 +1,7 @@
 //! Who a node is on the network: an Ed25519 key.
 //!
-//! Owns the key, its public half as the node's id, and what is derived from it. Refuses to know who is a member: that is the certificate's job.
+//! Owns the key, its public half as the node's id, and what is derived from it. Refuses to know who is a
+//! member: that is the certificate's job.
 
 mod key_file;
 mod tls;
@@ -64,14 +65,16 @@ impl NodeKey {
         self.id
     }
 
-    /// Signs `message`. Who calls it puts its purpose in front of the message, so that no signature is good for two things.
+    /// Signs `message`. Who calls it puts its purpose in front of the message, so that no signature is good
+    /// for two things.
     #[must_use]
     pub fn sign(&self, message: &[u8]) -> [u8; 64] {
         signature_of(&self.pair, message)
     }
 
-    /// What an endpoint needs to be known again after a crash and restart: with the same keys the node can tell its old peers at once that it
-    /// forgot their connections, instead of letting them run into their idle timeout.
+    /// What an endpoint needs to be known again after a crash and restart: with the same keys the node can
+    /// tell its old peers at once that it forgot their connections, instead of letting them run into their
+    /// idle timeout.
     #[must_use]
     pub fn endpoint_keys(&self) -> EndpointKeys {
         let root = hkdf::Salt::new(hkdf::HKDF_SHA256, b"arw node key 1").extract(&self.seed);

@@ -1,7 +1,7 @@
 //! Joining a cluster with a token.
 //!
-//! Owns the two deciders: [`JoinIssuer`] on the node that gave the token out, [`JoinAttempt`] on the one that has it. Refuses to know sockets and stores:
-//! what happened goes in, what is to be done comes out.
+//! Owns the two deciders: [`JoinIssuer`] on the node that gave the token out, [`JoinAttempt`] on the one that
+//! has it. Refuses to know sockets and stores: what happened goes in, what is to be done comes out.
 //!
 //! ```text
 //! joiner                                      issuer
@@ -24,7 +24,8 @@ pub use issuer::{IssuerAction, IssuerContext, IssuerEvent, JoinIssuer};
 
 use crate::certificate::CLOCK_SKEW_ALLOWED;
 
-/// From the connection to the first message, and from it to the answer. A handshake takes milliseconds; three seconds forgive a slow disk.
+/// From the connection to the first message, and from it to the answer. A handshake takes milliseconds; three
+/// seconds forgive a slow disk.
 pub const FIRST_MESSAGE_WITHIN: Duration = Duration::from_secs(3);
 
 /// Whether a peer's clock is close enough to ours that both agree on when certificates and tokens end.

@@ -1,15 +1,16 @@
 //! Message lanes: a few long-lived streams on which small messages of many actors share one connection.
 //!
-//! Owns which lane a message takes, how much may wait in each, when a lane is opened, and how its bytes become frames again. Refuses to know what a frame means:
-//! that is told to whoever receives.
+//! Owns which lane a message takes, how much may wait in each, when a lane is opened, and how its bytes
+//! become frames again. Refuses to know what a frame means: that is told to whoever receives.
 //!
 //! ```text
 //! sender ──encodes into──► Outlet (one buffer per lane, bounded) ──swapped by──► writer task ──► QUIC stream
 //! QUIC stream ──► reader task ──► Assembler (frames in place) ──► Receive
 //! ```
 //!
-//! Each side opens its own lanes, at the first message that takes them. LANE-1: a lane is a unidirectional stream that begins with the byte of [`StreamPurpose::Lane`] and the
-//! start of the node that its frames go to (8 bytes, little-endian).
+//! Each side opens its own lanes, at the first message that takes them. LANE-1: a lane is a unidirectional
+//! stream that begins with the byte of [`StreamPurpose::Lane`] and the start of the node that its frames go
+//! to (8 bytes, little-endian).
 
 mod assembler;
 mod outlet;
@@ -45,7 +46,8 @@ use crate::wire::{CloseCode, GoodbyeReason};
 /// How many lanes there are and how much waits in them.
 #[derive(Clone, Copy, Debug)]
 pub struct LaneOptions {
-    /// Lanes that this side opens. More of them let a lost packet hold fewer actors up, and make smaller batches.
+    /// Lanes that this side opens. More of them let a lost packet hold fewer actors up, and make smaller
+    /// batches.
     pub lanes: u8,
     /// Bytes of messages that wait in one lane for the connection to take them. One message beyond it may
     /// still be let in.
@@ -63,13 +65,15 @@ impl Default for LaneOptions {
     }
 }
 
-/// What the frames of a lane are told to, one after the other, in the order in which they were sent. It must not block.
+/// What the frames of a lane are told to, one after the other, in the order in which they were sent. It must
+/// not block.
 pub(crate) trait Receive: Send + Sync + 'static {
     /// What it remembers from one frame of a lane to the next.
     type Lane: Send;
     /// A lane begins, whose frames are for this start of the node.
     fn lane(&self, incarnation: u64) -> Self::Lane;
-    /// Whether anything is told still. It is read-locked while frames are told, so that closing it waits for those.
+    /// Whether anything is told still. It is read-locked while frames are told, so that closing it waits for
+    /// those.
     fn gate(&self) -> &RwLock<Gate>;
     /// Frames follow that have come together.
     fn begin(&self, lane: &mut Self::Lane);
@@ -178,8 +182,8 @@ impl Lanes {
         self.outlet(actor).taken(actor, taken);
     }
 
-    /// Says to the other node what was taken of its tells to an actor. It must be said, or it would wait for ever: where it cannot be, the other side reads nothing at
-    /// all, and the connection ends.
+    /// Says to the other node what was taken of its tells to an actor. It must be said, or it would wait for
+    /// ever: where it cannot be, the other side reads nothing at all, and the connection ends.
     pub(crate) fn tell_taken(&self, actor: TargetActor, taken: Tells) {
         let bytes = u32::try_from(taken.bytes).unwrap_or(u32::MAX);
         let header = Header::Taken { actor, tells: taken.count, bytes };
@@ -271,7 +275,8 @@ impl Lanes {
             outlet.close();
             if let Err(problem) = outcome {
                 debug!(%problem, "a message lane ends");
-                // Where the peer does not want one lane any more, the actors on it could not be reached, and nobody would be told.
+                // Where the peer does not want one lane any more, the actors on it could not be reached, and
+                // nobody would be told.
                 connection.close(CloseCode::Malformed.into(), b"message lane lost");
             }
         });
@@ -306,7 +311,8 @@ async fn read<R: Receive>(mut stream: RecvStream, receiver: &Arc<R>) -> Result<(
             return Ok(());
         }
         if count == PIECES {
-            // More waits, and others of this thread have something to do: first of all the actors that were just told something.
+            // More waits, and others of this thread have something to do: first of all the actors that were
+            // just told something.
             tokio::task::yield_now().await;
         }
     }

@@ -1,7 +1,8 @@
 //! One node's link to its cluster: whether it is in one, what it keeps of that, and what it does there.
 //!
-//! Owns the way from "alone" to "member" and back, and the file that remembers it. A node alone opens no socket. The network itself is the
-//! [`endpoint`](crate::endpoint)'s; what is shown of the cluster is the kernel's, which is told the news. Refuses to know HTTP.
+//! Owns the way from "alone" to "member" and back, and the file that remembers it. A node alone opens no
+//! socket. The network itself is the [`endpoint`](crate::endpoint)'s; what is shown of the cluster is the
+//! kernel's, which is told the news. Refuses to know HTTP.
 //!
 //! ```text
 //!         first token: this node makes the cluster
@@ -154,7 +155,8 @@ impl fmt::Debug for Link {
 }
 
 impl Link {
-    /// The link of a node that has just started: a member, if it was one before. To be called within a tokio runtime.
+    /// The link of a node that has just started: a member, if it was one before. To be called within a tokio
+    /// runtime.
     ///
     /// # Errors
     /// [`LinkError`]. A node whose certificate is over is alone, and says so in the log.
@@ -204,7 +206,8 @@ impl Link {
         token.is_ok_and(|token| token.cluster == member.certificate().cluster)
     }
 
-    /// The node stops: others learn it at once, and it comes back as a member when it is started again. A join that is under way is given up.
+    /// The node stops: others learn it at once, and it comes back as a member when it is started again. A
+    /// join that is under way is given up.
     pub async fn stop(&self) {
         self.shared.stopping.send_replace(true);
         let _changing = self.shared.changing.lock().await;
@@ -232,7 +235,8 @@ impl Shared {
         Ok(Some(key))
     }
 
-    /// A machine without a clock of its own begins in the past: as soon as the time is right the node is a member.
+    /// A machine without a clock of its own begins in the past: as soon as the time is right the node is a
+    /// member.
     async fn begin_later(shared: Weak<Self>) {
         loop {
             tokio::time::sleep(CLOCK_LOOK).await;
@@ -330,7 +334,8 @@ impl Transport for Link {
     }
 }
 
-/// A wish that was begun is carried out, also when whoever wished has gone: half of it would leave the node in between.
+/// A wish that was begun is carried out, also when whoever wished has gone: half of it would leave the node
+/// in between.
 fn to_the_end<T: Send + 'static>(
     wish: impl Future<Output = Result<T, ClusterError>> + Send + 'static,
 ) -> BoxFuture<'static, Result<T, ClusterError>> {

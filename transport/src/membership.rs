@@ -1,9 +1,10 @@
 //! Who is in the cluster, as this node knows it: SWIM over datagrams, as a state machine without IO.
 //!
-//! [`Membership`] takes datagrams, the time and what happens to connections, and gives datagrams to send and events. It is driven
-//! like `quinn-proto`: call an `on_…` method, then drain [`Membership::poll_output`], then sleep until
-//! [`Membership::next_deadline`]. [`MembershipView`] folds the events into the picture that people and deciders look at.
-//! The rules are in `spec/membership.md`. Refuses to know sockets, connections, clocks and where randomness comes from.
+//! [`Membership`] takes datagrams, the time and what happens to connections, and gives datagrams to send and
+//! events. It is driven like `quinn-proto`: call an `on_…` method, then drain [`Membership::poll_output`],
+//! then sleep until [`Membership::next_deadline`]. [`MembershipView`] folds the events into the picture that
+//! people and deciders look at. The rules are in `spec/membership.md`. Refuses to know sockets, connections,
+//! clocks and where randomness comes from.
 
 mod config;
 mod event;

@@ -1,7 +1,9 @@
 //! Actors of other nodes.
 //!
-//! Owns what crosses and how ([`RemoteTell`], [`RemoteCall`], [`RemoteStream`]), which actors a node offers ([`Exports`]), the handle of an actor elsewhere ([`RemoteHandle`]), and
-//! which node is reached over which connection ([`Links`]). Refuses to know how connections come about: who keeps them says `peer_up` and `peer_down`.
+//! Owns what crosses and how ([`RemoteTell`], [`RemoteCall`], [`RemoteStream`]), which actors a node offers
+//! ([`Exports`]), the handle of an actor elsewhere ([`RemoteHandle`]), and which node is reached over which
+//! connection ([`Links`]). Refuses to know how connections come about: who keeps them says `peer_up` and
+//! `peer_down`.
 //!
 //! ```
 //! use arw_kit::mailbox::{Handle, Reply};
@@ -36,8 +38,10 @@
 //! }
 //! ```
 //!
-//! A message is delivered at most once. Those that one node sends to one actor arrive in order. A tell for an actor whose mailbox is full waits there, and where many do, [`RemoteHandle::try_tell`] is refused and [`RemoteHandle::tell`] waits. One
-//! for an actor that is not offered, has stopped, or does not understand it is counted there and lost; who must know asks.
+//! A message is delivered at most once. Those that one node sends to one actor arrive in order. A tell for an
+//! actor whose mailbox is full waits there, and where many do, [`RemoteHandle::try_tell`] is refused and
+//! [`RemoteHandle::tell`] waits. One for an actor that is not offered, has stopped, or does not understand it
+//! is counted there and lost; who must know asks.
 
 mod protocol;
 

@@ -1,6 +1,7 @@
 //! The text that lets one machine join a cluster.
 //!
-//! Owns its form, and what is wrong with a text that is none. Refuses to know which tokens are in use: that is [`TokenTable`]'s.
+//! Owns its form, and what is wrong with a text that is none. Refuses to know which tokens are in use: that
+//! is [`TokenTable`]'s.
 //!
 //! `arw1-` and the base32 of these bytes:
 //!

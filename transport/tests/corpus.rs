@@ -1,6 +1,7 @@
 //! The fuzz corpus, read by the same functions as under libFuzzer, which is not needed for that.
 //!
-//! `ARW_UPDATE=1` writes the seeds anew. What a fuzz target broke on is added to its folder by hand, under a name that says what it was.
+//! `ARW_UPDATE=1` writes the seeds anew. What a fuzz target broke on is added to its folder by hand, under a
+//! name that says what it was.
 
 #![expect(
     unreachable_pub,

@@ -1,6 +1,8 @@
-//! Many members in one process, each with its link, its stored membership and its picture of the cluster, over real sockets on loopback.
+//! Many members in one process, each with its link, its stored membership and its picture of the cluster,
+//! over real sockets on loopback.
 //!
-//! 24 by default. `ARW_MANY_NODES=200 cargo test --release -p arw-transport --test many_nodes -- --nocapture` runs as many as you like and prints the figures.
+//! 24 by default. `ARW_MANY_NODES=200 cargo test --release -p arw-transport --test many_nodes -- --nocapture`
+//! runs as many as you like and prints the figures.
 
 #[cfg(test)]
 mod tests {

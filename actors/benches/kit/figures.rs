@@ -66,7 +66,8 @@ impl Figures {
         Some(median(&self.row(test, contender)?.values))
     }
 
-    /// The median of the ratios within each round: what both sides of a round share (a busy machine, a slow hour) drops out.
+    /// The median of the ratios within each round: what both sides of a round share (a busy machine, a slow
+    /// hour) drops out.
     pub(crate) fn ratio(&self, test: &str, ours: &str, peer: &str) -> Option<f64> {
         let (ours, peer) = (self.row(test, ours)?, self.row(test, peer)?);
         let ratios: Vec<f64> = ours.values.iter().zip(&peer.values).map(|(a, b)| a / b).collect();

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// Pins this thread, and every thread and process it starts from now on, to one core. The core, or `None` where that cannot be done.
+/// Pins this thread, and every thread and process it starts from now on, to one core. The core, or `None`
+/// where that cannot be done.
 pub(crate) fn pin(core: Option<usize>) -> Option<usize> {
     #[cfg(target_os = "linux")]
     {
@@ -27,7 +28,8 @@ pub(crate) fn pin(core: Option<usize>) -> Option<usize> {
     }
 }
 
-/// Time for which this thread has run: what other processes took from a shared core does not count. Wall time where there is none.
+/// Time for which this thread has run: what other processes took from a shared core does not count. Wall time
+/// where there is none.
 pub(crate) fn thread_time() -> Duration {
     #[cfg(target_os = "linux")]
     {

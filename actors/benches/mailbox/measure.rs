@@ -1,6 +1,7 @@
 //! The measurements, the same code for every contender.
 //!
-//! Each runs on a fresh current-thread runtime: across cores a wake-up costs more than all that is measured here.
+//! Each runs on a fresh current-thread runtime: across cores a wake-up costs more than all that is measured
+//! here.
 
 use std::time::Duration;
 
@@ -101,7 +102,8 @@ pub(crate) fn spawn_stop<C: Contender>(count: usize) -> f64 {
     })
 }
 
-/// Microseconds, of this thread's own time, of a neighbour's ask beside an actor that never runs out of work: p50 and p99.
+/// Microseconds, of this thread's own time, of a neighbour's ask beside an actor that never runs out of work:
+/// p50 and p99.
 pub(crate) fn neighbour<C: Contender>(lasting: Duration) -> [f64; 2] {
     on_runtime(async {
         let mut contender = C::begin().await;
@@ -118,7 +120,8 @@ pub(crate) fn neighbour<C: Contender>(lasting: Duration) -> [f64; 2] {
         let samples = tokio::spawn(async move {
             let mut samples = Vec::new();
             let start = now();
-            // All of it runs on this thread. A turn of another process takes milliseconds, and is not what is measured.
+            // All of it runs on this thread. A turn of another process takes milliseconds, and is not what is
+            // measured.
             let mut before = machine::thread_time();
             while start.elapsed() < lasting {
                 C::ask(&neighbour).await;
@@ -153,7 +156,8 @@ pub(crate) fn restart<R: Restarting>(crashes: usize) -> [f64; 2] {
     })
 }
 
-/// Bytes of resident memory per actor: when it has started, and when it has answered once. To be run in a fresh process.
+/// Bytes of resident memory per actor: when it has started, and when it has answered once. To be run in a
+/// fresh process.
 pub(crate) fn memory<C: Contender>(count: usize) -> [f64; 2] {
     on_runtime(async {
         let mut contender = C::begin().await;

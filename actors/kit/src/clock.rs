@@ -1,7 +1,7 @@
 //! The only place that reads clocks.
 //!
-//! Owns the node's [`Clock`]. It follows tokio's clock, so a test that pauses tokio's time pauses every decision with it.
-//! Refuses to know what the time is for.
+//! Owns the node's [`Clock`]. It follows tokio's clock, so a test that pauses tokio's time pauses every
+//! decision with it. Refuses to know what the time is for.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -55,16 +55,16 @@ impl Clock {
         self.origin + moment.since(START)
     }
 
-    /// Where a journaled calendar time lies on this clock: never later than now. Times before this process began
-    /// lie before [`START`], so that a restart window goes on across a restart of the node.
+    /// Where a journaled calendar time lies on this clock: never later than now. Times before this process
+    /// began lie before [`START`], so that a restart window goes on across a restart of the node.
     #[must_use]
     pub fn moment_of(&self, past: WallTime) -> Moment {
         self.now().minus(self.wall().since(past))
     }
 }
 
-/// The moment at which every clock starts: a year after [`Moment::ZERO`], so that what an earlier process journaled
-/// within the last year still has a moment.
+/// The moment at which every clock starts: a year after [`Moment::ZERO`], so that what an earlier process
+/// journaled within the last year still has a moment.
 pub const START: Moment = Moment::from_nanos(Duration::from_secs(365 * 24 * 3600).as_nanos() as u64);
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the calendar")]

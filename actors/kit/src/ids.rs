@@ -1,7 +1,7 @@
 //! What ids have in common.
 //!
-//! Owns the one rule for names that people choose, and [`hex_id!`](crate::hex_id), which makes ids of so many bytes.
-//! Refuses to know what any id stands for.
+//! Owns the one rule for names that people choose, and [`hex_id!`](crate::hex_id), which makes ids of so many
+//! bytes. Refuses to know what any id stands for.
 
 mod hex_id;
 

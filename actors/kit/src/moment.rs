@@ -62,7 +62,8 @@ impl Add<Duration> for Moment {
     }
 }
 
-/// Calendar time in milliseconds since 1970 (UTC); serialises as RFC 3339, for example `2026-11-24T15:35:19.120Z`.
+/// Calendar time in milliseconds since 1970 (UTC); serialises as RFC 3339, for example
+/// `2026-11-24T15:35:19.120Z`.
 ///
 /// ```
 /// use arw_kit::moment::WallTime;

@@ -1,6 +1,7 @@
 //! Keeps the picture of the cluster, and this node's own card, up to date.
 //!
-//! Reads news, looks at the node, and shows both. What follows from them is decided in `view.rs` and `own_card.rs`.
+//! Reads news, looks at the node, and shows both. What follows from them is decided in `view.rs` and
+//! `own_card.rs`.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -72,7 +73,8 @@ pub(crate) enum ClusterMessage {
 }
 arw_kit::message!(ClusterMessage { Told, Look, Measure, Measured, Due, Later });
 
-/// Free memory and load steer where work goes; they are not read at each look because a graphics driver may take its time.
+/// Free memory and load steer where work goes; they are not read at each look because a graphics driver may
+/// take its time.
 const MEASURE_EVERY: Duration = Duration::from_secs(10);
 const DEAD_LETTER_COUNTS: usize = (DEAD_LETTERS_WITHIN.as_secs() / MEASURE_EVERY.as_secs()) as usize;
 
@@ -258,7 +260,8 @@ fn at(context: &Context<ClusterMessage>) -> At {
     At { now: context.now(), wall: context.clock().wall() }
 }
 
-/// How many programs wanted to run during the last minute, as a part of all cores, where the system counts them.
+/// How many programs wanted to run during the last minute, as a part of all cores, where the system counts
+/// them.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

@@ -1,7 +1,8 @@
 //! The cluster, as the rest of a node sees it.
 //!
-//! Owns what can be read without asking anybody: the way to other nodes, the picture of them, and who of them serves which model; and the ways in which news and the node's
-//! own flag get to the actor. Refuses to decide.
+//! Owns what can be read without asking anybody: the way to other nodes, the picture of them, and who of them
+//! serves which model; and the ways in which news and the node's own flag get to the actor. Refuses to
+//! decide.
 
 use std::fmt;
 use std::sync::Arc;
@@ -103,7 +104,8 @@ impl Cluster {
         absent::absent(&self.shared.picture.load(), &self.shared.last_cards.load())
     }
 
-    /// Takes in what the transport has learned. Never waits; what may be lost when nobody reads is said in spec/http.md (CLUSTER-6).
+    /// Takes in what the transport has learned. Never waits; what may be lost when nobody reads is said in
+    /// spec/http.md (CLUSTER-6).
     pub fn learn(&self, news: ClusterNews) {
         self.shared.inlet.tell(news);
     }

@@ -1,7 +1,8 @@
 //! News on their way from the transport to the actor of the cluster.
 //!
-//! Owns what may be thrown away when news come faster than they are read: of what a node measures and says of itself only the newest counts; of everything else nothing
-//! is lost, and where memory demands it, only what a later fact of the same kind has overtaken. Refuses to know what news mean.
+//! Owns what may be thrown away when news come faster than they are read: of what a node measures and says of
+//! itself only the newest counts; of everything else nothing is lost, and where memory demands it, only what
+//! a later fact of the same kind has overtaken. Refuses to know what news mean.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -15,7 +16,8 @@ use super::news::ClusterNews;
 use super::view::NODES_MAX;
 use crate::ids::NodeId;
 
-/// Four kinds of facts for each node that can be shown: when the queue is full of facts about fewer nodes, some have been overtaken.
+/// Four kinds of facts for each node that can be shown: when the queue is full of facts about fewer nodes,
+/// some have been overtaken.
 const FACTS_MAX: usize = 4 * NODES_MAX;
 
 /// A queue that never makes the teller wait.
@@ -50,7 +52,8 @@ impl Inlet {
         self.told.notified().await;
     }
 
-    /// Everything told so far, in an order in which it may be read, and how many facts were refused since the start.
+    /// Everything told so far, in an order in which it may be read, and how many facts were refused since the
+    /// start.
     pub(super) fn take(&self) -> (Vec<ClusterNews>, u64) {
         let mut queue = self.queue.lock();
         let refused = queue.refused;

@@ -28,8 +28,9 @@ pub enum FindNodeError {
     },
 }
 
-/// Finds the node that `text` means: its id, at least the first eight digits of its id, or its name. A node chooses its own name, so that a name
-/// never outranks an id: where it looks like another node's digits, neither is taken.
+/// Finds the node that `text` means: its id, at least the first eight digits of its id, or its name. A node
+/// chooses its own name, so that a name never outranks an id: where it looks like another node's digits,
+/// neither is taken.
 ///
 /// # Errors
 /// See [`FindNodeError`].

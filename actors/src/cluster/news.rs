@@ -1,6 +1,7 @@
 //! What a node learns of its cluster.
 //!
-//! Owns the facts as the transport tells them. Each is whole: told twice it changes nothing, and the newest of two holds. Refuses to know what follows.
+//! Owns the facts as the transport tells them. Each is whole: told twice it changes nothing, and the newest
+//! of two holds. Refuses to know what follows.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! What this node says of itself, and when it says it again.
 //!
-//! Owns the content of the own card, made of what the rest of the node shows anyway, and the steadiness of figures that move all the time. A decider. Refuses to look at anything
-//! by itself.
+//! Owns the content of the own card, made of what the rest of the node shows anyway, and the steadiness of
+//! figures that move all the time. A decider. Refuses to look at anything by itself.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +50,8 @@ pub(super) struct OwnCard {
 }
 
 impl OwnCard {
-    /// CLUSTER-2: a card that is to be told now; `None` when the last one still says it all, or was told just now. Look again within [`CARD_SPACING`].
+    /// CLUSTER-2: a card that is to be told now; `None` when the last one still says it all, or was told just
+    /// now. Look again within [`CARD_SPACING`].
     pub(super) fn look(&mut self, at: At, seen: &Seen<'_>) -> Option<Arc<NodeCard>> {
         let last = self.told.as_ref().map(|(_, card)| card);
         let mut card = content(seen, last.map(|card| &**card));
@@ -185,13 +186,15 @@ fn accelerator(gpu: &Gpu, last: Option<&CardAccelerator>) -> CardAccelerator {
     }
 }
 
-/// CLUSTER-4: the figure as it was told, until it differs by more than a step. What breathes while nothing happens is no news.
+/// CLUSTER-4: the figure as it was told, until it differs by more than a step. What breathes while nothing
+/// happens is no news.
 fn steady(now: Option<u64>, told: Option<u64>, step: u64) -> Option<u64> {
     let told = told.filter(|told| now.is_some_and(|now| now.abs_diff(*told) <= step));
     told.or(now)
 }
 
-/// The worst of its parts; of equally bad ones the first. A runtime that is merely stopped is nothing to speak of.
+/// The worst of its parts; of equally bad ones the first. A runtime that is merely stopped is nothing to
+/// speak of.
 fn health(seen: &Seen<'_>) -> CardHealth {
     let mut worst = CardHealth { state: "ok".to_owned(), reason: None, hint: None };
     let mut part = |state: &str, reason: String, hint: Option<String>| {

@@ -1,6 +1,7 @@
 //! The cluster as it is shown: one row for each node.
 //!
-//! Owns the shape of the picture, and what follows from rows alone: their order, the sums, who serves which model. Refuses to know how rows come about.
+//! Owns the shape of the picture, and what follows from rows alone: their order, the sums, who serves which
+//! model. Refuses to know how rows come about.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -226,7 +227,8 @@ impl Totals {
 }
 
 impl Picture {
-    /// CLUSTER-7: who serves which model to others: members that are workers, connected, not draining, and whose card is fresh, in an order that does not depend on how they came.
+    /// CLUSTER-7: who serves which model to others: members that are workers, connected, not draining, and
+    /// whose card is fresh, in an order that does not depend on how they came.
     #[must_use]
     pub fn hosts(&self) -> Vec<ModelHost> {
         let mut hosts: Vec<ModelHost> = self.nodes.iter().flat_map(hosts_on).collect();

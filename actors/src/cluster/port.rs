@@ -1,6 +1,7 @@
 //! The port to other nodes.
 //!
-//! Owns what the kernel and the gateway ask of whatever connects nodes, and what that asks of the gateway in turn. Refuses to know how it is done.
+//! Owns what the kernel and the gateway ask of whatever connects nodes, and what that asks of the gateway in
+//! turn. Refuses to know how it is done.
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -1,10 +1,12 @@
 //! What this node knows of the nodes of its cluster.
 //!
-//! Owns the picture: it folds news into one row for each node, tells what of it people should hear of, and when a row changes by time alone. A decider. Refuses to know
-//! how news arrive, and who is right: membership has judged already.
+//! Owns the picture: it folds news into one row for each node, tells what of it people should hear of, and
+//! when a row changes by time alone. A decider. Refuses to know how news arrive, and who is right: membership
+//! has judged already.
 //!
-//! A node is known from three sides, which come in any order: what membership says of it, the connection to it, and its card. Each belongs to one start of the node, and
-//! only what belongs to its newest start is shown.
+//! A node is known from three sides, which come in any order: what membership says of it, the connection to
+//! it, and its card. Each belongs to one start of the node, and only what belongs to its newest start is
+//! shown.
 
 mod known;
 
@@ -26,7 +28,8 @@ use crate::ids::NodeId;
 
 /// CLUSTER-6: as many other nodes as membership keeps at most.
 pub const NODES_MAX: usize = 4_096;
-/// CLUSTER-2: a node says at least every ten seconds how it is; who is silent for three times as long does not do well.
+/// CLUSTER-2: a node says at least every ten seconds how it is; who is silent for three times as long does
+/// not do well.
 pub const CARD_TTL: Duration = Duration::from_secs(30);
 
 /// What does not change of this node while it runs.
@@ -243,7 +246,8 @@ impl ClusterView {
         Some(ClusterChange::Node(known.change(node, &standing, what)))
     }
 
-    /// Gives up hearsay that has not become more in the meantime: a card whose node nobody has named, for example.
+    /// Gives up hearsay that has not become more in the meantime: a card whose node nobody has named, for
+    /// example.
     pub fn expire(&mut self, now: Moment) {
         self.nodes.retain(|_, known| known.standing().is_some() || now.since(known.touched) < CARD_TTL);
     }
@@ -299,7 +303,8 @@ impl ClusterView {
     }
 }
 
-/// CLUSTER-3: what people should hear of when a node that stood like `before` stands like `after`. `told` is the newest start that they have heard of.
+/// CLUSTER-3: what people should hear of when a node that stood like `before` stands like `after`. `told` is
+/// the newest start that they have heard of.
 fn changed(
     now: Moment,
     told: u64,

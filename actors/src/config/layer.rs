@@ -1,7 +1,8 @@
 //! Where a setting came from, before it means anything.
 //!
-//! Owns [`Layer`], [`Entry`], [`Value`] and [`Origin`]: settings as read from a file, the environment or the command line.
-//! Refuses to know which keys exist and what they mean (`reader.rs`, `config.rs`), and how files are read (the `arw` program).
+//! Owns [`Layer`], [`Entry`], [`Value`] and [`Origin`]: settings as read from a file, the environment or the
+//! command line. Refuses to know which keys exist and what they mean (`reader.rs`, `config.rs`), and how
+//! files are read (the `arw` program).
 
 use std::fmt;
 use std::path::PathBuf;
@@ -41,7 +42,8 @@ pub enum Value {
     List(Vec<Value>),
     /// A section without keys, or a table inside a list of plain values.
     Table,
-    /// From the environment or a flag, where everything is text: read as whatever the key takes. Lists are separated by commas.
+    /// From the environment or a flag, where everything is text: read as whatever the key takes. Lists are
+    /// separated by commas.
     Untyped(String),
 }
 

@@ -1,7 +1,7 @@
 //! Reads settings by key, remembering which keys exist, where each value came from and what was wrong.
 //!
-//! Owns the effective value of each key and the conversion to plain types. Refuses to know what the keys are for (`config.rs`):
-//! whatever is asked for is known, whatever is left over is an error.
+//! Owns the effective value of each key and the conversion to plain types. Refuses to know what the keys are
+//! for (`config.rs`): whatever is asked for is known, whatever is left over is an error.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -201,7 +201,8 @@ impl<'a> Reader<'a> {
         self.read(key, &choice_expected(choices), String::new(), |value| chosen(value, choices))
     }
 
-    /// Every key below `prefix`, whatever its name: an environment. The values are not explained, since they may be secrets.
+    /// Every key below `prefix`, whatever its name: an environment. The values are not explained, since they
+    /// may be secrets.
     pub(super) fn map(&mut self, prefix: &str) -> BTreeMap<String, String> {
         self.open.push(prefix.to_owned());
         let dotted = format!("{prefix}.");

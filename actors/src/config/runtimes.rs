@@ -1,7 +1,7 @@
 //! `[[runtimes]]`: runtimes that a configuration names.
 //!
-//! Owns the reading of such a section into a [`RuntimeSpec`]. What a spec must have is the spec's own business
-//! ([`RuntimeSpec::check`]); only what a file can get wrong on top is checked here.
+//! Owns the reading of such a section into a [`RuntimeSpec`]. What a spec must have is the spec's own
+//! business ([`RuntimeSpec::check`]); only what a file can get wrong on top is checked here.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

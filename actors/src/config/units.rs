@@ -1,7 +1,7 @@
 //! Durations and sizes as people write them.
 //!
-//! Owns the two small grammars (`250ms`, `1m30s`; `8MiB`, `512MB`) and their way back to text. Refuses to know which setting
-//! is being read.
+//! Owns the two small grammars (`250ms`, `1m30s`; `8MiB`, `512MB`) and their way back to text. Refuses to
+//! know which setting is being read.
 
 use std::time::Duration;
 

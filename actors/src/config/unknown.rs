@@ -15,7 +15,8 @@ impl Reader<'_> {
             if self.known.contains(&entry.key) || self.open.iter().any(|open| is_below(&entry.key, open)) {
                 continue;
             }
-            // A section written as a plain value, `gateway = 3`, is known but unfit; an empty known section is nothing.
+            // A section written as a plain value, `gateway = 3`, is known but unfit; an empty known section
+            // is nothing.
             if self
                 .known
                 .iter()

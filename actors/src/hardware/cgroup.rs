@@ -2,9 +2,9 @@
 //!
 //! Owns where control groups of both versions keep limits. Refuses to know what the machine has.
 //!
-//! A process in a container often sees the path of its group as the host names it, while its file system shows only the
-//! group itself as the root. So every level from the path up to the root is looked at, those that are missing are
-//! skipped, and the tightest limit counts: limits of outer groups bind too.
+//! A process in a container often sees the path of its group as the host names it, while its file system
+//! shows only the group itself as the root. So every level from the path up to the root is looked at, those
+//! that are missing are skipped, and the tightest limit counts: limits of outer groups bind too.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -72,7 +72,8 @@ impl Cgroup {
             for controller in controllers.split(',') {
                 match controller {
                     "memory" => found.memory.extend(levels(&mount.join("memory"), path).map(Level::V1)),
-                    // The folder has the name of all controllers on it; `cpu` is a link to it, if somebody made it.
+                    // The folder has the name of all controllers on it; `cpu` is a link to it, if somebody
+                    // made it.
                     "cpu" => {
                         let both = mount.join(controllers);
                         let root = if both.is_dir() { both } else { mount.join("cpu") };
@@ -91,8 +92,8 @@ impl Cgroup {
         limits.min_by_key(|l| l.limit_bytes.saturating_sub(l.used_bytes))
     }
 
-    /// How many processors' worth of time the tightest quota allows, rounded down: model servers spin, and one thread too
-    /// many makes the kernel stop all of them.
+    /// How many processors' worth of time the tightest quota allows, rounded down: model servers spin, and
+    /// one thread too many makes the kernel stop all of them.
     pub(super) fn cpu_quota_cores(&self) -> Option<u64> {
         self.cpu.iter().filter_map(Level::cpu_quota_cores).min()
     }
@@ -156,8 +157,8 @@ impl Level {
     }
 }
 
-/// Page cache that the kernel gives back at once: of files that are not mapped. A model server maps its model, and taking
-/// that away would make it read from disk for every token.
+/// Page cache that the kernel gives back at once: of files that are not mapped. A model server maps its
+/// model, and taking that away would make it read from disk for every token.
 fn reclaimable(stat: &str) -> u64 {
     let value = |key: &str| {
         stat.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(' ')?.trim().parse::<u64>().ok())

@@ -16,18 +16,20 @@ pub struct Cpu {
     pub vendor: Option<String>,
     /// For example `AMD EPYC 7763`.
     pub brand: Option<String>,
-    /// Features by the kernel's names, with the customary ones where the kernel's are odd (`sse3`, `lzcnt`, `neon`).
+    /// Features by the kernel's names, with the customary ones where the kernel's are odd (`sse3`, `lzcnt`,
+    /// `neon`).
     pub features: BTreeSet<String>,
     /// Cores; a core may run several threads at once.
     pub physical_cores: u64,
     /// Hardware threads.
     pub logical_cores: u64,
-    /// Hardware threads that this process may use: affinity and the quota of containers considered, at least 1.
+    /// Hardware threads that this process may use: affinity and the quota of containers considered, at least
+    /// 1.
     pub usable_cores: u64,
 }
 
-/// Which of the `required` features are missing among those that a machine has. Spelling does not matter: `AVX512_VBMI`,
-/// `avx512vbmi` and `avx-512-vbmi` are the same, and so are `sse4.1` and `sse4_1`.
+/// Which of the `required` features are missing among those that a machine has. Spelling does not matter:
+/// `AVX512_VBMI`, `avx512vbmi` and `avx-512-vbmi` are the same, and so are `sse4.1` and `sse4_1`.
 ///
 /// ```
 /// use std::collections::BTreeSet;
@@ -41,7 +43,8 @@ pub fn cpu_missing(required: &[&str], have: &BTreeSet<String>) -> Vec<String> {
     required.iter().filter(|name| !have.contains(&comparable(name))).map(|name| (*name).to_owned()).collect()
 }
 
-/// One spelling for each feature, of all those used by the kernel, compilers, and llama.cpp's `system_info` line.
+/// One spelling for each feature, of all those used by the kernel, compilers, and llama.cpp's `system_info`
+/// line.
 fn comparable(name: &str) -> String {
     let plain: String =
         name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();

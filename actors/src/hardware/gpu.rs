@@ -1,6 +1,7 @@
 //! Graphics cards, as every driver's figures are put together.
 //!
-//! Owns the form of a card and the joining of what two sources say about the same one. Refuses to read anything.
+//! Owns the form of a card and the joining of what two sources say about the same one. Refuses to read
+//! anything.
 
 use std::path::PathBuf;
 

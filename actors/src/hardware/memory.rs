@@ -13,18 +13,20 @@ pub struct Memory {
     pub total_bytes: u64,
     /// What the kernel would give to a new program without swapping.
     pub available_bytes: u64,
-    /// Of that, what programs have mapped from files and use: model servers map their weights, and the kernel counts them
-    /// as available.
+    /// Of that, what programs have mapped from files and use: model servers map their weights, and the kernel
+    /// counts them as available.
     pub mapped_bytes: u64,
-    /// The tightest limit that a container or service manager has set on this process, if it is below the total.
+    /// The tightest limit that a container or service manager has set on this process, if it is below the
+    /// total.
     pub limit_bytes: Option<u64>,
     /// How much of that limit is taken by what cannot be given back at once.
     pub limit_used_bytes: Option<u64>,
 }
 
 impl Memory {
-    /// How much a new model may take: what is available without taking mapped files away from programs that run, and
-    /// within the limit. What running model servers hold is not in it; what one that is just loading will still take is.
+    /// How much a new model may take: what is available without taking mapped files away from programs that
+    /// run, and within the limit. What running model servers hold is not in it; what one that is just loading
+    /// will still take is.
     ///
     /// ```
     /// use arw_actors::hardware::Memory;

@@ -1,8 +1,8 @@
 //! What this machine can do: processor, memory, graphics cards.
 //!
-//! Owns the probing of the machine and the form in which it is shown under `node.hardware`. Refuses to decide anything by it.
-//! Probing never fails and never panics: what cannot be read is left out, and a note says why. Everything here blocks (files
-//! of the kernel, a graphics driver): callers run it on a blocking thread.
+//! Owns the probing of the machine and the form in which it is shown under `node.hardware`. Refuses to decide
+//! anything by it. Probing never fails and never panics: what cannot be read is left out, and a note says
+//! why. Everything here blocks (files of the kernel, a graphics driver): callers run it on a blocking thread.
 
 mod cgroup;
 mod cpu;
@@ -98,8 +98,9 @@ pub fn probe(sources: &HardwareSources) -> Hardware {
     }
 }
 
-/// Brings what changes all the time up to date: memory and its limit, the graphics cards' free memory and load. Takes well
-/// under a millisecond without a graphics card, so it may run every second. What cannot be read keeps no old value.
+/// Brings what changes all the time up to date: memory and its limit, the graphics cards' free memory and
+/// load. Takes well under a millisecond without a graphics card, so it may run every second. What cannot be
+/// read keeps no old value.
 pub fn refresh_memory(hardware: &mut Hardware, sources: &HardwareSources) {
     hardware.memory = read_memory(sources);
     for gpu in &mut hardware.gpus {
@@ -119,7 +120,8 @@ pub fn read_memory(sources: &HardwareSources) -> Memory {
 /// Asks the kernel for its Landlock ABI and restricts nothing.
 #[cfg(target_os = "linux")]
 fn landlock_abi() -> Option<u32> {
-    // With nothing requested, `apply` makes no system call but the query for the version, and reports its answer.
+    // With nothing requested, `apply` makes no system call but the query for the version, and reports its
+    // answer.
     let status = landlock::RestrictSelf::default().no_new_privs(false).apply().ok()?;
     match status.landlock {
         landlock::LandlockStatus::Available { effective_abi, kernel_abi } => {

@@ -1,7 +1,7 @@
 //! NVIDIA cards, by NVIDIA's management library.
 //!
-//! Owns the session with the library, which is loaded at run time and may be missing, old or broken. Refuses to know about
-//! other makers.
+//! Owns the session with the library, which is loaded at run time and may be missing, old or broken. Refuses
+//! to know about other makers.
 
 use std::ffi::OsStr;
 use std::path::Path;

@@ -12,7 +12,8 @@ const VALUE_BYTES_MAX: u64 = 4 << 10;
 /// Files with a value per line; a `cpuinfo` of 1,024 processors takes some 2 MB.
 const TABLE_BYTES_MAX: u64 = 8 << 20;
 
-/// A file with one value: its text without white space around it. The error says what is wrong, with the path.
+/// A file with one value: its text without white space around it. The error says what is wrong, with the
+/// path.
 pub(super) fn line(path: &Path) -> Result<String, String> {
     let text = read(path, VALUE_BYTES_MAX)?;
     let text = text.trim();

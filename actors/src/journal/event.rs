@@ -235,7 +235,8 @@ impl Event {
         }
     }
 
-    /// Reads an event back from its stored parts. What this program does not understand becomes [`Event::Unknown`].
+    /// Reads an event back from its stored parts. What this program does not understand becomes
+    /// [`Event::Unknown`].
     pub(super) fn from_parts(kind: &str, severity: &str, subject: &str, message: &str, data: &str) -> Self {
         let data: Value = serde_json::from_str(data).unwrap_or_else(|_| Value::String(data.to_owned()));
         let tagged = serde_json::json!({"kind": kind, "data": data});

@@ -1,11 +1,12 @@
 //! What happened on this node, in order.
 //!
-//! Owns the journal: numbers, the newest events in memory, writing them through the store, reading them back, retention.
-//! Refuses to know who acts on an event.
+//! Owns the journal: numbers, the newest events in memory, writing them through the store, reading them back,
+//! retention. Refuses to know who acts on an event.
 //!
-//! [`Journal::append`] never waits and never fails: while the store cannot write, the newest events stay in memory, are
-//! shown to readers from there, and are written when it recovers. Events are shown once they are stored, so whoever has
-//! seen number 7 finds the same number 7 after a crash (except during an outage of the disk, where memory is all there is).
+//! [`Journal::append`] never waits and never fails: while the store cannot write, the newest events stay in
+//! memory, are shown to readers from there, and are written when it recovers. Events are shown once they are
+//! stored, so whoever has seen number 7 finds the same number 7 after a crash (except during an outage of the
+//! disk, where memory is all there is).
 
 mod caller;
 pub mod event;
@@ -43,7 +44,8 @@ pub struct Retention {
 }
 
 impl Default for Retention {
-    /// 30 days and 100,000 events: about 50 MB of disk where most are changes of state, of some 500 bytes. The exit of an engine takes up to 25 KB with its last lines.
+    /// 30 days and 100,000 events: about 50 MB of disk where most are changes of state, of some 500 bytes.
+    /// The exit of an engine takes up to 25 KB with its last lines.
     fn default() -> Self {
         Self { max_age: Duration::from_secs(30 * 24 * 3600), max_rows: 100_000 }
     }
@@ -108,8 +110,8 @@ impl Journal {
         Ok(Self { shared })
     }
 
-    /// Adds an event and returns its number. Never waits for the disk and never fails; texts beyond 2,000 bytes and log
-    /// lines beyond the last 20 are cut.
+    /// Adds an event and returns its number. Never waits for the disk and never fails; texts beyond 2,000
+    /// bytes and log lines beyond the last 20 are cut.
     pub fn append(&self, event: impl Into<Event>) -> u64 {
         let event = event.into().bounded();
         let (seq, show, write) = {
@@ -126,8 +128,9 @@ impl Journal {
         seq
     }
 
-    /// Events after the number `after` (from the oldest when `None`), at most `limit` (and at most [`PAGE_MAX`]), all of
-    /// one `kind` when it is given. Includes everything that was appended before the call.
+    /// Events after the number `after` (from the oldest when `None`), at most `limit` (and at most
+    /// [`PAGE_MAX`]), all of one `kind` when it is given. Includes everything that was appended before the
+    /// call.
     ///
     /// # Errors
     /// The journal cannot be read.
@@ -163,7 +166,8 @@ impl Journal {
             |record: &Arc<Record>| record.seq > after && kind.is_none_or(|kind| record.event.kind() == kind);
         let room = limit - events.len();
         events.extend(now.unsettled.into_iter().filter(fits).take(room));
-        // A full page may have more behind it; otherwise everything up to the newest event has been looked at.
+        // A full page may have more behind it; otherwise everything up to the newest event has been looked
+        // at.
         let next = match events.last() {
             Some(last) if events.len() == limit => last.seq,
             Some(_) | None if limit > 0 => now.last.max(after),
@@ -172,8 +176,8 @@ impl Journal {
         Ok(Page { events, next, oldest: now.oldest })
     }
 
-    /// Yields the events after the number `after`, then each new one as it comes, without a hole or a double. With `None`
-    /// (or a number that is not there yet) it starts with the next event.
+    /// Yields the events after the number `after`, then each new one as it comes, without a hole or a double.
+    /// With `None` (or a number that is not there yet) it starts with the next event.
     #[must_use]
     pub fn subscribe(&self, after: Option<u64>) -> Subscription {
         let last = self.last_seq();
@@ -231,14 +235,15 @@ impl Journal {
         }
     }
 
-    /// Whether the process before this one ended in order (its last event was `node_stopping`, or there was none).
+    /// Whether the process before this one ended in order (its last event was `node_stopping`, or there was
+    /// none).
     #[must_use]
     pub fn last_stop_was_clean(&self) -> bool {
         self.shared.stopped_cleanly
     }
 
-    /// Removes what is too old or too much, in small steps on the store's thread. Happens by itself while events are
-    /// appended; a node that is idle for days may call it from a timer.
+    /// Removes what is too old or too much, in small steps on the store's thread. Happens by itself while
+    /// events are appended; a node that is idle for days may call it from a timer.
     pub fn enforce_retention(&self) {
         Shared::retire(&self.shared);
     }

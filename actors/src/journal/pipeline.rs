@@ -1,7 +1,7 @@
 //! From memory to the disk, and what happens when the disk does not take it.
 //!
-//! Owns the one write that is under way, the outage, and the steps of retention. What to keep and to show is decided in
-//! `tail.rs`. Refuses to know what events mean.
+//! Owns the one write that is under way, the outage, and the steps of retention. What to keep and to show is
+//! decided in `tail.rs`. Refuses to know what events mean.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -20,7 +20,8 @@ use super::table::{self, Bounds};
 use super::tail::{Look, Tail};
 use crate::store::{Durability, Store, StoreHealth, WriteError};
 
-/// Retention looks again after so many events or so long, and removes few rows at a time so that other writes get through.
+/// Retention looks again after so many events or so long, and removes few rows at a time so that other writes
+/// get through.
 const RETENTION_EVERY: u64 = 500;
 const RETENTION_PAUSE: Duration = Duration::from_secs(600);
 const RETENTION_STEP: usize = 500;
@@ -115,7 +116,8 @@ impl Shared {
         self.state.lock().tail.look(seq)
     }
 
-    /// Waits until everything appended so far is stored; false when that takes longer than `patience`, or cannot be now.
+    /// Waits until everything appended so far is stored; false when that takes longer than `patience`, or
+    /// cannot be now.
     pub(super) fn settle(&self, patience: Duration) -> bool {
         let mut state = self.state.lock();
         let wanted = state.tail.last();
@@ -134,8 +136,8 @@ impl Shared {
         self.settled.notify_all();
     }
 
-    /// Queues the one write that takes everything that waits. Events are few (the life cycle only, never one per request),
-    /// so each is made safe against a power cut.
+    /// Queues the one write that takes everything that waits. Events are few (the life cycle only, never one
+    /// per request), so each is made safe against a power cut.
     pub(super) fn write(this: &Arc<Self>) {
         let (writer, teller) = (Arc::clone(this), Arc::clone(this));
         this.store.submit_reserved(

@@ -27,8 +27,8 @@ impl Record {
         Self { seq, at, event, rendered: OnceLock::new() }
     }
 
-    /// This record as its readers send it: made by the first that asks, shared by all that follow. All readers of a process must
-    /// therefore mean the same form by it.
+    /// This record as its readers send it: made by the first that asks, shared by all that follow. All
+    /// readers of a process must therefore mean the same form by it.
     pub fn rendered(&self, render: impl FnOnce(&Self) -> Bytes) -> Bytes {
         self.rendered.get_or_init(|| render(self)).clone()
     }
@@ -57,7 +57,8 @@ pub struct Page {
 pub enum JournalItem {
     /// An event.
     Event(Arc<Record>),
-    /// The events with these numbers (both included) are gone: removed by retention, or never written in an outage.
+    /// The events with these numbers (both included) are gone: removed by retention, or never written in an
+    /// outage.
     Gap {
         /// The first.
         from: u64,

@@ -1,7 +1,7 @@
 //! A reader that replays and then goes live.
 //!
-//! Owns its place in the journal. It pulls: a slow reader costs no memory and loses nothing that retention has kept.
-//! Refuses to know who reads.
+//! Owns its place in the journal. It pulls: a slow reader costs no memory and loses nothing that retention
+//! has kept. Refuses to know who reads.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,7 +30,8 @@ impl Subscription {
         Self { journal, next, visible, ready: VecDeque::new() }
     }
 
-    /// The next event, or the numbers of events that are gone. Waits until there is one. Safe to drop and call again.
+    /// The next event, or the numbers of events that are gone. Waits until there is one. Safe to drop and
+    /// call again.
     ///
     /// # Errors
     /// The journal cannot be read (the store is closed); the subscription may be used again.

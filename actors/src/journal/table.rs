@@ -1,6 +1,7 @@
 //! The journal's SQL.
 //!
-//! Owns the rows of `journal` and the floor below which retention removes them. Refuses to know when that is due.
+//! Owns the rows of `journal` and the floor below which retention removes them. Refuses to know when that is
+//! due.
 
 use std::sync::Arc;
 

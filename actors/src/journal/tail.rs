@@ -1,7 +1,7 @@
 //! The newest events in memory.
 //!
-//! Owns the numbers, which events are in the database, and what is given up when memory is full. A decider: no clock, no
-//! IO. Refuses to know how events are stored.
+//! Owns the numbers, which events are in the database, and what is given up when memory is full. A decider:
+//! no clock, no IO. Refuses to know how events are stored.
 //!
 //! ```text
 //! seq:   … settled │ in flight │ waiting … last
@@ -21,8 +21,8 @@ use super::record::Record;
 /// Written events that stay in memory, so that live readers seldom need the database.
 pub(super) const KEPT_MAX: usize = 512;
 
-/// Events that wait for the database while it cannot be written. At 1 KB each that is 2 MB; a node that writes more than
-/// this during an outage keeps the newest, which tell why.
+/// Events that wait for the database while it cannot be written. At 1 KB each that is 2 MB; a node that
+/// writes more than this during an outage keeps the newest, which tell why.
 pub(super) const WAITING_MAX: usize = 2_048;
 
 /// How many events one look hands to a live reader.
@@ -88,8 +88,8 @@ impl Tail {
         self.degraded = degraded;
     }
 
-    /// Up to which number readers are shown events: those that are stored, so that what anyone has seen still exists after
-    /// a crash. While nothing can be stored, everything.
+    /// Up to which number readers are shown events: those that are stored, so that what anyone has seen still
+    /// exists after a crash. While nothing can be stored, everything.
     pub(super) fn visible(&self) -> u64 {
         if self.degraded { self.last } else { self.settled }
     }
@@ -136,7 +136,8 @@ impl Tail {
 
     /// What was being written can never be: it is given up.
     pub(super) fn write_refused(&mut self) {
-        // When memory has given up even newer events, `settled` has caught up and the count of dropped ones is the loss.
+        // When memory has given up even newer events, `settled` has caught up and the count of dropped ones
+        // is the loss.
         self.lost += (self.in_flight - self.settled).max(self.dropped_in_flight);
         self.settled = self.in_flight;
         self.dropped_in_flight = 0;
@@ -262,7 +263,8 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
-        /// Every event is written once, or waits, or is counted as lost; nothing is both; memory stays bounded.
+        /// Every event is written once, or waits, or is counted as lost; nothing is both; memory stays
+        /// bounded.
         #[test]
         fn no_event_is_forgotten_or_written_twice(steps in proptest::collection::vec(step(), 1..40)) {
             let mut tail = Tail::after(0);

@@ -1,8 +1,10 @@
 //! Does a model fit into memory?
 //!
-//! Owns the estimate and the comparison. Refuses to know what is free (`hardware`), and what to evict when it does not fit.
+//! Owns the estimate and the comparison. Refuses to know what is free (`hardware`), and what to evict when it
+//! does not fit.
 //!
-//! The estimate is for main memory, with llama.cpp's defaults (16-bit KV cache, batches of 512 tokens, flash attention):
+//! The estimate is for main memory, with llama.cpp's defaults (16-bit KV cache, batches of 512 tokens, flash
+//! attention):
 //!
 //! ```text
 //! weights    the file's length                                     they are mapped, and all of them are used for each token
@@ -11,8 +13,9 @@
 //! program    64 MiB                                                server, libraries, vocabulary, sampler, HTTP
 //! ```
 //!
-//! `tokens` is context × parallel, rounded up to 256. Measured with SmolLM2-135M Q4_1 (98.4 MB, 23,040 bytes of KV cache per
-//! token) on llama.cpp, resident in MB, just loaded and after a prompt that filled the context:
+//! `tokens` is context × parallel, rounded up to 256. Measured with SmolLM2-135M Q4_1 (98.4 MB, 23,040 bytes
+//! of KV cache per token) on llama.cpp, resident in MB, just loaded and after a prompt that filled the
+//! context:
 //!
 //! | tokens | loaded | filled | estimate |
 //! |-------:|-------:|-------:|---------:|
@@ -20,14 +23,15 @@
 //! | 2,048  | 198    | 214    | 236      |
 //! | 8,192  | 337    | 360    | 390      |
 //!
-//! So it errs upwards, by 8 to 10 % of a full context. It stays an upper bound for models with sliding windows, whose cache
-//! is smaller. A server that returns logits for every token of a prompt takes more (512 × 4 × vocabulary), and so does the
-//! compute buffer on a graphics card; that is not counted here.
+//! So it errs upwards, by 8 to 10 % of a full context. It stays an upper bound for models with sliding
+//! windows, whose cache is smaller. A server that returns logits for every token of a prompt takes more (512
+//! × 4 × vocabulary), and so does the compute buffer on a graphics card; that is not counted here.
 
 use super::record::ModelRecord;
 
-/// How much main memory a runtime will take, in bytes, when it serves `record` to `parallel` requests at once with
-/// `context_tokens` each (llama.cpp's `--ctx-size` is their product). Saturates: absurd numbers do not fit anywhere.
+/// How much main memory a runtime will take, in bytes, when it serves `record` to `parallel` requests at once
+/// with `context_tokens` each (llama.cpp's `--ctx-size` is their product). Saturates: absurd numbers do not
+/// fit anywhere.
 #[must_use]
 pub fn memory_needed(record: &ModelRecord, context_tokens: u64, parallel: u32) -> u64 {
     let tokens = context_tokens.max(1).saturating_mul(u64::from(parallel.max(1)));
@@ -59,7 +63,8 @@ const BATCH_TOKENS: u64 = 512;
 /// Activations are 32-bit.
 const FLOAT_BYTES: u64 = 4;
 
-/// How many activations as wide as the model are alive at once in one layer, the feed-forward part counted by its width.
+/// How many activations as wide as the model are alive at once in one layer, the feed-forward part counted by
+/// its width.
 const ACTIVATIONS: u64 = 16;
 
 /// Measured: 49 to 54 MB of a server are neither weights nor cache nor batch.

@@ -1,7 +1,7 @@
 //! The node's models, for everyone on the node.
 //!
-//! Owns the list in memory, so that reading it never touches the disk, and runs the store's blocking work beside the actors.
-//! Refuses to know who asks.
+//! Owns the list in memory, so that reading it never touches the disk, and runs the store's blocking work
+//! beside the actors. Refuses to know who asks.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -52,7 +52,8 @@ impl ModelLibrary {
         self.shared.list.load_full()
     }
 
-    /// The model with this name (or one of its other names), or with the hash that begins so (8 digits at least).
+    /// The model with this name (or one of its other names), or with the hash that begins so (8 digits at
+    /// least).
     #[must_use]
     pub fn find(&self, text: &str) -> Option<ModelRecord> {
         let list = self.shared.list.load();

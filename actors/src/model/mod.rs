@@ -1,8 +1,8 @@
 //! Model files: what they are, where they lie, and whether they fit.
 //!
-//! Owns the content-addressed store under `models/` ([`store`]), the reading and checking of GGUF headers ([`gguf`]) and the
-//! estimate of the memory that a model needs ([`fit`]). Refuses to know which runtime uses a model and how it is served.
-//! [`ModelStore`] blocks; [`ModelLibrary`] is what actors and the gateway use.
+//! Owns the content-addressed store under `models/` ([`store`]), the reading and checking of GGUF headers
+//! ([`gguf`]) and the estimate of the memory that a model needs ([`fit`]). Refuses to know which runtime uses
+//! a model and how it is served. [`ModelStore`] blocks; [`ModelLibrary`] is what actors and the gateway use.
 
 pub mod gguf;
 pub mod record;

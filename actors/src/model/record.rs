@@ -1,6 +1,7 @@
 //! What is remembered of an imported model.
 //!
-//! Owns [`ModelRecord`] and [`ModelHash`], as they are stored in manifests. Refuses to know where the file lies.
+//! Owns [`ModelRecord`] and [`ModelHash`], as they are stored in manifests. Refuses to know where the file
+//! lies.
 
 use std::fmt;
 use std::str::FromStr;
@@ -63,7 +64,8 @@ impl<'de> Deserialize<'de> for ModelHash {
     }
 }
 
-/// One model in the store. Fields that a manifest lacks take their defaults, fields that it has besides are ignored.
+/// One model in the store. Fields that a manifest lacks take their defaults, fields that it has besides are
+/// ignored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelRecord {
     /// The name under which it was imported first: what lists show. Unique in a store, aliases included.

@@ -1,10 +1,10 @@
 //! Small GGUF files for tests: valid ones, and ones that are wrong in exactly one way.
 //!
-//! Owns a builder that writes what it is told, checked by nothing. Refuses to read files: a builder and a reader that
-//! share code would share mistakes.
+//! Owns a builder that writes what it is told, checked by nothing. Refuses to read files: a builder and a
+//! reader that share code would share mistakes.
 
-/// The smallest model that passes every check: two layers, two tensors, a chat template; under 2 KB. Another `name` gives
-/// another content, so another hash.
+/// The smallest model that passes every check: two layers, two tensors, a chat template; under 2 KB. Another
+/// `name` gives another content, so another hash.
 ///
 /// ```
 /// # #[cfg(feature = "testkit")] {
@@ -76,8 +76,8 @@ impl GgufBuilder {
         Self { version: 3, alignment: 32, keys: Vec::new(), tensors: Vec::new() }
     }
 
-    /// What [`tiny_gguf`] consists of: a `llama` with a context of 128 tokens, 2 layers of 64 wide, 4 heads, 1 KV head
-    /// (128 bytes of KV cache per token), quantised as Q4_0.
+    /// What [`tiny_gguf`] consists of: a `llama` with a context of 128 tokens, 2 layers of 64 wide, 4 heads,
+    /// 1 KV head (128 bytes of KV cache per token), quantised as Q4_0.
     #[must_use]
     pub fn model(name: &str) -> Self {
         let tokens = ["<s>", "</s>", "a", "b"].map(GgufValue::from).to_vec();

@@ -83,8 +83,8 @@ pub enum AdminFileError {
 }
 
 impl Tokens {
-    /// Makes sure that the file at `path` holds a token with the scope `admin` which this node accepts, readable by this
-    /// user only. An existing file with an accepted token stays as it is.
+    /// Makes sure that the file at `path` holds a token with the scope `admin` which this node accepts,
+    /// readable by this user only. An existing file with an accepted token stays as it is.
     ///
     /// # Errors
     /// [`AdminFileError`], with what to do.

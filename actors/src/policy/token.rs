@@ -74,7 +74,8 @@ impl Granted {
         self.scopes.iter().any(|scope| scope.includes(wanted))
     }
 
-    /// Whether its holder may make a token with these scopes that lives so long: nobody hands on more than he has.
+    /// Whether its holder may make a token with these scopes that lives so long: nobody hands on more than he
+    /// has.
     ///
     /// # Errors
     /// [`BeyondOwn`].
@@ -92,7 +93,8 @@ impl Granted {
         }
     }
 
-    /// Whether its holder may revoke a token with these scopes: to lock out those who may do more is as much a change of rights.
+    /// Whether its holder may revoke a token with these scopes: to lock out those who may do more is as much
+    /// a change of rights.
     ///
     /// # Errors
     /// [`BeyondOwn`].

@@ -1,7 +1,8 @@
 //! The tokens that clients present.
 //!
-//! Owns their life: made, checked, revoked, expired. Only a hash is stored; the text is shown once. Checking is a hash and a
-//! comparison in memory, so it works while the store cannot write. Refuses to know HTTP and which route needs which scope.
+//! Owns their life: made, checked, revoked, expired. Only a hash is stored; the text is shown once. Checking
+//! is a hash and a comparison in memory, so it works while the store cannot write. Refuses to know HTTP and
+//! which route needs which scope.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -23,7 +24,8 @@ use super::token::{CreateError, Granted, NoScope, Refusal, RevokeError, TokenRow
 use crate::journal::{Journal, event};
 use crate::store::{Durability, ReadError, Store, WriteError};
 
-/// Tokens that can be in use at the same time. People make a handful; a script that makes one per run should revoke it.
+/// Tokens that can be in use at the same time. People make a handful; a script that makes one per run should
+/// revoke it.
 pub const TOKENS_MAX: usize = 1_000;
 
 /// The time of the last use is good to a minute: it tells people which tokens are dead, not more.
@@ -212,7 +214,8 @@ impl Tokens {
     pub fn verify(&self, presented: &str, now: WallTime) -> Result<Granted, Refusal> {
         let id = id_of(presented).ok_or(Refusal::Malformed)?;
         let all = self.shared.known.load();
-        // Ids are no secret (they are listed and journaled), so an early answer for an unknown one tells nothing.
+        // Ids are no secret (they are listed and journaled), so an early answer for an unknown one tells
+        // nothing.
         let known = all.get(id).ok_or(Refusal::Unknown)?;
         if !bool::from(hash_of(presented).ct_eq(&known.hash)) {
             return Err(Refusal::Unknown);

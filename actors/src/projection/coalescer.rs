@@ -1,6 +1,7 @@
 //! When a change is worth publishing.
 //!
-//! Owns the least time between two versions. A decider: the actor that publishes brings the time and the timer.
+//! Owns the least time between two versions. A decider: the actor that publishes brings the time and the
+//! timer.
 
 use std::time::Duration;
 
@@ -18,8 +19,8 @@ pub enum Coalesced {
     At(Moment),
 }
 
-/// Spaces versions without ever dropping the last change: the first change after a quiet time goes out at once, further
-/// ones wait for the rest of the interval.
+/// Spaces versions without ever dropping the last change: the first change after a quiet time goes out at
+/// once, further ones wait for the rest of the interval.
 ///
 /// ```
 /// use arw_kit::moment::Moment;
@@ -85,8 +86,8 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Whatever the times of the changes: each is followed by a publication within the interval, and two publications
-        /// are at least an interval apart.
+        /// Whatever the times of the changes: each is followed by a publication within the interval, and two
+        /// publications are at least an interval apart.
         #[test]
         fn no_change_is_dropped_and_no_two_versions_are_too_close(gaps in proptest::collection::vec(0_u64..120, 1..60)) {
             let mut coalescer = Coalescer::new(PUBLISH_INTERVAL);

@@ -1,10 +1,10 @@
 //! The versions of one read model.
 //!
-//! Owns the content, the rendered newest version and the patches that lead to it. A decider: no clock, no locks, no async.
-//! Refuses to know what the content means.
+//! Owns the content, the rendered newest version and the patches that lead to it. A decider: no clock, no
+//! locks, no async. Refuses to know what the content means.
 //!
-//! Invariant: the patches in the ring are consecutive and end at the newest version, so that any tail of them, applied in
-//! order, leads from its first `from` to the newest body.
+//! Invariant: the patches in the ring are consecutive and end at the newest version, so that any tail of
+//! them, applied in order, leads from its first `from` to the newest body.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,7 +16,8 @@ use serde_json::{Map, Value};
 use super::patch;
 use super::snapshot::{Snapshot, Version};
 
-/// Patches that are kept for readers who come back: at 20 versions a second the last 12 seconds, usually much more.
+/// Patches that are kept for readers who come back: at 20 versions a second the last 12 seconds, usually much
+/// more.
 const PATCHES_MAX: usize = 256;
 /// And in bytes, because four models and their rings must fit a node that idles at 40 MB.
 const PATCH_BYTES_MAX: usize = 256 * 1024;

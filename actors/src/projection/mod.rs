@@ -1,9 +1,10 @@
 //! Read models: what the node shows under `/state/*`, as versioned snapshots with patches between them.
 //!
-//! Owns versions, rendering, patches and waiting readers. Refuses to know what a model means and who serves it.
+//! Owns versions, rendering, patches and waiting readers. Refuses to know what a model means and who serves
+//! it.
 //!
-//! A body is rendered once per version and shared by all readers. Equality is by value: the order of keys in a body is not
-//! part of the contract, which is why `serde_json` keeps its sorted maps.
+//! A body is rendered once per version and shared by all readers. Equality is by value: the order of keys in
+//! a body is not part of the contract, which is why `serde_json` keeps its sorted maps.
 
 mod coalescer;
 mod history;
@@ -68,8 +69,8 @@ struct Shared {
 }
 
 impl ReadModel {
-    /// A model at version 1 with the given content. `epoch` is the node's incarnation, so that a version of an earlier
-    /// process is never taken for one of this.
+    /// A model at version 1 with the given content. `epoch` is the node's incarnation, so that a version of
+    /// an earlier process is never taken for one of this.
     #[must_use]
     pub fn new(name: &'static str, epoch: u64, clock: Clock, fields: Map<String, Value>) -> Self {
         let history = History::new(epoch, fields, clock.wall());
@@ -98,8 +99,8 @@ impl ReadModel {
         self.shared.epoch
     }
 
-    /// Publishes new content: everything of the body but `epoch`, `version` and `generated_at`, which are added here.
-    /// True when it made a version; content that is equal to the last one makes none.
+    /// Publishes new content: everything of the body but `epoch`, `version` and `generated_at`, which are
+    /// added here. True when it made a version; content that is equal to the last one makes none.
     pub fn publish(&self, fields: Map<String, Value>) -> bool {
         let mut history = self.shared.history.lock();
         let Some(snapshot) = history.publish(fields, self.shared.clock.wall()) else { return false };
@@ -117,8 +118,8 @@ impl ReadModel {
         self.shared.current.load_full()
     }
 
-    /// The newest version as soon as it is another than `than`; `None` when that takes longer than `patience`. Without
-    /// `than`, at once. Counts as a subscriber while it waits.
+    /// The newest version as soon as it is another than `than`; `None` when that takes longer than
+    /// `patience`. Without `than`, at once. Counts as a subscriber while it waits.
     pub async fn wait_newer(&self, than: Option<Version>, patience: Duration) -> Option<Arc<Snapshot>> {
         let _interest = Interest::new(self);
         let mut version = self.shared.version.subscribe();

@@ -1,16 +1,19 @@
 //! The patch from one body to the next (RFC 6902).
 //!
-//! Owns the comparison; operations are written as JSON at once. A pure function. Refuses to know versions and readers.
+//! Owns the comparison; operations are written as JSON at once. A pure function. Refuses to know versions and
+//! readers.
 //!
-//! Not `json_patch::diff`: that walks and allocates for what is equal too, and an element that goes from the front of a
-//! list makes it rewrite all others. The tests apply our patches with `json_patch`, so the two check each other.
+//! Not `json_patch::diff`: that walks and allocates for what is equal too, and an element that goes from the
+//! front of a list makes it rewrite all others. The tests apply our patches with `json_patch`, so the two
+//! check each other.
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// Applying the result to `old` gives exactly `new`. `body_bytes` is the length of `new` as JSON: when the differences say
-/// more than half of that, each changed field of the top is written as a whole if that is shorter.
+/// Applying the result to `old` gives exactly `new`. `body_bytes` is the length of `new` as JSON: when the
+/// differences say more than half of that, each changed field of the top is written as a whole if that is
+/// shorter.
 pub(super) fn between(old: &Map<String, Value>, new: &Map<String, Value>, body_bytes: usize) -> Bytes {
     let mut detailed = Operations::default();
     detailed.object(old, new);

@@ -213,7 +213,8 @@ async fn a_reader_beside_a_busy_publisher_ends_at_the_newest_version() {
     }
     publisher.join().unwrap();
     client.assert_current(&model);
-    // The first body stands for all versions before it; from there on each version is shown or counted as missed.
+    // The first body stands for all versions before it; from there on each version is shown or counted as
+    // missed.
     assert!(client.seen + client.lagged <= 3_001);
 }
 
@@ -257,8 +258,8 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
-    /// For any sequence of contents and any reader that lags, leaves and comes back: snapshot + patches = newest snapshot,
-    /// and every version is either shown or counted as missed.
+    /// For any sequence of contents and any reader that lags, leaves and comes back: snapshot + patches =
+    /// newest snapshot, and every version is either shown or counted as missed.
     #[test]
     fn snapshot_and_patches_lead_to_the_newest_snapshot(steps in proptest::collection::vec(step(), 1..40)) {
         let (model, mut client) = (model(), Client::default());

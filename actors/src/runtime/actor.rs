@@ -1,6 +1,7 @@
 //! Drives one runtime: does what its machine says, and lets requests through.
 //!
-//! Owns the engine, the requests that wait for it and the row that others read. Refuses to decide (`machine.rs`).
+//! Owns the engine, the requests that wait for it and the row that others read. Refuses to decide
+//! (`machine.rs`).
 
 mod journaling;
 mod launching;

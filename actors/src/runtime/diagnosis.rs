@@ -1,9 +1,11 @@
 //! Why a program ended, in words for people and a cause for programs.
 //!
-//! Owns the table of what engines print when they fail, and how it is weighed against the exit code or signal. Refuses to look
-//! anything up: every fact comes in as a value, so that each row of the table is a test.
+//! Owns the table of what engines print when they fail, and how it is weighed against the exit code or
+//! signal. Refuses to look anything up: every fact comes in as a value, so that each row of the table is a
+//! test.
 //!
-//! The *first* matching line wins: llama.cpp tries twice, and what follows the first failure is its consequence.
+//! The *first* matching line wins: llama.cpp tries twice, and what follows the first failure is its
+//! consequence.
 
 mod cpu;
 mod lines;
@@ -38,7 +40,8 @@ pub struct ExitFacts<'a> {
     pub readable: Option<&'a [PathBuf]>,
     /// What of that the sandbox let it execute.
     pub executable: &'a [PathBuf],
-    /// Where paths that its lines name lead, for those that lead elsewhere ([`denied_paths`] tells which to look up).
+    /// Where paths that its lines name lead, for those that lead elsewhere ([`denied_paths`] tells which to
+    /// look up).
     pub links: &'a [(PathBuf, PathBuf)],
     /// This machine's CPU features as `/proc/cpuinfo` names them; empty when not known.
     pub cpu_flags: &'a BTreeSet<String>,

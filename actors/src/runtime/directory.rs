@@ -1,7 +1,7 @@
 //! Which runtimes there are, and who serves which model.
 //!
-//! Owns the list of runtimes (kept in the state folder), the way from a model's name to a runtime, and the decision who gets memory.
-//! Refuses to know how a runtime lives: each has an actor of its own (`actor.rs`).
+//! Owns the list of runtimes (kept in the state folder), the way from a model's name to a runtime, and the
+//! decision who gets memory. Refuses to know how a runtime lives: each has an actor of its own (`actor.rs`).
 
 mod actor;
 mod client;

@@ -1,6 +1,7 @@
 //! HTTP to engines, over a Unix socket or TCP.
 //!
-//! Owns connections and their reuse. Refuses to know what is asked: probes and the gateway bring whole requests.
+//! Owns connections and their reuse. Refuses to know what is asked: probes and the gateway bring whole
+//! requests.
 
 use std::fmt;
 use std::future::Future;
@@ -213,7 +214,8 @@ fn endpoint_uri(endpoint: &Endpoint, path: &Uri) -> Result<Uri, http::Error> {
         Endpoint::Tcp(address) => Uri::builder().scheme("http").authority(address.to_string()),
         Endpoint::Url(base) => {
             let base_path = base.path().trim_end_matches('/');
-            // A base URL that ends in /v1, as OpenAI clients have it, and a path that begins with it, name it once.
+            // A base URL that ends in /v1, as OpenAI clients have it, and a path that begins with it, name it
+            // once.
             let rest = if base_path.ends_with("/v1") {
                 path_and_query.strip_prefix("/v1").unwrap_or(path_and_query)
             } else {

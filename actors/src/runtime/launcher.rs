@@ -1,7 +1,8 @@
 //! The port through which a runtime's program is started, watched and ended.
 //!
 //! Owns the words of a launch: what is asked for ([`LaunchSpec`]), what runs ([`Engine`]) and how it ended
-//! ([`EngineExit`]). Refuses to know how an operating system does it (`launch/`) and when to do it (`machine.rs`).
+//! ([`EngineExit`]). Refuses to know how an operating system does it (`launch/`) and when to do it
+//! (`machine.rs`).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,20 +22,21 @@ use crate::ids::RuntimeId;
 
 /// Starts programs. Implemented by `launch::OsLauncher`; tests use a fake.
 pub trait Launcher: Send + Sync + fmt::Debug + 'static {
-    /// Starts one program in its sandbox. The future resolves when the program runs (exec has happened), not when it is ready.
-    /// Dropping the future ends whatever had been started.
+    /// Starts one program in its sandbox. The future resolves when the program runs (exec has happened), not
+    /// when it is ready. Dropping the future ends whatever had been started.
     fn launch(&self, spec: LaunchSpec) -> BoxFuture<'static, Result<Box<dyn Engine>, LaunchError>>;
 
-    /// Looks for the program that a launch with this `program` and `env` would start: a path, or a name in `PATH`. Resolves to where it is; a refusal is
-    /// the one that the launch would give, in the same words. Nothing is started.
+    /// Looks for the program that a launch with this `program` and `env` would start: a path, or a name in
+    /// `PATH`. Resolves to where it is; a refusal is the one that the launch would give, in the same words.
+    /// Nothing is started.
     fn find_program(
         &self,
         program: &Path,
         env: &BTreeMap<String, String>,
     ) -> BoxFuture<'static, Result<PathBuf, LaunchError>>;
 
-    /// Refuses what a launch of this runtime would be refused for at once: its program cannot be found, or a path that it names must stay closed.
-    /// Nothing is started.
+    /// Refuses what a launch of this runtime would be refused for at once: its program cannot be found, or a
+    /// path that it names must stay closed. Nothing is started.
     fn check(&self, spec: &RuntimeSpec) -> BoxFuture<'static, Result<(), LaunchError>> {
         match &spec.program {
             Some(program) => {
@@ -45,7 +47,8 @@ pub trait Launcher: Send + Sync + fmt::Debug + 'static {
         }
     }
 
-    /// Ends engines that an earlier node process with the same state folder left running. Called once, before any launch.
+    /// Ends engines that an earlier node process with the same state folder left running. Called once, before
+    /// any launch.
     fn sweep(&self) -> BoxFuture<'static, SweepReport>;
 }
 
@@ -63,7 +66,8 @@ pub trait Engine: Send + fmt::Debug + 'static {
     fn resident_bytes(&self) -> Option<u64>;
     /// A number that grows while the program does anything (CPU time, IO, memory): deadlines follow it.
     fn progress(&self) -> u64;
-    /// [`Self::resident_bytes`] and [`Self::progress`] by one look, which may take a while and holds up no other task.
+    /// [`Self::resident_bytes`] and [`Self::progress`] by one look, which may take a while and holds up no
+    /// other task.
     fn measured(&self) -> BoxFuture<'static, (Option<u64>, u64)> {
         std::future::ready((self.resident_bytes(), self.progress())).boxed()
     }
@@ -78,7 +82,8 @@ pub trait Engine: Send + fmt::Debug + 'static {
 /// What to start.
 #[derive(Clone, Debug)]
 pub struct LaunchSpec {
-    /// For which runtime: names the scratch folder, the log file and the marker that the orphan sweep looks for.
+    /// For which runtime: names the scratch folder, the log file and the marker that the orphan sweep looks
+    /// for.
     pub runtime: RuntimeId,
     /// Counts launches of this runtime within this process; a result that carries an old number is dropped.
     pub attempt: u64,
@@ -86,7 +91,8 @@ pub struct LaunchSpec {
     pub program: PathBuf,
     /// Arguments in which `{model}`, `{port}`, `{socket}` and `{secret}` are filled in.
     pub args: Vec<String>,
-    /// Environment set for the program besides the allow-list (`PATH LANG LC_ALL TZ HOME=scratch TMPDIR=scratch`).
+    /// Environment set for the program besides the allow-list (`PATH LANG LC_ALL TZ HOME=scratch
+    /// TMPDIR=scratch`).
     pub env: BTreeMap<String, String>,
     /// The model file: readable in the sandbox, `{model}` in the arguments.
     pub model: Option<PathBuf>,
@@ -158,7 +164,8 @@ pub struct SandboxReport {
     pub capabilities_dropped: bool,
     /// `unix_socket_only`, `bind_one_port` or `unrestricted`.
     pub network: &'static str,
-    /// To which Unix sockets it may connect: `denied` (none), `own_folder` (those in the folders that it may write) or `unrestricted`.
+    /// To which Unix sockets it may connect: `denied` (none), `own_folder` (those in the folders that it may
+    /// write) or `unrestricted`.
     pub unix_connect: &'static str,
     /// What could not be enforced, and what seems otherwise from inside, in words.
     pub notes: Vec<String>,

@@ -1,6 +1,7 @@
 //! The right to send one request to a ready engine, and what that request used.
 //!
-//! Owns [`EngineLease`]: while it lives its engine counts as busy, is not evicted and is not unloaded. Refuses to know HTTP.
+//! Owns [`EngineLease`]: while it lives its engine counts as busy, is not evicted and is not unloaded.
+//! Refuses to know HTTP.
 
 use std::fmt;
 use std::sync::Arc;
@@ -109,7 +110,8 @@ impl EngineLease {
         self.meter.doubt();
     }
 
-    /// Counts what the request used. To be called once, also for a request that was broken off, with what is known.
+    /// Counts what the request used. To be called once, also for a request that was broken off, with what is
+    /// known.
     pub fn record(&self, usage: &Usage) {
         self.meter.add(usage);
     }

@@ -1,10 +1,11 @@
 //! What a runtime's program prints: a ring of the newest lines and a rotating file.
 //!
-//! Owns [`EngineLog`] (numbered lines, readers that follow it) and the limits of both. Refuses to know where the bytes come
-//! from (`launch/capture.rs`) and what they mean (`diagnosis.rs`).
+//! Owns [`EngineLog`] (numbered lines, readers that follow it) and the limits of both. Refuses to know where
+//! the bytes come from (`launch/capture.rs`) and what they mean (`diagnosis.rs`).
 //!
-//! Invariants: every line gets a number, kept or not, so a reader can tell exactly how many it missed; the newest lines are
-//! always in the ring, however fast a program prints; a file that cannot be written never holds a program up.
+//! Invariants: every line gets a number, kept or not, so a reader can tell exactly how many it missed; the
+//! newest lines are always in the ring, however fast a program prints; a file that cannot be written never
+//! holds a program up.
 
 mod cutter;
 mod file;
@@ -119,7 +120,8 @@ struct State {
 }
 
 impl EngineLog {
-    /// A log with these limits. The file is opened at the first line; failing to is no error here: see [`EngineLog::file_problem`].
+    /// A log with these limits. The file is opened at the first line; failing to is no error here: see
+    /// [`EngineLog::file_problem`].
     #[must_use]
     pub fn new(options: EngineLogOptions) -> Self {
         let clock = Clock::system();
@@ -158,7 +160,8 @@ impl EngineLog {
         let state = self.state.lock();
         let from = state.ring.partition_point(|line| line.number <= number);
         let lines: Vec<LogLine> = state.ring.iter().skip(from).take(max).cloned().collect();
-        // A reader that is ahead of the log (it was made anew) gets nothing and goes on from where the log is.
+        // A reader that is ahead of the log (it was made anew) gets nothing and goes on from where the log
+        // is.
         let last =
             lines.last().map_or(if from == state.ring.len() { state.newest } else { number }, |l| l.number);
         let dropped = last.saturating_sub(number).saturating_sub(lines.len() as u64);
@@ -214,7 +217,8 @@ impl State {
             let words = "printed too fast, or the file could not be written";
             file::append_line(&mut text, at, &format!("--- {} lines left out: {words}", self.file_dropped));
         }
-        // More lines at once than the ring holds: only the last ones can still be seen, so only those are worth cleaning.
+        // More lines at once than the ring holds: only the last ones can still be seen, so only those are
+        // worth cleaning.
         let skipped = if to_file { 0 } else { lines.len().saturating_sub(self.lines_max) };
         self.newest += skipped as u64;
         self.dropped += skipped as u64;
@@ -247,8 +251,8 @@ pub struct LogFollower {
 }
 
 impl LogFollower {
-    /// Waits until there is something new, then gives at most `max` lines of it and the number lost in between.
-    /// Safe to drop and call again: nothing is taken before it is returned.
+    /// Waits until there is something new, then gives at most `max` lines of it and the number lost in
+    /// between. Safe to drop and call again: nothing is taken before it is returned.
     pub async fn next(&mut self, max: usize) -> LogPage {
         loop {
             self.newest.mark_unchanged();

@@ -1,6 +1,7 @@
 //! Decides what a runtime does next: launch, probe, drain, stop, wait, give up.
 //!
-//! Plain code: events and the time go in, actions come out. Refuses to touch processes, sockets and clocks (`actor.rs`).
+//! Plain code: events and the time go in, actions come out. Refuses to touch processes, sockets and clocks
+//! (`actor.rs`).
 //!
 //! ```text
 //!            start            launched          /health 200            probes fail
@@ -13,10 +14,11 @@
 //!    └──────────────── Quarantined(due) ── trial ─►     Failed
 //! ```
 //!
-//! Rules: RUN-1 no two programs of a runtime are ever alive. RUN-2 a program that is asked to end is killed after its grace, always. RUN-3 results that
-//! carry an old attempt number change nothing. RUN-4 an exit that we caused spends no budget. RUN-5 past its budget a runtime is quarantined and tried
-//! again later; a permanent cause waits for an operator instead. RUN-6 a program that the kernel cannot end is reported, and waited for. RUN-7 a
-//! program whose socket was removed is started again at once.
+//! Rules: RUN-1 no two programs of a runtime are ever alive. RUN-2 a program that is asked to end is killed
+//! after its grace, always. RUN-3 results that carry an old attempt number change nothing. RUN-4 an exit that
+//! we caused spends no budget. RUN-5 past its budget a runtime is quarantined and tried again later; a
+//! permanent cause waits for an operator instead. RUN-6 a program that the kernel cannot end is reported, and
+//! waited for. RUN-7 a program whose socket was removed is started again at once.
 
 mod words;
 
@@ -54,7 +56,8 @@ enum After {
     Restart,
     /// It failed a probe: this counts as a failure.
     Failure(Diagnosis),
-    /// Its socket was removed: it is started again, as after a failure or, when it had served for long, as if asked to.
+    /// Its socket was removed: it is started again, as after a failure or, when it had served for long, as if
+    /// asked to.
     SocketGone {
         diagnosis: Diagnosis,
         is_failure: bool,
@@ -86,7 +89,8 @@ pub struct RuntimeMachine {
     start_began: Moment,
     progress: u64,
     drain_deadline: Moment,
-    /// When a program that was asked to end must be gone; `None` where nothing is left to wait for, or it was told.
+    /// When a program that was asked to end must be gone; `None` where nothing is left to wait for, or it was
+    /// told.
     end_deadline: Option<Moment>,
     /// It has not gone in time, and that was told.
     is_stuck: bool,

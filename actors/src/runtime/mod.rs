@@ -1,8 +1,9 @@
 //! Model-server processes as supervised actors.
 //!
-//! Owns everything between "this runtime shall run" and bytes from its engine: what it is ([`spec`]), what happens next ([`machine`]),
-//! how its program is started and ended ([`launcher`], [`launch`]), what it printed ([`log`]) and why it died ([`diagnosis`]),
-//! who serves which model ([`directory`]) and the right to send a request ([`lease`]). Refuses to know HTTP routes.
+//! Owns everything between "this runtime shall run" and bytes from its engine: what it is ([`spec`]), what
+//! happens next ([`machine`]), how its program is started and ended ([`launcher`], [`launch`]), what it
+//! printed ([`log`]) and why it died ([`diagnosis`]), who serves which model ([`directory`]) and the right to
+//! send a request ([`lease`]). Refuses to know HTTP routes.
 
 pub mod settings;
 pub mod spec;

@@ -1,6 +1,7 @@
 //! What an operator says about a runtime.
 //!
-//! Owns the words that the API, the configuration file and the state folder share, and their checks. Refuses to start anything.
+//! Owns the words that the API, the configuration file and the state folder share, and their checks. Refuses
+//! to start anything.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -36,7 +37,8 @@ impl Adapter {
     }
 }
 
-/// One runtime, as an operator describes it. `POST /runtimes`, `[[runtimes]]` and the state folder have these fields.
+/// One runtime, as an operator describes it. `POST /runtimes`, `[[runtimes]]` and the state folder have these
+/// fields.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RuntimeSpec {
@@ -44,7 +46,8 @@ pub struct RuntimeSpec {
     pub id: RuntimeId,
     /// How ARW talks to it.
     pub adapter: Adapter,
-    /// The model that it serves: a name in the model store; for `openai` the name that the other server knows.
+    /// The model that it serves: a name in the model store; for `openai` the name that the other server
+    /// knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// A word for people; shown, not interpreted.
@@ -62,7 +65,8 @@ pub struct RuntimeSpec {
     /// For `openai`: where the server is, for example `http://127.0.0.1:9000/v1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_url: Option<String>,
-    /// For `openai`: the environment variable of the node that holds the key, [`API_KEY_PREFIX`] and more. The key itself is never stored.
+    /// For `openai`: the environment variable of the node that holds the key, [`API_KEY_PREFIX`] and more.
+    /// The key itself is never stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key_env: Option<String>,
     /// Folders or files that the program may read besides its own.
@@ -199,7 +203,8 @@ pub enum BadRuntimeSpec {
         /// The field.
         field: &'static str,
     },
-    /// The node's environment holds other secrets, and whoever names the variable also names where its value is sent.
+    /// The node's environment holds other secrets, and whoever names the variable also names where its value
+    /// is sent.
     #[error(
         "`api_key_env` may only name a variable that begins with {API_KEY_PREFIX} (capital letters, digits and _), not `{0}`: start the node with the key in a variable of such a name"
     )]
@@ -219,12 +224,14 @@ pub enum BadRuntimeSpec {
     },
 }
 
-/// The longest restart window: budgets are rebuilt from the journal of so long, which keeps its events at least as long as that by default.
+/// The longest restart window: budgets are rebuilt from the journal of so long, which keeps its events at
+/// least as long as that by default.
 pub const RESTART_WINDOW_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Arguments that a program may have; the kernel's own limit is far above.
 pub const ARGS_MAX: usize = 1024;
 
-/// Variables of the node's environment that hold keys for other servers begin with this; no other is ever sent anywhere.
+/// Variables of the node's environment that hold keys for other servers begin with this; no other is ever
+/// sent anywhere.
 pub const API_KEY_PREFIX: &str = "ARW_KEY_";
 
 /// Whether a runtime may have the value of this variable of the node's environment sent to its server.

@@ -1,7 +1,7 @@
 //! What can go wrong with the store, in words for people.
 //!
-//! Owns the errors and the rule which failures are the *database's* (full, read-only, broken disk) rather than one
-//! write's own. Refuses to know what is done about them.
+//! Owns the errors and the rule which failures are the *database's* (full, read-only, broken disk) rather
+//! than one write's own. Refuses to know what is done about them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -140,7 +140,8 @@ pub struct CloseError {
     pub waiting: usize,
 }
 
-/// The reason when `error` is the database's own trouble (every write would fail); `None` when only this write is wrong.
+/// The reason when `error` is the database's own trouble (every write would fail); `None` when only this
+/// write is wrong.
 pub(super) fn fault_of(error: &rusqlite::Error) -> Option<String> {
     let code = error.sqlite_error_code()?;
     let way_out = match code {

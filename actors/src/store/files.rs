@@ -1,6 +1,7 @@
 //! The database's file and folder, before SQLite sees them.
 //!
-//! Owns the checks that give clearer words than SQLite would, the lock and the permissions. Refuses to know SQL.
+//! Owns the checks that give clearer words than SQLite would, the lock and the permissions. Refuses to know
+//! SQL.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};

@@ -40,7 +40,8 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 pub(super) struct HealthTable {
     health: StoreHealth,
     retry_at: Option<Moment>,
-    // Survives a recovery until a real batch has been committed: a store that flaps is not probed ever faster.
+    // Survives a recovery until a real batch has been committed: a store that flaps is not probed ever
+    // faster.
     pause: Duration,
 }
 

@@ -1,11 +1,11 @@
 //! The node's database: one SQLite file.
 //!
-//! Owns the one writer thread with group commit, the read-only connections, the migrations and the health of the file.
-//! Refuses to know what the tables mean: `journal/` and `policy/` bring their own SQL.
+//! Owns the one writer thread with group commit, the read-only connections, the migrations and the health of
+//! the file. Refuses to know what the tables mean: `journal/` and `policy/` bring their own SQL.
 //!
-//! Callers never wait for the disk unless they ask for the answer: a write is queued (bounded) and answered by a future.
-//! While the database takes no writes, each write is refused at once with the reason, and the store goes on by itself
-//! when writes work again ([`Store::health`]).
+//! Callers never wait for the disk unless they ask for the answer: a write is queued (bounded) and answered
+//! by a future. While the database takes no writes, each write is refused at once with the reason, and the
+//! store goes on by itself when writes work again ([`Store::health`]).
 
 mod error;
 mod files;
@@ -60,7 +60,8 @@ pub struct StoreOptions {
 }
 
 impl Default for StoreOptions {
-    /// 4,096 waiting writes (a burst of 16 full batches), 4 readers (they take milliseconds each), the machine's clock.
+    /// 4,096 waiting writes (a burst of 16 full batches), 4 readers (they take milliseconds each), the
+    /// machine's clock.
     fn default() -> Self {
         Self { queue_max: 4096, readers_max: 4, clock: Clock::system() }
     }
@@ -112,8 +113,8 @@ struct Owner {
 impl Store {
     /// Opens the database at `path`, makes it when it is missing, and brings its tables up to date.
     ///
-    /// It holds `<path>.lock` until it is closed: a second store on the same file is refused. On Unix the file is
-    /// readable by this user only.
+    /// It holds `<path>.lock` until it is closed: a second store on the same file is refused. On Unix the
+    /// file is readable by this user only.
     ///
     /// # Errors
     /// [`OpenError`], with the path and what to do.
@@ -141,10 +142,12 @@ impl Store {
         Ok(Self { owner: Arc::new(Owner { shared, read_slots }) })
     }
 
-    /// Queues a write. The receipt is a future that answers after the commit; dropping it does not take the write back.
+    /// Queues a write. The receipt is a future that answers after the commit; dropping it does not take the
+    /// write back.
     ///
-    /// The write runs on the store's thread inside a transaction: it must not begin or end one, and must not wait. When
-    /// it returns an error, what it changed is undone; other writes of the same batch are not touched.
+    /// The write runs on the store's thread inside a transaction: it must not begin or end one, and must not
+    /// wait. When it returns an error, what it changed is undone; other writes of the same batch are not
+    /// touched.
     pub fn write<T, W>(&self, durability: Durability, write: W) -> WriteReceipt<T>
     where
         T: Send + 'static,
@@ -158,8 +161,9 @@ impl Store {
         WriteReceipt { receipt }
     }
 
-    /// Queues a write and calls `done` with its outcome: on the store's thread after the commit, or at once on this thread
-    /// when the queue is full or closed. `done` must not wait, and the caller must hold no lock that `done` takes.
+    /// Queues a write and calls `done` with its outcome: on the store's thread after the commit, or at once
+    /// on this thread when the queue is full or closed. `done` must not wait, and the caller must hold no
+    /// lock that `done` takes.
     pub fn submit<T, W, D>(&self, durability: Durability, write: W, done: D)
     where
         T: Send + 'static,
@@ -172,8 +176,8 @@ impl Store {
         }
     }
 
-    /// As [`Store::submit`], but taken even when the queue is full or the store is closing. For owners that have at most
-    /// one write in the queue at any time, so that the queue stays bounded.
+    /// As [`Store::submit`], but taken even when the queue is full or the store is closing. For owners that
+    /// have at most one write in the queue at any time, so that the queue stays bounded.
     pub(crate) fn submit_reserved<T, W, D>(&self, durability: Durability, write: W, done: D)
     where
         T: Send + 'static,
@@ -220,7 +224,8 @@ impl Store {
         self.off_the_async_threads(move || store.read_blocking(read)).await
     }
 
-    /// Runs what reads and blocks, at most as many at once as there are readers: the others wait without a thread.
+    /// Runs what reads and blocks, at most as many at once as there are readers: the others wait without a
+    /// thread.
     pub(crate) async fn off_the_async_threads<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, ReadError> + Send + 'static,
@@ -358,7 +363,8 @@ pub enum Fault {
 impl Fault {
     fn apply(self, connection: &Connection) -> rusqlite::Result<()> {
         connection.pragma_update(None, "query_only", self == Self::ReadOnly)?;
-        // 1 means "as large as it is now": SQLite never goes below the present size. The other is SQLite's own default.
+        // 1 means "as large as it is now": SQLite never goes below the present size. The other is SQLite's
+        // own default.
         let pages: i64 = if self == Self::DiskFull { 1 } else { 4_294_967_294 };
         connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
     }

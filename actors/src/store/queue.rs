@@ -13,10 +13,12 @@ use rusqlite::Connection;
 use super::Durability;
 use super::error::WriteError;
 
-/// Writes of one commit at most: at 256 the cost of a sync is spread thin already and nobody waits long behind a batch.
+/// Writes of one commit at most: at 256 the cost of a sync is spread thin already and nobody waits long
+/// behind a batch.
 pub(super) const BATCH_MAX: usize = 256;
 
-/// How long relaxed writes wait for company. A durable write waits for nobody: while its sync runs, others gather anyway.
+/// How long relaxed writes wait for company. A durable write waits for nobody: while its sync runs, others
+/// gather anyway.
 pub(super) const LINGER: Duration = Duration::from_millis(5);
 
 /// One write: what to do, and whom to tell.
@@ -75,8 +77,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Adds a write even when the queue is full or closing, as long as the writer lives. For owners that have at most one
-    /// write in the queue at any time.
+    /// Adds a write even when the queue is full or closing, as long as the writer lives. For owners that have
+    /// at most one write in the queue at any time.
     pub(super) fn push_reserved(&self, job: Job) -> Result<(), (Job, WriteError)> {
         let mut waiting = self.waiting.lock();
         if waiting.ended {

@@ -11,7 +11,8 @@ use rusqlite::Connection;
 use super::error::ReadError;
 use super::schema;
 
-/// How long a read waits for a free connection: reads take milliseconds, so a longer queue means something hangs.
+/// How long a read waits for a free connection: reads take milliseconds, so a longer queue means something
+/// hangs.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
 #[derive(Default)]

@@ -1,6 +1,7 @@
 //! The tables, and how a connection is set up.
 //!
-//! Owns the migrations, their order (`user_version`), and the pragmas. Refuses to know who reads and writes the tables.
+//! Owns the migrations, their order (`user_version`), and the pragmas. Refuses to know who reads and writes
+//! the tables.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,11 +17,13 @@ pub(super) const MIGRATIONS: &[&str] = &[JOURNAL_AND_TOKENS];
 /// Marks a file as ours ("ARW1"), so that another program's database is refused instead of being altered.
 const APPLICATION_ID: i32 = 0x4152_5731;
 
-/// How long one connection waits for another's lock. Only a foreign program can hold one for longer than a moment.
+/// How long one connection waits for another's lock. Only a foreign program can hold one for longer than a
+/// moment.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The journal is append-only. Rows leave only at the old end, below a floor that retention raises in the same
-/// transaction; `INSERT OR REPLACE` would delete without firing the delete trigger, so a taken number is refused as well.
+/// The journal is append-only. Rows leave only at the old end, below a floor that retention raises in the
+/// same transaction; `INSERT OR REPLACE` would delete without firing the delete trigger, so a taken number is
+/// refused as well.
 const JOURNAL_AND_TOKENS: &str = "
 CREATE TABLE journal (
   seq INTEGER PRIMARY KEY,

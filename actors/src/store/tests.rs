@@ -44,7 +44,8 @@ fn notes(store: &Store) -> Vec<String> {
         .unwrap()
 }
 
-/// Holds the writer inside a write until the returned sender is dropped, so that what follows becomes one batch.
+/// Holds the writer inside a write until the returned sender is dropped, so that what follows becomes one
+/// batch.
 fn hold(store: &Store) -> std::sync::mpsc::SyncSender<()> {
     let (release, held) = sync_channel::<()>(0);
     let (entered, inside) = sync_channel(1);
@@ -192,7 +193,8 @@ fn a_write_that_finds_the_disk_full_is_not_the_end_of_its_batch() {
         });
     }
     drop(release);
-    // Whatever SQLite makes of it (it may undo the whole transaction), what was acknowledged is what is there.
+    // Whatever SQLite makes of it (it may undo the whole transaction), what was acknowledged is what is
+    // there.
     let acknowledged = told.recv_timeout(PATIENCE).unwrap().is_ok();
     assert!(matches!(told.recv_timeout(PATIENCE).unwrap(), Err(WriteError::Unavailable { .. })));
     assert_eq!(notes(&store).len(), usize::from(acknowledged));

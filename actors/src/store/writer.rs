@@ -1,7 +1,7 @@
 //! The one thread that writes.
 //!
-//! Owns the writing connection: batches, savepoints, durability, the tries while the database takes no writes.
-//! Refuses to know what is written.
+//! Owns the writing connection: batches, savepoints, durability, the tries while the database takes no
+//! writes. Refuses to know what is written.
 //!
 //! ```text
 //!            fault                      trial write works
@@ -85,8 +85,8 @@ impl Writer {
         }
     }
 
-    /// One transaction for the whole batch; each write in its own savepoint. Returns the first fault of a single write
-    /// that left the transaction usable, or the reason why nothing could be committed.
+    /// One transaction for the whole batch; each write in its own savepoint. Returns the first fault of a
+    /// single write that left the transaction usable, or the reason why nothing could be committed.
     fn transact(
         &mut self,
         batch: &mut [Job],
@@ -106,7 +106,8 @@ impl Writer {
                 {
                     fault.get_or_insert(reason);
                 }
-                // On a full disk SQLite may have undone the whole transaction by itself: so do we with the batch.
+                // On a full disk SQLite may have undone the whole transaction by itself: so do we with the
+                // batch.
                 if !self.connection.is_autocommit() {
                     self.execute("ROLLBACK TO one_write")?;
                 }
@@ -201,7 +202,8 @@ impl Writer {
         let full = batch.iter().any(|job| job.durability == Durability::Full);
         let wanted = if full { Durability::Full } else { Durability::Relaxed };
         if self.synchronous != Some(wanted) {
-            // In WAL mode FULL syncs the log at each commit, and with it everything written before; NORMAL only at checkpoints.
+            // In WAL mode FULL syncs the log at each commit, and with it everything written before; NORMAL
+            // only at checkpoints.
             self.execute(if full { "PRAGMA synchronous=FULL" } else { "PRAGMA synchronous=NORMAL" })?;
             self.synchronous = Some(wanted);
         }

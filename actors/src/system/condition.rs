@@ -1,6 +1,7 @@
 //! Whether the node serves, and what is wrong with it.
 //!
-//! Owns the status that everyone reads: the phase of the node's life, and one reason for each thing that is not well. Refuses to find out what is wrong.
+//! Owns the status that everyone reads: the phase of the node's life, and one reason for each thing that is
+//! not well. Refuses to find out what is wrong.
 
 use std::collections::BTreeMap;
 

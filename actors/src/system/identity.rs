@@ -1,7 +1,7 @@
 //! How many times this node was started.
 //!
-//! Owns `identity.json`: the incarnation, so that versions, events and messages of one start are never taken for those of another. Refuses to know
-//! the node's key: its id is told.
+//! Owns `identity.json`: the incarnation, so that versions, events and messages of one start are never taken
+//! for those of another. Refuses to know the node's key: its id is told.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -53,8 +53,8 @@ pub enum IdentityError {
 impl Identity {
     /// Counts this start of the node `id`, and writes it down.
     ///
-    /// An incarnation is at least the seconds since 1970: a node whose file was lost or restored from a backup is not taken for an earlier start of
-    /// itself by nodes that knew it before.
+    /// An incarnation is at least the seconds since 1970: a node whose file was lost or restored from a
+    /// backup is not taken for an earlier start of itself by nodes that knew it before.
     pub(super) fn next(state_dir: &Path, id: NodeId, now: WallTime) -> Result<Self, IdentityError> {
         let path = state_dir.join("identity.json");
         let io = |source| IdentityError::Io { path: path.clone(), source };

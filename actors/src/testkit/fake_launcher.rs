@@ -1,12 +1,14 @@
 //! Engines of a test: a [`Launcher`] whose programs do what a [`Script`] says, in the time that it says.
 //!
-//! Owns the fake programs, the memory that they hold on a fake machine, and the connections to them, all in memory: a test
-//! that pauses tokio's time pauses them with it. How an operating system starts programs is tested with real ones.
+//! Owns the fake programs, the memory that they hold on a fake machine, and the connections to them, all in
+//! memory: a test that pauses tokio's time pauses them with it. How an operating system starts programs is
+//! tested with real ones.
 //!
-//! As with real ones, a launch that is given up goes on for a while behind the back of whoever asked for it, and a launch
-//! begins only when the programs of its runtime that were launched before it have ended.
+//! As with real ones, a launch that is given up goes on for a while behind the back of whoever asked for it,
+//! and a launch begins only when the programs of its runtime that were launched before it have ended.
 //!
-//! Each engine answers `/health` with 503 while it loads and with 200 afterwards, and everything else as its script says.
+//! Each engine answers `/health` with 503 while it loads and with 200 afterwards, and everything else as its
+//! script says.
 
 mod launching;
 

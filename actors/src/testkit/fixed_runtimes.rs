@@ -1,4 +1,5 @@
-//! Runtimes whose every answer a test decides: no processes, no state machine, but real mailboxes, leases and meters.
+//! Runtimes whose every answer a test decides: no processes, no state machine, but real mailboxes, leases and
+//! meters.
 //!
 //! Owns a [`Runtimes`] like the node's. What a real runtime does is tested with real ones.
 #![expect(clippy::panic, reason = "a test that cannot go on fails")]

@@ -1,6 +1,7 @@
 //! Nodes of one process that reach each other: a [`Transport`] over memory.
 //!
-//! Owns who is connected, and the streams' ends when that is over. Real connections are tested with real ones.
+//! Owns who is connected, and the streams' ends when that is over. Real connections are tested with real
+//! ones.
 #![expect(clippy::panic, reason = "a test that cannot go on fails")]
 
 use std::collections::HashMap;

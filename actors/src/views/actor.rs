@@ -41,7 +41,8 @@ pub(crate) enum ViewsMessage {
 }
 arw_kit::message!(ViewsMessage { Changed, Due, Tick });
 
-/// Depths and ages move all the time; four looks a second follow a person's eye. Blocked handlers are looked for as often.
+/// Depths and ages move all the time; four looks a second follow a person's eye. Blocked handlers are looked
+/// for as often.
 const TICK: Duration = Duration::from_millis(250);
 
 impl Actor for ViewsActor {

@@ -45,7 +45,8 @@ pub(crate) enum JoinTokenCommand {
     after_help = "Examples:\n  arw cluster token create\n  arw cluster token create --role worker --ttl 10m\n  arw cluster token create --uses 20 --ttl 1d --address 203.0.113.7:8091"
 )]
 pub(crate) struct JoinTokenCreate {
-    /// What the machine becomes: worker (serves models), gateway (answers clients), home; may be given more than once [default: worker and gateway]
+    /// What the machine becomes: worker (serves models), gateway (answers clients), home; may be given more
+    /// than once [default: worker and gateway]
     #[arg(long = "role", value_name = "ROLE", value_delimiter = ',', value_parser = ["worker", "gateway", "home"])]
     pub(crate) roles: Vec<String>,
     /// How long it is good for
@@ -54,7 +55,8 @@ pub(crate) struct JoinTokenCreate {
     /// How many machines it lets in
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     pub(crate) uses: u32,
-    /// Address and port under which the other machine reaches this one; may be given more than once [default: found out]
+    /// Address and port under which the other machine reaches this one; may be given more than once [default:
+    /// found out]
     #[arg(long = "address", value_name = "ADDR")]
     pub(crate) addresses: Vec<SocketAddr>,
 }

@@ -27,7 +27,8 @@ pub(crate) struct Up {
     /// Address and port for other nodes, over UDP [setting cluster.listen, default 0.0.0.0:8091]
     #[arg(long, value_name = "ADDR")]
     pub(crate) cluster_listen: Option<SocketAddr>,
-    /// Address and port that other nodes dial to reach this one [setting cluster.advertise, default: found out]
+    /// Address and port that other nodes dial to reach this one [setting cluster.advertise, default: found
+    /// out]
     #[arg(long, value_name = "ADDR")]
     pub(crate) cluster_advertise: Option<SocketAddr>,
     /// Name of the node, shown to people [setting node.name, default the host name]
@@ -71,7 +72,8 @@ pub(crate) struct Run {
     /// Engine program; without it, llama-server is looked up in PATH
     #[arg(long, value_name = "PROGRAM", value_hint = ValueHint::CommandName)]
     pub(crate) engine: Option<String>,
-    /// Arguments for the engine, after `--`, with {model}, {socket}, {port} and {secret} filled in; without them, those that llama-server needs
+    /// Arguments for the engine, after `--`, with {model}, {socket}, {port} and {secret} filled in; without
+    /// them, those that llama-server needs
     #[arg(last = true, value_name = "ARGS")]
     pub(crate) args: Vec<String>,
 }

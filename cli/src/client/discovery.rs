@@ -1,6 +1,7 @@
 //! Finds the node to talk to, and the token for it.
 //!
-//! Owns the rules: `--server` with `ARW_TOKEN`, else the files that a node writes into its state folder. Refuses to connect.
+//! Owns the rules: `--server` with `ARW_TOKEN`, else the files that a node writes into its state folder.
+//! Refuses to connect.
 
 use std::fmt;
 use std::net::IpAddr;

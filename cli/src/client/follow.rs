@@ -1,6 +1,7 @@
 //! Follows an event stream across broken connections.
 //!
-//! Owns reconnecting: with `Last-Event-ID`, with growing pauses, for a bounded time. Refuses to know what the events mean.
+//! Owns reconnecting: with `Last-Event-ID`, with growing pauses, for a bounded time. Refuses to know what the
+//! events mean.
 
 use std::time::Duration;
 

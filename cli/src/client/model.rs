@@ -66,7 +66,8 @@ impl ReadModel {
         }
         let patch: Patch = serde_json::from_value(data["patch"].take())
             .map_err(|error| format!("the patch cannot be understood: {error}"))?;
-        // `patch` undoes what it did when an operation fails, but we throw the body away then anyhow: the unchecked form saves a copy.
+        // `patch` undoes what it did when an operation fails, but we throw the body away then anyhow: the
+        // unchecked form saves a copy.
         json_patch::patch_unsafe(body, &patch).map_err(|error| format!("the patch does not fit: {error}"))?;
         let now = version(body);
         match event.id.as_deref() {

@@ -1,6 +1,7 @@
 //! Reading fields out of the API's rows.
 //!
-//! Rows stay `serde_json::Value`, so that a newer node may send more than this program knows and `-o json` shows all of it.
+//! Rows stay `serde_json::Value`, so that a newer node may send more than this program knows and `-o json`
+//! shows all of it.
 
 use serde_json::Value;
 

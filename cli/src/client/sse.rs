@@ -1,7 +1,7 @@
 //! Server-sent events: bytes in, events out.
 //!
-//! Owns the decoder, a plain state machine with limits, and [`EventStream`], which feeds it from an answer. Refuses to know what the
-//! events mean and how to reconnect (`follow.rs`).
+//! Owns the decoder, a plain state machine with limits, and [`EventStream`], which feeds it from an answer.
+//! Refuses to know what the events mean and how to reconnect (`follow.rs`).
 
 use std::collections::VecDeque;
 use std::time::Duration;

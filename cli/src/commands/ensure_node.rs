@@ -123,7 +123,8 @@ async fn wait_until_ready(context: &Context, started: &mut Started, log: &Path) 
     }
 }
 
-/// The node with this process id, once it says that it is ready. A file that an earlier node left has another id.
+/// The node with this process id, once it says that it is ready. A file that an earlier node left has another
+/// id.
 async fn ready(locator: &Locator, pid: u32) -> Option<Node> {
     let file = read_node_file(&locator.state_dir).ok()??;
     if file.pid != pid {

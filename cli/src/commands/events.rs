@@ -54,7 +54,8 @@ pub(crate) struct Happening {
     pub(crate) message: String,
 }
 
-/// The newest happenings of a subject, oldest first. Best effort: without events there is no history, and the rest is shown.
+/// The newest happenings of a subject, oldest first. Best effort: without events there is no history, and the
+/// rest is shown.
 pub(crate) async fn history(node: &Node, subject: &str, path: &str) -> Vec<Happening> {
     let Ok(events) = newest(node, HISTORY_REACH, None).await else { return Vec::new() };
     let about = events.iter().filter(|event| {
@@ -83,8 +84,8 @@ async fn oldest(node: &Node, after: u64, limit: u64, kind: Option<&str>) -> Resu
     }
 }
 
-/// The last `limit` events. The node numbers events without gaps, so the newest number says where to begin; where only one
-/// kind is wanted, everything has to be looked through.
+/// The last `limit` events. The node numbers events without gaps, so the newest number says where to begin;
+/// where only one kind is wanted, everything has to be looked through.
 async fn newest(node: &Node, limit: u64, kind: Option<&str>) -> Result<Vec<Value>, ClientError> {
     let last = last_seq(node).await?;
     let mut after = if kind.is_some() { 0 } else { last.saturating_sub(limit) };

@@ -1,4 +1,5 @@
-//! `arw completions` and `arw man`: made from the definition of the command line, so that they cannot differ from it.
+//! `arw completions` and `arw man`: made from the definition of the command line, so that they cannot differ
+//! from it.
 
 use std::path::Path;
 

@@ -19,7 +19,8 @@ use crate::place;
 
 /// The engine that is looked for when none is named.
 pub(crate) const ENGINE: &str = "llama-server";
-/// What it needs to serve one model on a Unix socket, with its key on standard input so that the key shows in no command line.
+/// What it needs to serve one model on a Unix socket, with its key on standard input so that the key shows in
+/// no command line.
 const ENGINE_ARGS: [&str; 6] = ["--model", "{model}", "--host", "{socket}", "--api-key-file", "/dev/stdin"];
 /// Loading tens of gigabytes from a slow disk; the node's own limits follow progress and are stricter.
 const READY_WITHIN: Duration = Duration::from_secs(600);

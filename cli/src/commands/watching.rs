@@ -1,4 +1,5 @@
-//! Following a read model until Ctrl-C: redrawn on a terminal; by its changes, line by line, for screen readers, pipes and programs.
+//! Following a read model until Ctrl-C: redrawn on a terminal; by its changes, line by line, for screen
+//! readers, pipes and programs.
 //!
 //! Owns the loop, the drawing, and that a node that is not heard any more is not shown as well. Refuses to
 //! know what is watched: that says what it looks like and what of it is news.

@@ -1,14 +1,15 @@
 //! The forms in which programs get data: JSON, YAML, CSV, NDJSON.
 //!
-//! Values are raw: bytes as numbers, times as RFC 3339. JSON and YAML have the shape of the API's own body; NDJSON has one API row per
-//! line; CSV has the table's columns.
+//! Values are raw: bytes as numbers, times as RFC 3339. JSON and YAML have the shape of the API's own body;
+//! NDJSON has one API row per line; CSV has the table's columns.
 
 use serde_json::Value;
 
 use super::table::{Audience, Cell, Table};
 use crate::failure::{Exit, Failure};
 
-/// `--output`: for people (`table`), or in the shape of the HTTP API (`json`, `yaml`), or row by row (`csv`, `ndjson`).
+/// `--output`: for people (`table`), or in the shape of the HTTP API (`json`, `yaml`), or row by row (`csv`,
+/// `ndjson`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
     Table,

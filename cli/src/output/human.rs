@@ -34,7 +34,8 @@ pub(crate) fn ago(at: &str, now: WallTime) -> String {
     let Ok(at) = at.parse::<WallTime>() else { return printable(at) };
     let past = millis(now.since(at));
     let ahead = millis(at.since(now));
-    // Clocks of two machines and rounding differ by this much: nobody wants to read "in 40 ms" of a thing that happened.
+    // Clocks of two machines and rounding differ by this much: nobody wants to read "in 40 ms" of a thing
+    // that happened.
     const NOW_MS: u64 = 500;
     if past < NOW_MS && ahead < NOW_MS {
         return "now".to_owned();
@@ -89,8 +90,8 @@ pub(crate) fn exit_in_words(last_exit: &Value) -> Option<String> {
     })
 }
 
-/// Text from a model, a program or the network without what could drive a terminal: control characters become `?`;
-/// tabs and line ends stay.
+/// Text from a model, a program or the network without what could drive a terminal: control characters become
+/// `?`; tabs and line ends stay.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if is_harmless(c) { c } else { '?' }).collect()
 }

@@ -1,7 +1,7 @@
 //! One table for everything: typed cells in named columns.
 //!
-//! Owns [`Table`] and how it looks to people, aligned or (for screen readers) as plain lines. Programs get the same cells raw through
-//! `formats.rs`.
+//! Owns [`Table`] and how it looks to people, aligned or (for screen readers) as plain lines. Programs get
+//! the same cells raw through `formats.rs`.
 
 use arw_kit::moment::WallTime;
 use comfy_table::presets;
@@ -136,8 +136,8 @@ impl Table {
         text
     }
 
-    /// The columns that are drawn: all of them, or without those that yield where the terminal is too narrow; and whether
-    /// they fit then without breaking words.
+    /// The columns that are drawn: all of them, or without those that yield where the terminal is too narrow;
+    /// and whether they fit then without breaking words.
     fn fitting(&self, width: Option<usize>, now: WallTime) -> (Vec<usize>, bool) {
         let mut columns: Vec<usize> = self.shown().map(|(index, _)| index).collect();
         let Some(width) = width else { return (columns, true) };

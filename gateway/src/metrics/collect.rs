@@ -1,7 +1,7 @@
 //! What the node knows, read when Prometheus asks.
 //!
-//! Owns the translation of actors, runtimes, journal and process into metrics. Refuses to keep any of it, except the sums that must not
-//! go backwards when an actor leaves.
+//! Owns the translation of actors, runtimes, journal and process into metrics. Refuses to keep any of it,
+//! except the sums that must not go backwards when an actor leaves.
 
 use std::collections::BTreeMap;
 use std::fmt::Error;
@@ -44,7 +44,8 @@ struct Ratchet {
 
 impl Ratchet {
     fn follow(&mut self, sum: u64) -> u64 {
-        // Lower than before: an actor has left. What the others did meanwhile goes uncounted rather than something twice.
+        // Lower than before: an actor has left. What the others did meanwhile goes uncounted rather than
+        // something twice.
         self.shown += sum.saturating_sub(self.last);
         self.last = sum;
         self.shown

@@ -1,7 +1,7 @@
 //! What is counted, and its text for Prometheus.
 //!
-//! Owns the names (`arw_*`, base units) and the histograms. What the node knows already is read when it is asked for
-//! (`collect.rs`), not copied beside it. Refuses to know routes and handlers.
+//! Owns the names (`arw_*`, base units) and the histograms. What the node knows already is read when it is
+//! asked for (`collect.rs`), not copied beside it. Refuses to know routes and handlers.
 
 mod collect;
 mod histograms;
@@ -52,7 +52,8 @@ impl Metrics {
 
     /// All of it as text.
     pub(crate) fn render(&self) -> Result<String, std::fmt::Error> {
-        // A runtime that was removed takes its series along; one that is added again under its name begins anew.
+        // A runtime that was removed takes its series along; one that is added again under its name begins
+        // anew.
         self.inference.keep(|runtime| self.node.runtimes.row(runtime).is_ok());
         let picture = self.node.cluster.picture();
         self.peers.keep(|node| picture.nodes.iter().any(|row| row.node == node));

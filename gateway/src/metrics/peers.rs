@@ -88,7 +88,8 @@ impl PeerMetrics {
         this
     }
 
-    /// Gives up the series of nodes that are not to be kept. One that comes back begins anew, as after a restart.
+    /// Gives up the series of nodes that are not to be kept. One that comes back begins anew, as after a
+    /// restart.
     pub(super) fn keep(&self, exists: impl Fn(NodeId) -> bool) {
         let mut nodes = self.nodes();
         let gone: BTreeSet<NodeId> = nodes.iter().copied().filter(|node| !exists(*node)).collect();

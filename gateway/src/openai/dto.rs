@@ -1,4 +1,5 @@
-//! The OpenAI-compatible API's own shapes: what ARW itself writes. Requests and answers of engines pass through untyped.
+//! The OpenAI-compatible API's own shapes: what ARW itself writes. Requests and answers of engines pass
+//! through untyped.
 
 use serde::Serialize;
 use utoipa::ToSchema;

@@ -1,11 +1,11 @@
 //! The order in which requests for one model go to its engines, where some are suspected.
 //!
 //! Plain decider. HTTP-22: a suspect is tried alone, so that a death during its trial is its own. It goes
-//! before whatever nothing speaks against, and holds that back until the room is empty. Right after a death it
-//! is empty, since everybody was thrown out. Where it does not empty, because long answers go on in it, one
-//! suspect at a time goes beside them. All trials of a crowd together, and all that others are held back for
-//! them, have a limit. Owns who goes when. Refuses to decide who is suspected (`suspects.rs`), and to wait
-//! (`trial.rs`).
+//! before whatever nothing speaks against, and holds that back until the room is empty. Right after a death
+//! it is empty, since everybody was thrown out. Where it does not empty, because long answers go on in it,
+//! one suspect at a time goes beside them. All trials of a crowd together, and all that others are held back
+//! for them, have a limit. Owns who goes when. Refuses to decide who is suspected (`suspects.rs`), and to
+//! wait (`trial.rs`).
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -35,8 +35,8 @@ const HOLD_PAUSE: Duration = Duration::from_secs(60);
 pub(crate) const TRIAL_MAX: Duration = Duration::from_secs(10);
 /// Short prompts are read by then.
 const TRIAL_MIN: Duration = Duration::from_millis(100);
-/// All that wait for a trial shall have it within a request's usual wait for an engine, together with the next
-/// one.
+/// All that wait for a trial shall have it within a request's usual wait for an engine, together with the
+/// next one.
 const TRIALS_IN_ALL: Duration = Duration::from_secs(60);
 /// How long a crowd of suspects holds others back besides its trials.
 const HOLDS_IN_ALL: Duration = Duration::from_secs(30);
@@ -195,8 +195,8 @@ impl Lane {
         self.solitary.is_some() || self.hold.is_some()
     }
 
-    /// Who has been admitted is about to be sent. False: the way was closed since then, or it took too long to
-    /// come so far; it has to come again.
+    /// Who has been admitted is about to be sent. False: the way was closed since then, or it took too long
+    /// to come so far; it has to come again.
     pub(crate) fn enter(&mut self, id: PlaceId, kind: Kind) -> bool {
         let stay = match (self.inside.get(&id), kind) {
             (Some(_), Kind::Suspect | Kind::Alone) => Stay::OnTrial,

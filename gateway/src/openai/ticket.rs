@@ -264,7 +264,7 @@ impl Ticket {
             }
             (Right::Engine(lease), Outcome::ClientGone) => self.note_though_gone(&lease, turn),
             (Right::Engine(lease), Outcome::Refused) if self.is_given_up => {
-                self.note_though_gone(&lease, turn)
+                self.note_though_gone(&lease, turn);
             }
             _ => {}
         }

@@ -148,8 +148,8 @@ impl Trials {
         turn
     }
 
-    /// A turn's request goes to its engine now. False: meanwhile a suspect has come first, or it has become one
-    /// itself, or it took too long to come so far; it has to wait for another turn.
+    /// A turn's request goes to its engine now. False: meanwhile a suspect has come first, or it has become
+    /// one itself, or it took too long to come so far; it has to wait for another turn.
     pub(crate) fn enter(&self, turn: &Turn, suspect: &Suspect) -> bool {
         Kind::of(&self.verdict(suspect)) == turn.kind && turn.enter()
     }

@@ -325,7 +325,8 @@ proptest! {
 }
 
 /// HTTP-22: a server that ARW does not run may have hundreds in flight when it goes away. Whatever their
-/// answers take, all have their turn within a request's usual wait (120 s), and so has whoever comes meanwhile.
+/// answers take, all have their turn within a request's usual wait (120 s), and so has whoever comes
+/// meanwhile.
 #[test]
 fn the_trials_of_many_take_two_minutes_at_most() {
     for (count, seconds) in [(6, 9), (7, 9), (20, 3), (64, 5), (200, 3), (500, 3), (500, 11), (60, 300)] {

@@ -1,6 +1,7 @@
 //! Whether another node's request for a model is taken.
 //!
-//! Owns the refusal of who may not ask and of everybody while this node drains. Refuses to know what is asked for, and whether a runtime has room.
+//! Owns the refusal of who may not ask and of everybody while this node drains. Refuses to know what is asked
+//! for, and whether a runtime has room.
 
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ const DRAINING_RETRY: Duration = Duration::from_secs(10);
 /// What is new is shown within milliseconds.
 const UNKNOWN_RETRY: Duration = Duration::from_secs(1);
 
-/// HTTP-16: by what the other node's certificate lets it be, and by this node's own flag, whatever the other one believes of it.
+/// HTTP-16: by what the other node's certificate lets it be, and by this node's own flag, whatever the other
+/// one believes of it.
 pub(crate) fn admit(shared: &Shared, PeerNode(from): PeerNode) -> Result<(), Problem> {
     let cluster = &shared.node.cluster;
     let picture = cluster.picture();

@@ -1,6 +1,7 @@
 //! Asks another node's gateway.
 //!
-//! Owns streams that are open already and their reuse. Refuses to know what is asked, and to try anything twice.
+//! Owns streams that are open already and their reuse. Refuses to know what is asked, and to try anything
+//! twice.
 
 use std::error::Error;
 use std::fmt;
@@ -60,8 +61,8 @@ impl PeerClient {
         Self { client }
     }
 
-    /// Sends a request, whose URI is a path, and returns as soon as the answer's head is there. Dropping the future or the answer's body closes the
-    /// stream, which tells the other node to stop.
+    /// Sends a request, whose URI is a path, and returns as soon as the answer's head is there. Dropping the
+    /// future or the answer's body closes the stream, which tells the other node to stop.
     pub(crate) async fn send(
         &self,
         node: NodeId,

@@ -1,6 +1,7 @@
 //! A word to another node that changes something there.
 //!
-//! Owns the request and what a refusal of the other node becomes here. Refuses to know who may say what: the other node judges that.
+//! Owns the request and what a refusal of the other node becomes here. Refuses to know who may say what: the
+//! other node judges that.
 
 use std::time::Duration;
 

@@ -82,7 +82,8 @@ pub(crate) async fn fetch(
     }
 }
 
-/// HTTP-19: another node's stream of patches, as it comes. When it breaks it ends, and the client resumes it as after any end.
+/// HTTP-19: another node's stream of patches, as it comes. When it breaks it ends, and the client resumes it
+/// as after any end.
 pub(crate) async fn follow(gate: &Gate, node: NodeId, path_and_query: &str) -> Result<Response, Problem> {
     let permit = limits::stream_permit(gate)?;
     let answer = within(gate, node, WITHIN, ask(gate, node, path_and_query, &HeaderMap::new())).await?;
@@ -148,7 +149,8 @@ async fn read(gate: &Gate, node: NodeId, answer: http::Response<Incoming>) -> Re
     Ok(passed_on(node, &head, body.to_bytes().into()))
 }
 
-/// It speaks for itself: what it refuses, it refuses in our form. HTTP-19: its word on what kind of text that is counts for nothing.
+/// It speaks for itself: what it refuses, it refuses in our form. HTTP-19: its word on what kind of text that
+/// is counts for nothing.
 fn passed_on(node: NodeId, head: &http::response::Parts, body: Body) -> Response {
     let mut response = Response::new(body);
     let is_ours = [StatusCode::OK, StatusCode::NOT_MODIFIED].contains(&head.status)

@@ -1,7 +1,8 @@
 //! Requests between nodes: a stream to another node carries HTTP/1, as a connection does.
 //!
-//! Owns both ends: asking another node's gateway (`client.rs`) and serving what other nodes ask (`service.rs`, `routes.rs`, `admit.rs`). Refuses to know how
-//! streams come about; the kernel's port [`arw_actors::cluster::Transport`] opens them. Dropping a request ends its stream, which is the cancel;
+//! Owns both ends: asking another node's gateway (`client.rs`) and serving what other nodes ask
+//! (`service.rs`, `routes.rs`, `admit.rs`). Refuses to know how streams come about; the kernel's port
+//! [`arw_actors::cluster::Transport`] opens them. Dropping a request ends its stream, which is the cancel;
 //! the stream's flow control is the backpressure.
 
 mod admit;

@@ -1,7 +1,8 @@
 //! What members of the cluster may ask this node.
 //!
-//! Owns the table: being a member is the right to everything in it, and to nothing else (HTTP-16). Tokens do not travel between nodes. Requests for
-//! models go to this node's own runtimes only, so that no request goes round in circles.
+//! Owns the table: being a member is the right to everything in it, and to nothing else (HTTP-16). Tokens do
+//! not travel between nodes. Requests for models go to this node's own runtimes only, so that no request goes
+//! round in circles.
 
 use axum::Router;
 use axum::handler::Handler;

@@ -1,7 +1,7 @@
 //! Serves what other nodes ask.
 //!
-//! Owns the streams that members open: their number and their orderly end. Refuses to know what is asked (`routes.rs`), and who is a member: the
-//! transport brings streams of members only.
+//! Owns the streams that members open: their number and their orderly end. Refuses to know what is asked
+//! (`routes.rs`), and who is a member: the transport brings streams of members only.
 
 use std::collections::HashMap;
 use std::fmt;

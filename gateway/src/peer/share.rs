@@ -1,6 +1,7 @@
 //! What this node has other nodes do at the moment.
 //!
-//! Owns the counts: a node's card is some hundred milliseconds old, in which a burst of requests would all go to the same host.
+//! Owns the counts: a node's card is some hundred milliseconds old, in which a burst of requests would all go
+//! to the same host.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

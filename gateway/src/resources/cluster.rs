@@ -1,6 +1,7 @@
 //! `/cluster/*`: who may join, who is in it, who leaves.
 //!
-//! Owns the requests. Refuses to know how nodes are connected, and to keep a token's text: it is shown once, in the answer that made it.
+//! Owns the requests. Refuses to know how nodes are connected, and to keep a token's text: it is shown once,
+//! in the answer that made it.
 
 mod dto;
 
@@ -52,7 +53,8 @@ pub(crate) async fn tokens(State(gate): State<Gate>) -> Result<Json<JoinTokenLis
     Ok(Json(JoinTokenList { tokens: rows.into_iter().map(JoinTokenRow::from).collect() }))
 }
 
-/// Makes a join token. The first one makes this node the first of a cluster, which listens for others from then on.
+/// Makes a join token. The first one makes this node the first of a cluster, which listens for others from
+/// then on.
 #[utoipa::path(post, path = "/cluster/tokens", tag = "cluster", request_body = NewJoinToken,
     responses((status = 201, body = CreatedJoinToken), (status = 409, body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, body = ProblemBody, content_type = "application/problem+json")))]
@@ -120,7 +122,8 @@ pub(crate) async fn leave(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Takes a node out of the cluster: everybody refuses it from now on. Only the node that made the cluster can.
+/// Takes a node out of the cluster: everybody refuses it from now on. Only the node that made the cluster
+/// can.
 #[utoipa::path(delete, path = "/cluster/nodes/{node}", tag = "cluster",
     params(("node" = String, Path, description = "a whole id, also of a node that is not shown; at least eight digits of one, or a name")),
     responses((status = 204, description = "it is refused from now on"), (status = 404, body = ProblemBody, content_type = "application/problem+json"),
@@ -131,7 +134,8 @@ pub(crate) async fn remove(
     Name(node): Name,
 ) -> Result<StatusCode, Problem> {
     let node = match node.parse::<NodeId>() {
-        // A whole id means one node, also one that nobody has seen for so long that it is not shown: a stolen machine may come back.
+        // A whole id means one node, also one that nobody has seen for so long that it is not shown: a stolen
+        // machine may come back.
         Ok(whole) => whole,
         Err(_) => match meant(&gate, &node)? {
             Meant::Own => gate.node.info.id,

@@ -1,6 +1,7 @@
 //! `/models`: taking model files in and giving them up.
 //!
-//! Owns the import's stream of progress, and that a client that goes away cancels it. Refuses to know model files.
+//! Owns the import's stream of progress, and that a client that goes away cancels it. Refuses to know model
+//! files.
 
 pub(super) mod dto;
 

@@ -286,7 +286,8 @@ pub(crate) async fn logs_stream(
     sse::respond(&gate, lines.take_until(Box::pin(gone(gate.node.runtimes.clone(), id, log))))
 }
 
-/// Resolves when the runtime with this log is no longer there. One that is added again under its id has another log.
+/// Resolves when the runtime with this log is no longer there. One that is added again under its id has
+/// another log.
 async fn gone(runtimes: Runtimes, id: String, log: Arc<EngineLog>) {
     let mut changes = runtimes.changes();
     while runtimes.log(&id).is_ok_and(|now| Arc::ptr_eq(&now, &log)) {

@@ -63,8 +63,8 @@ impl Row {
     }
 }
 
-/// What comes next of a connection that has just begun, or has just had its answer, is on its way: of a crowd that comes at
-/// once nobody closes the other.
+/// What comes next of a connection that has just begun, or has just had its answer, is on its way: of a crowd
+/// that comes at once nobody closes the other.
 const FRESH: Duration = Duration::from_millis(500);
 
 /// How many connections there may be.

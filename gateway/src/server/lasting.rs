@@ -1,15 +1,15 @@
 //! Which calls may last.
 //!
-//! Owns what a request's head tells of it. Refuses to know what follows: `progress.rs` keeps some places free of
-//! them.
+//! Owns what a request's head tells of it. Refuses to know what follows: `progress.rs` keeps some places free
+//! of them.
 
 use axum::extract::Query;
 use http::Request;
 
 use crate::sse;
 
-/// HTTP-6: an answer that may take longer than this node needs to look something up or to set something going: it
-/// hangs on an engine, on what happens next, or on the size of a file.
+/// HTTP-6: an answer that may take longer than this node needs to look something up or to set something
+/// going: it hangs on an engine, on what happens next, or on the size of a file.
 pub(super) fn may_last<B>(request: &Request<B>) -> bool {
     let path = request.uri().path();
     path.starts_with("/v1/")

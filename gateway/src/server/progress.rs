@@ -20,8 +20,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::admission::{Places, Row, Stage};
 
-/// A client that takes so much of a large answer goes on: it is slow, but nothing is wrong with it. As much as a node
-/// that reads an answer has to take.
+/// A client that takes so much of a large answer goes on: it is slow, but nothing is wrong with it. As much
+/// as a node that reads an answer has to take.
 const STEP_BYTES: usize = 64 << 10;
 
 /// What the connections of one gateway share.
@@ -73,8 +73,8 @@ pub(super) struct Progress {
     room: Arc<Room>,
     source: IpAddr,
     state: Mutex<State>,
-    /// The connection's task. hyper does not look at a socket again that had nothing to read while an answer was
-    /// under way, so that nobody would begin to wait for the next request.
+    /// The connection's task. hyper does not look at a socket again that had nothing to read while an answer
+    /// was under way, so that nobody would begin to wait for the next request.
     task: AtomicWaker,
 }
 
@@ -134,9 +134,9 @@ impl Progress {
         state.is_closing
     }
 
-    /// This request may be answered: one that may last while fewer of them than open places are under way, and any
-    /// other always. Which connection asks, and how many there are, makes no difference: those that are idle give
-    /// way to others.
+    /// This request may be answered: one that may last while fewer of them than open places are under way,
+    /// and any other always. Which connection asks, and how many there are, makes no difference: those that
+    /// are idle give way to others.
     pub(super) fn admits(&self, may_last: bool) -> bool {
         if !may_last {
             return true;
@@ -226,8 +226,8 @@ impl Progress {
         }
     }
 
-    /// All that was written is on its way. With an answer's end among it, the client is next: not before, because
-    /// who is idle can be closed for another one, and that would cut the answer.
+    /// All that was written is on its way. With an answer's end among it, the client is next: not before,
+    /// because who is idle can be closed for another one, and that would cut the answer.
     pub(super) fn caught_up(&self) {
         let mut state = self.state();
         let was_behind = state.behind_since.take().is_some();
@@ -402,8 +402,9 @@ mod tests {
     }
 
     proptest! {
-        /// HTTP-6: whatever comes and goes, as many requests that may last are under way as there are open places,
-        /// and one is refused only then, however many connections are idle; what is over in a moment never is.
+        /// HTTP-6: whatever comes and goes, as many requests that may last are under way as there are open
+        /// places, and one is refused only then, however many connections are idle; what is over in a moment
+        /// never is.
         #[test]
         fn only_requests_that_last_keep_others_that_last_out(
             most in 1_usize..40,
@@ -475,8 +476,8 @@ mod tests {
     }
 
     proptest! {
-        /// HTTP-6: no answer is cut while its client takes it, up to its last byte; and who waits for a place is told of
-        /// each connection that becomes one to give way, unless time alone made it so.
+        /// HTTP-6: no answer is cut while its client takes it, up to its last byte; and who waits for a place
+        /// is told of each connection that becomes one to give way, unless time alone made it so.
         #[test]
         fn an_answer_keeps_its_place_until_it_is_written(events in proptest::collection::vec(0_u8..9, 0..60)) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();

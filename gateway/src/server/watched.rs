@@ -315,8 +315,8 @@ mod tests {
         Body::from_stream(chunks)
     }
 
-    /// HTTP-6: whether hyper finds the request at its first look or later, whether the answer is there at once, after
-    /// a long while or bit by bit: the idle time begins with its end.
+    /// HTTP-6: whether hyper finds the request at its first look or later, whether the answer is there at
+    /// once, after a long while or bit by bit: the idle time begins with its end.
     #[tokio::test(start_paused = true)]
     async fn a_client_that_is_silent_after_an_answer_is_let_go() {
         let whole = || Body::from("whole");

@@ -115,7 +115,8 @@ async fn a_head_that_drips_closes_the_connection() {
     assert!(!rest.starts_with(b"HTTP/1.1 200"));
 }
 
-/// HTTP-6: while all others wait for this node, a connection beyond the limit waits, and is served when one of them ends.
+/// HTTP-6: while all others wait for this node, a connection beyond the limit waits, and is served when one
+/// of them ends.
 #[tokio::test]
 async fn connections_beyond_the_limit_wait_their_turn() {
     let node = TestNode::with(|settings| settings.connections_max = 2).await;
@@ -159,7 +160,8 @@ async fn a_crowd_of_slow_clients_does_not_keep_the_operator_out() {
     drop(crowd);
 }
 
-/// HTTP-6: with answers under way on all open places, the kept ones serve health checks and control, and nothing that lasts.
+/// HTTP-6: with answers under way on all open places, the kept ones serve health checks and control, and
+/// nothing that lasts.
 #[tokio::test]
 async fn kept_places_serve_health_checks_while_all_others_are_busy() {
     let node = TestNode::with(|settings| settings.connections_max = 16).await;

@@ -1,4 +1,5 @@
-//! The gateway as its clients meet it: real store, journal, tokens and models, runtimes whose answers a test decides, and an engine on a Unix socket.
+//! The gateway as its clients meet it: real store, journal, tokens and models, runtimes whose answers a test
+//! decides, and an engine on a Unix socket.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod support;

@@ -373,7 +373,8 @@ async fn an_engine_that_dies_mid_stream_ends_it_with_an_error() {
     assert_eq!(engine.requests().len(), 1, "once something was passed on, nothing is asked again");
 }
 
-/// HTTP-11: an engine that dies before its answer is not the client's concern: the request waits for the next one.
+/// HTTP-11: an engine that dies before its answer is not the client's concern: the request waits for the next
+/// one.
 #[tokio::test]
 async fn a_request_whose_engine_died_before_answering_is_asked_once_more() {
     let (node, dying) = one_runtime().await;
@@ -393,7 +394,8 @@ async fn a_request_whose_engine_died_before_answering_is_asked_once_more() {
     assert_eq!(node.fixed.in_flight("r1"), 0);
 }
 
-/// HTTP-11: the second try comes after the kernel has noticed the loss, or it would get the dead engine again.
+/// HTTP-11: the second try comes after the kernel has noticed the loss, or it would get the dead engine
+/// again.
 #[tokio::test]
 async fn the_second_try_waits_until_the_loss_was_noticed() {
     let (node, dying) = one_runtime().await;

@@ -627,7 +627,8 @@ async fn as_member(pair: &Pair, request: Request<Full<Bytes>>) -> Answer {
     Answer::of(answered.map(axum::body::Body::new)).await
 }
 
-/// HTTP-16: being a member is the right to use models and to read state, without a token and also where clients need one; to nothing else.
+/// HTTP-16: being a member is the right to use models and to read state, without a token and also where
+/// clients need one; to nothing else.
 #[tokio::test]
 async fn a_member_may_read_and_use_and_nothing_else() {
     let pair = Pair::with(|settings| {

@@ -46,7 +46,8 @@ async fn two_gateways_live_in_one_process() {
     }
 }
 
-/// Event streams and long polls end at once, idle connections close, and an answer that runs may end by itself.
+/// Event streams and long polls end at once, idle connections close, and an answer that runs may end by
+/// itself.
 #[tokio::test]
 async fn a_shutdown_ends_streams_and_lets_answers_finish() {
     let node = TestNode::start().await;

@@ -140,7 +140,8 @@ async fn a_slow_reader_leaps_and_is_told_how_far() {
     let node = TestNode::start().await;
     let mut events = open(&node, get("/state/runtimes/stream").body(Body::empty()).unwrap()).await;
     events.next().await.unwrap();
-    // Many rows of which one changes: else the whole body would be smaller than the patch, and be sent instead.
+    // Many rows of which one changes: else the whole body would be smaller than the patch, and be sent
+    // instead.
     node.model("runtimes").publish(runtimes(&["same"; 30]));
     events.next().await.unwrap();
     for id in ["a", "b", "c"] {

@@ -1,7 +1,8 @@
 //! Completions at a fixed rate, through the gateway and to the engine directly.
 //!
-//! Owns the load generator. It is open-loop: a request is due whether or not the one before has been answered, and its time
-//! counts from when it was due, so that a stall is seen by every request that it delays.
+//! Owns the load generator. It is open-loop: a request is due whether or not the one before has been
+//! answered, and its time counts from when it was due, so that a stall is seen by every request that it
+//! delays.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -117,7 +118,8 @@ pub(crate) async fn load(place: &Place, stream: bool, per_s: u32, lasting: Durat
     }
 }
 
-/// Says when each request is due. A thread of its own: the runtime's timer is too coarse by up to a millisecond.
+/// Says when each request is due. A thread of its own: the runtime's timer is too coarse by up to a
+/// millisecond.
 fn pace(per_s: u32, lasting: Duration) -> mpsc::Receiver<Instant> {
     let count = (f64::from(per_s) * lasting.as_secs_f64()).round();
     // As long as the whole run: a pacer that waits would hide that the load falls behind.

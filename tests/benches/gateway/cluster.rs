@@ -1,4 +1,5 @@
-//! What it costs that another node serves the model: the same request to the node that has it, and to one that has not.
+//! What it costs that another node serves the model: the same request to the node that has it, and to one
+//! that has not.
 
 use std::time::Duration;
 

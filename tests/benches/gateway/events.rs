@@ -1,7 +1,7 @@
 //! Many listeners to one stream of events, beside a loop that writes as many bytes to as many.
 //!
-//! Every listener must get every event. The spread of an event is the time from its first delivery to each other one: when the
-//! event was made does not matter, so that both sides compare.
+//! Every listener must get every event. The spread of an event is the time from its first delivery to each
+//! other one: when the event was made does not matter, so that both sides compare.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

@@ -46,7 +46,8 @@ impl Drop for Engine {
     }
 }
 
-/// Starts a program and reads its output up to a line that contains `ready`; the rest of its output goes nowhere.
+/// Starts a program and reads its output up to a line that contains `ready`; the rest of its output goes
+/// nowhere.
 fn spawn(program: &str, args: &[&str], ready: &str) -> (Child, String) {
     let mut child =
         Command::new(program).args(args).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
@@ -64,8 +65,8 @@ fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// `--raw-answers FILE`: answers every request with this file. `--raw-events COUNT`: writes an event of 250 bytes to all of its
-/// clients ten times a second, once there are that many.
+/// `--raw-answers FILE`: answers every request with this file. `--raw-events COUNT`: writes an event of 250
+/// bytes to all of its clients ten times a second, once there are that many.
 pub(crate) fn serve(role: &str, argument: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     match role {

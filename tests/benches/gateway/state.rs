@@ -104,6 +104,7 @@ pub(crate) fn cpu_time(pid: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let (_, fields) = stat.rsplit_once(')').unwrap();
     let field = |number: usize| -> u64 { fields.split_whitespace().nth(number).unwrap().parse().unwrap() };
-    // utime and stime, in clock ticks of which Linux has had a hundred a second for as long as it has told them here.
+    // utime and stime, in clock ticks of which Linux has had a hundred a second for as long as it has told
+    // them here.
     Duration::from_millis((field(11) + field(12)) * 10)
 }

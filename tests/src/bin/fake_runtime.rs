@@ -1,8 +1,9 @@
 //! A model server without a model: speaks like `llama-server`, misbehaves on request.
 //!
-//! Owns the behaviours that tests and benchmarks need of an engine (`--help` lists them). It is also its own keeper and shim, and
-//! with `--as-node` a node that launches itself, for tests that kill a whole node. Refuses to know what is tested with it.
-//! The non-streaming path allocates next to nothing: it is the peer in overhead benchmarks.
+//! Owns the behaviours that tests and benchmarks need of an engine (`--help` lists them). It is also its own
+//! keeper and shim, and with `--as-node` a node that launches itself, for tests that kill a whole node.
+//! Refuses to know what is tested with it. The non-streaming path allocates next to nothing: it is the peer
+//! in overhead benchmarks.
 
 #![expect(
     clippy::print_stdout,

@@ -7,7 +7,8 @@ use tokio::time::Instant;
 
 use crate::kit::cluster;
 
-/// A death is known after this. Three nodes take 2 to 3 s; a loaded machine gets a second more than is promised.
+/// A death is known after this. Three nodes take 2 to 3 s; a loaded machine gets a second more than is
+/// promised.
 const KNOWN_DEAD_WITHIN: Duration = Duration::from_secs(5);
 
 #[tokio::test]

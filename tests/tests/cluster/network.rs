@@ -1,7 +1,7 @@
 //! A small network for one test: machines that are network namespaces, each with a cable to one switch.
 //!
-//! Owns what it made and removes it, whatever becomes of the test. Nothing of it is in the machine's own network: both ends of a cable lie in
-//! namespaces. Refuses to know what runs there.
+//! Owns what it made and removes it, whatever becomes of the test. Nothing of it is in the machine's own
+//! network: both ends of a cable lie in namespaces. Refuses to know what runs there.
 
 use std::fs::File;
 use std::io;
@@ -35,8 +35,9 @@ pub(crate) struct Network {
     ip: String,
 }
 
-/// Runs a test on a network of so many machines. What it needs is root: a test that somebody else runs who may become root is run by root, in a
-/// process of its own. Where that cannot be, or namespaces cannot, it is skipped, and says so.
+/// Runs a test on a network of so many machines. What it needs is root: a test that somebody else runs who
+/// may become root is run by root, in a process of its own. Where that cannot be, or namespaces cannot, it is
+/// skipped, and says so.
 pub(crate) fn on_a_network<F: Future<Output = ()>>(
     test: &str,
     machines: usize,

@@ -1,4 +1,5 @@
-//! How long a launch takes, end to end, as a guard against gross mistakes; exact figures come from the benchmarks.
+//! How long a launch takes, end to end, as a guard against gross mistakes; exact figures come from the
+//! benchmarks.
 
 use std::time::Duration;
 
@@ -34,7 +35,8 @@ async fn a_launch_through_keeper_shim_and_sandbox_takes_milliseconds() {
             at(&to_seen, 50),
             at(&to_seen, 90)
         );
-        // Ten times the goal, and not the median: tests run beside other tests, on builds without optimisation.
+        // Ten times the goal, and not the median: tests run beside other tests, on builds without
+        // optimisation.
         assert!(at(&to_first_byte, 10) < Duration::from_millis(50), "{to_first_byte:?}");
         assert!(at(&to_seen, 10) < Duration::from_millis(50), "{to_seen:?}");
     }

@@ -51,7 +51,8 @@ async fn an_outer_keeper_that_somebody_kills_takes_the_namespace_with_it() {
     let inner = parent_of(engine.pid()).unwrap();
     let outer = parent_of(inner).unwrap();
     if outer == std::process::id() {
-        // No namespaces on this machine: the engine's parent is the only keeper, which the test before this one kills.
+        // No namespaces on this machine: the engine's parent is the only keeper, which the test before this
+        // one kills.
         return;
     }
     signal(outer, Signal::KILL);

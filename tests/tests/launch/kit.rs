@@ -1,4 +1,5 @@
-//! What the launch tests share: a node's launcher in a folder of its own, a small HTTP client, looks into `/proc`.
+//! What the launch tests share: a node's launcher in a folder of its own, a small HTTP client, looks into
+//! `/proc`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! The keeper that waits in reserve: the next launch takes it, whatever has befallen it, and it never outlives its node.
+//! The keeper that waits in reserve: the next launch takes it, whatever has befallen it, and it never
+//! outlives its node.
 
 use rustix::process::Signal;
 
@@ -53,7 +54,8 @@ async fn the_next_launch_takes_the_spare() {
     }
 }
 
-/// Its keepers, which take the rest with them, and its shim, whose keeper does not look up before it is needed.
+/// Its keepers, which take the rest with them, and its shim, whose keeper does not look up before it is
+/// needed.
 #[tokio::test]
 async fn a_spare_that_lost_a_process_is_not_missed() {
     for (namespace, count) in [(true, 3), (false, 2)] {

@@ -161,8 +161,8 @@ async fn requests_in_flight_when_an_engine_is_killed_from_outside_are_saved() {
     stage.node.stop().unwrap();
 }
 
-/// HTTP-11: nothing was sent, so that nothing is lost by waiting until the runtime has a new engine. RUN-7: which it gets for that
-/// reason, without anybody's help.
+/// HTTP-11: nothing was sent, so that nothing is lost by waiting until the runtime has a new engine. RUN-7:
+/// which it gets for that reason, without anybody's help.
 #[tokio::test]
 async fn requests_wait_while_the_socket_of_their_engine_is_gone() {
     let stage = Stage::with_fake(&[], json!({"auto_start": true})).await;

@@ -282,7 +282,8 @@ async fn a_node_at_rest_does_nothing() {
         records.iter().map(|record| (record.path().to_string(), record.handled())).collect()
     };
     let before = handled();
-    // A few looks at the clock in this time are due; an actor that wakes itself handles thousands of messages.
+    // A few looks at the clock in this time are due; an actor that wakes itself handles thousands of
+    // messages.
     tokio::time::sleep(Duration::from_millis(300)).await;
     for ((path, before), (same, after)) in before.iter().zip(&handled()) {
         assert_eq!(path, same);

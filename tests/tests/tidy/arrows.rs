@@ -18,7 +18,7 @@ const CRATES: Arrows<'_> = &[
     ("transport", &["actors/kit", "actors"]),
     ("gateway", &["actors/kit", "actors"]),
     ("cli", &["actors/kit", "actors", "transport", "gateway"]),
-    ("tests", &["actors"]),
+    ("tests", &["actors", "gateway"]),
     ("transport/fuzz", &["actors/kit", "transport"]),
     ("transport/benches/remote/ractor_cluster", &[]),
 ];
@@ -96,7 +96,10 @@ const FOLDERS: &[(&str, Arrows<'_>)] = &[
                     "node",
                 ],
             ),
-            ("testkit", &["ids", "hardware", "runtime", "cluster"]),
+            (
+                "testkit",
+                &["ids", "hardware", "store", "node_info", "journal", "model", "runtime", "cluster", "views"],
+            ),
         ],
     ),
 ];

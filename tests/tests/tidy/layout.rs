@@ -8,7 +8,8 @@ use super::tree::{Kind, Tree};
 
 /// Paths of one person's or one machine's folders: what names them works nowhere else.
 pub(crate) fn machine_paths(tree: &Tree) -> Vec<Finding> {
-    // Written apart, or this file would find itself. The first kind may stand in tests, as an example given to a decider.
+    // Written apart, or this file would find itself. The first kind may stand in tests, as an example given
+    // to a decider.
     let homes = [concat!("/ho", "me/"), concat!("/ro", "ot/."), concat!("/Us", "ers/")];
     let workplaces = [
         concat!("/wo", "rk/main"),

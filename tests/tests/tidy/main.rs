@@ -1,7 +1,7 @@
 //! The rules of this repository that no compiler checks, as tests.
 //!
-//! Each prints one line per finding: `path:line: what: what to do`. Owns the list of checks and of pending rules; the checks
-//! themselves lie beside this file.
+//! Each prints one line per finding: `path:line: what: what to do`. Owns the list of checks and of pending
+//! rules; the checks themselves lie beside this file.
 
 #![expect(clippy::panic, reason = "a test that cannot read its own repository has nothing better to do")]
 
@@ -21,7 +21,8 @@ use tree::Tree;
 
 static THIS: LazyLock<Tree> = LazyLock::new(Tree::of_this_repository);
 
-/// Rules of spec/ that may still lack code or a test, each with the reason. A rule that has both must leave this list.
+/// Rules of spec/ that may still lack code or a test, each with the reason. A rule that has both must leave
+/// this list.
 const PENDING: &[(&str, &str)] = &[];
 
 #[test]

@@ -89,7 +89,8 @@ fn defined(tree: &Tree, found: &mut Vec<Finding>) -> BTreeMap<String, Coverage> 
     rules
 }
 
-/// Lines that may name a rule: path, number, text, whether it is a test. Comments count: a rule is named in one.
+/// Lines that may name a rule: path, number, text, whether it is a test. Comments count: a rule is named in
+/// one.
 fn naming_lines(tree: &Tree) -> impl Iterator<Item = (&str, usize, &str, bool)> {
     let rust = tree
         .rust_files()

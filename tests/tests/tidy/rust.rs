@@ -1,5 +1,5 @@
-//! Rust source as the checks need it: the code of each line without comments and the insides of strings, and whether
-//! it is test code.
+//! Rust source as the checks need it: the code of each line without comments and the insides of strings, and
+//! whether it is test code.
 //!
 //! Owns just enough of Rust's grammar for that. Refuses to know what the checks look for.
 
@@ -192,7 +192,8 @@ fn after_test_attribute(code: &str) -> Option<&str> {
     })
 }
 
-/// Follows an item through `code`. Returns the depth at its end, `None` when the item ended, and what comes after.
+/// Follows an item through `code`. Returns the depth at its end, `None` when the item ended, and what comes
+/// after.
 fn walk_item(code: &str, mut depth: usize) -> (Option<usize>, &str) {
     for (at, c) in code.char_indices() {
         match c {

@@ -1,6 +1,7 @@
 //! Endpoints with the windows and buffers of a node, and clocks: what needs no crate of ours.
 //!
-//! The package `ractor_cluster` beside this file takes it too, so that all ends over QUIC are alike. Refuses to know whose keys they have.
+//! The package `ractor_cluster` beside this file takes it too, so that all ends over QUIC are alike. Refuses
+//! to know whose keys they have.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -47,7 +48,8 @@ pub(crate) fn micros(samples: &mut [Duration], part: f64) -> f64 {
     percentile(samples, part).unwrap_or_default().as_secs_f64() * 1e6
 }
 
-/// Time for which this process, both ends of it, has run. On one core that is the time that passes, less what other processes took of it.
+/// Time for which this process, both ends of it, has run. On one core that is the time that passes, less what
+/// other processes took of it.
 pub(crate) fn cpu_time() -> Duration {
     Duration::try_from(rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime)).unwrap()
 }

@@ -16,7 +16,8 @@ pub(crate) fn endpoint(seed: u8) -> Endpoint {
     crate::bare::endpoint(key(seed).tls_server().unwrap(), key(seed).tls_client().unwrap())
 }
 
-/// Starts a server on a thread of its own; what `serve` makes of each connection lives as long as the process.
+/// Starts a server on a thread of its own; what `serve` makes of each connection lives as long as the
+/// process.
 pub(crate) fn server<F: Future<Output = ()> + 'static>(
     seed: u8,
     serve: impl FnOnce(Connection) -> F + Send + 'static,

@@ -1,7 +1,7 @@
 //! Erlang's distribution between two nodes, where Erlang is there.
 //!
-//! Owns finding it, compiling `remote_peer.erl` and starting the two nodes. Refuses to install anything. Neither needs `epmd`, which would outlive them: the server's
-//! port is given to both.
+//! Owns finding it, compiling `remote_peer.erl` and starting the two nodes. Refuses to install anything.
+//! Neither needs `epmd`, which would outlive them: the server's port is given to both.
 
 use std::ffi::OsString;
 use std::fs;
@@ -67,7 +67,8 @@ fn prepare(program: &OsString, folder: &Path) -> Result<(), String> {
 
 fn node(program: &OsString, folder: &Path, name: &str, port: u16) -> Command {
     let mut command = Command::new(program);
-    // One scheduler, as the others have one thread, that sleeps when it has nothing to do: on a core that both nodes share, spinning is in the other's way.
+    // One scheduler, as the others have one thread, that sleeps when it has nothing to do: on a core that
+    // both nodes share, spinning is in the other's way.
     command.args(["+S", "1:1", "+sbwt", "none", "+sbwtdcpu", "none", "+sbwtdio", "none", "-noshell"]);
     command.args(["-name", name, "-start_epmd", "false", "-erl_epmd_port", &port.to_string()]);
     command.args(["-kernel", "inet_dist_use_interface", "{127,0,0,1}"]);

@@ -10,7 +10,8 @@ use std::time::Duration;
 /// Start and measurements take seconds, on a busy machine some more; who takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(150);
 
-/// Ends with its owner: it is killed when this is dropped, and ends with its standard input should this process be killed.
+/// Ends with its owner: it is killed when this is dropped, and ends with its standard input should this
+/// process be killed.
 pub(crate) struct Peer {
     child: Child,
     input: ChildStdin,

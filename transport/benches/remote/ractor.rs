@@ -1,6 +1,7 @@
 //! ractor_cluster, where it was built.
 //!
-//! Owns finding the program, which lies in the package `ractor_cluster` beside this file, and says there why. Refuses to build it.
+//! Owns finding the program, which lies in the package `ractor_cluster` beside this file, and says there why.
+//! Refuses to build it.
 
 use std::process::Command;
 

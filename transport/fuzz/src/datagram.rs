@@ -1,4 +1,5 @@
-//! Membership's datagrams and snapshots: whatever a member sends, nothing panics and the limit of members holds.
+//! Membership's datagrams and snapshots: whatever a member sends, nothing panics and the limit of members
+//! holds.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! The first bytes of a stranger, tokens and certificates: nobody gets in who has neither a certificate nor a token of the cluster, and nothing panics.
+//! The first bytes of a stranger, tokens and certificates: nobody gets in who has neither a certificate nor a
+//! token of the cluster, and nothing panics.
 
 use std::sync::LazyLock;
 use std::time::Duration;

@@ -11,9 +11,11 @@ use crate::identity::NodeId;
 /// How much a [`BlobServer`](super::BlobServer) does at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServeLimits {
-    /// Blobs that it sends at once. Each takes up to 768 KiB of memory, what QUIC keeps until it is acknowledged not counted, and a thread now and then.
+    /// Blobs that it sends at once. Each takes up to 768 KiB of memory, what QUIC keeps until it is
+    /// acknowledged not counted, and a thread now and then.
     pub transfers_max: usize,
-    /// Blobs that it sends to one peer at once. Each takes one of the streams that the peer may open, so most of those are left for others, whatever blobs do.
+    /// Blobs that it sends to one peer at once. Each takes one of the streams that the peer may open, so most
+    /// of those are left for others, whatever blobs do.
     pub transfers_per_peer_max: usize,
     /// How long it waits for the peer to take the next 256 KiB, and for the source to give them.
     pub stall_within: Duration,

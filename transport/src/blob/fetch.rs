@@ -1,7 +1,7 @@
 //! Getting a blob from another node.
 //!
-//! Owns the order of things: bytes are counted before they are written, and hashed on another thread while the next ones come. What may be taken is decided in
-//! [`Reception`]. Refuses to know where the bytes go.
+//! Owns the order of things: bytes are counted before they are written, and hashed on another thread while
+//! the next ones come. What may be taken is decided in [`Reception`]. Refuses to know where the bytes go.
 
 use std::io;
 use std::time::Duration;
@@ -51,7 +51,8 @@ pub struct Progress {
     pub length: u64,
 }
 
-/// The blob was not fetched. What was written before is whole as far as it goes, and can be kept for the next attempt, except after [`FetchError::WrongHash`].
+/// The blob was not fetched. What was written before is whole as far as it goes, and can be kept for the next
+/// attempt, except after [`FetchError::WrongHash`].
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// The node does not send it.
@@ -125,10 +126,12 @@ impl From<HashLost> for FetchError {
     }
 }
 
-/// Fetches a blob over a stream that was opened for it, and writes what is missing of it to `sink`. Tells its `progress` after each 256 KiB.
+/// Fetches a blob over a stream that was opened for it, and writes what is missing of it to `sink`. Tells its
+/// `progress` after each 256 KiB.
 ///
-/// The sink has everything when this returns, and may have wrong bytes when it fails: nothing may use them before. Dropping the future gives the blob up, which the
-/// peer notices at once. The peer has a deadline, the sink has none: it is this node's own.
+/// The sink has everything when this returns, and may have wrong bytes when it fails: nothing may use them
+/// before. Dropping the future gives the blob up, which the peer notices at once. The peer has a deadline,
+/// the sink has none: it is this node's own.
 ///
 /// # Errors
 /// [`FetchError`].

@@ -72,7 +72,8 @@ impl BlobHash {
     }
 }
 
-/// The first part of a blob, from an earlier attempt, as it lies here now. BLOB-5: it can only be had by reading it again, so that what was changed meanwhile is noticed.
+/// The first part of a blob, from an earlier attempt, as it lies here now. BLOB-5: it can only be had by
+/// reading it again, so that what was changed meanwhile is noticed.
 #[derive(Clone)]
 pub struct KeptPart {
     hash: BlobHash,
@@ -121,14 +122,15 @@ impl fmt::Debug for KeptPart {
 /// Waking another thread takes as long as hashing so many bytes.
 const INLINE_BYTES: usize = 16 * 1024;
 
-/// Buffers of one blob: one is filled, and as many wait to be hashed as bridge the moments in which the other thread gets no core. They are up to
-/// 1 MiB.
+/// Buffers of one blob: one is filled, and as many wait to be hashed as bridge the moments in which the other
+/// thread gets no core. They are up to 1 MiB.
 const BUFFERS_MAX: usize = 4;
 
 /// A buffer, and how much of it is filled.
 type Filled = (Vec<u8>, usize);
 
-/// Hashes buffers on another thread while the next one is filled. A job ends with what there is for it: it waits for nobody, and so keeps no thread from others.
+/// Hashes buffers on another thread while the next one is filled. A job ends with what there is for it: it
+/// waits for nobody, and so keeps no thread from others.
 pub(super) struct Hasher {
     /// `None` while a job has it, and after one was lost.
     hash: Option<BlobHash>,

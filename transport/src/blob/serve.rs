@@ -1,7 +1,7 @@
 //! Sending blobs to other nodes.
 //!
-//! Owns a stream from its request to its last byte, and the reading ahead on another thread. Who may have how much is decided in [`Admission`]. Refuses to know
-//! what is offered: that is the [`BlobSource`]'s.
+//! Owns a stream from its request to its last byte, and the reading ahead on another thread. Who may have how
+//! much is decided in [`Admission`]. Refuses to know what is offered: that is the [`BlobSource`]'s.
 
 use std::fmt;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -66,7 +66,8 @@ struct State {
 }
 
 impl BlobServer {
-    /// Tasks and blocking reads run on `runtime`. It must not be the network's own, whose few blocking threads write the ledger.
+    /// Tasks and blocking reads run on `runtime`. It must not be the network's own, whose few blocking
+    /// threads write the ledger.
     #[must_use]
     pub fn new(source: Arc<dyn BlobSource>, limits: ServeLimits, runtime: Handle) -> Self {
         Self { shared: Arc::new(Shared::new(source, limits)), runtime }
@@ -272,7 +273,8 @@ async fn send(shared: &Shared, reader: Reader, stream: &mut impl BlobStream) -> 
     Ok(())
 }
 
-/// BLOB-6: the peer must take what is written in time, and in whole: so that a byte now and then does not keep a slot.
+/// BLOB-6: the peer must take what is written in time, and in whole: so that a byte now and then does not
+/// keep a slot.
 async fn within(
     stall_within: Duration,
     writing: impl Future<Output = io::Result<()>>,

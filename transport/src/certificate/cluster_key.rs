@@ -12,7 +12,8 @@ use crate::identity::{BadSeed, KeyFileError, load_or_create_seed, signature_of, 
 use arw_kit::hex_id;
 
 hex_id! {
-    /// A cluster's id: a hash of its public key, so whoever knows the id can tell a false key. Shown as 32 hexadecimal digits.
+    /// A cluster's id: a hash of its public key, so whoever knows the id can tell a false key. Shown as 32
+    /// hexadecimal digits.
     ClusterId: 16,
     /// The text is not a cluster's id.
     BadClusterId: "a cluster id: it is 32 hexadecimal digits"

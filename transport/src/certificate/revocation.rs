@@ -1,6 +1,7 @@
 //! Who is no member any more.
 //!
-//! Owns the signed word of removal and the set of all of them. Any member may pass one on, only the cluster's key can make one.
+//! Owns the signed word of removal and the set of all of them. Any member may pass one on, only the cluster's
+//! key can make one.
 //!
 //! ```text
 //!   0  form          1   1
@@ -22,7 +23,8 @@ use crate::identity::NodeId;
 /// Bytes of a signed revocation.
 pub const REVOCATION_BYTES: usize = SIGNED_BYTES + 64;
 
-/// Revocations that are kept at the same time: four times the nodes that a cluster is made for, within the life of a certificate.
+/// Revocations that are kept at the same time: four times the nodes that a cluster is made for, within the
+/// life of a certificate.
 pub const REVOCATIONS_MAX: usize = 4096;
 
 const FORM: u8 = 1;
@@ -93,7 +95,8 @@ impl fmt::Debug for SignedRevocation {
 }
 
 impl ClusterKey {
-    /// Removes a node: its certificates up to `serial_max` are refused. `kept_until` is when the last of them expires.
+    /// Removes a node: its certificates up to `serial_max` are refused. `kept_until` is when the last of them
+    /// expires.
     #[must_use]
     pub fn revoke(&self, revocation: Revocation) -> SignedRevocation {
         let mut bytes = [0; REVOCATION_BYTES];

@@ -1,6 +1,7 @@
 //! Connections that others open, up to the verdict about their first message.
 //!
-//! Owns what a stranger gets: a handshake if the budget allows, one stream, three seconds. Refuses to judge: that is done by the deciders.
+//! Owns what a stranger gets: a handshake if the budget allows, one stream, three seconds. Refuses to judge:
+//! that is done by the deciders.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -135,7 +136,8 @@ async fn greet(
     };
     drop(streams.0.set_priority(session::CONTROL_PRIORITY));
     let mut bytes = BytesMut::new();
-    // It fits: its parts were checked when they were made. If it cannot be written the connection is over, which the session finds out.
+    // It fits: its parts were checked when they were made. If it cannot be written the connection is over,
+    // which the session finds out.
     if wire::put(&ack.into(), &mut bytes).is_ok() {
         // A peer that gives no room for the answer must not count as pending for ever.
         let deadline = hub.clock.instant(hub.clock.now() + FIRST_MESSAGE_WITHIN);

@@ -17,7 +17,8 @@ use crate::handshake::Peer;
 use crate::identity::NodeId;
 use crate::wire::{CloseCode, Control, GoodbyeReason, HelloRefusal, StreamRefusal};
 
-/// A connection with a member. It stays usable as a value after the connection has ended: everything then fails.
+/// A connection with a member. It stays usable as a value after the connection has ended: everything then
+/// fails.
 #[derive(Clone, Debug)]
 pub struct PeerConnection {
     inner: Arc<Inner>,
@@ -130,7 +131,8 @@ impl PeerConnection {
     /// Queues a message on the control stream. Never waits.
     ///
     /// # Errors
-    /// [`SendControlError`]. When the peer has not read for so long that the queue is full, the connection is closed.
+    /// [`SendControlError`]. When the peer has not read for so long that the queue is full, the connection is
+    /// closed.
     pub fn send_control(&self, message: &Control) -> Result<(), SendControlError> {
         let queued = self.inner.queue.push(message);
         if queued == Err(SendControlError::Stalled) {
@@ -152,7 +154,8 @@ impl PeerConnection {
         close_with_proof(&self.inner.wire, code, proof);
     }
 
-    /// The QUIC connection, for lanes. Each stream that is opened on it begins with its [`StreamPurpose::byte`].
+    /// The QUIC connection, for lanes. Each stream that is opened on it begins with its
+    /// [`StreamPurpose::byte`].
     #[must_use]
     pub fn quinn(&self) -> &quinn::Connection {
         match &self.inner.wire {
@@ -216,7 +219,8 @@ pub(super) fn close(connection: &quinn::Connection, code: CloseCode) {
     connection.close(code.into(), code.to_string().as_bytes());
 }
 
-/// WIRE-21: closes with `removed` in one form or another, and with the proof of it as the reason. Nobody believes the code without it.
+/// WIRE-21: closes with `removed` in one form or another, and with the proof of it as the reason. Nobody
+/// believes the code without it.
 pub(super) fn close_with_proof(wire: &Wire, code: CloseCode, proof: Option<&SignedRevocation>) {
     wire.close(code, proof.map_or(b"", SignedRevocation::as_bytes));
 }

@@ -9,7 +9,8 @@ use tokio::sync::Notify;
 use crate::codec::EncodeError;
 use crate::wire::{self, Control};
 
-/// Bytes that may wait. All revocations that a node can know take half of it; more than that waits only for a peer that has stopped reading.
+/// Bytes that may wait. All revocations that a node can know take half of it; more than that waits only for a
+/// peer that has stopped reading.
 pub(super) const WAITING_BYTES_MAX: usize = 1024 * 1024;
 
 /// A message was not queued.

@@ -1,7 +1,8 @@
 //! What the endpoint knows and decides.
 //!
-//! Owns the connections that stand, the pictures of membership and of the way to each peer, and what follows from what happens to them. It waits for nothing:
-//! what takes time leaves it as an [`Effect`]. The deciders do the thinking; here they meet. Refuses to know tasks and threads.
+//! Owns the connections that stand, the pictures of membership and of the way to each peer, and what follows
+//! from what happens to them. It waits for nothing: what takes time leaves it as an [`Effect`]. The deciders
+//! do the thinking; here they meet. Refuses to know tasks and threads.
 
 mod control;
 mod copies;
@@ -234,7 +235,8 @@ impl Core {
         self.view.node(&node).is_some() || self.schedule.is_wanted(node) || self.sessions.contains_key(&node)
     }
 
-    /// Judges a handshake that somebody began. An admitted one counts as pending until [`Core::handshake_ended`].
+    /// Judges a handshake that somebody began. An admitted one counts as pending until
+    /// [`Core::handshake_ended`].
     pub(super) fn admit(&mut self, now: Moment, source: IpAddr, is_proven: bool) -> Admission {
         let Self { limiter, view, schedule, .. } = self;
         let is_known = || {
@@ -257,7 +259,8 @@ impl Core {
         self.limiter.ended(source, is_proven);
     }
 
-    /// A datagram came over a connection. Nobody speaks for another: it counts as from the peer that the connection has authenticated.
+    /// A datagram came over a connection. Nobody speaks for another: it counts as from the peer that the
+    /// connection has authenticated.
     pub(super) fn datagram(&mut self, now: Moment, session: (NodeId, u64), datagram: &[u8]) {
         let Some((&tag, bytes)) = datagram.split_first() else {
             self.counters.datagrams_unknown += 1;
@@ -278,8 +281,8 @@ impl Core {
         }
     }
 
-    /// MEMBER-23: a member passes on only what it has verified. One that does not would have this node verify for
-    /// ever, or tries to speak for others.
+    /// MEMBER-23: a member passes on only what it has verified. One that does not would have this node verify
+    /// for ever, or tries to speak for others.
     fn end_forger(&mut self, now: Moment, peer: NodeId) {
         self.counters.malformed += 1;
         self.end_session(now, peer, CloseCode::Malformed);

@@ -1,6 +1,7 @@
 //! One attempt to reach a peer.
 //!
-//! Owns the way from a dialed address to a connection that stands, as [`HelloDialer`] decides it. Refuses to know when the next attempt is.
+//! Owns the way from a dialed address to a connection that stands, as [`HelloDialer`] decides it. Refuses to
+//! know when the next attempt is.
 
 use std::sync::Arc;
 

@@ -6,8 +6,8 @@
 //!    └──── failed ◄─────┘◄──────── lost ──────────┘
 //! ```
 //!
-//! Owns the wait between attempts and the order of a peer's addresses. One attempt per peer at a time. Refuses to know sockets, and where chance
-//! comes from.
+//! Owns the wait between attempts and the order of a peer's addresses. One attempt per peer at a time.
+//! Refuses to know sockets, and where chance comes from.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,8 +22,8 @@ use crate::identity::NodeId;
 /// The first wait: a peer that restarts is back after a few of them.
 const WAIT_FIRST: Duration = Duration::from_millis(50);
 
-/// The longest wait between attempts that may succeed any time: a peer that comes back is met within two seconds, and a thousand absent
-/// peers cost five hundred packets a second.
+/// The longest wait between attempts that may succeed any time: a peer that comes back is met within two
+/// seconds, and a thousand absent peers cost five hundred packets a second.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// The wait after a verdict: only a person can change it.
@@ -32,25 +32,31 @@ const WAIT_AFTER_VERDICT: Duration = Duration::from_secs(30);
 /// How long a peer may take whose own connection is said to come.
 const WAIT_FOR_INCOMING: Duration = Duration::from_secs(2);
 
-/// WIRE-17: how long a node leaves the first word to one with a lower id, of two that hear of each other: some round trips over any distance.
+/// WIRE-17: how long a node leaves the first word to one with a lower id, of two that hear of each other:
+/// some round trips over any distance.
 const OTHER_DIALS_FIRST: Duration = Duration::from_millis(300);
 
-/// For so long at most a node leaves the first word while others dial it. Where many come at once the one that it waits for is busy with others: if both dial
-/// each other all the same, half of all handshakes are for nothing.
+/// For so long at most a node leaves the first word while others dial it. Where many come at once the one
+/// that it waits for is busy with others: if both dial each other all the same, half of all handshakes are
+/// for nothing.
 const OTHER_DIALS_WITHIN: Duration = Duration::from_secs(10);
 
-/// A success that took longer shows that somebody is busy with handshakes: more at the same time would only make each take longer.
+/// A success that took longer shows that somebody is busy with handshakes: more at the same time would only
+/// make each take longer.
 const SLOW: Duration = Duration::from_millis(500);
 
-/// Peers that are dialed at the same time at first, and at least. Each quick success allows one more, each slow one one less, each silence half as many: where computing the handshakes of
-/// all at once takes longer than an attempt may, all of them fail, again and again.
+/// Peers that are dialed at the same time at first, and at least. Each quick success allows one more, each
+/// slow one one less, each silence half as many: where computing the handshakes of all at once takes longer
+/// than an attempt may, all of them fail, again and again.
 const DIALING_FIRST: usize = 4;
 const DIALING_LEAST: usize = 2;
 
-/// After so long without an answer an attempt's first packet was lost, most likely because the peer was not up yet.
+/// After so long without an answer an attempt's first packet was lost, most likely because the peer was not
+/// up yet.
 const UNHEARD: Duration = Duration::from_millis(300);
 
-/// Addresses that are tried of one peer: what it was configured with, where it says that it is, where it was seen.
+/// Addresses that are tried of one peer: what it was configured with, where it says that it is, where it was
+/// seen.
 const ADDRESSES_MAX: usize = 8;
 
 /// What is known of the way to one peer.
@@ -224,7 +230,8 @@ impl DialSchedule {
         }
     }
 
-    /// WIRE-17: a connection with `peer` is wanted. The newest address is tried first. News of the peer shorten its wait.
+    /// WIRE-17: a connection with `peer` is wanted. The newest address is tried first. News of the peer
+    /// shorten its wait.
     pub(super) fn want(&mut self, now: Moment, peer: NodeId, address: SocketAddr, news: News) {
         let wait = news.wait();
         let is_new = !self.routes.contains_key(&peer);
@@ -329,8 +336,9 @@ impl DialSchedule {
         }
     }
 
-    /// The peer itself has dialed from `address`, and was refused because this node is dialing it. An attempt that goes elsewhere, or that the peer cannot
-    /// have heard of for long, gives way to a new one, which is returned.
+    /// The peer itself has dialed from `address`, and was refused because this node is dialing it. An attempt
+    /// that goes elsewhere, or that the peer cannot have heard of for long, gives way to a new one, which is
+    /// returned.
     pub(super) fn heard_from(&mut self, now: Moment, peer: NodeId, address: SocketAddr) -> Option<Attempt> {
         let route = self.routes.get_mut(&peer)?;
         let State::Dialing(attempt) = &mut route.state else { return None };

@@ -1,7 +1,8 @@
 //! Peers whose life is doubted, although their connection stands.
 //!
-//! Owns when a doubt is settled: by an answer on the connection, or by its silence. What others say of a peer ends no connection, because work lives and dies
-//! with it, and one member that lies could end them all. Refuses to know connections.
+//! Owns when a doubt is settled: by an answer on the connection, or by its silence. What others say of a peer
+//! ends no connection, because work lives and dies with it, and one member that lies could end them all.
+//! Refuses to know connections.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +11,8 @@ use arw_kit::moment::Moment;
 
 use crate::identity::NodeId;
 
-/// WIRE-23: how long a doubted peer may take to answer: as long as a connection of a small cluster may be silent.
+/// WIRE-23: how long a doubted peer may take to answer: as long as a connection of a small cluster may be
+/// silent.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
 /// Which connection: the node, and the number of its connection.

@@ -1,7 +1,8 @@
 //! What the endpoint tells its owner.
 //!
-//! Owns the queue between the two: bounded, and the network never waits for it. What does not fit is not lost, because the endpoint can give its whole
-//! picture at any time: the owner is told that it missed something. Refuses to know who listens.
+//! Owns the queue between the two: bounded, and the network never waits for it. What does not fit is not
+//! lost, because the endpoint can give its whole picture at any time: the owner is told that it missed
+//! something. Refuses to know who listens.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

@@ -1,6 +1,7 @@
 //! What others hold of an endpoint.
 //!
-//! Owns the way in: looking is immediate and asks nobody, everything else is a command to the network's thread. Refuses to decide.
+//! Owns the way in: looking is immediate and asks nobody, everything else is a command to the network's
+//! thread. Refuses to decide.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -87,8 +88,8 @@ pub enum ChangeAddressError {
     Ended,
 }
 
-/// A running endpoint. When the last handle is dropped it ends at once and says nothing to anybody, as if the process had crashed: call
-/// [`EndpointHandle::shutdown`] for a good-bye.
+/// A running endpoint. When the last handle is dropped it ends at once and says nothing to anybody, as if the
+/// process had crashed: call [`EndpointHandle::shutdown`] for a good-bye.
 #[derive(Clone)]
 pub struct EndpointHandle {
     hub: Arc<Hub>,
@@ -112,7 +113,8 @@ impl EndpointHandle {
         self.hub.local_addr()
     }
 
-    /// Says something about this node to every peer, in the place of what was said before. Only the newest card waits for a slow peer.
+    /// Says something about this node to every peer, in the place of what was said before. Only the newest
+    /// card waits for a slow peer.
     ///
     /// # Errors
     /// [`CardTooLarge`].
@@ -203,7 +205,8 @@ impl EndpointHandle {
         answer.unwrap_or(Err(RevokeError::Ended))
     }
 
-    /// Removes a node from the cluster: its certificates are worth nothing from now on, everybody is told, and its connections end.
+    /// Removes a node from the cluster: its certificates are worth nothing from now on, everybody is told,
+    /// and its connections end.
     ///
     /// # Errors
     /// [`RemoveError`].
@@ -212,8 +215,8 @@ impl EndpointHandle {
         answer.unwrap_or(Err(RemoveError::Ended))
     }
 
-    /// Goes on at another address, as the same node and the same start of it. Connections that this node dialed stay; those that peers dialed end and are
-    /// dialed anew from here. Returns where it listens now.
+    /// Goes on at another address, as the same node and the same start of it. Connections that this node
+    /// dialed stay; those that peers dialed end and are dialed anew from here. Returns where it listens now.
     ///
     /// # Errors
     /// [`ChangeAddressError`]: it goes on where it was.
@@ -237,9 +240,10 @@ impl EndpointHandle {
         self.hub.look(|core| core.set_own_addresses(addresses));
     }
 
-    /// Says good-bye and ends, within a second. With [`GoodbyeReason::Leaving`] the node leaves the cluster's membership: it is shown as left, and only a later
-    /// start of it can come back. With any other reason it stops: peers see its connections end at once, and suspect it, and it is down after 1.2 s if it is not back.
-    /// When this returns, the port is free.
+    /// Says good-bye and ends, within a second. With [`GoodbyeReason::Leaving`] the node leaves the cluster's
+    /// membership: it is shown as left, and only a later start of it can come back. With any other reason it
+    /// stops: peers see its connections end at once, and suspect it, and it is down after 1.2 s if it is not
+    /// back. When this returns, the port is free.
     pub async fn shutdown(&self, reason: GoodbyeReason) {
         self.command(|reply| Command::Shutdown { reason, reply }).await;
     }

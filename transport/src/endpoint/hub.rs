@@ -1,7 +1,8 @@
 //! Where the endpoint's tasks meet: its core behind a lock, and what they all need.
 //!
-//! Owns how a step is taken: the lock is held for the decision alone, never over an await and never while somebody else's code runs. Steps are taken on the
-//! network's thread; other threads only look. Refuses to decide.
+//! Owns how a step is taken: the lock is held for the decision alone, never over an await and never while
+//! somebody else's code runs. Steps are taken on the network's thread; other threads only look. Refuses to
+//! decide.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -143,7 +144,8 @@ impl Hub {
         sockets.last().map_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)), |socket| socket.address())
     }
 
-    /// The endpoint goes on over this socket. What is on its way to the one before is still read; the one before that is given back.
+    /// The endpoint goes on over this socket. What is on its way to the one before is still read; the one
+    /// before that is given back.
     pub(super) fn took_socket(&self, socket: Arc<ReleasableSocket>) {
         let mut sockets = self.sockets.lock();
         sockets.push(socket);

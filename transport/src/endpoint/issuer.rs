@@ -48,7 +48,8 @@ impl fmt::Debug for Issuer {
     }
 }
 
-/// Stores what an issuer must not forget. Every method returns only when what it was given would survive a power cut.
+/// Stores what an issuer must not forget. Every method returns only when what it was given would survive a
+/// power cut.
 ///
 /// The methods may block: they are called one at a time, on a thread that may wait.
 pub trait IssuerLedger: Send + Sync + 'static {
@@ -221,9 +222,9 @@ impl IssuerState {
         Some(self.cluster.certify(node, of.roles, serial, wall, CERTIFICATE_LIFETIME))
     }
 
-    /// WIRE-10: the word that removes a node. It covers every certificate that was ever made: all of them have lower serials, and none lives longer than
-    /// one lifetime from now on, or, where the clock has been set back since, than the last one that is
-    /// known.
+    /// WIRE-10: the word that removes a node. It covers every certificate that was ever made: all of them
+    /// have lower serials, and none lives longer than one lifetime from now on, or, where the clock has been
+    /// set back since, than the last one that is known.
     pub(super) fn revoke(&mut self, node: NodeId, wall: WallTime) -> Option<SignedRevocation> {
         let serial_max = self.take_serial()?;
         let kept_until = self.latest_end.max(wall + CERTIFICATE_LIFETIME);

@@ -1,6 +1,7 @@
 //! What an issuer writes down, and the commands that make it write.
 //!
-//! Owns that writes leave the network's thread, one at a time, and that nothing is answered before its write is over. Refuses to know how the ledger stores.
+//! Owns that writes leave the network's thread, one at a time, and that nothing is answered before its write
+//! is over. Refuses to know how the ledger stores.
 
 use std::sync::Arc;
 
@@ -22,7 +23,8 @@ async fn write<T: Send + 'static>(
     done.unwrap_or_else(|_| Err(LedgerError("the write crashed".to_owned())))
 }
 
-/// WIRE-12: stores a token as it is when its turn comes: what was decided since is stored with it, and never undone by an older write.
+/// WIRE-12: stores a token as it is when its turn comes: what was decided since is stored with it, and never
+/// undone by an older write.
 pub(super) async fn store_token(hub: Arc<Hub>, token: TokenId) -> Result<(), LedgerError> {
     let _turn = hub.ledger_turn.lock().await;
     match hub.look(|core| core.token(token)) {

@@ -1,6 +1,7 @@
 //! Joining a cluster over the network.
 //!
-//! Owns a socket for the time that it takes, and drives [`JoinAttempt`] over it: each address of the token in turn. Refuses to judge the answer.
+//! Owns a socket for the time that it takes, and drives [`JoinAttempt`] over it: each address of the token in
+//! turn. Refuses to judge the answer.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

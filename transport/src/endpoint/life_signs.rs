@@ -1,12 +1,14 @@
 //! How often a connection with nothing to say gives a sign of life, and how long it may be silent.
 //!
-//! Owns both times, by how many peers a node has. QUIC fixes them when a connection begins: each side brings its own, the shorter silence holds for both, and
-//! whoever brought it gives the signs that it asks for. Refuses to know who is alive: that is membership's.
+//! Owns both times, by how many peers a node has. QUIC fixes them when a connection begins: each side brings
+//! its own, the shorter silence holds for both, and whoever brought it gives the signs that it asks for.
+//! Refuses to know who is alive: that is membership's.
 
 use std::time::Duration;
 
-/// WIRE-22: signs of life that a node gives per second, to all peers together. One costs both ends some 20 µs, with its answer: of 16 nobody notices anything,
-/// and 200 nodes in one process would need more than two cores for one per second and connection.
+/// WIRE-22: signs of life that a node gives per second, to all peers together. One costs both ends some 20
+/// µs, with its answer: of 16 nobody notices anything, and 200 nodes in one process would need more than two
+/// cores for one per second and connection.
 const PER_SECOND: u32 = 16;
 
 /// With few peers each gets one per second, and a crash is known after three.
@@ -36,7 +38,8 @@ impl LifeSigns {
         Self { every, silence_max: every * LOST_MAX }
     }
 
-    /// Who was dialed speaks only when the other has missed its turn: an answer is a sign of life too, so one side's are enough for both.
+    /// Who was dialed speaks only when the other has missed its turn: an answer is a sign of life too, so one
+    /// side's are enough for both.
     pub(super) fn every_when_dialed(self) -> Duration {
         self.every * 5 / 4
     }

@@ -1,7 +1,8 @@
 //! How many handshakes strangers can make this node compute.
 //!
-//! Owns the budgets, in total and per source address, and when a source must first prove that it is where it says. A handshake costs a quarter of a
-//! millisecond, and a forged address costs its sender nothing. Refuses to know sockets.
+//! Owns the budgets, in total and per source address, and when a source must first prove that it is where it
+//! says. A handshake costs a quarter of a millisecond, and a forged address costs its sender nothing. Refuses
+//! to know sockets.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -23,7 +24,8 @@ pub struct HandshakeLimits {
     pub total_burst: u32,
     /// Connections whose first message is awaited. Each can hold some 100 KiB.
     pub pending_max: usize,
-    /// From so many on, an address that has not proven to be real is asked to, which costs a round trip and keeps no memory.
+    /// From so many on, an address that has not proven to be real is asked to, which costs a round trip and
+    /// keeps no memory.
     pub pending_calm: usize,
 }
 
@@ -51,7 +53,8 @@ pub(super) enum Admission {
     Refuse,
 }
 
-/// Sources that are watched at the same time. When there are more, those of the rest share the total alone, once they have proven their address.
+/// Sources that are watched at the same time. When there are more, those of the rest share the total alone,
+/// once they have proven their address.
 const SOURCES_MAX: usize = 1_024;
 
 /// Budgets that refill with time.
@@ -61,7 +64,8 @@ pub(super) struct HandshakeLimiter {
     total: Budget,
     sources: BTreeMap<IpAddr, Budget>,
     pending: usize,
-    /// Of each source, those with a proven address and those without apart: who forges an address must not use up what the real one has.
+    /// Of each source, those with a proven address and those without apart: who forges an address must not
+    /// use up what the real one has.
     pending_of: BTreeMap<(IpAddr, bool), usize>,
 }
 
@@ -174,7 +178,8 @@ impl HandshakeLimiter {
         };
         budget.refill(now, limits.source_per_second, limits.source_burst);
         if !budget.has_one() {
-            // Somebody may forge this address: who proves to have it is judged by the same budget, but pays a round trip first.
+            // Somebody may forge this address: who proves to have it is judged by the same budget, but pays a
+            // round trip first.
             return if is_proven { Admission::Refuse } else { Admission::Retry };
         }
         if !self.total.has_one() {

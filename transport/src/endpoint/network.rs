@@ -1,7 +1,7 @@
 //! The network's thread.
 //!
-//! Owns its life: it starts with the socket, sleeps until something is due, carries out commands, and ends with a good-bye or, when all handles are gone,
-//! without one. Refuses to decide.
+//! Owns its life: it starts with the socket, sleeps until something is due, carries out commands, and ends
+//! with a good-bye or, when all handles are gone, without one. Refuses to decide.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,13 +24,15 @@ use crate::identity::NodeKey;
 use crate::membership::MemberIdentity;
 use crate::wire::{CloseCode, GoodbyeReason};
 
-/// How long closing packets and last datagrams may take to leave. They go at once, as soon as the connections' tasks have had their turn.
+/// How long closing packets and last datagrams may take to leave. They go at once, as soon as the
+/// connections' tasks have had their turn.
 const FLUSH: Duration = Duration::from_millis(20);
 
 /// How long the end may wait for peers to confirm that they heard it.
 const GOODBYE_WITHIN: Duration = Duration::from_millis(300);
 
-/// How often the network's tasks get their turn before timers run: what has arrived goes through the socket, the connection and its reader.
+/// How often the network's tasks get their turn before timers run: what has arrived goes through the socket,
+/// the connection and its reader.
 const TURNS_BEFORE_TIMERS: usize = 4;
 
 /// How long writes to the ledger may take after the end.
@@ -179,7 +181,8 @@ async fn move_to(
     }
     let failed = |source| ChangeAddressError::Socket { address: listen, source };
     let present = hub.local_addr();
-    // A socket on all addresses stays where it is when the machine's address changes: its port is taken, by itself.
+    // A socket on all addresses stays where it is when the machine's address changes: its port is taken, by
+    // itself.
     let any_port = listen.port() == 0 && listen.ip().is_unspecified();
     let stays = listen.ip() == present.ip() && (any_port || listen.port() == present.port());
     let socket = if stays { None } else { Some(bind(listen).map_err(failed)?) };
@@ -203,7 +206,8 @@ fn told(advertised: Option<SocketAddr>, bound: SocketAddr) -> SocketAddr {
     address
 }
 
-/// MEMBER-7: a node that leaves says so in membership; one that stops only ends its connections, which its peers take for what it is.
+/// MEMBER-7: a node that leaves says so in membership; one that stops only ends its connections, which its
+/// peers take for what it is.
 async fn shut_down(hub: &Arc<Hub>, reason: GoodbyeReason) {
     let reason = if reason == GoodbyeReason::Leaving { reason } else { GoodbyeReason::Stopping };
     if reason == GoodbyeReason::Leaving {

@@ -27,7 +27,8 @@ pub struct EndpointOptions {
     pub name: String,
     /// Where it listens. Port 0 takes any free one.
     pub listen: SocketAddr,
-    /// Where others reach it, when that differs from `listen`; needed when it listens on all addresses. Port 0 is the one that it got.
+    /// Where others reach it, when that differs from `listen`; needed when it listens on all addresses. Port
+    /// 0 is the one that it got.
     pub advertised: Option<SocketAddr>,
     /// What makes it a member.
     pub credentials: Credentials,
@@ -87,11 +88,14 @@ impl From<&wire::PeerAddresses> for Known {
 /// How much of anything an endpoint takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections with members. An idle one takes some 34 KiB at each end, besides quinn's receive buffer of up to 3 MB per node.
+    /// Connections with members. An idle one takes some 34 KiB at each end, besides quinn's receive buffer of
+    /// up to 3 MB per node.
     pub connections_max: usize,
-    /// Peers that are dialed at the same time, at most: each attempt keeps a handshake's memory for up to 2 s.
+    /// Peers that are dialed at the same time, at most: each attempt keeps a handshake's memory for up to 2
+    /// s.
     pub dials_max: usize,
-    /// Streams that a peer may have open at the same time, each way. Memory grows with it: 63 KiB per connection with 256.
+    /// Streams that a peer may have open at the same time, each way. Memory grows with it: 63 KiB per
+    /// connection with 256.
     pub streams_max: u32,
     /// Handshakes that others begin.
     pub handshakes: HandshakeLimits,

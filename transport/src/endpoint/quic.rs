@@ -25,16 +25,19 @@ const STRANGER_STREAMS: u32 = 1;
 /// What a stream may have in flight: half a gigabit per second at 8 ms.
 const STREAM_BYTES: u32 = 512 * 1024;
 
-/// Streams that are always read beside those whose answers may be left unread: the control stream, lanes, requests.
+/// Streams that are always read beside those whose answers may be left unread: the control stream, lanes,
+/// requests.
 const READ_STREAMS: u32 = 32;
 
 /// What this node may have in flight on all streams together. The default is no limit.
 const SENT_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Datagrams that wait to be read. Twenty-eight of the largest: more are read late anyway, and before the hello a stranger fills it.
+/// Datagrams that wait to be read. Twenty-eight of the largest: more are read late anyway, and before the
+/// hello a stranger fills it.
 const DATAGRAM_BYTES: usize = 32 * 1024;
 
-/// A connection's packets grow from 1,200 bytes to 1,452 in two steps instead of four: where many nodes meet, every packet of a beginning counts.
+/// A connection's packets grow from 1,200 bytes to 1,452 in two steps instead of four: where many nodes meet,
+/// every packet of a beginning counts.
 const MTU_STEP: u16 = 126;
 
 /// The kernel's buffers. The usual 208 KiB lose datagrams when a few streams send at once.
@@ -83,7 +86,8 @@ pub(super) fn client(key: &NodeKey) -> Result<ClientConfig, StartError> {
     Ok(ClientConfig::new(Arc::new(tls)))
 }
 
-/// The same for both sides, but for who gives signs of life first. It begins with what a stranger may have; [`welcome`] raises that.
+/// The same for both sides, but for who gives signs of life first. It begins with what a stranger may have;
+/// [`welcome`] raises that.
 pub(super) fn transport(side: Side, signs: LifeSigns, segmentation_offload: bool) -> Arc<TransportConfig> {
     let every = match side {
         Side::Client => signs.every,
@@ -115,8 +119,9 @@ pub(super) fn welcome(connection: &quinn::Connection, streams_max: u32) {
     connection.set_max_concurrent_bi_streams(VarInt::from_u32(streams_max.saturating_add(control)));
 }
 
-/// What a member may have in flight on all streams together. Answers that this node's clients do not read take from it: so there is enough for all of them, and for
-/// those that are read. An eighth comes on top, because quinn gives room back in steps of that size.
+/// What a member may have in flight on all streams together. Answers that this node's clients do not read
+/// take from it: so there is enough for all of them, and for those that are read. An eighth comes on top,
+/// because quinn gives room back in steps of that size.
 fn member_bytes(streams_max: u32) -> u32 {
     let streams = streams_max.saturating_add(READ_STREAMS);
     STREAM_BYTES.saturating_mul(streams).saturating_add(STREAM_BYTES.saturating_mul(streams) / 7)

@@ -1,6 +1,7 @@
 //! What others do with a connection between two members.
 //!
-//! Owns the words for it: what a stream is for, and the port [`PeerServices`]. Refuses to know who stands behind the port.
+//! Owns the words for it: what a stream is for, and the port [`PeerServices`]. Refuses to know who stands
+//! behind the port.
 
 use crate::handshake::Peer;
 use crate::identity::NodeId;
@@ -78,8 +79,9 @@ impl InboundStream {
 
 /// What a node does with its peers, besides knowing them.
 ///
-/// Everything is called on the network's own thread, one after the other, and must not wait for anything: whatever takes time belongs into a task
-/// elsewhere. For one peer the calls come in order: up, then streams and messages, then down. A new connection in the place of an old one is a down and an up.
+/// Everything is called on the network's own thread, one after the other, and must not wait for anything:
+/// whatever takes time belongs into a task elsewhere. For one peer the calls come in order: up, then streams
+/// and messages, then down. A new connection in the place of an old one is a down and an up.
 pub trait PeerServices: Send + Sync + 'static {
     /// A connection with a member stands: both have accepted each other.
     fn peer_up(&self, peer: &Peer, connection: PeerConnection);
@@ -122,7 +124,8 @@ pub enum PeerDownReason {
     /// One of the two got bytes that are not the protocol.
     #[error("the connection was ended because of bytes that are not the protocol")]
     Malformed,
-    /// Nothing came from the peer for as long as a connection may be silent, or since it was asked for a sign of life.
+    /// Nothing came from the peer for as long as a connection may be silent, or since it was asked for a sign
+    /// of life.
     #[error("the peer does not answer")]
     TimedOut,
     /// The peer has forgotten the connection: it was started anew.

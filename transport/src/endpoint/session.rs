@@ -1,7 +1,7 @@
 //! A connection that stands: its control stream, datagrams and streams.
 //!
-//! Owns the tasks that carry bytes between quinn and the endpoint's core. They end with the connection. Refuses to decide anything but what a stream's first
-//! byte means.
+//! Owns the tasks that carry bytes between quinn and the endpoint's core. They end with the connection.
+//! Refuses to decide anything but what a stream's first byte means.
 
 use std::sync::Arc;
 

@@ -1,6 +1,7 @@
 //! A UDP socket that can be given back while others still hold connections over it.
 //!
-//! Owns that alone. A connection that somebody keeps would otherwise keep the port, and a node that starts anew could not have it.
+//! Owns that alone. A connection that somebody keeps would otherwise keep the port, and a node that starts
+//! anew could not have it.
 
 use std::fmt;
 use std::io;

@@ -13,8 +13,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::identity::NodeId;
 use crate::wire::StreamRefusal;
 
-/// A stream in both directions. Whoever drops it before `shutdown()` has given up: both directions are reset, and the peer's reads and writes fail.
-/// After `shutdown()` what was written arrives in full; dropping it then only says that no more is read.
+/// A stream in both directions. Whoever drops it before `shutdown()` has given up: both directions are reset,
+/// and the peer's reads and writes fail. After `shutdown()` what was written arrives in full; dropping it
+/// then only says that no more is read.
 pub struct PeerStream {
     node: NodeId,
     send: quinn::SendStream,
@@ -43,7 +44,8 @@ impl PeerStream {
         Ok(self.send.write_chunk(bytes).await?)
     }
 
-    /// Resolves when the peer reads no more, or the connection has ended; or, with `true`, when everything until `shutdown()` has arrived.
+    /// Resolves when the peer reads no more, or the connection has ended; or, with `true`, when everything
+    /// until `shutdown()` has arrived.
     pub(crate) fn stopped(&self) -> impl Future<Output = bool> + Send + use<> {
         let stopped = self.send.stopped();
         async move { matches!(stopped.await, Ok(None)) }

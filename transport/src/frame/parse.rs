@@ -1,6 +1,7 @@
 //! Reading frames.
 //!
-//! Owns what is let through, refused for itself, or ends the connection, and what the last frame was addressed to. Copies no body.
+//! Owns what is let through, refused for itself, or ends the connection, and what the last frame was
+//! addressed to. Copies no body.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -45,7 +46,8 @@ pub enum Parsed {
 pub struct FrameRefusal {
     /// Why.
     pub reason: RefusalReason,
-    /// The call that waits for an answer: it must be told. `None` where nobody waits, so that no refusal is ever answered with a refusal.
+    /// The call that waits for an answer: it must be told. `None` where nobody waits, so that no refusal is
+    /// ever answered with a refusal.
     pub answer_to: Option<CallId>,
 }
 
@@ -121,7 +123,8 @@ impl fmt::Display for Malformed {
 }
 
 impl FrameReader {
-    /// Reads the frame at the beginning of `bytes`. When it is a whole one, the next call must get what follows it.
+    /// Reads the frame at the beginning of `bytes`. When it is a whole one, the next call must get what
+    /// follows it.
     ///
     /// # Errors
     /// [`FrameError`]: what follows cannot be trusted any more.

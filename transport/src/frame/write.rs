@@ -1,6 +1,7 @@
 //! Writing frames.
 //!
-//! Owns one buffer that many frames are written into before it is sent, and what the last of them was addressed to. Refuses to know when it is sent.
+//! Owns one buffer that many frames are written into before it is sent, and what the last of them was
+//! addressed to. Refuses to know when it is sent.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -32,7 +33,8 @@ pub struct FrameWriter {
     last: Option<Address>,
 }
 
-/// What is shorter is copied when it is taken, which costs less than a new buffer and leaves no large one with who sends it.
+/// What is shorter is copied when it is taken, which costs less than a new buffer and leaves no large one
+/// with who sends it.
 const COPIED_BYTES_MAX: usize = 2 * 1024;
 
 impl FrameWriter {
@@ -103,7 +105,8 @@ impl FrameWriter {
         let start = self.buffer.len();
         let mut fixed = [0; HEADER_BYTES_MAX];
         let bytes = self.put(header, &mut fixed);
-        // The whole of it, and the rest away again: a length that the compiler knows is copied without a call.
+        // The whole of it, and the rest away again: a length that the compiler knows is copied without a
+        // call.
         self.buffer.extend_from_slice(&fixed);
         self.buffer.truncate(start + bytes);
         start
@@ -185,7 +188,8 @@ fn put_call(call: CallId, fixed: &mut [u8; HEADER_BYTES_MAX]) -> usize {
     AT_CALL + CALL_BYTES
 }
 
-/// Takes a frame away that was not written to its end, even where a panic ends it: half a frame would make all that follow unreadable.
+/// Takes a frame away that was not written to its end, even where a panic ends it: half a frame would make
+/// all that follow unreadable.
 struct Unfinished<'buffer> {
     buffer: &'buffer mut Vec<u8>,
     start: usize,

@@ -1,14 +1,15 @@
 //! Which connection stays when two nodes dial each other.
 //!
-//! Owns one rule, the same for both sides: they end with one connection, whatever crosses on the way. The node with the lower id has the last word: while it
-//! dials, or has a connection that it has just dialed, it refuses the other's.
+//! Owns one rule, the same for both sides: they end with one connection, whatever crosses on the way. The
+//! node with the lower id has the last word: while it dials, or has a connection that it has just dialed, it
+//! refuses the other's.
 
 use std::time::Duration;
 
 use crate::identity::NodeId;
 
-/// An attempt takes two seconds at most, and its hello some time on the way. One that comes later was begun when the connection stood already: the
-/// peer has lost that, and only knows so itself.
+/// An attempt takes two seconds at most, and its hello some time on the way. One that comes later was begun
+/// when the connection stood already: the peer has lost that, and only knows so itself.
 const ATTEMPTS_CROSS_WITHIN: Duration = Duration::from_secs(4);
 
 /// Who dialed a connection.

@@ -1,6 +1,7 @@
 //! The side that dials.
 //!
-//! Owns one outgoing connection from its dialing to the peer's verdict, which this side checks in its turn: the peer must be a member too.
+//! Owns one outgoing connection from its dialing to the peer's verdict, which this side checks in its turn:
+//! the peer must be a member too.
 
 use std::time::Duration;
 

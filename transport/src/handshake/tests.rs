@@ -365,7 +365,8 @@ impl World {
         self.flying.retain(|(_, to), _| *to != at);
     }
 
-    /// Takes the idle timeout's place: a connection that the other end does not know, and never will, is noticed.
+    /// Takes the idle timeout's place: a connection that the other end does not know, and never will, is
+    /// noticed.
     fn notice_dead(&mut self, at: usize) {
         let Some((connection, _)) = self.sides[at].held else { return };
         let other = &self.sides[1 - at];
@@ -457,7 +458,8 @@ proptest! {
                 _ => world.deliver(choice),
             }
         }
-        // From here on nothing new goes wrong: what flies arrives in any order, dead ends are noticed, whoever has nothing dials.
+        // From here on nothing new goes wrong: what flies arrives in any order, dead ends are noticed,
+        // whoever has nothing dials.
         let mut order = order.into_iter().cycle();
         let mut rounds = 0;
         while !(world.is_settled() && world.flying.is_empty()) {

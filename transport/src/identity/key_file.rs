@@ -1,6 +1,7 @@
 //! Files that hold the seed of a key.
 //!
-//! Owns their form, one line `<what>:<64 hexadecimal digits>`, and who may read them. Refuses to know what the key is for.
+//! Owns their form, one line `<what>:<64 hexadecimal digits>`, and who may read them. Refuses to know what
+//! the key is for.
 
 use std::fs;
 use std::io;
@@ -42,7 +43,8 @@ pub enum KeyFileError {
     },
 }
 
-/// The seed in the file at `path`, or a new one, stored there. `what` opens the line, so that one key's file is never taken for another's.
+/// The seed in the file at `path`, or a new one, stored there. `what` opens the line, so that one key's file
+/// is never taken for another's.
 pub(crate) fn load_or_create(path: &Path, what: &str) -> Result<[u8; 32], KeyFileError> {
     let failed = |source| KeyFileError::Io { path: path.to_owned(), source };
     match fs::read(path) {

@@ -1,7 +1,7 @@
 //! TLS between nodes: raw public keys (RFC 7250) instead of certificates.
 //!
-//! Owns both sides' configuration and the one verifier for both. Any well-formed key may connect as a client: whether it may do more is decided by the
-//! first message, so refuses to know members.
+//! Owns both sides' configuration and the one verifier for both. Any well-formed key may connect as a client:
+//! whether it may do more is decided by the first message, so refuses to know members.
 
 use std::any::Any;
 use std::fmt;
@@ -38,7 +38,8 @@ const PUBLIC_KEY_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0
 const PRIVATE_KEY_PREFIX: [u8; 16] =
     [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
 
-/// The name under which a client asks for exactly this node. A label holds 63 characters at most, so the id takes two.
+/// The name under which a client asks for exactly this node. A label holds 63 characters at most, so the id
+/// takes two.
 ///
 /// ```
 /// # use arw_transport::identity::{NodeId, server_name};
@@ -113,7 +114,8 @@ pub enum PeerKeyError {
 pub struct TlsError(#[from] Error);
 
 impl NodeKey {
-    /// TLS for connections that others open. Any Ed25519 key is let in: the first message decides what it may do.
+    /// TLS for connections that others open. Any Ed25519 key is let in: the first message decides what it may
+    /// do.
     ///
     /// # Errors
     /// [`TlsError`] when rustls refuses the key.
@@ -135,7 +137,8 @@ impl NodeKey {
         Ok(config)
     }
 
-    /// TLS for connections that this node opens. The peer must have the key that the server name stands for ([`server_name`]).
+    /// TLS for connections that this node opens. The peer must have the key that the server name stands for
+    /// ([`server_name`]).
     ///
     /// # Errors
     /// [`TlsError`] when rustls refuses the key.
@@ -170,7 +173,8 @@ impl NodeKey {
 
 /// One key exchange, so that a handshake is one flight each way and fits the first packet.
 fn provider() -> CryptoProvider {
-    // As strong as the keys, with a hash that the processor computes: with SHA-384, SHA-512 took 7 % of the CPU where many nodes met, Ed25519's share included. The client's order counts.
+    // As strong as the keys, with a hash that the processor computes: with SHA-384, SHA-512 took 7 % of the
+    // CPU where many nodes met, Ed25519's share included. The client's order counts.
     CryptoProvider {
         cipher_suites: vec![
             aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256,

@@ -1,6 +1,7 @@
 //! The side that has a token.
 //!
-//! Owns the way from a token to a membership: which address is tried next, and whether the answer can be believed. Refuses to know sockets.
+//! Owns the way from a token to a membership: which address is tried next, and whether the answer can be
+//! believed. Refuses to know sockets.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,7 +16,8 @@ use crate::identity::NodeId;
 use crate::token::{ADDRESSES_MAX, JoinToken, KeyingMaterial};
 use crate::wire::{CloseCode, Join, JoinAccepted, JoinRefusal, PeerAddresses, Versions, presentable};
 
-/// WIRE-24: for so long all addresses are tried again where one said nothing: its node may be busy, or packets were lost.
+/// WIRE-24: for so long all addresses are tried again where one said nothing: its node may be busy, or
+/// packets were lost.
 const AGAIN_WITHIN: Duration = Duration::from_secs(8);
 
 /// Within this an attempt has come to its end, whatever the addresses of its token do: a last round may begin
@@ -251,7 +253,8 @@ impl JoinAttempt {
 
     fn believe(&self, wall: WallTime, accepted: JoinAccepted) -> Result<Membership, JoinFailure> {
         let cluster_key = ClusterPublicKey::from_bytes(accepted.cluster_key);
-        // WIRE-11: the token names the cluster, and its id is a hash of its key: nobody can answer with another one.
+        // WIRE-11: the token names the cluster, and its id is a hash of its key: nobody can answer with
+        // another one.
         let found = cluster_key.id();
         if found != self.token.cluster || *found.as_bytes() != accepted.cluster {
             return Err(JoinFailure::OtherCluster { found });

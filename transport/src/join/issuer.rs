@@ -1,6 +1,7 @@
 //! The side that lets nodes in.
 //!
-//! Owns one connection of a node that wants to join, from its arrival to the verdict. Refuses to know how uses are stored and bytes sent.
+//! Owns one connection of a node that wants to join, from its arrival to the verdict. Refuses to know how
+//! uses are stored and bytes sent.
 
 use std::time::Duration;
 
@@ -144,7 +145,8 @@ impl JoinIssuer {
         if self.joiner == context.own {
             return self.refuse(JoinRefusal::Itself);
         }
-        // Before the token is used: the joiner's own check of its certificate would fail, and the use would be lost.
+        // Before the token is used: the joiner's own check of its certificate would fail, and the use would
+        // be lost.
         if !clocks_agree(wall, join.sent_at_ms) {
             return self.refuse(JoinRefusal::Clock);
         }

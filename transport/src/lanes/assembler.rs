@@ -1,6 +1,7 @@
 //! Pieces of a stream to frames.
 //!
-//! Owns the beginning of a frame whose rest has not come yet: at most one frame is kept. Whole frames are read where they lie. Refuses to know streams.
+//! Owns the beginning of a frame whose rest has not come yet: at most one frame is kept. Whole frames are
+//! read where they lie. Refuses to know streams.
 
 use crate::frame::{FrameError, FrameReader, FrameRefusal, Header, Parsed};
 

@@ -1,6 +1,7 @@
 //! What waits to be sent on one lane.
 //!
-//! Owns the buffer that all senders of a lane encode into, its bound, and who is woken when. Refuses to know the stream.
+//! Owns the buffer that all senders of a lane encode into, its bound, and who is woken when. Refuses to know
+//! the stream.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -47,7 +48,8 @@ struct State {
 pub(crate) enum Room {
     /// For what this node has to say by itself.
     Message,
-    /// For what it was asked. Both sides of a connection may be full of messages and wait for answers: those need room of their own.
+    /// For what it was asked. Both sides of a connection may be full of messages and wait for answers: those
+    /// need room of their own.
     Answer,
     /// For why an ask is not answered. It is short, and whoever asked must learn it.
     Refusal,
@@ -157,7 +159,8 @@ impl Outlet {
         self.waiting_bytes.load(Ordering::Relaxed)
     }
 
-    /// All frames so far, to be written; `None` once the lane is closed. Each must be followed by [`Outlet::written`].
+    /// All frames so far, to be written; `None` once the lane is closed. Each must be followed by
+    /// [`Outlet::written`].
     pub(super) async fn take(&self) -> Option<Bytes> {
         std::future::poll_fn(|cx| {
             let mut state = self.state.lock();

@@ -2,8 +2,9 @@
 //!
 //! Owns the count of each actor that was told something over one lane. Plain code; refuses to know who waits.
 //!
-//! The other node keeps what its actor has no room for (`remote/parking.rs`), and says what was taken. So a full mailbox there is a refusal here, nothing is lost on the
-//! way, and one slow actor takes a bounded part of the other node's memory.
+//! The other node keeps what its actor has no room for (`remote/parking.rs`), and says what was taken. So a
+//! full mailbox there is a refusal here, nothing is lost on the way, and one slow actor takes a bounded part
+//! of the other node's memory.
 
 use std::collections::HashMap;
 
@@ -33,7 +34,8 @@ impl Tells {
         self.count >= TELLS_MAX || self.bytes >= TELL_BYTES_MAX
     }
 
-    /// LANE-17: so much is counted in one place before it is passed on. There are two on the way, so half a window is told at the latest.
+    /// LANE-17: so much is counted in one place before it is passed on. There are two on the way, so half a
+    /// window is told at the latest.
     pub(crate) fn is_worth_telling(&self) -> bool {
         self.count >= TELLS_MAX / 4 || self.bytes >= TELL_BYTES_MAX / 4
     }
@@ -42,7 +44,8 @@ impl Tells {
 /// What is on its way to each actor of one lane.
 #[derive(Debug)]
 pub(super) struct Windows {
-    /// To the actor that was told something last, which is often told something again; and so it is looked up without a hash.
+    /// To the actor that was told something last, which is often told something again; and so it is looked up
+    /// without a hash.
     last: (TargetActor, Tells),
     /// To the others, as far as there is anything.
     others: HashMap<TargetActor, Tells>,

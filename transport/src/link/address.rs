@@ -1,7 +1,7 @@
 //! Where other machines reach this one.
 //!
-//! Owns the choice of the address that others are told. Nothing is sent to find it out. Refuses to know routers and their address translation: who is
-//! behind one says itself what others shall dial.
+//! Owns the choice of the address that others are told. Nothing is sent to find it out. Refuses to know
+//! routers and their address translation: who is behind one says itself what others shall dial.
 
 mod interfaces;
 

@@ -1,7 +1,8 @@
 //! Cards as they travel: JSON, read as far as it is understood.
 //!
-//! Owns the names of the fields on the wire and the bounds of what is taken in. A newer node may say more, which is passed over; what it leaves out has
-//! a default. So cards need no version, and a cluster is upgraded node by node. Refuses to know what follows from a card.
+//! Owns the names of the fields on the wire and the bounds of what is taken in. A newer node may say more,
+//! which is passed over; what it leaves out has a default. So cards need no version, and a cluster is
+//! upgraded node by node. Refuses to know what follows from a card.
 
 use arw_actors::cluster::{
     CARD_RUNTIMES_MAX, CardAccelerator, CardBudgets, CardCpu, CardHardware, CardHealth, CardLoad, CardMemory,

@@ -1,7 +1,8 @@
 //! A node as a member: its endpoint, and the task between that and the kernel.
 //!
-//! Owns what is stored and told when the network finds something out, and that what is shown is brought in line with the network's whole picture
-//! every few seconds: news that got lost on the way do not stay lost. Refuses to decide who is a member.
+//! Owns what is stored and told when the network finds something out, and that what is shown is brought in
+//! line with the network's whole picture every few seconds: news that got lost on the way do not stay lost.
+//! Refuses to decide who is a member.
 
 mod following;
 
@@ -35,7 +36,8 @@ use crate::remote::{Links, RemoteOptions};
 use crate::token::TokenTable;
 use crate::wire::GoodbyeReason;
 
-/// Requests that one node may have open to another (HTTP-16). A connection with so many allowed takes some 30 KiB more.
+/// Requests that one node may have open to another (HTTP-16). A connection with so many allowed takes some 30
+/// KiB more.
 const STREAMS_MAX: u32 = 256;
 
 /// How often what is shown is compared with the network's picture; also how stale a round-trip time may be.
@@ -69,7 +71,8 @@ impl Member {
             known.iter().flat_map(|known| known.addresses.iter().copied()).collect();
         let told = shared.reach.advertised(&toward);
         let advertised = told.address;
-        // A node that left and joins again within one start of its program is a later start of itself to all others.
+        // A node that left and joins again within one start of its program is a later start of itself to all
+        // others.
         let before = contents.incarnation.max(shared.incarnation.load(Ordering::Relaxed));
         let incarnation = options.incarnation.max(before.saturating_add(1));
         stored.begin(incarnation)?;
@@ -221,7 +224,8 @@ struct Pump {
     told_by: Origin,
     /// Nodes that were removed and have not come back: membership speaks of them for a while yet.
     removed: BTreeSet<NodeId>,
-    /// Whom the kernel was told to be connected with, and whom it shows: what is not so any more must be told too.
+    /// Whom the kernel was told to be connected with, and whom it shows: what is not so any more must be told
+    /// too.
     connected: BTreeSet<NodeId>,
     shown: BTreeSet<NodeId>,
     /// The last change could not be stored, which was said.

@@ -1,6 +1,7 @@
 //! What went wrong, in the kernel's words: what, why, and what to do.
 //!
-//! Owns the conversion of every error of the network. Refuses to show secrets: the errors that come in hold none.
+//! Owns the conversion of every error of the network. Refuses to show secrets: the errors that come in hold
+//! none.
 
 use arw_actors::cluster::{ClusterError, ClusterErrorKind as Kind, OpenError};
 

@@ -1,6 +1,7 @@
 //! Hands what members open to whoever serves it.
 //!
-//! Owns which purpose goes where: HTTP to the gateway, messages to the actors that this node offers. Refuses what nobody serves.
+//! Owns which purpose goes where: HTTP to the gateway, messages to the actors that this node offers. Refuses
+//! what nobody serves.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! What a node keeps of its membership: `cluster.json` in its state folder.
 //!
-//! Owns the file's form, and that a change is on disk before anybody acts on it. The cluster's secret key is not in it: that is `cluster.key`, which only
-//! the node has that made the cluster. Refuses to know sockets.
+//! Owns the file's form, and that a change is on disk before anybody acts on it. The cluster's secret key is
+//! not in it: that is `cluster.key`, which only the node has that made the cluster. Refuses to know sockets.
 
 mod form;
 

@@ -1,6 +1,7 @@
 //! What people want of a cluster: let machines in, join one, remove a node, leave.
 //!
-//! Owns the order of steps of each wish, so that a wish that fails leaves things as they were. Refuses to know who asks.
+//! Owns the order of steps of each wish, so that a wish that fails leaves things as they were. Refuses to
+//! know who asks.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -300,7 +301,8 @@ pub(super) async fn leave(shared: &Arc<Shared>) -> Result<(), ClusterError> {
 }
 
 impl Shared {
-    /// The cluster has removed this node, in the membership that began as `incarnation`. A later one is not meant.
+    /// The cluster has removed this node, in the membership that began as `incarnation`. A later one is not
+    /// meant.
     pub(super) async fn be_removed(&self, incarnation: u64) {
         let changing = self.changing.lock().await;
         if let Some(member) = self.member.load_full().filter(|member| member.incarnation() == incarnation) {
@@ -308,7 +310,8 @@ impl Shared {
         }
     }
 
-    /// The node is in no cluster any more. What made it a member is taken away before the network ends, so that it stays so whatever happens next.
+    /// The node is in no cluster any more. What made it a member is taken away before the network ends, so
+    /// that it stays so whatever happens next.
     async fn part(&self, _changing: &MutexGuard<'_, ()>, member: &Member, reason: GoodbyeReason) {
         self.member.store(None);
         member.end_pump().await;

@@ -11,7 +11,8 @@ use crate::identity::NodeId;
 /// Something that the driver of [`super::Membership`] has to do.
 #[derive(Clone, Debug)]
 pub enum MembershipOutput {
-    /// Send `bytes` (at most [`super::PACKET_BYTES_MAX`]) as one datagram on the connection with `to`; drop them when there is none.
+    /// Send `bytes` (at most [`super::PACKET_BYTES_MAX`]) as one datagram on the connection with `to`; drop
+    /// them when there is none.
     Datagram {
         /// The receiver.
         to: NodeId,
@@ -22,7 +23,8 @@ pub enum MembershipOutput {
     Event(MembershipEvent),
 }
 
-/// What this node learned about the cluster. Events about one node come in the order in which it learned them.
+/// What this node learned about the cluster. Events about one node come in the order in which it learned
+/// them.
 #[derive(Clone, Debug)]
 pub enum MembershipEvent {
     /// A node is there that was unknown or down.
@@ -47,8 +49,8 @@ pub enum MembershipEvent {
         /// Why.
         reason: DownReason,
     },
-    /// A node goes on under a newer identity: it was started again (another incarnation) or moved (another address). Comes before
-    /// `MemberUp` when it was down, else alone.
+    /// A node goes on under a newer identity: it was started again (another incarnation) or moved (another
+    /// address). Comes before `MemberUp` when it was down, else alone.
     Renamed {
         /// The identity so far.
         before: MemberIdentity,
@@ -68,8 +70,8 @@ pub enum MembershipEvent {
     },
     /// Others suspected this node; it has spoken up.
     SelfRefuted,
-    /// Renewing did not help: the cluster knows a newer start of this node. Its start counter went back (a restored backup?) or it
-    /// runs twice. Only a start with a higher incarnation can join.
+    /// Renewing did not help: the cluster knows a newer start of this node. Its start counter went back (a
+    /// restored backup?) or it runs twice. Only a start with a higher incarnation can join.
     Outdated {
         /// This node's identity.
         own: MemberIdentity,

@@ -1,9 +1,9 @@
 //! What a member says of others.
 //!
 //! Owns what of it is believed. A node says itself, and signs, in which start it is, where it is and that it
-//! goes; all others can say of it is that they doubt that it lives. That doubt is settled on the own connection
-//! with it, where there is one. And only who has shown its certificate on a connection with this node is a
-//! member here: others are told of, to be dialed, and no more. Refuses to know the protocol.
+//! goes; all others can say of it is that they doubt that it lives. That doubt is settled on the own
+//! connection with it, where there is one. And only who has shown its certificate on a connection with this
+//! node is a member here: others are told of, to be dialed, and no more. Refuses to know the protocol.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -10,11 +10,12 @@ use crate::identity::NodeId;
 
 /// One life of a node in the cluster.
 ///
-/// `incarnation` counts the starts of the node; it is the only part that others may tie state to. The renewal counts, within one
-/// incarnation, how often the node came back after it was taken for dead, or moved to another address: nothing expires with it.
+/// `incarnation` counts the starts of the node; it is the only part that others may tie state to. The renewal
+/// counts, within one incarnation, how often the node came back after it was taken for dead, or moved to
+/// another address: nothing expires with it.
 ///
-/// Two identities are equal when node, incarnation and renewal are: an address never changes without a renewal, so comparing it
-/// would only add bytes to every datagram.
+/// Two identities are equal when node, incarnation and renewal are: an address never changes without a
+/// renewal, so comparing it would only add bytes to every datagram.
 #[derive(Clone, Copy)]
 pub struct MemberIdentity {
     /// The node.
@@ -55,13 +56,15 @@ impl MemberIdentity {
         self.has_left
     }
 
-    /// MEMBER-1: of two identities of one node, the one with the higher incarnation is newer, then the one with the higher renewal.
+    /// MEMBER-1: of two identities of one node, the one with the higher incarnation is newer, then the one
+    /// with the higher renewal.
     #[must_use]
     pub fn age_order(&self, other: &Self) -> Ordering {
         self.version().cmp(&other.version())
     }
 
-    /// The next renewal, at `address`; `None` when the counter is used up, which at two renewals a second takes 68 years.
+    /// The next renewal, at `address`; `None` when the counter is used up, which at two renewals a second
+    /// takes 68 years.
     pub(super) fn renewed_at(&self, address: SocketAddr) -> Option<Self> {
         let renewal = self.renewal.checked_add(1)?;
         Some(Self { renewal, address: global(address), ..*self })
@@ -73,7 +76,8 @@ impl MemberIdentity {
     }
 }
 
-/// `address` without what means something on one machine only: the scope of an IPv6 address and its flow label.
+/// `address` without what means something on one machine only: the scope of an IPv6 address and its flow
+/// label.
 fn global(address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V4(_) => address,
@@ -97,7 +101,8 @@ impl fmt::Debug for MemberIdentity {
     }
 }
 
-/// foca knows one member per address; ours is the node's id, so that a node stays one member whatever address it has.
+/// foca knows one member per address; ours is the node's id, so that a node stays one member whatever address
+/// it has.
 impl foca::Identity for MemberIdentity {
     type Addr = NodeId;
 

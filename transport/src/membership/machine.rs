@@ -1,7 +1,8 @@
 //! The state machine of membership.
 //!
-//! Owns foca, its timers, and what foca lacks: who may say what, verdicts that a stall or a refutation made void, contact with nodes
-//! that do not know us yet or no longer. Refuses to know sockets, connections, clocks and where randomness comes from.
+//! Owns foca, its timers, and what foca lacks: who may say what, verdicts that a stall or a refutation made
+//! void, contact with nodes that do not know us yet or no longer. Refuses to know sockets, connections,
+//! clocks and where randomness comes from.
 
 mod accusation;
 mod contact;
@@ -34,8 +35,9 @@ use crate::identity::NodeId;
 
 /// This node's part in the membership protocol.
 ///
-/// After each call drain [`Membership::poll_output`]. When the driver wakes up late, it hands over all datagrams that have
-/// arrived before it calls [`Membership::on_timer`]: answers that came in time must count.
+/// After each call drain [`Membership::poll_output`]. When the driver wakes up late, it hands over all
+/// datagrams that have arrived before it calls [`Membership::on_timer`]: answers that came in time must
+/// count.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -106,8 +108,8 @@ impl Membership {
     /// A datagram has come over the authenticated connection with `from`.
     ///
     /// # Errors
-    /// [`DatagramError`] when it is refused. It is counted; nothing else has happened, except after [`DatagramError::Protocol`], where what
-    /// it said of members may have been taken in.
+    /// [`DatagramError`] when it is refused. It is counted; nothing else has happened, except after
+    /// [`DatagramError::Protocol`], where what it said of members may have been taken in.
     pub fn on_datagram(&mut self, now: Moment, from: NodeId, bytes: &[u8]) -> Result<(), DatagramError> {
         let outcome = self.take_in(now, from, bytes);
         self.outbox.counters.count(bytes.len(), &outcome);
@@ -158,8 +160,9 @@ impl Membership {
         }
     }
 
-    /// MEMBER-9: a node renews itself at most once per 500 ms. A node whose start counter went back is told that it is down by
-    /// everybody whom it tells of its renewal; unpaced, that would go round at the speed of the network.
+    /// MEMBER-9: a node renews itself at most once per 500 ms. A node whose start counter went back is told
+    /// that it is down by everybody whom it tells of its renewal; unpaced, that would go round at the speed
+    /// of the network.
     fn has_just_renewed(&self, now: Moment) -> bool {
         self.renewed_at.is_some_and(|then| now.since(then) < RENEWAL_PERIOD)
     }
@@ -210,8 +213,8 @@ impl Membership {
         hearsay::without_room(subjects, &known, max)
     }
 
-    /// MEMBER-24: `peer` has shown its certificate, as the start `incarnation` of it, and there is a connection
-    /// with it. What others doubt of it is decided there from now on.
+    /// MEMBER-24: `peer` has shown its certificate, as the start `incarnation` of it, and there is a
+    /// connection with it. What others doubt of it is decided there from now on.
     pub fn met(&mut self, peer: NodeId, incarnation: u64) {
         self.hearsay.meet(peer, incarnation);
         self.hearsay.set_connected(peer, true);
@@ -231,8 +234,8 @@ impl Membership {
         self.hearsay.set_connected(peer, false);
     }
 
-    /// MEMBER-24: `node` is no member any more: it was removed, or its certificate has expired. It is down, and
-    /// what others say of it counts only once it has shown a certificate again.
+    /// MEMBER-24: `node` is no member any more: it was removed, or its certificate has expired. It is down,
+    /// and what others say of it counts only once it has shown a certificate again.
     pub fn expel(&mut self, now: Moment, node: NodeId) {
         self.outbox.begin(now, DownReason::Reported);
         let found = self.foca.iter_members().find(|member| member.id().id == node);
@@ -279,8 +282,8 @@ impl Membership {
 
     fn run_protocol(&mut self, now: Moment, deadline: Moment, timer: Timer<MemberIdentity>) {
         if let Timer::ChangeSuspectToDown { member_id, incarnation, .. } = &timer {
-            // MEMBER-5: a verdict holds only against the very suspicion that it is about. foca 2.0.0 would go on and tell the
-            // member that it is down, although it has spoken up.
+            // MEMBER-5: a verdict holds only against the very suspicion that it is about. foca 2.0.0 would go
+            // on and tell the member that it is down, although it has spoken up.
             let stands = self.foca.iter_membership_state().any(|member| {
                 member.state() == State::Suspect
                     && member.incarnation() == *incarnation
@@ -310,7 +313,8 @@ impl Membership {
         }
     }
 
-    /// MEMBER-6: time in which this node did not run counts against nobody: it could not have heard the suspect.
+    /// MEMBER-6: time in which this node did not run counts against nobody: it could not have heard the
+    /// suspect.
     fn postpones(&mut self, now: Moment, deadline: Moment) -> bool {
         let is_stalled = now.since(deadline) > STALL;
         self.outbox.counters.verdicts_postponed += u64::from(is_stalled);
@@ -399,8 +403,8 @@ impl Membership {
         self.conclude(now);
     }
 
-    /// MEMBER-7: this node goes. It says so as a newest identity that is down, which nothing but a later start of it can
-    /// supersede. Afterwards every datagram is refused and nothing is due any more.
+    /// MEMBER-7: this node goes. It says so as a newest identity that is down, which nothing but a later
+    /// start of it can supersede. Afterwards every datagram is refused and nothing is due any more.
     pub fn leave(&mut self, now: Moment) {
         /// Each reaches up to three members; they tell the rest.
         const FAREWELLS: usize = 3;

@@ -1,7 +1,8 @@
 //! How fast this node takes part.
 //!
-//! A node whose timers are late reads answers late too, takes those who gave them for silent, and what it tells of them costs everybody work: on a machine with
-//! too much to do that feeds itself. So it probes more rarely and gives more time, as Lifeguard has it for SWIM. For the same reason news that never ends travels
+//! A node whose timers are late reads answers late too, takes those who gave them for silent, and what it
+//! tells of them costs everybody work: on a machine with too much to do that feeds itself. So it probes more
+//! rarely and gives more time, as Lifeguard has it for SWIM. For the same reason news that never ends travels
 //! at a slower pace than news that comes alone. Owns both; refuses to know what the protocol does with them.
 
 use std::time::Duration;
@@ -13,7 +14,8 @@ use super::config::{GOSSIP_PERIOD, GOSSIP_PERIOD_LASTING, GOSSIP_ROUNDS_QUICK};
 /// A probe that begins later than this was held up: it is a fifth of a period.
 const LATE: Duration = Duration::from_millis(50);
 
-/// The slowest pace: a period of 2 s. Where others are not late they find out before; where all are, a death may take half a minute.
+/// The slowest pace: a period of 2 s. Where others are not late they find out before; where all are, a death
+/// may take half a minute.
 const FACTOR_MAX: u32 = 8;
 
 /// Suspects get at most so much more time: 4.8 s, in which they are told 24 times.
@@ -34,7 +36,8 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// MEMBER-20: a probe began so much later than it was due. Each late one doubles the factor, each one in time takes one off.
+    /// MEMBER-20: a probe began so much later than it was due. Each late one doubles the factor, each one in
+    /// time takes one off.
     pub(super) fn note_probe(&mut self, late: Duration) {
         self.factor = if late > LATE { self.factor * 2 } else { self.factor - 1 }.clamp(1, FACTOR_MAX);
     }

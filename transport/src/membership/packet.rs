@@ -8,14 +8,14 @@
 //! member    = record state[1] [life]        0 alive, 1 suspect, 2 down
 //! ```
 //!
-//! A record is what a node says of itself, with its signature. Alive is the record itself, and so is down of a
-//! node that has left; suspect and down of another are what others say, of the `life` that follows.
+//! A record is what a node says of itself, with its signature. Alive is the record itself, and so is down of
+//! a node that has left; suspect and down of another are what others say, of the `life` that follows.
 //!
-//! Numbers of fixed size are big-endian, `incarnation`, `renewal` and `life` are LEB128 varints without padding.
-//! The layout is written by hand, not derived: it is a third smaller than any general format, each byte has one
-//! meaning, and nothing in it has a length of its own. The protocol library reads another one, without
-//! signatures: it gets only what has been judged. Owns the layout and the refusals; refuses to know what the
-//! messages mean.
+//! Numbers of fixed size are big-endian, `incarnation`, `renewal` and `life` are LEB128 varints without
+//! padding. The layout is written by hand, not derived: it is a third smaller than any general format, each
+//! byte has one meaning, and nothing in it has a length of its own. The protocol library reads another one,
+//! without signatures: it gets only what has been judged. Owns the layout and the refusals; refuses to know
+//! what the messages mean.
 
 pub(super) mod judged;
 
@@ -326,8 +326,8 @@ fn read_message(input: &mut impl Buf) -> Result<Message<MemberIdentity>, Datagra
 }
 
 impl Statement {
-    /// What is said of a member, with the newest record of its node. Of a life that is over nothing is left to
-    /// be said but that there is a newer one.
+    /// What is said of a member, with the newest record of its node. Of a life that is over nothing is left
+    /// to be said but that there is a newer one.
     pub(super) fn about(member: &Member<MemberIdentity>, record: Record) -> Self {
         let is_this_life = *member.id() == record.identity;
         let state = if record.identity.has_left() {

@@ -212,7 +212,8 @@ impl Records {
         self.own
     }
 
-    /// What proves that there is such a member as is spoken of. Of a life that is over the newest one is told.
+    /// What proves that there is such a member as is spoken of. Of a life that is over the newest one is
+    /// told.
     pub(super) fn proof_of(&self, member: &Member<MemberIdentity>) -> Option<Record> {
         let identity = member.id();
         if identity.id == self.own.identity.id {

@@ -1,7 +1,7 @@
 //! Who is under suspicion.
 //!
-//! foca tells who comes and goes, not who is suspected: that is found by comparing. Owns the list of suspects; refuses to
-//! judge them.
+//! foca tells who comes and goes, not who is suspected: that is found by comparing. Owns the list of
+//! suspects; refuses to judge them.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,8 @@ impl Suspicions {
         self.suspects.contains_key(node)
     }
 
-    /// Compares `node` with what the protocol says of it now. Ends and renames are told by the protocol itself.
+    /// Compares `node` with what the protocol says of it now. Ends and renames are told by the protocol
+    /// itself.
     pub(super) fn compare(
         &mut self,
         node: NodeId,

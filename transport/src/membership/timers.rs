@@ -1,6 +1,7 @@
 //! What is due when.
 //!
-//! Owns the order of timers: by deadline, then as foca wants them, then as they were set. Refuses to know what they do.
+//! Owns the order of timers: by deadline, then as foca wants them, then as they were set. Refuses to know
+//! what they do.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +14,8 @@ use crate::identity::NodeId;
 /// What a timer is for. The order of the variants is the order at one deadline.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Due {
-    /// A step of the protocol. foca orders its timers itself; an unordered one would fail a probe that was answered.
+    /// A step of the protocol. foca orders its timers itself; an unordered one would fail a probe that was
+    /// answered.
     Protocol(Timer<MemberIdentity>),
     /// Repeat an announcement, unless it is of an older attempt.
     Announce(NodeId, u64),
@@ -23,7 +25,8 @@ pub(super) enum Due {
     Accuse(NodeId),
     /// Ask a member again that others suspect, if it is still under that suspicion.
     Ask(NodeId, (u64, u32), u16),
-    /// Judge a member whose connection was lost, if it is still under that suspicion: in that incarnation and renewal, and life.
+    /// Judge a member whose connection was lost, if it is still under that suspicion: in that incarnation and
+    /// renewal, and life.
     Judge(NodeId, (u64, u32), u16),
     /// Pass news on.
     Gossip,

@@ -6,8 +6,8 @@
 //!             └── Returned, Restarted
 //! ```
 //!
-//! Owns what is said about a node: its state, since when and why. Refuses to know the protocol that finds it out, and whatever else is
-//! known of a node (its card, its load).
+//! Owns what is said about a node: its state, since when and why. Refuses to know the protocol that finds it
+//! out, and whatever else is known of a node (its card, its load).
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,7 +57,8 @@ pub enum ViewChange {
         /// Which life of it.
         member: MemberIdentity,
     },
-    /// Another start of a known node: whatever belonged to the old one is gone, whether or not it was seen going.
+    /// Another start of a known node: whatever belonged to the old one is gone, whether or not it was seen
+    /// going.
     Restarted {
         /// The start so far.
         before: MemberIdentity,

@@ -1,7 +1,7 @@
 //! The many answers to one message, as they are read on the node that asked.
 //!
-//! Owns one stream, and what is left behind when reading ends: nothing; dropping [`RemoteAnswers`] resets the stream, which tells the actor that nobody reads any
-//! more. Refuses to know the actor.
+//! Owns one stream, and what is left behind when reading ends: nothing; dropping [`RemoteAnswers`] resets the
+//! stream, which tells the actor that nobody reads any more. Refuses to know the actor.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -72,8 +72,8 @@ impl<S: RemoteStream> RemoteAnswers<S> {
         Ok(answers)
     }
 
-    /// The next answer, for which it waits at most `patience`; `None` after the last one, and after an error other than
-    /// [`RemoteAskError::Expired`]. Dropped half-way, it loses nothing.
+    /// The next answer, for which it waits at most `patience`; `None` after the last one, and after an error
+    /// other than [`RemoteAskError::Expired`]. Dropped half-way, it loses nothing.
     pub async fn next(&mut self, patience: Duration) -> Option<Result<S::Item, RemoteAskError>> {
         if self.is_over {
             return None;

@@ -1,16 +1,16 @@
 //! Asks of a peer that actors of this node have and have not answered.
 //!
-//! Owns which of them can be cancelled, and which of those that were still count as promised. Plain code; refuses to
-//! know actors and lanes.
+//! Owns which of them can be cancelled, and which of those that were still count as promised. Plain code;
+//! refuses to know actors and lanes.
 //!
 //! ```text
 //! ask ──begin──► begun ──────────────────── end ──► answered
 //!                  └── cancel ──► cancelled ── end ──► nothing is said
 //! ```
 //!
-//! It has one entry for each ask that an actor holds, which is bounded by what is promised (LANE-10). A cancel gives the
-//! promise back, although the actor may hold the ask still: so of those there is a bound here, or a peer that asks and
-//! cancels on and on could fill an actor that lets go of nothing.
+//! It has one entry for each ask that an actor holds, which is bounded by what is promised (LANE-10). A
+//! cancel gives the promise back, although the actor may hold the ask still: so of those there is a bound
+//! here, or a peer that asks and cancels on and on could fill an actor that lets go of nothing.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -19,8 +19,8 @@ use arw_kit::mailbox::AskCancel;
 
 use crate::frame::CallId;
 
-/// LANE-20: asks that give their promise back while an actor holds them. As many again may be cancelled with each round
-/// trip in which actors let go of them.
+/// LANE-20: asks that give their promise back while an actor holds them. As many again may be cancelled with
+/// each round trip in which actors let go of them.
 pub(super) const CANCELLED_MAX: usize = 1_024;
 
 /// The asks of one connection.

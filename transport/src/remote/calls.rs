@@ -1,7 +1,7 @@
 //! The asks of one connection that wait for their answers.
 //!
-//! Owns a bounded table of places and how often each was used, so that an answer meets only the ask that it is for, and until when each waits. Plain code: whom
-//! to wake is returned.
+//! Owns a bounded table of places and how often each was used, so that an answer meets only the ask that it
+//! is for, and until when each waits. Plain code: whom to wake is returned.
 //!
 //! ```text
 //! free ──open──► waiting ──answer──► answered ──poll──► free
@@ -9,8 +9,9 @@
 //!                   └──────────── end, fail_all ──────►
 //! ```
 //!
-//! Deadlines cost nothing until one passes: the table knows only that none is due before [`CallTable::next_due`], and looks at all of its places then. Asks that
-//! are answered in time move that moment no further, so with a patience of ten seconds it looks every ten seconds.
+//! Deadlines cost nothing until one passes: the table knows only that none is due before
+//! [`CallTable::next_due`], and looks at all of its places then. Asks that are answered in time move that
+//! moment no further, so with a patience of ten seconds it looks every ten seconds.
 
 use std::num::NonZeroU32;
 use std::task::Poll;
@@ -173,7 +174,8 @@ impl<W> CallTable<W> {
         matches!(self.release(call), Some(State::Waiting { .. } | State::Expired))
     }
 
-    /// The connection has ended. Returns everybody who waits; no call is opened any more. Answers that have come stay.
+    /// The connection has ended. Returns everybody who waits; no call is opened any more. Answers that have
+    /// come stay.
     pub(super) fn fail_all(&mut self) -> Vec<W> {
         self.is_down = true;
         let mut waiters = Vec::new();

@@ -1,7 +1,7 @@
 //! The actors that this node offers to others.
 //!
-//! Owns names, types and the conversion from what crosses to what an actor takes. LANE-8: nothing else can be reached: no other actor, and no other message of an
-//! offered one. Refuses to know connections.
+//! Owns names, types and the conversion from what crosses to what an actor takes. LANE-8: nothing else can be
+//! reached: no other actor, and no other message of an offered one. Refuses to know connections.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -37,7 +37,8 @@ pub(super) struct Route {
     at: Option<usize>,
 }
 
-/// Takes an actor's number for its own hash, which it is: that of a name. Only names of this node are stored, so no peer can choose where they fall.
+/// Takes an actor's number for its own hash, which it is: that of a name. Only names of this node are stored,
+/// so no peer can choose where they fall.
 #[derive(Default)]
 struct TargetHasher(u64);
 
@@ -127,8 +128,9 @@ impl<M: Message> Offer<M> {
         Self { name: name.into(), actor: actor.clone(), messages: Vec::new() }
     }
 
-    /// Lets others send `T`, which becomes what `into_message` makes of it. That runs while other messages of the connection wait: it must be quick. Where the mailbox is full it
-    /// runs again later for the same message: it must have no effect of its own.
+    /// Lets others send `T`, which becomes what `into_message` makes of it. That runs while other messages of
+    /// the connection wait: it must be quick. Where the mailbox is full it runs again later for the same
+    /// message: it must have no effect of its own.
     #[must_use]
     pub fn tell<T: RemoteTell>(
         mut self,
@@ -143,8 +145,8 @@ impl<M: Message> Offer<M> {
         self
     }
 
-    /// Lets others ask `C`, which becomes what `into_message` makes of it. `into_answer` turns what the actor replies into what crosses; it runs in the actor. Both
-    /// must be quick.
+    /// Lets others ask `C`, which becomes what `into_message` makes of it. `into_answer` turns what the actor
+    /// replies into what crosses; it runs in the actor. Both must be quick.
     #[must_use]
     pub fn call<C: RemoteCall, T: 'static>(
         mut self,
@@ -173,8 +175,9 @@ impl<M: Message> Offer<M> {
         self
     }
 
-    /// Lets others ask `S`, which becomes what `into_message` makes of it and is answered many times. `into_item` turns what the actor answers into what crosses; it runs
-    /// on the network's thread. Both must be quick.
+    /// Lets others ask `S`, which becomes what `into_message` makes of it and is answered many times.
+    /// `into_item` turns what the actor answers into what crosses; it runs on the network's thread. Both must
+    /// be quick.
     #[must_use]
     pub fn stream<S: RemoteStream, T: Send + 'static>(
         mut self,

@@ -1,6 +1,7 @@
 //! What everyone holds of an actor on another node.
 //!
-//! Owns tell, ask and monitor, and what an ask leaves behind when it ends: nothing. Refuses to know the actor.
+//! Owns tell, ask and monitor, and what an ask leaves behind when it ends: nothing. Refuses to know the
+//! actor.
 
 use std::fmt;
 use std::future::Future;
@@ -27,8 +28,9 @@ use crate::identity::NodeId;
 use crate::lanes::{PushError, Room, stream_start};
 use crate::wire::{DownReason, Refused};
 
-/// The address of an actor on another node. It stays valid over restarts of the actor and over new connections to the same start of the node; another
-/// start of the node is never reached by it: see [`RemoteHandle::rebind`].
+/// The address of an actor on another node. It stays valid over restarts of the actor and over new
+/// connections to the same start of the node; another start of the node is never reached by it: see
+/// [`RemoteHandle::rebind`].
 #[derive(Clone)]
 pub struct RemoteHandle {
     peer: Arc<Peer>,
@@ -47,7 +49,8 @@ impl fmt::Debug for RemoteHandle {
 /// How a watched actor ended, or why that cannot be known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RemoteDown {
-    /// An incarnation of the actor ended, or there is none. The handle stays valid: the actor may be started again.
+    /// An incarnation of the actor ended, or there is none. The handle stays valid: the actor may be started
+    /// again.
     Actor {
         /// How.
         reason: DownReason,
@@ -87,7 +90,8 @@ impl RemoteHandle {
         Self { trace, ..self.clone() }
     }
 
-    /// The same name on the start of the node that is connected now. What the actor knew of an earlier start is gone.
+    /// The same name on the start of the node that is connected now. What the actor knew of an earlier start
+    /// is gone.
     ///
     /// # Errors
     /// [`NodeDown::NotConnected`].
@@ -107,7 +111,8 @@ impl RemoteHandle {
         sent.map(drop).map_err(|error| self.tell_error(error))
     }
 
-    /// Sends, waiting for at most `patience` while too much waits for the node to read or for the actor to handle.
+    /// Sends, waiting for at most `patience` while too much waits for the node to read or for the actor to
+    /// handle.
     ///
     /// # Errors
     /// As [`RemoteHandle::try_tell`], after `patience` when there is no room.
@@ -122,10 +127,12 @@ impl RemoteHandle {
         sent.map_err(|error| self.tell_error(error))
     }
 
-    /// Asks, and waits for the answer for at most `patience` in all. When that has passed, or the future is dropped, the actor is told that nobody waits any more.
+    /// Asks, and waits for the answer for at most `patience` in all. When that has passed, or the future is
+    /// dropped, the actor is told that nobody waits any more.
     ///
     /// # Errors
-    /// See [`RemoteAskError`]. It never waits longer than `patience`, and not at all once the connection is gone.
+    /// See [`RemoteAskError`]. It never waits longer than `patience`, and not at all once the connection is
+    /// gone.
     pub async fn ask<C: RemoteCall>(
         &self,
         message: &C,
@@ -163,8 +170,10 @@ impl RemoteHandle {
         }
     }
 
-    /// Asks for many answers. They are read as they come; how fast they are read is how fast the actor can answer. Dropping what is returned tells the actor that
-    /// nobody reads any more. It waits at most `patience` until the message is sent; what other messages this node sends to the actor may overtake it.
+    /// Asks for many answers. They are read as they come; how fast they are read is how fast the actor can
+    /// answer. Dropping what is returned tells the actor that nobody reads any more. It waits at most
+    /// `patience` until the message is sent; what other messages this node sends to the actor may overtake
+    /// it.
     ///
     /// # Errors
     /// See [`RemoteAskError`]; what the other node refuses is told by the first [`RemoteAnswers::next`].
@@ -190,7 +199,8 @@ impl RemoteHandle {
         .await
     }
 
-    /// Watches the actor: resolves once, with how its current incarnation ends, or when the connection ends. Dropping it ends the watch.
+    /// Watches the actor: resolves once, with how its current incarnation ends, or when the connection ends.
+    /// Dropping it ends the watch.
     ///
     /// # Errors
     /// See [`RemoteMonitorError`].
@@ -228,7 +238,8 @@ fn read_answer<C: RemoteCall>(answer: &Answer) -> Result<C::Reply, RemoteAskErro
     codec::decode(&answer.body).map_err(RemoteAskError::Answer)
 }
 
-/// Waits for how a call ends, which is at its deadline at the latest. However it does, the call's place is free then, and the other node does not work for nobody.
+/// Waits for how a call ends, which is at its deadline at the latest. However it does, the call's place is
+/// free then, and the other node does not work for nobody.
 struct Call<'link> {
     link: &'link Link,
     target: TargetActor,
@@ -267,7 +278,8 @@ impl Drop for Call<'_> {
         let is_unanswered = self.is_over || self.link.calls.lock().end(self.id);
         // LANE-20
         if self.is_under_way && is_unanswered {
-            // Where there is no room for it, or no connection any more, the deadline or the connection's end tells the actor.
+            // Where there is no room for it, or no connection any more, the deadline or the connection's end
+            // tells the actor.
             let _ = self.link.lanes.push(self.target, &Header::Cancel { call: self.id }, &(), Room::Cancel);
         }
     }

@@ -1,6 +1,7 @@
 //! One live connection to another node, as remote actors see it.
 //!
-//! Owns what must end with the connection: asks that wait, watches of both sides, lanes. Refuses to open or keep connections.
+//! Owns what must end with the connection: asks that wait, watches of both sides, lanes. Refuses to open or
+//! keep connections.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -162,12 +163,14 @@ impl Link {
         self.incarnation
     }
 
-    /// Reads a stream of [`StreamPurpose::Lane`](crate::endpoint::StreamPurpose::Lane) that the peer opened, after that byte.
+    /// Reads a stream of [`StreamPurpose::Lane`](crate::endpoint::StreamPurpose::Lane) that the peer opened,
+    /// after that byte.
     pub fn accept(self: &Arc<Self>, stream: RecvStream) {
         self.lanes.accept(stream, self);
     }
 
-    /// Serves a stream of [`StreamPurpose::Answers`](crate::endpoint::StreamPurpose::Answers) that the peer opened, after that byte.
+    /// Serves a stream of [`StreamPurpose::Answers`](crate::endpoint::StreamPurpose::Answers) that the peer
+    /// opened, after that byte.
     pub fn accept_answers(self: &Arc<Self>, stream: PeerStream) {
         let Some(place) = Place::take(&self.answered) else { return stream.refuse(StreamRefusal::Busy) };
         self.lanes.spawn(serve_answers::serve(Arc::clone(&self.server), stream, place));
@@ -406,7 +409,8 @@ impl Receive for Link {
     }
 }
 
-/// How often all open calls are looked at for deadlines at most; an ask ends so much late at most, and never early.
+/// How often all open calls are looked at for deadlines at most; an ask ends so much late at most, and never
+/// early.
 const LOOK_PERIOD: Duration = Duration::from_millis(5);
 
 /// Ends asks whose deadline has passed, for as long as there is the link.

@@ -1,6 +1,7 @@
 //! Which node is reached over which connection.
 //!
-//! Owns the current link of each peer. Refuses to know when to dial: whoever does says what came up and went down.
+//! Owns the current link of each peer. Refuses to know when to dial: whoever does says what came up and went
+//! down.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,7 +1,7 @@
 //! Tells that came for actors which had no room.
 //!
-//! Owns what of one connection waits for its actor, in order, and what was taken and has not been told to who sent it. Plain code, bounded by what LANE-17 lets a node
-//! send ahead; refuses to deliver.
+//! Owns what of one connection waits for its actor, in order, and what was taken and has not been told to who
+//! sent it. Plain code, bounded by what LANE-17 lets a node send ahead; refuses to deliver.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -29,7 +29,8 @@ pub(super) struct ParkedTell {
     pub(super) body: Box<[u8]>,
 }
 
-/// Actors of which little is owed. When there are more all is told, which makes both sides forget them: actors come and go on a connection that stays.
+/// Actors of which little is owed. When there are more all is told, which makes both sides forget them:
+/// actors come and go on a connection that stays.
 const OWED_MAX: usize = 1_024;
 
 /// What became of a tell for an actor without room.
@@ -65,7 +66,8 @@ impl Parking {
         if is_first { Parks::First } else { Parks::Behind }
     }
 
-    /// The tell that has waited longest for this actor. What comes meanwhile still comes after it, until [`Parking::is_done`].
+    /// The tell that has waited longest for this actor. What comes meanwhile still comes after it, until
+    /// [`Parking::is_done`].
     pub(super) fn take_first(&mut self, actor: TargetActor) -> Option<ParkedTell> {
         let parked = self.parked.get_mut(&actor)?;
         let tell = parked.tells.pop_front()?;

@@ -1,6 +1,7 @@
 //! What a message is that crosses, and how sending one fails.
 //!
-//! Owns the traits of messages, an actor's number on the wire and the errors of handles. Refuses to know connections.
+//! Owns the traits of messages, an actor's number on the wire and the errors of handles. Refuses to know
+//! connections.
 
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use crate::frame::{MessageType, TargetActor, Trace};
 use crate::identity::NodeId;
 use crate::wire::ReplyRefusal;
 
-/// A message without an answer, as it crosses. Its number and fields never change: what needs other fields gets a new number and type.
+/// A message without an answer, as it crosses. Its number and fields never change: what needs other fields
+/// gets a new number and type.
 pub trait RemoteTell: Serialize + DeserializeOwned + 'static {
     /// Its number, unique within the actor.
     const TYPE: MessageType;
@@ -27,8 +29,8 @@ pub trait RemoteCall: Serialize + DeserializeOwned + 'static {
     type Reply: Serialize + DeserializeOwned + Send + 'static;
 }
 
-/// A message with many answers, as all cross. They come on a stream of their own, which holds up nobody else where it is not read; beside that, each is as an answer
-/// to a [`RemoteCall`].
+/// A message with many answers, as all cross. They come on a stream of their own, which holds up nobody else
+/// where it is not read; beside that, each is as an answer to a [`RemoteCall`].
 pub trait RemoteStream: Serialize + DeserializeOwned + 'static {
     /// Its number, unique within the actor; the answers have the same.
     const TYPE: MessageType;

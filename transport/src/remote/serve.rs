@@ -1,7 +1,8 @@
 //! What becomes of a message that another node sent to an actor of this one.
 //!
-//! Owns the refusals, the way back of an answer, and what is done about a full mailbox: an ask is refused, a tell is kept until there is room (`parking.rs`). Refuses to
-//! wait, so that one full mailbox never holds the others of its lane up.
+//! Owns the refusals, the way back of an answer, and what is done about a full mailbox: an ask is refused, a
+//! tell is kept until there is room (`parking.rs`). Refuses to wait, so that one full mailbox never holds the
+//! others of its lane up.
 
 mod answer_path;
 
@@ -234,7 +235,8 @@ impl Server {
         }
     }
 
-    /// LANE-20: the peer waits no more for the answer to one of its asks. Whatever it says, nothing is kept because of it.
+    /// LANE-20: the peer waits no more for the answer to one of its asks. Whatever it says, nothing is kept
+    /// because of it.
     #[cold]
     pub(super) fn cancel(&self, lane: &ServedLane, call: CallId) {
         if self.judge(lane).is_err() {
@@ -308,7 +310,8 @@ impl Server {
         Ok(())
     }
 
-    /// LANE-8: who gets it, and how. Looked up anew only where the address, or what is offered, has changed since the last frame.
+    /// LANE-8: who gets it, and how. Looked up anew only where the address, or what is offered, has changed
+    /// since the last frame.
     #[inline]
     pub(super) fn find<'lane>(
         &self,
@@ -337,7 +340,8 @@ struct SeenTo {
     is_done: bool,
 }
 
-/// How often what is offered under the actor's name is looked up again while it has no room: it may be another actor now.
+/// How often what is offered under the actor's name is looked up again while it has no room: it may be
+/// another actor now.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
 
 /// Tells that are delivered before others of the connection may come.

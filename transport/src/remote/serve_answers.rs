@@ -1,7 +1,7 @@
 //! One message of another node, and the many answers of an actor of this one.
 //!
-//! Owns the stream on which they go, and how many such streams there are. Refuses to hold answers: a peer that does not read holds up only the actor's next
-//! answer, which that decides about.
+//! Owns the stream on which they go, and how many such streams there are. Refuses to hold answers: a peer
+//! that does not read holds up only the actor's next answer, which that decides about.
 
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,7 +24,8 @@ use crate::frame::{CallId, FRAME_BYTES_MAX, FrameReader, FrameWriter, Header, Pa
 use crate::lanes::Gate;
 use crate::wire::{Refused, ReplyRefusal, StreamRefusal};
 
-/// Streams of answers that a peer has open at most. Each holds what an actor has answered and the connection has not taken: some dozens of answers.
+/// Streams of answers that a peer has open at most. Each holds what an actor has answered and the connection
+/// has not taken: some dozens of answers.
 pub(super) const ANSWERED_MAX: usize = 64;
 
 /// Answers of an actor that wait to be written. A few, so that its task is woken for several at once.
@@ -39,8 +40,8 @@ const BATCH_BYTES: usize = 16 * 1024;
 /// One byte from who reads says that so many were read.
 pub(super) const ACKNOWLEDGED_BYTES: usize = 16 * 1024;
 
-/// Nothing is written while more than this has not been acknowledged. Bytes that nobody reads take from the window that all streams of a connection share: so
-/// [`ANSWERED_MAX`] such streams leave nearly half of it.
+/// Nothing is written while more than this has not been acknowledged. Bytes that nobody reads take from the
+/// window that all streams of a connection share: so [`ANSWERED_MAX`] such streams leave nearly half of it.
 const UNREAD_BYTES_MAX: usize = 64 * 1024;
 
 /// What an actor answers, to be written.

@@ -1,6 +1,7 @@
 //! Who watches whom over one connection.
 //!
-//! Owns both tables: the actors of the peer that are watched from here, and ours that the peer watches. Plain code, bounded: what to say is returned.
+//! Owns both tables: the actors of the peer that are watched from here, and ours that the peer watches. Plain
+//! code, bounded: what to say is returned.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -30,7 +31,8 @@ impl<W> Watching<W> {
         Some(number)
     }
 
-    /// A watch is over, because the peer said so or nobody is interested any more. Whoever is told is told once.
+    /// A watch is over, because the peer said so or nobody is interested any more. Whoever is told is told
+    /// once.
     pub(super) fn end(&mut self, number: u64) -> Option<W> {
         self.watches.remove(&number)
     }

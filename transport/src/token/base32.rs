@@ -1,4 +1,5 @@
-//! Bytes as letters and digits that survive being read aloud, typed and double-clicked (RFC 4648, lower case, without padding).
+//! Bytes as letters and digits that survive being read aloud, typed and double-clicked (RFC 4648, lower case,
+//! without padding).
 //!
 //! Refuses to know what the bytes are.
 
@@ -29,8 +30,9 @@ pub(super) fn encode(bytes: &[u8]) -> String {
     text
 }
 
-/// The bytes of a lower-case text. Bits left over at its end, fewer than eight, are dropped when they are zero and make one byte more when they are
-/// not, so that a text with a wrong last character is never read as the right one.
+/// The bytes of a lower-case text. Bits left over at its end, fewer than eight, are dropped when they are
+/// zero and make one byte more when they are not, so that a text with a wrong last character is never read as
+/// the right one.
 pub(super) fn decode(text: &str) -> Result<Vec<u8>, BadCharacter> {
     let mut bytes = Vec::with_capacity(text.len() * 5 / 8 + 1);
     let (mut bits, mut count) = (0_u32, 0_u32);

@@ -1,7 +1,8 @@
 //! The proof that a joiner has the token, bound to one TLS session and both nodes.
 //!
-//! Owns what is proven and how it is checked. The issuer keeps only a hash of the secret, which is the key of the proof: its table does not hold what a
-//! token shows. Refuses to know where the keying material comes from.
+//! Owns what is proven and how it is checked. The issuer keeps only a hash of the secret, which is the key of
+//! the proof: its table does not hold what a token shows. Refuses to know where the keying material comes
+//! from.
 
 use std::fmt;
 
@@ -10,10 +11,12 @@ use aws_lc_rs::hmac;
 
 use crate::identity::NodeId;
 
-/// The label with which both sides export keying material from their TLS session; the context is the token's id.
+/// The label with which both sides export keying material from their TLS session; the context is the token's
+/// id.
 pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-arw-join-1";
 
-/// Keying material of one TLS session (`export_keying_material` with [`EXPORTER_LABEL`]). `Debug` does not show it.
+/// Keying material of one TLS session (`export_keying_material` with [`EXPORTER_LABEL`]). `Debug` does not
+/// show it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct KeyingMaterial(pub [u8; 32]);
 
@@ -26,7 +29,8 @@ impl fmt::Debug for KeyingMaterial {
 /// A joiner's proof.
 pub type Proof = [u8; 32];
 
-/// A hash of a token's secret. Whoever has it can join, so it is stored as other secrets are; `Debug` does not show it.
+/// A hash of a token's secret. Whoever has it can join, so it is stored as other secrets are; `Debug` does
+/// not show it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ProofKey([u8; 32]);
 
@@ -58,7 +62,8 @@ impl ProofKey {
         proof
     }
 
-    /// Whether `proof` was made with this key, in this session, by this joiner for this issuer. Takes the same time for every wrong proof.
+    /// Whether `proof` was made with this key, in this session, by this joiner for this issuer. Takes the
+    /// same time for every wrong proof.
     #[must_use]
     pub fn accepts(&self, proof: &Proof, keying: &KeyingMaterial, joiner: NodeId, issuer: NodeId) -> bool {
         // WIRE-11: both ids belong in it, because exported keying material does not cover the client's key.

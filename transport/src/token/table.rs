@@ -1,6 +1,7 @@
 //! The tokens that a node gave out.
 //!
-//! Owns their life: made, used, revoked, expired, forgotten. Refuses to know where records are stored; what it changed, it returns.
+//! Owns their life: made, used, revoked, expired, forgotten. Refuses to know where records are stored; what
+//! it changed, it returns.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -158,7 +159,8 @@ pub enum TokenRefusal {
 pub struct Used {
     /// What the node may be.
     pub roles: Roles,
-    /// To be stored before the node is answered; `None` when the same node was let in before and its answer got lost.
+    /// To be stored before the node is answered; `None` when the same node was let in before and its answer
+    /// got lost.
     pub record: Option<TokenRecord>,
 }
 
@@ -176,7 +178,8 @@ impl TokenTable {
         Self { records }
     }
 
-    /// Makes a token. `id` and `secret` are fresh random bytes. The token is for the person, the record to be stored before the token is shown.
+    /// Makes a token. `id` and `secret` are fresh random bytes. The token is for the person, the record to be
+    /// stored before the token is shown.
     ///
     /// # Errors
     /// [`CreateTokenError`].
@@ -232,9 +235,11 @@ impl TokenTable {
         Some(record.clone())
     }
 
-    /// Uses a token for `joiner`. The use counts from here on, whether or not the record can be stored: a token is rather lost than used twice.
+    /// Uses a token for `joiner`. The use counts from here on, whether or not the record can be stored: a
+    /// token is rather lost than used twice.
     ///
-    /// A node that was let in before may ask again: its answer may have been lost, and nobody else has its key.
+    /// A node that was let in before may ask again: its answer may have been lost, and nobody else has its
+    /// key.
     ///
     /// # Errors
     /// [`TokenRefusal`]. What is wrong with a token is told only to who has it.

@@ -1,6 +1,7 @@
 //! Reasons, as numbers that never change.
 //!
-//! Owns every reason that crosses the wire, its number and its words. A number that only a newer version knows is kept as a number.
+//! Owns every reason that crosses the wire, its number and its words. A number that only a newer version
+//! knows is kept as a number.
 
 use arw_kit::life::ExitReason;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -321,8 +322,8 @@ impl From<&ExitReason> for DownReason {
     }
 }
 
-/// Why a connection was closed, as QUIC's application error code. Closing throws unsent bytes away, so a verdict must be in the code: the message
-/// that says the same may never arrive.
+/// Why a connection was closed, as QUIC's application error code. Closing throws unsent bytes away, so a
+/// verdict must be in the code: the message that says the same may never arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum CloseCode {
     /// The peer ends a connection that works.

@@ -1,9 +1,11 @@
 //! What nodes say to each other on the control stream, and in refusals on message lanes.
 //!
-//! Owns the types as they travel, apart from those inside: renaming a field inside never breaks a peer. A type's number and fields never change; what
-//! needs other fields gets a new number and a newer minor version. Refuses to know what follows from a message.
+//! Owns the types as they travel, apart from those inside: renaming a field inside never breaks a peer. A
+//! type's number and fields never change; what needs other fields gets a new number and a newer minor
+//! version. Refuses to know what follows from a message.
 //!
-//! A message on the control stream is its type (2 bytes), its length (4 bytes), both little-endian, and its body by [`codec`](crate::codec).
+//! A message on the control stream is its type (2 bytes), its length (4 bytes), both little-endian, and its
+//! body by [`codec`](crate::codec).
 
 mod codes;
 mod control;
@@ -43,8 +45,8 @@ pub struct Versions {
 }
 
 impl Versions {
-    /// Those of this program. Minor version 0 had membership without signatures, which nobody takes any more: it
-    /// was never released.
+    /// Those of this program. Minor version 0 had membership without signatures, which nobody takes any more:
+    /// it was never released.
     pub const OWN: Self = Self { oldest: 1, newest: MINOR };
 
     /// The minor version that two nodes speak with each other: the newest that both know.

@@ -44,7 +44,8 @@ pub struct Goodbye {
 /// Bytes of a card. With its header it fits a control message, and leaves room for other fields.
 pub const CARD_BYTES_MAX: usize = 48 * 1024;
 
-/// What a node says of itself: what it can do, what it serves, how busy it is. The newest one replaces all before.
+/// What a node says of itself: what it can do, what it serves, how busy it is. The newest one replaces all
+/// before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Card {
     /// Which start of the sender it is about.

@@ -1,8 +1,10 @@
 //! Ids that people see as hexadecimal digits.
 //!
-//! Owns what all of them have in common: their bytes, both ways of showing them, and reading them back. Refuses to know what they name.
+//! Owns what all of them have in common: their bytes, both ways of showing them, and reading them back.
+//! Refuses to know what they name.
 
-/// Makes an id of so many bytes, and the error for a text that is none. `what` ends the sentence "`…` is not …".
+/// Makes an id of so many bytes, and the error for a text that is none. `what` ends the sentence "`…` is not
+/// …".
 ///
 /// ```
 /// arw_kit::hex_id! {

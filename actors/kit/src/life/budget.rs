@@ -38,7 +38,8 @@ pub struct RestartUse {
 
 /// The restarts within the window.
 ///
-/// BUDGET-1: exactly OTP's rule. A restart counts while no more than `window` has passed since; one more than `max` of them is too many.
+/// BUDGET-1: exactly OTP's rule. A restart counts while no more than `window` has passed since; one more than
+/// `max` of them is too many.
 ///
 /// ```
 /// use arw_kit::moment::Moment;
@@ -109,7 +110,8 @@ impl RestartBudget {
     }
 }
 
-/// Waits before restarts: `first`, then doubled each time up to `max`, each with up to a fifth of jitter either way.
+/// Waits before restarts: `first`, then doubled each time up to `max`, each with up to a fifth of jitter
+/// either way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
     /// Before the first restart; zero restarts at once.
@@ -123,7 +125,8 @@ pub struct Backoff {
 }
 
 impl Default for Backoff {
-    /// At once, then 100 ms doubling to 30 s: a single crash should not be felt, a loop should not burn a core.
+    /// At once, then 100 ms doubling to 30 s: a single crash should not be felt, a loop should not burn a
+    /// core.
     fn default() -> Self {
         Self {
             first: Duration::ZERO,
@@ -184,7 +187,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// OTP's `add_restart` and `in_period`, written down independently: the list of all restarts, newest first.
+    /// OTP's `add_restart` and `in_period`, written down independently: the list of all restarts, newest
+    /// first.
     fn otp_allows(restarts: &mut Vec<u64>, now: u64, intensity: usize, period: u64) -> bool {
         restarts.insert(0, now);
         restarts.retain(|at| now <= at + period);

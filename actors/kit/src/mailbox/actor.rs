@@ -1,6 +1,7 @@
 //! What an actor is.
 //!
-//! Owns the [`Actor`] trait and [`Fault`], the reason an actor gives for ending itself. Refuses to know how it is driven.
+//! Owns the [`Actor`] trait and [`Fault`], the reason an actor gives for ending itself. Refuses to know how
+//! it is driven.
 
 use std::fmt;
 use std::future::Future;
@@ -33,8 +34,8 @@ pub trait Actor: Sized + Send + 'static {
         context: &mut Context<Self::Message>,
     ) -> impl Future<Output = Result<(), Fault>> + Send;
 
-    /// Runs at the end of an orderly stop, within the shutdown's grace. It does not run after a panic or a kill: what must
-    /// happen then belongs into `Drop`.
+    /// Runs at the end of an orderly stop, within the shutdown's grace. It does not run after a panic or a
+    /// kill: what must happen then belongs into `Drop`.
     fn stopping(&mut self, _context: &mut Context<Self::Message>) -> impl Future<Output = ()> + Send {
         async {}
     }

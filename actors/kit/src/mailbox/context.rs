@@ -1,6 +1,7 @@
 //! What a handler may do besides handling.
 //!
-//! Owns an incarnation's timers, tasks and monitors: all of them end with it. Refuses to touch other actors' state.
+//! Owns an incarnation's timers, tasks and monitors: all of them end with it. Refuses to touch other actors'
+//! state.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -49,7 +50,8 @@ impl<M> fmt::Debug for Context<M> {
     }
 }
 
-/// A timer's message waits for space this long; the mailbox of an actor that does not come to it in an hour is stuck for good.
+/// A timer's message waits for space this long; the mailbox of an actor that does not come to it in an hour
+/// is stuck for good.
 const OWN_MESSAGE_PATIENCE: Duration = Duration::from_secs(3600);
 
 impl<M: Message> Context<M> {
@@ -110,8 +112,8 @@ impl<M: Message> Context<M> {
         })
     }
 
-    /// Sends a message to this actor every `period`. A tick that finds the mailbox full is skipped, and the ticks that a slow
-    /// handler missed are not made up for.
+    /// Sends a message to this actor every `period`. A tick that finds the mailbox full is skipped, and the
+    /// ticks that a slow handler missed are not made up for.
     pub fn every(&mut self, period: Duration, message: impl Fn() -> M + Send + 'static) -> TaskHandle {
         let handle = self.handle();
         self.spawn_task(async move {
@@ -125,8 +127,8 @@ impl<M: Message> Context<M> {
         })
     }
 
-    /// Runs slow work beside the mailbox; what it returns comes back as a message. The work is dropped when this incarnation
-    /// ends, and a panic in it ends the incarnation as a crash.
+    /// Runs slow work beside the mailbox; what it returns comes back as a message. The work is dropped when
+    /// this incarnation ends, and a panic in it ends the incarnation as a crash.
     pub fn spawn(&mut self, work: impl Future<Output = M> + Send + 'static) -> TaskHandle {
         let handle = self.handle();
         self.spawn_task(async move {
@@ -136,7 +138,8 @@ impl<M: Message> Context<M> {
         })
     }
 
-    /// Tells this actor, as a message made by `to_message`, about each exit of another one. Ends with this incarnation.
+    /// Tells this actor, as a message made by `to_message`, about each exit of another one. Ends with this
+    /// incarnation.
     pub fn monitor<N: Message>(
         &mut self,
         other: &Handle<N>,

@@ -1,8 +1,8 @@
 //! Deadlines of asks, by the thousand and cheap.
 //!
-//! Owns a hashed timer wheel with ticks of 5 ms: setting and clearing a deadline is a lock and a few writes, where tokio's
-//! timer costs four times as much per ask. A deadline fires up to one tick late, never early. Refuses to be a general
-//! timer: [`super::Context::after`] uses tokio's.
+//! Owns a hashed timer wheel with ticks of 5 ms: setting and clearing a deadline is a lock and a few writes,
+//! where tokio's timer costs four times as much per ask. A deadline fires up to one tick late, never early.
+//! Refuses to be a general timer: [`super::Context::after`] uses tokio's.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -23,7 +23,8 @@ pub(crate) struct Deadlines {
     wheel: Mutex<Wheel>,
     /// The tick up to which everything has fired. Behind real time while nothing is due, never ahead of it.
     fired_up_to: AtomicU64,
-    /// Of each slot: the last tick for which the wheel must turn although nobody is woken then; 0 for none. Set without the lock.
+    /// Of each slot: the last tick for which the wheel must turn although nobody is woken then; 0 for none.
+    /// Set without the lock.
     turns: Box<[AtomicU64]>,
     earlier: Notify,
 }
@@ -58,12 +59,14 @@ struct Entry {
 
 const TICK: Duration = Duration::from_nanos(TICK_NANOS);
 const TICK_NANOS: u64 = 5_000_000;
-/// One turn of the wheel is 2.5 s: most asks have deadlines below that, longer ones are looked at once a turn.
+/// One turn of the wheel is 2.5 s: most asks have deadlines below that, longer ones are looked at once a
+/// turn.
 const SLOTS: usize = 512;
 const NONE: u32 = u32::MAX;
 
 impl Deadlines {
-    /// An empty wheel. Its driver task starts with the first deadline and ends with the wheel; it runs in the runtime in which this is called.
+    /// An empty wheel. Its driver task starts with the first deadline and ends with the wheel; it runs in the
+    /// runtime in which this is called.
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             origin: Instant::now(),
@@ -99,7 +102,8 @@ impl Deadlines {
         tick <= self.fired_up_to.load(Ordering::Relaxed)
     }
 
-    /// Sets a deadline: `waker` is woken at `due`. Where the wheel was not made inside a tokio runtime, this must be called in one.
+    /// Sets a deadline: `waker` is woken at `due`. Where the wheel was not made inside a tokio runtime, this
+    /// must be called in one.
     pub(crate) fn set(self: &Arc<Self>, due: u64, waker: Waker) -> DeadlineEntry {
         let mut wheel = self.wheel.lock();
         let index = wheel.insert(due, waker);
@@ -107,7 +111,8 @@ impl Deadlines {
         DeadlineEntry { deadlines: Arc::clone(self), index }
     }
 
-    /// Makes [`Deadlines::has_fired`] true at `due`, for which nobody is woken. Where the same tick has been asked for before, this is one read.
+    /// Makes [`Deadlines::has_fired`] true at `due`, for which nobody is woken. Where the same tick has been
+    /// asked for before, this is one read.
     #[inline]
     pub(crate) fn turn_at(self: &Arc<Self>, due: u64) {
         let slot = &self.turns[slot_of(due)];
@@ -115,7 +120,8 @@ impl Deadlines {
         if slot.load(Ordering::Acquire) < due {
             slot.fetch_max(due, Ordering::AcqRel);
             let wheel = self.wheel.lock();
-            // By the slot's next turn, not by `due`: an earlier tick of the slot that is asked for later wakes nobody.
+            // By the slot's next turn, not by `due`: an earlier tick of the slot that is asked for later
+            // wakes nobody.
             let now = self.tick_of(Instant::now(), Duration::ZERO);
             let ahead = due.saturating_sub(now) % SLOTS as u64;
             self.wake_driver_by(now + ahead, wheel);
@@ -161,7 +167,8 @@ impl Deadlines {
         (1..=SLOTS as u64).map(|ahead| now + ahead).find(|&tick| {
             let turn = &self.turns[slot_of(tick)];
             let asked = turn.load(Ordering::Acquire);
-            // Where a later tick is asked for meanwhile, it stays. Most slots have none, and are only read: every ask waits for this lock.
+            // Where a later tick is asked for meanwhile, it stays. Most slots have none, and are only read:
+            // every ask waits for this lock.
             let is_over = asked == 0
                 || asked <= now
                     && turn.compare_exchange(asked, 0, Ordering::AcqRel, Ordering::Acquire).is_ok();

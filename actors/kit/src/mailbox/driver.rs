@@ -1,8 +1,8 @@
 //! Drives one incarnation of an actor: takes batches from its mailbox and handles them until it ends.
 //!
-//! Runs inside ractor, whose handler stays resident here: ractor keeps life cycle and supervision, the queue is ours. Owns
-//! batch size (a time budget, so that a busy actor cannot starve its neighbours), panics and exit reasons. Refuses to
-//! restart anything.
+//! Runs inside ractor, whose handler stays resident here: ractor keeps life cycle and supervision, the queue
+//! is ours. Owns batch size (a time budget, so that a busy actor cannot starve its neighbours), panics and
+//! exit reasons. Refuses to restart anything.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -57,7 +57,8 @@ pub(crate) struct ResidentState<A: Actor> {
 }
 
 impl<A: Actor> ractor::Actor for Resident<A> {
-    // ractor's own mailbox carries one message in an incarnation's life: the one that makes its handler resident.
+    // ractor's own mailbox carries one message in an incarnation's life: the one that makes its handler
+    // resident.
     type Msg = ();
     type State = ResidentState<A>;
     type Arguments = ResidentArgs<A>;
@@ -102,7 +103,8 @@ impl<A: Actor> ractor::Actor for Resident<A> {
         (): (),
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        // On the heap once per incarnation: ractor keeps room for this future several times over, in every actor.
+        // On the heap once per incarnation: ractor keeps room for this future several times over, in every
+        // actor.
         let reason = Box::pin(state.run()).await;
         if matches!(reason, ExitReason::Crash { .. }) {
             state.fate.0 = Fate::Crashed;
@@ -129,8 +131,9 @@ impl std::error::Error for StartFault {}
 
 impl<A: Actor> ResidentState<A> {
     async fn run(&mut self) -> ExitReason {
-        // The start has woken the supervisor, from this task. Without a yield it would stand behind the first handler, in the
-        // one slot of this thread from which no other thread of tokio takes a task (the LIFO slot).
+        // The start has woken the supervisor, from this task. Without a yield it would stand behind the first
+        // handler, in the one slot of this thread from which no other thread of tokio takes a task (the LIFO
+        // slot).
         let mut just_ran = true;
         loop {
             let most = self.pace.batch_max;
@@ -225,7 +228,8 @@ async fn handle_all<A: Actor>(
     Ok(())
 }
 
-/// Puts what was not handled back at the head of the queue: on a stop, an unwind, a fault and when a kill drops the future.
+/// Puts what was not handled back at the head of the queue: on a stop, an unwind, a fault and when a kill
+/// drops the future.
 struct PutBack<'a, M: Message> {
     core: &'a Core<M>,
     batch: &'a mut VecDeque<Envelope<M>>,
@@ -239,7 +243,8 @@ impl<M: Message> Drop for PutBack<'_, M> {
     }
 }
 
-/// Notes when a handler begins to wait, so that the tree can show for how long. A handler that never waits costs no clock read.
+/// Notes when a handler begins to wait, so that the tree can show for how long. A handler that never waits
+/// costs no clock read.
 #[inline]
 fn note_wait(is_pending: bool, waits: &mut bool, record: &Record) {
     if is_pending {
@@ -342,7 +347,8 @@ mod tests {
         let record = system.tree().get("test/sum").unwrap();
         for turn in 1..=100 {
             sum.try_tell(SumMessage::Add(1)).unwrap();
-            // One turn of the scheduler. An actor that yields first needs a second one, and a look at the timers with it.
+            // One turn of the scheduler. An actor that yields first needs a second one, and a look at the
+            // timers with it.
             tokio::task::yield_now().await;
             assert_eq!(record.handled(), turn);
         }

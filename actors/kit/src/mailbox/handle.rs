@@ -88,14 +88,15 @@ impl<M: Message> Handle<M> {
     /// Sends without waiting.
     ///
     /// # Errors
-    /// The message, with [`RefusedReason::Overloaded`] when the mailbox is full (counted as a dead letter), or why the
-    /// actor takes nothing at all.
+    /// The message, with [`RefusedReason::Overloaded`] when the mailbox is full (counted as a dead letter),
+    /// or why the actor takes nothing at all.
     #[inline]
     pub fn try_tell(&self, message: M) -> Result<(), Refused<M>> {
         self.core.push(message, 0).map_err(|(message, reason)| self.refused(message, reason))
     }
 
-    /// [`Handle::try_tell`] for who keeps what is refused for want of room, and offers it again after [`Handle::room`]: it is no dead letter.
+    /// [`Handle::try_tell`] for who keeps what is refused for want of room, and offers it again after
+    /// [`Handle::room`]: it is no dead letter.
     ///
     /// # Errors
     /// As [`Handle::try_tell`].
@@ -107,8 +108,9 @@ impl<M: Message> Handle<M> {
         }
     }
 
-    /// Resolves when the mailbox has room, or takes nothing any more. Others may be faster; and who has no other deadline should look again now and then, because a
-    /// mailbox with room for one message may say so once only.
+    /// Resolves when the mailbox has room, or takes nothing any more. Others may be faster; and who has no
+    /// other deadline should look again now and then, because a mailbox with room for one message may say so
+    /// once only.
     pub async fn room(&self) {
         let waiter = self.core.space();
         loop {
@@ -135,8 +137,8 @@ impl<M: Message> Handle<M> {
         }
     }
 
-    /// Sends a message that carries a [`Reply`] and waits for the answer, for at most `patience` in all. With a full mailbox
-    /// part of that time goes into waiting for space.
+    /// Sends a message that carries a [`Reply`] and waits for the answer, for at most `patience` in all. With
+    /// a full mailbox part of that time goes into waiting for space.
     ///
     /// ```
     /// # use arw_kit::mailbox::{Handle, Reply, AskError};
@@ -180,10 +182,11 @@ impl<M: Message> Handle<M> {
         }
     }
 
-    /// Sends a message that carries a [`Reply`] on behalf of somebody who does not wait here, such as an asker on another node. `answer` is called
-    /// once, whatever becomes of the message: with the answer, or why there is none; a full mailbox is told at once. It runs in the actor that answers: it must not
-    /// block. A message that is not begun within `patience` of when it was `asked` is skipped; an answer may still come later. `cancel` tells the actor that nobody
-    /// waits any more, as does the end of `patience`.
+    /// Sends a message that carries a [`Reply`] on behalf of somebody who does not wait here, such as an
+    /// asker on another node. `answer` is called once, whatever becomes of the message: with the answer, or
+    /// why there is none; a full mailbox is told at once. It runs in the actor that answers: it must not
+    /// block. A message that is not begun within `patience` of when it was `asked` is skipped; an answer may
+    /// still come later. `cancel` tells the actor that nobody waits any more, as does the end of `patience`.
     pub fn pass_on<T: 'static>(
         &self,
         message: impl FnOnce(Reply<T>) -> M,
@@ -195,14 +198,16 @@ impl<M: Message> Handle<M> {
         let passed_on = Arc::new(PassedOn::new(&self.core, (due, patience), cancel, answer));
         let message = message(Reply::passed_on(Arc::clone(&passed_on) as _));
         if let Err((message, reason)) = self.core.push(message, due) {
-            // Before the message and its reply are dropped, which would look like a handler that forgot to answer.
+            // Before the message and its reply are dropped, which would look like a handler that forgot to
+            // answer.
             passed_on.refuse(reason);
             drop(self.refused(message, reason));
         }
     }
 
-    /// Calls `tell` at the end of each incarnation, and with [`Down::is_final`] once it is known that none will ever follow, until the guard is dropped; at once when
-    /// the actor is stopped. No end is missed, and none is told twice. `tell` runs in the supervisor: it must not block (a `try_tell` is meant).
+    /// Calls `tell` at the end of each incarnation, and with [`Down::is_final`] once it is known that none
+    /// will ever follow, until the guard is dropped; at once when the actor is stopped. No end is missed, and
+    /// none is told twice. `tell` runs in the supervisor: it must not block (a `try_tell` is meant).
     pub fn monitor(&self, tell: impl Fn(&Down) + Send + Sync + 'static) -> MonitorGuard {
         let id = self.core.add_monitor(tell);
         let core: Weak<Core<M>> = Arc::downgrade(&self.core);

@@ -1,7 +1,7 @@
 //! The bounded queue behind a handle, which outlives the incarnations of its actor.
 //!
-//! Owns order, the bound, the control word (run, stop, killed), kept messages and wake-ups. Refuses to run handlers
-//! (`driver.rs`) and to decide about restarts.
+//! Owns order, the bound, the control word (run, stop, killed), kept messages and wake-ups. Refuses to run
+//! handlers (`driver.rs`) and to decide about restarts.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,8 +29,9 @@ pub(crate) struct CoreOptions {
 /// A mailbox. Everyone holds it through a [`super::Handle`].
 pub(crate) struct Core<M> {
     inbox: Mutex<Inbox<M>>,
-    /// The number of the incarnation that may take messages, and below it, in the lowest eight bits, a [`Control`]. One word, so that what an earlier
-    /// incarnation has left running can neither take a message nor stop the one that lives now.
+    /// The number of the incarnation that may take messages, and below it, in the lowest eight bits, a
+    /// [`Control`]. One word, so that what an earlier incarnation has left running can neither take a message
+    /// nor stop the one that lives now.
     control: AtomicU64,
     pub(crate) record: Arc<Record>,
     pub(crate) services: Arc<Services>,
@@ -162,8 +163,8 @@ impl<M: Message> Core<M> {
         SpaceWaiter { core: self }
     }
 
-    /// Moves up to `most` messages into `batch`. Pending when there are none and nothing else is to be done. After a batch
-    /// (`just_ran`) it asks for a yield instead, when more waits.
+    /// Moves up to `most` messages into `batch`. Pending when there are none and nothing else is to be done.
+    /// After a batch (`just_ran`) it asks for a yield instead, when more waits.
     pub(crate) fn poll_take(
         &self,
         incarnation: u32,
@@ -227,7 +228,8 @@ impl<M: Message> Core<M> {
         self.control.load(Ordering::Acquire) == word(incarnation, Control::Run)
     }
 
-    /// Tells an incarnation what to do. One that another has followed is told nothing, and who was killed is not asked to stop.
+    /// Tells an incarnation what to do. One that another has followed is told nothing, and who was killed is
+    /// not asked to stop.
     pub(crate) fn command(&self, incarnation: u32, control: Control) {
         let to = word(incarnation, control);
         let raises = |current: u64| {
@@ -251,7 +253,8 @@ impl<M: Message> Core<M> {
         self.monitors.lock().resting = None;
     }
 
-    /// Refuses messages from now on; what still waits becomes dead letters, so that no ask hangs until its deadline.
+    /// Refuses messages from now on; what still waits becomes dead letters, so that no ask hangs until its
+    /// deadline.
     pub(crate) fn close(&self, reason: RefusedReason) {
         let mut inbox = self.inbox.lock();
         inbox.closed = Some(reason);

@@ -1,6 +1,7 @@
 //! What travels through a mailbox.
 //!
-//! Owns the [`Message`] trait, the macro that implements it, and the one-shot [`Reply`]. Refuses to know about queues.
+//! Owns the [`Message`] trait, the macro that implements it, and the one-shot [`Reply`]. Refuses to know
+//! about queues.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -41,8 +42,9 @@ macro_rules! message {
     };
 }
 
-/// The right to answer one ask, once. Dropping it unanswered fails the asker, so an ask never hangs on a handler that forgot it: at once, or when the handler
-/// that drops it returns, because only then it is known whether it has crashed.
+/// The right to answer one ask, once. Dropping it unanswered fails the asker, so an ask never hangs on a
+/// handler that forgot it: at once, or when the handler that drops it returns, because only then it is known
+/// whether it has crashed.
 pub struct Reply<T: 'static> {
     to: Option<To<T>>,
 }
@@ -84,8 +86,8 @@ impl<T: 'static> Reply<T> {
         Self { to: Some(To::PassedOn(to)) }
     }
 
-    /// Answers. `false` when nobody waits any more (deadline passed, asker gone), as far as is known: an asker on
-    /// another node may have just ended.
+    /// Answers. `false` when nobody waits any more (deadline passed, asker gone), as far as is known: an
+    /// asker on another node may have just ended.
     pub fn send(mut self, value: T) -> bool {
         match self.to.take() {
             Some(To::Waiting(to)) => to.send(Answer::Value(value)).is_ok(),
@@ -108,8 +110,8 @@ impl<T: 'static> Reply<T> {
         }
     }
 
-    /// Resolves when nobody waits for this answer any more: the deadline has passed, or the asker is gone, with its
-    /// node or without.
+    /// Resolves when nobody waits for this answer any more: the deadline has passed, or the asker is gone,
+    /// with its node or without.
     pub async fn abandoned(&mut self) {
         match self.to.as_mut() {
             Some(To::Waiting(to)) => to.closed().await,

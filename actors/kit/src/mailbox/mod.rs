@@ -1,10 +1,10 @@
 //! Actors, their bounded mailboxes and the handles through which everyone talks to them.
 //!
-//! Owns the path of a message from [`Handle`] to [`Actor::handle`]: bound, order, deadlines, kept messages, counters, dead
-//! letters. Refuses to decide what happens after an exit: that is [`crate::supervision`].
+//! Owns the path of a message from [`Handle`] to [`Actor::handle`]: bound, order, deadlines, kept messages,
+//! counters, dead letters. Refuses to decide what happens after an exit: that is [`crate::supervision`].
 //!
-//! A [`Handle`] stays valid across restarts: queued messages wait for the next incarnation, the message that was being
-//! handled fails its asker with [`AskError::Crashed`].
+//! A [`Handle`] stays valid across restarts: queued messages wait for the next incarnation, the message that
+//! was being handled fails its asker with [`AskError::Crashed`].
 
 mod actor;
 mod message;

@@ -38,7 +38,8 @@ pub enum RefusedReason {
     /// The actor has stopped and will not be started again.
     #[error("the actor has stopped")]
     Stopped,
-    /// The actor is set aside: it used up its restart budget and waits for its next trial, or it was killed and has not ended.
+    /// The actor is set aside: it used up its restart budget and waits for its next trial, or it was killed
+    /// and has not ended.
     #[error("the actor is quarantined")]
     Quarantined,
 }
@@ -52,7 +53,8 @@ pub enum AskError {
     /// The deadline passed. The message may be handled later, or be skipped if it had not been begun.
     #[error("no answer within {0:?}")]
     Expired(Duration),
-    /// The actor crashed while it had this message in hand: its handler panicked or returned a fault. Its effects up to there stand.
+    /// The actor crashed while it had this message in hand: its handler panicked or returned a fault. Its
+    /// effects up to there stand.
     #[error("the actor crashed while handling the message")]
     Crashed,
     /// The actor was killed or stopped with this message in hand or in its queue.
@@ -70,6 +72,7 @@ pub struct Down {
     pub path: ActorPath,
     /// How it ended.
     pub reason: ExitReason,
-    /// No further incarnation will ever follow: its supervisor has forgotten it, or has ended for good. Not said of an actor that was stopped and may be started again.
+    /// No further incarnation will ever follow: its supervisor has forgotten it, or has ended for good. Not
+    /// said of an actor that was stopped and may be started again.
     pub is_final: bool,
 }

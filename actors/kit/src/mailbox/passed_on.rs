@@ -1,7 +1,7 @@
 //! An ask whose asker does not wait in this process.
 //!
-//! Owns that its answer is told exactly once, and the reason where there is none, and that the actor learns when nobody waits any more. Refuses to know where the
-//! answer goes.
+//! Owns that its answer is told exactly once, and the reason where there is none, and that the actor learns
+//! when nobody waits any more. Refuses to know where the answer goes.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,8 +17,8 @@ use super::inbox::{Control, Core};
 use super::message::{Answer, Message, Settle};
 use super::outcome::{AskError, RefusedReason};
 
-/// Tells the actor that holds the [`Reply`](super::Reply) of a passed on ask that nobody waits for it any more,
-/// see [`Handle::pass_on`](super::Handle::pass_on). All clones are of the same ask.
+/// Tells the actor that holds the [`Reply`](super::Reply) of a passed on ask that nobody waits for it any
+/// more, see [`Handle::pass_on`](super::Handle::pass_on). All clones are of the same ask.
 #[derive(Clone, Debug, Default)]
 pub struct AskCancel(Arc<Cancelled>);
 
@@ -68,7 +68,8 @@ pub(super) struct PassedOn<M, F> {
     answer: Mutex<Option<F>>,
 }
 
-/// The wheel turns for as long as this after the last ask, whether it was answered or not, because that costs the asks nothing. Longer ones are worth an entry each.
+/// The wheel turns for as long as this after the last ask, whether it was answered or not, because that costs
+/// the asks nothing. Longer ones are worth an entry each.
 const PATIENCE_USUAL: Duration = Duration::from_secs(60);
 
 impl<M, F> PassedOn<M, F> {
@@ -163,7 +164,8 @@ async fn passed(deadlines: &Arc<Deadlines>, due: u64) {
     let mut entry = None;
     std::future::poll_fn(|cx| {
         let entry = entry.get_or_insert_with(|| deadlines.set(due, cx.waker().clone()));
-        // Looked at after the entry was made: one that is made too late is found only when the wheel comes round.
+        // Looked at after the entry was made: one that is made too late is found only when the wheel comes
+        // round.
         if deadlines.has_fired(due) || entry.poll_fired(cx.waker()) { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;

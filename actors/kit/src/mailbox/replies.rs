@@ -1,7 +1,8 @@
 //! Many answers to one message.
 //!
-//! Owns the bounded way from the actor that answers to who reads, and that its end is told: in order, or why not. Refuses to know where answers go: a
-//! message carries [`Replies`] beside its other fields, and who made the pair reads [`RepliesIn`].
+//! Owns the bounded way from the actor that answers to who reads, and that its end is told: in order, or why
+//! not. Refuses to know where answers go: a message carries [`Replies`] beside its other fields, and who made
+//! the pair reads [`RepliesIn`].
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -12,7 +13,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-/// The right to answer one message many times. [`Replies::finish`] says that all has been said; where it is dropped before, who reads is told that too.
+/// The right to answer one message many times. [`Replies::finish`] says that all has been said; where it is
+/// dropped before, who reads is told that too.
 ///
 /// ```
 /// # use arw_kit::mailbox::{Replies, RepliesEnd};
@@ -85,7 +87,8 @@ impl<T> Replies<T> {
         })
     }
 
-    /// Answers, waiting for at most `patience` while as many wait as may. It must not be awaited inside a handler that others wait for: give the replies to a task.
+    /// Answers, waiting for at most `patience` while as many wait as may. It must not be awaited inside a
+    /// handler that others wait for: give the replies to a task.
     ///
     /// # Errors
     /// As [`Replies::try_send`], after `patience`.

@@ -1,7 +1,8 @@
 //! What becomes of replies that are dropped without an answer.
 //!
-//! Whether the asker is told that the handler forgot it, that the actor crashed or that it was stopped depends on why the reply is dropped, which only the driver of
-//! the actor knows. Owns that knowledge, per thread, for as long as something is dropped. Refuses to know actors and askers.
+//! Whether the asker is told that the handler forgot it, that the actor crashed or that it was stopped
+//! depends on why the reply is dropped, which only the driver of the actor knows. Owns that knowledge, per
+//! thread, for as long as something is dropped. Refuses to know actors and askers.
 
 use std::cell::{Cell, RefCell};
 
@@ -49,7 +50,8 @@ pub(super) fn dropping(fate: Fate) -> Until {
     Until(DROPPING.replace(Dropping::By(fate)))
 }
 
-/// Sets the reason for all that is dropped after this, when it is dropped itself; [`Until`] before it puts an end to that.
+/// Sets the reason for all that is dropped after this, when it is dropped itself; [`Until`] before it puts an
+/// end to that.
 pub(super) struct ThenDropping(pub(super) Fate);
 
 impl Drop for ThenDropping {

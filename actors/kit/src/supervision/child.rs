@@ -27,7 +27,8 @@ pub(crate) struct Running {
 
 pub(crate) trait Child: Send + Sync {
     fn record(&self) -> &Arc<Record>;
-    /// Starts an incarnation, once nothing of an earlier one lives. Dropping the future leaves nothing running, unless `cancel_start` is to be used.
+    /// Starts an incarnation, once nothing of an earlier one lives. Dropping the future leaves nothing
+    /// running, unless `cancel_start` is to be used.
     fn start(self: Arc<Self>, supervisor: ActorCell) -> BoxFuture<'static, Result<Running, Arc<str>>>;
     /// `true` when a running start was told to fail by itself.
     fn cancel_start(&self) -> bool {
@@ -51,7 +52,8 @@ pub(crate) trait Child: Send + Sync {
     fn is_over(&self);
 }
 
-/// A start that finds an earlier incarnation alive waits so long for its end, and fails. It is tried again as any start that failed.
+/// A start that finds an earlier incarnation alive waits so long for its end, and fails. It is tried again as
+/// any start that failed.
 const LAST_END_PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) struct ActorChild<A: Actor> {
@@ -183,7 +185,8 @@ impl SupervisorChild {
         match is_ready.await {
             Ok(Ok(())) => Ok(running),
             failed => {
-                // SUP-2: a failed start leaves nothing behind. The supervisor is ending; a panic in it was reported.
+                // SUP-2: a failed start leaves nothing behind. The supervisor is ending; a panic in it was
+                // reported.
                 if let Some(join) = running.join {
                     let _ = join.await;
                 }

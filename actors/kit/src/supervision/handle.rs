@@ -1,6 +1,7 @@
 //! How others reach a supervisor.
 //!
-//! Owns [`SupervisorHandle`], valid across the supervisor's restarts, and the bound on its commands. Refuses to decide.
+//! Owns [`SupervisorHandle`], valid across the supervisor's restarts, and the bound on its commands. Refuses
+//! to decide.
 
 use std::fmt;
 use std::sync::Arc;
@@ -83,10 +84,12 @@ impl SupervisorHandle {
         &self.port.path
     }
 
-    /// Adds an actor at the end of the start order and starts it. It is not kept over a restart of the supervisor itself.
+    /// Adds an actor at the end of the start order and starts it. It is not kept over a restart of the
+    /// supervisor itself.
     ///
     /// # Errors
-    /// See [`AddChildError`]. After `NoSupervisor` the child may still come up, if the supervisor was only slow.
+    /// See [`AddChildError`]. After `NoSupervisor` the child may still come up, if the supervisor was only
+    /// slow.
     pub async fn add<A: Actor>(
         &self,
         spec: ActorSpec<A>,
@@ -121,7 +124,8 @@ impl SupervisorHandle {
         self.command(id, Command::Remove, patience).await
     }
 
-    /// Kills a child's incarnation, as a failure: its restart rules decide what follows. `false` when there is no such child.
+    /// Kills a child's incarnation, as a failure: its restart rules decide what follows. `false` when there
+    /// is no such child.
     pub async fn kill(&self, id: &str, patience: Duration) -> bool {
         self.command(id, Command::Kill, patience).await
     }

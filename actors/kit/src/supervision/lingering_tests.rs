@@ -132,8 +132,8 @@ fn an_actor_that_blocks_its_thread_is_never_started_beside_itself() {
     });
 }
 
-/// SUP-2: ractor tells the supervisor of a start from the actor's own task. A supervisor that is woken there stands in the
-/// slot of that thread from which no other thread of tokio takes a task.
+/// SUP-2: ractor tells the supervisor of a start from the actor's own task. A supervisor that is woken there
+/// stands in the slot of that thread from which no other thread of tokio takes a task.
 #[test]
 fn an_actor_whose_first_message_blocks_its_thread_does_not_block_its_supervisor() {
     on_threads(async {

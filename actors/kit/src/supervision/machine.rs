@@ -1,6 +1,8 @@
-//! Decides what a supervisor does: which child to start or stop next, whether a failure may be healed, when to give up.
+//! Decides what a supervisor does: which child to start or stop next, whether a failure may be healed, when
+//! to give up.
 //!
-//! Plain code: events and the time go in, actions come out. Refuses to start anything itself (`supervisor.rs`).
+//! Plain code: events and the time go in, actions come out. Refuses to start anything itself
+//! (`supervisor.rs`).
 //!
 //! ```text
 //! child:  Idle ─► Starting ─► Running ─► Stopping ─► Stopped          (asked to stop, or ended in order)
@@ -11,8 +13,9 @@
 //!                                Stopping ─► Stuck                   (killed, and not ended: set aside until it has)
 //! ```
 //!
-//! Rules: SUP-1 children start in order, and stop in the reverse of it. SUP-2 a child is never started before its last incarnation
-//! has fully ended. SUP-3 a failed start counts as a failure. SUP-4 a stop request wins over everything, a running start included.
+//! Rules: SUP-1 children start in order, and stop in the reverse of it. SUP-2 a child is never started before
+//! its last incarnation has fully ended. SUP-3 a failed start counts as a failure. SUP-4 a stop request wins
+//! over everything, a running start included.
 
 mod words;
 
@@ -142,7 +145,8 @@ impl SupervisorMachine {
         }
     }
 
-    /// Adds a child at the end of the start order, without starting it. `history`: its earlier restarts, as far as known.
+    /// Adds a child at the end of the start order, without starting it. `history`: its earlier restarts, as
+    /// far as known.
     ///
     /// # Errors
     /// See [`BadChild`].
@@ -297,7 +301,8 @@ impl SupervisorMachine {
         self.step_done(Step::Start(key));
         self.step_done(Step::Stop(key));
         if forget {
-            // A child that was added to a running supervisor and cannot start is not kept: whoever added it is told.
+            // A child that was added to a running supervisor and cannot start is not kept: whoever added it
+            // is told.
             self.forget(key, actions);
         } else if comes_back {
             self.come_back(key, actions);
@@ -315,7 +320,8 @@ impl SupervisorMachine {
 
     fn ended(&mut self, now: Moment, key: ChildKey, reason: ExitReason, actions: &mut Vec<SupervisorAction>) {
         let Some(child) = self.children.get_mut(&key) else { return };
-        // One that its group's plan was about to stop has only been quicker: as in OTP that is no failure of its own.
+        // One that its group's plan was about to stop has only been quicker: as in OTP that is no failure of
+        // its own.
         let was_asked = matches!(child.state, ChildState::Stopping)
             || (matches!(child.state, ChildState::Stuck) && child.halt)
             || child.with_group;

@@ -69,8 +69,8 @@ const SUPERVISOR_GRACE: Duration = Duration::from_secs(60);
 const START_DEADLINE: Duration = Duration::from_secs(30);
 
 impl<A: Actor> ActorSpec<A> {
-    /// An actor called `id`, whose incarnations start from `args`: permanent, a mailbox of 1024, five seconds to stop, thirty
-    /// to start.
+    /// An actor called `id`, whose incarnations start from `args`: permanent, a mailbox of 1024, five seconds
+    /// to stop, thirty to start.
     pub fn new(id: impl Into<Arc<str>>, args: A::Args) -> Self {
         Self {
             id: id.into(),
@@ -280,7 +280,8 @@ impl SupervisorSpec {
         self
     }
 
-    /// Adds an actor at the end of the start order. Its handle takes messages at once; they wait for its start.
+    /// Adds an actor at the end of the start order. Its handle takes messages at once; they wait for its
+    /// start.
     pub fn actor<A: Actor>(&mut self, spec: ActorSpec<A>) -> Handle<A::Message> {
         let (spec, handle) = spec.mount(&self.system, &self.path);
         self.push(spec);
@@ -317,7 +318,8 @@ impl SupervisorSpec {
         &self.path
     }
 
-    // Found out again by the machine at each start; kept here so that a system refuses it before anything has started.
+    // Found out again by the machine at each start; kept here so that a system refuses it before anything has
+    // started.
     fn push(&mut self, spec: ChildSpec) {
         if !self.ids.insert(Arc::clone(&spec.rules.id)) {
             self.bad.get_or_insert(BadChild::Duplicate(Arc::clone(&spec.rules.id)));

@@ -1,6 +1,7 @@
 //! Starts children without letting a slow one hold up its supervisor.
 //!
-//! A start runs in its caller, so one that does not finish at once goes on in a task of its own, with a deadline.
+//! A start runs in its caller, so one that does not finish at once goes on in a task of its own, with a
+//! deadline.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! Carries out what the [`SupervisorMachine`] decides.
 //!
-//! Owns the running incarnations of one supervisor's children and the traps of ractor around them: an exit event comes before the
-//! actor's state is dropped (so its task is awaited), a start runs in its caller (so a slow one runs beside), a supervisor's own end
-//! kills its children (so they are stopped first). Refuses to decide.
+//! Owns the running incarnations of one supervisor's children and the traps of ractor around them: an exit
+//! event comes before the actor's state is dropped (so its task is awaited), a start runs in its caller (so a
+//! slow one runs beside), a supervisor's own end kills its children (so they are stopped first).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -85,8 +85,8 @@ pub(super) struct Slot {
     pub(super) added: Option<oneshot::Sender<Result<(), AddChildError>>>,
 }
 
-/// A killed actor ends at its next await. One that blocks its thread does not: after this long it is reported as stuck, and set aside
-/// until it has ended.
+/// A killed actor ends at its next await. One that blocks its thread does not: after this long it is reported
+/// as stuck, and set aside until it has ended.
 const STUCK_AFTER: Duration = Duration::from_secs(5);
 
 impl ractor::Actor for SupervisorActor {
@@ -357,7 +357,8 @@ impl SupervisorState {
         running.is_some_and(|running| running.cell.get_id() == id)
     }
 
-    /// ractor says that an incarnation has ended; its task may still be dropping its state, and tasks that it has spawned may still be running.
+    /// ractor says that an incarnation has ended; its task may still be dropping its state, and tasks that it
+    /// has spawned may still be running.
     pub(super) fn exit_reported(
         &mut self,
         myself: &ActorRef<SupervisorMessage>,

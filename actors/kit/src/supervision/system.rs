@@ -1,6 +1,7 @@
 //! An actor system: a tree of supervisors with everything that its actors share.
 //!
-//! Owns the clock, the tree, dead letters and deadlines of one system. Two systems in one process share nothing.
+//! Owns the clock, the tree, dead letters and deadlines of one system. Two systems in one process share
+//! nothing.
 
 use std::fmt;
 use std::sync::Arc;
@@ -61,7 +62,8 @@ impl ActorSystem {
         Self::with(name, Clock::system(), None, RestartHistory::new(), 0)
     }
 
-    /// A system with everything injected: clock, observer, earlier restarts, and the seed that spreads backoffs.
+    /// A system with everything injected: clock, observer, earlier restarts, and the seed that spreads
+    /// backoffs.
     #[must_use]
     pub fn with(
         name: &str,

@@ -778,7 +778,8 @@ async fn a_system_that_has_ended_is_dropped_with_its_last_handle() {
     assert!(tree.upgrade().is_none(), "something of it is held by itself");
 }
 
-/// SUP-3: what others add does not decide whether a supervisor starts, and nothing of it is left if it does not.
+/// SUP-3: what others add does not decide whether a supervisor starts, and nothing of it is left if it does
+/// not.
 #[tokio::test(start_paused = true)]
 async fn a_child_that_is_added_during_the_beginning_and_cannot_start_is_forgotten() {
     let mut stage = Stage::new(Strategy::OneForOne);

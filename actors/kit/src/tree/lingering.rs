@@ -1,7 +1,8 @@
 //! What still lives of incarnations whose supervisor waits for them no longer.
 //!
-//! An actor that blocks its thread cannot be killed, and its supervisor may have to end before it does. Owns that the next incarnation waits for
-//! such a one all the same (SUP-2), also under another supervisor. Refuses to end anything.
+//! An actor that blocks its thread cannot be killed, and its supervisor may have to end before it does. Owns
+//! that the next incarnation waits for such a one all the same (SUP-2), also under another supervisor.
+//! Refuses to end anything.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

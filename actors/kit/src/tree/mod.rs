@@ -1,7 +1,8 @@
 //! The live record of every actor.
 //!
-//! Owns one [`Record`] per actor, written by its driver and supervisor with a few relaxed stores, and [`Tree`], which reads
-//! all of them without asking any actor: a stuck actor is visible. Refuses to render JSON (`projection/`).
+//! Owns one [`Record`] per actor, written by its driver and supervisor with a few relaxed stores, and
+//! [`Tree`], which reads all of them without asking any actor: a stuck actor is visible. Refuses to render
+//! JSON (`projection/`).
 
 mod lingering;
 mod probe;
@@ -102,8 +103,8 @@ impl Tree {
         row::nest(self.records().iter().map(|record| record.row(now)).collect())
     }
 
-    /// Enters something that is not an actor but has its life (an engine's process) as a row under `parent`. The row goes
-    /// when the guard is dropped.
+    /// Enters something that is not an actor but has its life (an engine's process) as a row under `parent`.
+    /// The row goes when the guard is dropped.
     #[must_use]
     pub fn enter_resource(
         self: &Arc<Self>,
@@ -116,7 +117,8 @@ impl Tree {
         ResourceRow { tree: Arc::clone(self), record }
     }
 
-    /// Looks for handlers that neither wait nor end, which leave no trace of their own: to be called about once a second.
+    /// Looks for handlers that neither wait nor end, which leave no trace of their own: to be called about
+    /// once a second.
     pub fn watch_for_stuck_handlers(&self) {
         let now = self.clock.now();
         for entry in &self.records {

@@ -30,7 +30,8 @@ pub enum ActorState {
     Stopped,
     /// It waits for its next start.
     Backoff,
-    /// It is set aside: it used up its restart budget and waits for a trial, or it was killed and has not ended.
+    /// It is set aside: it used up its restart budget and waits for a trial, or it was killed and has not
+    /// ended.
     Quarantined,
     /// It ended for good, and not in order.
     Failed,
@@ -64,7 +65,8 @@ pub struct Record {
     clock: Clock,
     state: AtomicU8,
     since: AtomicU64,
-    /// Upper half: the kind of the message in hand plus one, or 0. Lower half: messages of the batch not yet handled.
+    /// Upper half: the kind of the message in hand plus one, or 0. Lower half: messages of the batch not yet
+    /// handled.
     in_flight: AtomicU64,
     /// When the handler in hand began to wait, in nanoseconds; 0 while it has not.
     waits_since: AtomicU64,
@@ -228,7 +230,8 @@ impl Record {
         self.living.load(Ordering::SeqCst) > 0
     }
 
-    /// Notes how the incarnation with this number ends. Its first reason counts, and an older incarnation has no say any more.
+    /// Notes how the incarnation with this number ends. Its first reason counts, and an older incarnation has
+    /// no say any more.
     pub(crate) fn offer_exit(&self, incarnation: u32, reason: ExitReason) {
         let mut cold = self.cold.lock();
         if cold.offered_exit.as_ref().is_none_or(|(known, _)| *known < incarnation) {

@@ -78,7 +78,8 @@ impl Known {
     }
 
     pub(super) fn connected(&mut self, at: At, contact: Contact) {
-        // CLUSTER-4: told again, it is the same connection, and no sign of life; its round trip is told by measurements.
+        // CLUSTER-4: told again, it is the same connection, and no sign of life; its round trip is told by
+        // measurements.
         if self.contact.as_ref().is_some_and(|(before, _)| is_same(before, &contact)) {
             return;
         }

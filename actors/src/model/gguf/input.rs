@@ -7,8 +7,8 @@ use std::io::{BufRead, BufReader, ErrorKind, Read};
 
 use super::GgufError;
 
-/// A header is at most this long: the largest known (a vocabulary of 262,144 tokens with merges) takes under 20 MB, so
-/// a file that claims more is damaged, and reading on would only waste time.
+/// A header is at most this long: the largest known (a vocabulary of 262,144 tokens with merges) takes under
+/// 20 MB, so a file that claims more is damaged, and reading on would only waste time.
 pub(super) const HEADER_BYTES_MAX: u64 = 256 << 20;
 
 /// Bytes fetched at once: large enough that a 10 MB vocabulary costs few system calls.
@@ -37,8 +37,8 @@ impl<R: Read> Input<R> {
         self.len
     }
 
-    /// Refuses when fewer than `count` items of at least `item_bytes` each can follow: a wrong count is found before
-    /// the loop over it starts.
+    /// Refuses when fewer than `count` items of at least `item_bytes` each can follow: a wrong count is found
+    /// before the loop over it starts.
     pub(super) fn expect(&self, count: u64, item_bytes: u64, what: &str) -> Result<(), GgufError> {
         let needed = count.checked_mul(item_bytes).and_then(|n| n.checked_add(self.at));
         match needed {

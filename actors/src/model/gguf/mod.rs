@@ -1,8 +1,9 @@
 //! The header of a GGUF model file: what the model is, and whether the file is whole.
 //!
-//! Owns the reading and checking of GGUF versions 2 and 3, little-endian, with strict limits on everything that a file may
-//! claim: a damaged or hostile file costs an error, never a panic or memory. Refuses to know where the file came from
-//! and what will be done with it. It reads the header only; the weights are checked for presence, not for sense.
+//! Owns the reading and checking of GGUF versions 2 and 3, little-endian, with strict limits on everything
+//! that a file may claim: a damaged or hostile file costs an error, never a panic or memory. Refuses to know
+//! where the file came from and what will be done with it. It reads the header only; the weights are checked
+//! for presence, not for sense.
 //!
 //! ```text
 //! "GGUF"  version u32  tensor count u64  key count u64
@@ -40,8 +41,8 @@ pub struct GgufHeader {
     pub block_count: Option<u64>,
     /// How many tokens its vocabulary has; 0 when the file does not say.
     pub vocabulary: u64,
-    /// What one token of context takes in a 16-bit KV cache, in bytes, over all layers. An upper bound: sliding windows
-    /// keep less. 0 for encoders and for architectures without attention.
+    /// What one token of context takes in a 16-bit KV cache, in bytes, over all layers. An upper bound:
+    /// sliding windows keep less. 0 for encoders and for architectures without attention.
     pub kv_bytes_per_token: u64,
     /// The quantisation by llama.cpp's name, for example `Q4_K_M`; else the tensor type that most bytes have.
     pub quantisation: String,
@@ -53,7 +54,8 @@ pub struct GgufHeader {
     pub chat_template: bool,
     /// How token vectors become one vector; `None` when the file does not say.
     pub pooling: Option<Pooling>,
-    /// The model is made for embeddings: it pools, or its architecture is an encoder; rerankers are not counted.
+    /// The model is made for embeddings: it pools, or its architecture is an encoder; rerankers are not
+    /// counted.
     pub embedding: bool,
     /// Where the last tensor ends, in bytes from the start of the file.
     pub data_end: u64,
@@ -169,7 +171,8 @@ pub enum GgufError {
 }
 
 impl GgufHeader {
-    /// Reads the header from the start of a file that is `file_len` bytes long, and checks that all tensors lie within it.
+    /// Reads the header from the start of a file that is `file_len` bytes long, and checks that all tensors
+    /// lie within it.
     ///
     /// # Errors
     /// [`GgufError`] says what is wrong with the file, and what to do about it.

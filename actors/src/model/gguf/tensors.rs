@@ -1,7 +1,7 @@
 //! The list of tensors: proves that all of them lie within the file.
 //!
-//! Owns the checks of names, shapes, types and offsets, and what is summed up over them. Keeps no list: a header with
-//! many tensors costs time, not memory.
+//! Owns the checks of names, shapes, types and offsets, and what is summed up over them. Keeps no list: a
+//! header with many tensors costs time, not memory.
 
 use std::collections::BTreeMap;
 use std::io::Read;

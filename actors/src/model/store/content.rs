@@ -39,14 +39,15 @@ pub enum ImportPhase {
 /// Asked for every chunk; `Break` cancels the import.
 pub(super) type OnProgress<'a> = &'a mut dyn FnMut(ImportProgress) -> ControlFlow<()>;
 
-/// Read, hashed and written at once: large enough that system calls vanish, small enough that a cancel is heard at once.
+/// Read, hashed and written at once: large enough that system calls vanish, small enough that a cancel is
+/// heard at once.
 const CHUNK_BYTES: usize = 1 << 20;
 
 /// Chunks between the reader and the writer: the writer may fall this far behind.
 const CHUNKS_IN_FLIGHT: usize = 4;
 
-/// Bytes after which the disk is made to start: it then works while the rest is hashed, and a large import does not fill
-/// the page cache with what is still to be written.
+/// Bytes after which the disk is made to start: it then works while the rest is hashed, and a large import
+/// does not fill the page cache with what is still to be written.
 const FLUSH_EVERY_BYTES: u64 = 16 << 20;
 
 /// Left free besides the model: the node's database and logs live on the same disk.
@@ -64,8 +65,8 @@ pub(super) struct PartFile {
 const PART_PREFIX: &str = ".import-";
 
 impl PartFile {
-    /// Creates an unfinished file in `folder` and locks it, so that sweeps of other processes leave it alone. The
-    /// caller holds the store's lock: between creation and lock a sweep would take it for abandoned.
+    /// Creates an unfinished file in `folder` and locks it, so that sweeps of other processes leave it alone.
+    /// The caller holds the store's lock: between creation and lock a sweep would take it for abandoned.
     pub(super) fn create(folder: &Path) -> io::Result<Self> {
         let mut random = [0_u8; 8];
         getrandom::fill(&mut random).map_err(io::Error::other)?;
@@ -87,8 +88,8 @@ impl PartFile {
         Ok(&mut self.file)
     }
 
-    /// Brings the source's content in and returns its hash: by sharing its blocks where the file system can, else by
-    /// copying.
+    /// Brings the source's content in and returns its hash: by sharing its blocks where the file system can,
+    /// else by copying.
     pub(super) fn fill(
         &mut self,
         source: &mut Source,
@@ -105,10 +106,12 @@ impl PartFile {
         Ok(hash)
     }
 
-    /// Asks the file system for a copy that shares its blocks (XFS, btrfs, bcachefs): it takes no time and no space.
+    /// Asks the file system for a copy that shares its blocks (XFS, btrfs, bcachefs): it takes no time and no
+    /// space.
     #[cfg(target_os = "linux")]
     fn share_blocks(&mut self, source: &Source) -> bool {
-        // Any refusal (other file system, other mount, not supported) leads to the copy, which reports real trouble.
+        // Any refusal (other file system, other mount, not supported) leads to the copy, which reports real
+        // trouble.
         rustix::fs::ioctl_ficlone(&self.file, source.file()).is_ok()
     }
 
@@ -129,7 +132,8 @@ impl PartFile {
         hash_reader(&mut self.file, progress, on_progress, unreadable)
     }
 
-    /// Reads and hashes here, writes on a second thread and flushes on a third: the slowest of them sets the pace.
+    /// Reads and hashes here, writes on a second thread and flushes on a third: the slowest of them sets the
+    /// pace.
     fn copy(&mut self, source: &mut Source, on_progress: OnProgress<'_>) -> Result<ModelHash, ImportError> {
         let output = &self.file;
         let (to_writer, filled) = mpsc::sync_channel::<Vec<u8>>(CHUNKS_IN_FLIGHT);

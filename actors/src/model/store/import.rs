@@ -158,12 +158,13 @@ pub enum ImportError {
 }
 
 impl ModelStore {
-    /// Imports a model file. `name` is the name to give it; without one, the file's name without its ending, made valid.
-    /// `imported_at` is what the manifest says if the content is new. `on_progress` is asked about once per MiB and
-    /// cancels the import by `Break`. The source is left as it is; symbolic links are followed.
+    /// Imports a model file. `name` is the name to give it; without one, the file's name without its ending,
+    /// made valid. `imported_at` is what the manifest says if the content is new. `on_progress` is asked
+    /// about once per MiB and cancels the import by `Break`. The source is left as it is; symbolic links are
+    /// followed.
     ///
-    /// Content that is in the store already is not copied again. With a `name` that it does not have yet, it gets it as a
-    /// further name; otherwise nothing changes.
+    /// Content that is in the store already is not copied again. With a `name` that it does not have yet, it
+    /// gets it as a further name; otherwise nothing changes.
     ///
     /// # Errors
     /// [`ImportError`] says what is wrong and what to do. Nothing of the file is left in the store.
@@ -205,7 +206,8 @@ impl ModelStore {
         let flushing = ImportProgress { phase: ImportPhase::Flushing, done_bytes: len, total_bytes: len };
         report(on_progress, flushing)?;
         part.finish().map_err(|e| write_error(part.path(), e))?;
-        // The last chance to cancel. Not asked under the lock: what the caller does meanwhile is not ours to bound.
+        // The last chance to cancel. Not asked under the lock: what the caller does meanwhile is not ours to
+        // bound.
         report(on_progress, flushing)?;
         self.commit(part, ModelRecord::new(header, final_name, hash, len, imported_at), name)
     }
@@ -323,7 +325,8 @@ fn check_free(records: &[ModelRecord], name: &str) -> Result<(), ImportError> {
     }
 }
 
-/// The file's name without its ending, with what names may not hold replaced by `-`: `My Model (v2).gguf` → `My-Model-v2`.
+/// The file's name without its ending, with what names may not hold replaced by `-`: `My Model (v2).gguf` →
+/// `My-Model-v2`.
 pub(super) fn default_name(source: &Path) -> String {
     let stem = source.file_stem().unwrap_or_default().to_string_lossy();
     let mut name = String::new();

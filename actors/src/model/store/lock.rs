@@ -1,6 +1,7 @@
 //! The lock under which the store changes.
 //!
-//! Owns the lock file. Refuses to know what is changed. The kernel drops the lock with the process, so a crash blocks nobody.
+//! Owns the lock file. Refuses to know what is changed. The kernel drops the lock with the process, so a
+//! crash blocks nobody.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;

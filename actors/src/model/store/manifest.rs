@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::super::record::{ModelHash, ModelRecord};
 
-/// The form of manifests that this program writes. A newer program that changes the meaning of a field counts it up;
-/// new fields alone do not, because unknown ones are ignored.
+/// The form of manifests that this program writes. A newer program that changes the meaning of a field counts
+/// it up; new fields alone do not, because unknown ones are ignored.
 const SCHEMA: u32 = 1;
 
 /// A manifest is under 2 KB; more is not a manifest.

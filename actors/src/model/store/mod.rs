@@ -1,8 +1,9 @@
 //! The models of a node: files named by their content, with a manifest beside each.
 //!
-//! Owns the folder `models/` and everything that changes it. A command line and a node may use it at the same time: each
-//! change happens under a lock file and is a rename, so a reader sees the state before or after, never between.
-//! Refuses to know which runtime uses a model: whoever calls [`ModelStore::remove`] has made sure that none does.
+//! Owns the folder `models/` and everything that changes it. A command line and a node may use it at the same
+//! time: each change happens under a lock file and is a rename, so a reader sees the state before or after,
+//! never between. Refuses to know which runtime uses a model: whoever calls [`ModelStore::remove`] has made
+//! sure that none does.
 //!
 //! ```text
 //! models/
@@ -12,9 +13,10 @@
 //!   by-hash/.import-<pid>-….part    an import that is running; its importer holds a lock on it
 //! ```
 //!
-//! Invariants: a file is complete before it gets its name; a file without a manifest is what a crash left and is swept; a
-//! name belongs to one content. One content may have several names: importing it again under another name adds an alias
-//! (a rename would break the runtimes that use the first name), and removing a name removes the file with its last name.
+//! Invariants: a file is complete before it gets its name; a file without a manifest is what a crash left and
+//! is swept; a name belongs to one content. One content may have several names: importing it again under
+//! another name adds an alias (a rename would break the runtimes that use the first name), and removing a
+//! name removes the file with its last name.
 
 mod content;
 mod import;
@@ -34,7 +36,8 @@ use manifest::ManifestError;
 
 use super::record::{ModelHash, ModelRecord};
 
-/// The models of one node. Holds no state but its folder: cheap to clone, and two of them on one folder agree.
+/// The models of one node. Holds no state but its folder: cheap to clone, and two of them on one folder
+/// agree.
 #[derive(Clone, Debug)]
 pub struct ModelStore {
     root: PathBuf,
@@ -130,8 +133,8 @@ pub enum VerifyError {
 }
 
 impl ModelStore {
-    /// Opens the store in the folder `root` (usually `<state>/models`), makes it when it is missing, and sweeps away
-    /// what dead imports left.
+    /// Opens the store in the folder `root` (usually `<state>/models`), makes it when it is missing, and
+    /// sweeps away what dead imports left.
     ///
     /// # Errors
     /// [`StoreError`]: the folder cannot be made or written, or another process holds its lock.
@@ -167,7 +170,8 @@ impl ModelStore {
         Ok(damaged.collect())
     }
 
-    /// Finds a model by one of its names or by the beginning of its hash (at least 8 digits, and only one fits).
+    /// Finds a model by one of its names or by the beginning of its hash (at least 8 digits, and only one
+    /// fits).
     ///
     /// # Errors
     /// [`StoreError::Io`]: the folder cannot be read.
@@ -206,9 +210,9 @@ impl ModelStore {
         Err(VerifyError::Mismatch { name: record.name.clone(), expected: record.sha256.clone(), found })
     }
 
-    /// Removes a model by name, or by the beginning of its hash. One of several names goes alone; with the last one, or
-    /// by hash, the file goes too. A damaged model can be removed by its hash. A program that has the file open keeps it
-    /// until it ends.
+    /// Removes a model by name, or by the beginning of its hash. One of several names goes alone; with the
+    /// last one, or by hash, the file goes too. A damaged model can be removed by its hash. A program that
+    /// has the file open keeps it until it ends.
     ///
     /// # Errors
     /// [`RemoveError`]: there is no such model, or the store cannot be changed.

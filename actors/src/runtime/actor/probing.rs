@@ -109,7 +109,8 @@ fn liveness(adapter: Adapter, is_up: bool) -> Result<Request<Full<Bytes>>, http:
     };
     let mut request = Request::builder().method(Method::GET).uri(path);
     if is_up {
-        // A connection of its own: requests need new ones, and one that is open already says nothing of those.
+        // A connection of its own: requests need new ones, and one that is open already says nothing of
+        // those.
         request = request.header(header::CONNECTION, "close");
     }
     request.body(Full::new(Bytes::new()))
@@ -150,7 +151,8 @@ async fn ask(
     judge(status, kind, matches!(endpoint, Endpoint::Url(_)))
 }
 
-/// The last cause says what happened, for example that the connection was refused; those above it name layers of the client.
+/// The last cause says what happened, for example that the connection was refused; those above it name layers
+/// of the client.
 fn unreachable(error: &EngineError, endpoint: &Endpoint) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(below) = cause.source() {

@@ -60,8 +60,8 @@ impl RuntimeActor {
         }
     }
 
-    /// The most tokens of a conversation: what the engine said, else what its arguments ask for, else what the model was made
-    /// for.
+    /// The most tokens of a conversation: what the engine said, else what its arguments ask for, else what
+    /// the model was made for.
     pub(super) fn context_length(&self) -> Option<u64> {
         let model = || self.model.as_ref().and_then(|model| model.context_length);
         self.context_tokens.or_else(|| asked_context_per_slot(&self.spec)).or_else(model)

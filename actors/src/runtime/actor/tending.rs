@@ -1,6 +1,7 @@
 //! Stays with a running engine: waits for its end, passes commands on, reads its counters.
 //!
-//! The engine lives in a task of the runtime's actor, so that it is killed when the actor ends in whatever way.
+//! The engine lives in a task of the runtime's actor, so that it is killed when the actor ends in whatever
+//! way.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -37,7 +38,8 @@ pub(crate) struct Sample {
 pub(crate) struct Gauge {
     sample: watch::Sender<Option<Sample>>,
     wanted: Notify,
-    /// Programs that have not ended yet. More than one only while those of a dead incarnation of the actor are ending.
+    /// Programs that have not ended yet. More than one only while those of a dead incarnation of the actor
+    /// are ending.
     alive: watch::Sender<u32>,
     /// Programs that have ended lately: what they may have held, and when that was.
     ended: Mutex<VecDeque<(u64, Moment)>>,
@@ -86,8 +88,8 @@ impl Gauge {
         let _ = self.alive.subscribe().wait_for(|count| *count == 0).await;
     }
 
-    /// A program that is ending holds nothing any more by its own count, long before its memory is free: what it held last
-    /// stands until it has ended.
+    /// A program that is ending holds nothing any more by its own count, long before its memory is free: what
+    /// it held last stands until it has ended.
     fn show(&self, sample: Sample) {
         self.sample.send_modify(|shown| {
             let held = shown.and_then(|shown| shown.resident_bytes);
@@ -96,7 +98,8 @@ impl Gauge {
         });
     }
 
-    /// Programs that have ended within the last `window`: what they held at most, and how long ago they ended.
+    /// Programs that have ended within the last `window`: what they held at most, and how long ago they
+    /// ended.
     pub(crate) fn ended_within(&self, window: Duration, now: Moment) -> Vec<(u64, Duration)> {
         let ended = self.ended.lock();
         let ago = ended.iter().map(|(held_bytes, at)| (*held_bytes, now.since(*at)));
@@ -126,8 +129,9 @@ pub(crate) struct Launched {
 }
 
 impl Launched {
-    /// Launches a program. The launch is over when this resolves, and where it is dropped, when it has come to its end all the
-    /// same: a program that it may have started by then is ended, and until that the runtime has a program (RUN-1).
+    /// Launches a program. The launch is over when this resolves, and where it is dropped, when it has come
+    /// to its end all the same: a program that it may have started by then is ended, and until that the
+    /// runtime has a program (RUN-1).
     pub(super) async fn by(
         launcher: &Arc<dyn Launcher>,
         spec: LaunchSpec,
@@ -195,7 +199,8 @@ impl Tended {
         };
         let gauge = Arc::clone(&alive.gauge);
         let (end, ended) = oneshot::channel();
-        // Not a task of the actor, with which it would be cut off: the engine's end is waited for whatever becomes of the actor.
+        // Not a task of the actor, with which it would be cut off: the engine's end is waited for whatever
+        // becomes of the actor.
         let tend = tokio::spawn(async move {
             let mut ticks = tokio::time::interval(SAMPLE_EVERY);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

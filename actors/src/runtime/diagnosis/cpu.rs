@@ -24,7 +24,8 @@ pub(super) fn illegal_instruction(facts: &ExitFacts<'_>) -> Diagnosis {
     Diagnosis { cause: Cause::CpuFeatureMissing, detail, hint: Some(hint.into()), permanent: true }
 }
 
-/// The features that a llama.cpp `system_info` line says were built in and that `cpu_flags` lacks, in the line's order.
+/// The features that a llama.cpp `system_info` line says were built in and that `cpu_flags` lacks, in the
+/// line's order.
 ///
 /// ```
 /// use arw_actors::runtime::diagnosis::missing_features;
@@ -47,7 +48,8 @@ pub fn missing_features(system_info: &str, cpu_flags: &BTreeSet<String>) -> Vec<
         .collect()
 }
 
-/// What `/proc/cpuinfo` calls a feature of llama.cpp; any one of the names will do. `None`: not a CPU feature.
+/// What `/proc/cpuinfo` calls a feature of llama.cpp; any one of the names will do. `None`: not a CPU
+/// feature.
 fn kernel_names(feature: &str) -> Option<&'static [&'static str]> {
     Some(match feature {
         "SSE3" => &["pni"],

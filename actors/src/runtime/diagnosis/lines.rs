@@ -117,7 +117,8 @@ fn denied(line: &str, facts: &ExitFacts<'_>) -> Option<Diagnosis> {
     let is_not_to_run = |path: &&PathBuf| {
         wants_to_run && facts.readable.is_some() && !is_within(&real(path), facts.executable)
     };
-    // A shell names its script first and then what the script wanted; the sandbox refuses only what its rules do not give.
+    // A shell names its script first and then what the script wanted; the sandbox refuses only what its rules
+    // do not give.
     let refused = paths.iter().find(is_outside).or_else(|| paths.iter().find(is_not_to_run));
     let Some(path) = refused.or(paths.first()) else {
         // What the system call filter refuses, as Python tells it: fatal, and without saying what was wanted.
@@ -163,8 +164,8 @@ fn denied(line: &str, facts: &ExitFacts<'_>) -> Option<Diagnosis> {
     None
 }
 
-/// Whether what was denied is a program that it wanted to run: shells, `env`, `timeout` and their like say so by this code, Python by
-/// the functions that it was in.
+/// Whether what was denied is a program that it wanted to run: shells, `env`, `timeout` and their like say so
+/// by this code, Python by the functions that it was in.
 fn is_execution(facts: &ExitFacts<'_>) -> bool {
     let names = |line: &String| {
         ["_execute_child", "_posixsubprocess", "os.exec", "os.posix_spawn"]
@@ -203,7 +204,8 @@ fn without_stamp(line: &str) -> &str {
     if is_stamp { letter.unwrap_or(rest) } else { line }
 }
 
-/// The paths in lines that tell of a denial: whether they were the sandbox's to deny depends on where they lead.
+/// The paths in lines that tell of a denial: whether they were the sandbox's to deny depends on where they
+/// lead.
 #[must_use]
 pub fn denied_paths(lines: &[String]) -> Vec<PathBuf> {
     let denials = lines.iter().filter(|line| line.contains(DENIED) || line.contains(FORBIDDEN));

@@ -131,8 +131,8 @@ impl Actor for DirectoryActor {
             removals: 0,
             loads: Loads::new(&args.settings),
         };
-        // Here and not by a message: nothing is written before it has been read, and whoever asks for a runtime of the file
-        // when the node has just come up finds it.
+        // Here and not by a message: nothing is written before it has been read, and whoever asks for a
+        // runtime of the file when the node has just come up finds it.
         actor.boot(context).await;
         Ok(actor)
     }
@@ -239,7 +239,8 @@ impl DirectoryActor {
         }
     }
 
-    /// Refuses what can be refused at once, and has the program looked for beside this actor: a disk may take its time.
+    /// Refuses what can be refused at once, and has the program looked for beside this actor: a disk may take
+    /// its time.
     fn seek_program(
         &self,
         spec: Box<RuntimeSpec>,
@@ -285,7 +286,8 @@ impl DirectoryActor {
         spec: RuntimeSpec,
         context: &mut Context<DirectoryMessage>,
     ) -> Result<(), AddRuntimeError> {
-        // Once more: while its program was looked for another may have taken its id, or its model may have been removed.
+        // Once more: while its program was looked for another may have taken its id, or its model may have
+        // been removed.
         self.check(&spec)?;
         // Whoever adds it anew has mended it.
         self.dormant.retain(|dormant| dormant.id != spec.id);

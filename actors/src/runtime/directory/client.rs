@@ -177,7 +177,8 @@ pub enum AddRuntimeError {
     /// It was removed, and its program has not ended yet.
     #[error("runtime `{0}` was removed and is still ending: add it again in some seconds")]
     StillEnding(RuntimeId),
-    /// The program is not there or cannot be executed, or a path must stay closed to it: what a start would say.
+    /// The program is not there or cannot be executed, or a path must stay closed to it: what a start would
+    /// say.
     #[error("{}", .0.detail)]
     NoProgram(Diagnosis),
     /// Too many.
@@ -247,8 +248,8 @@ impl Runtimes {
         self.row(id.as_str()).map_err(|error| AddRuntimeError::Unavailable(error.to_string()))
     }
 
-    /// Stops a runtime and forgets it. Returns when its program has ended and its id is free again; requests in flight are
-    /// broken off.
+    /// Stops a runtime and forgets it. Returns when its program has ended and its id is free again; requests
+    /// in flight are broken off.
     ///
     /// # Errors
     /// See [`ControlError`].
@@ -286,7 +287,8 @@ impl Runtimes {
         self.control(id, RuntimeMessage::Restart).await
     }
 
-    /// Waits until a runtime is neither on its way up nor down, and returns its row; after `patience` the row as it is then.
+    /// Waits until a runtime is neither on its way up nor down, and returns its row; after `patience` the row
+    /// as it is then.
     ///
     /// # Errors
     /// See [`ControlError`].
@@ -435,8 +437,8 @@ impl Runtimes {
         let entry = self.entry(id)?;
         let answer = entry.handle.ask(message, CONTROL_PATIENCE).await;
         let row = answer.map_err(|error| ControlError::Unavailable(error.to_string()))?;
-        // Its actor has told the directory before it answered. A disk that is full or slow stops nobody from stopping a
-        // runtime: the directory warns of it.
+        // Its actor has told the directory before it answered. A disk that is full or slow stops nobody from
+        // stopping a runtime: the directory warns of it.
         drop(self.directory.ask(DirectoryMessage::Flush, CONTROL_PATIENCE).await);
         Ok(row)
     }

@@ -1,4 +1,5 @@
-//! Keeps the file in step with the list: one write at a time, the newest state wins, and whoever waits for it is answered then.
+//! Keeps the file in step with the list: one write at a time, the newest state wins, and whoever waits for it
+//! is answered then.
 //!
 //! Nothing here waits for a disk: memory is asked for meanwhile.
 

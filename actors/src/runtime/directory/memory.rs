@@ -1,7 +1,7 @@
 //! Hands out memory to runtimes that load.
 //!
-//! Tells the decider (`room.rs`) what is free and what every runtime is doing, and does what it says: grants, denies, asks
-//! idle runtimes to go.
+//! Tells the decider (`room.rs`) what is free and what every runtime is doing, and does what it says: grants,
+//! denies, asks idle runtimes to go.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,14 +30,16 @@ pub(super) struct Loads {
 
 /// What others free takes a moment to show; memory is looked at again this often while a load waits.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// A look reads what every program holds. Who has waited for long does not mind an eighth of that more, up to this; and
-/// most engines that are asked to go have gone by then.
+/// A look reads what every program holds. Who has waited for long does not mind an eighth of that more, up to
+/// this; and most engines that are asked to go have gone by then.
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(1);
-/// Long enough for an engine to be asked to end, killed and reaped, and for most requests under way to be answered.
+/// Long enough for an engine to be asked to end, killed and reaped, and for most requests under way to be
+/// answered.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 /// Most engines that are asked to end have ended by then; the memory of others is not waited for.
 const LEAVES_WITHIN: Duration = Duration::from_secs(12);
-/// Seen: 0.6 to 1.3 GB of 3.9 that were missing for seconds to minutes. A load waits no longer than that anyway.
+/// Seen: 0.6 to 1.3 GB of 3.9 that were missing for seconds to minutes. A load waits no longer than that
+/// anyway.
 const RETURNS_WITHIN: Duration = WAIT_MAX;
 /// An actor that does not say within this time whether it goes is looked at as if it stayed.
 const EVICT_PATIENCE: Duration = Duration::from_secs(5);
@@ -95,8 +97,8 @@ impl DirectoryActor {
         let entries = board.entries.load_full();
         context.spawn(async move {
             join_all(entries.iter().map(|entry| entry.gauge.fresh())).await;
-            // What engines hold and what is free belong together. What an engine takes in between is counted twice, never
-            // not at all.
+            // What engines hold and what is free belong together. What an engine takes in between is counted
+            // twice, never not at all.
             let tenants: Vec<_> = entries.iter().map(tenant).collect();
             let began = clock.now();
             let read = tokio::task::spawn_blocking(move || read_memory(&sources).free_for_models());
@@ -153,7 +155,8 @@ impl DirectoryActor {
     }
 }
 
-/// The load of a runtime that was granted its memory by an earlier incarnation of the directory, as far as its row tells.
+/// The load of a runtime that was granted its memory by an earlier incarnation of the directory, as far as
+/// its row tells.
 pub(super) fn load_under_way(entry: &Entry) -> Option<Load> {
     let row = entry.row.load();
     let row = row.as_ref().as_ref()?;

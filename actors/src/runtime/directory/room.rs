@@ -1,17 +1,20 @@
 //! Who gets memory: a decider that is told who asks, what is free and what every runtime is doing.
 //!
-//! Owns the loads that wait for memory, the memory that is promised to loads under way, and the choice of who is to go.
-//! Refuses to stop anything and to measure anything (`memory.rs`).
+//! Owns the loads that wait for memory, the memory that is promised to loads under way, and the choice of who
+//! is to go. Refuses to stop anything and to measure anything (`memory.rs`).
 //!
-//! * ROOM-1: a promise lasts as long as its load. It ends when its runtime is ready, has failed, was stopped or removed.
-//! * ROOM-2: nobody goes for nothing: who is chosen to go is needed for a load that waits, and whose memory is on its way
-//!   counts as free soon. A busy or loading runtime is never chosen, and for a load that nobody has asked for (a trial
-//!   after a quarantine, a start with the node) nobody goes at all.
-//! * ROOM-3: loads are served in the order in which they asked: no later one takes what an earlier one waits for.
+//! * ROOM-1: a promise lasts as long as its load. It ends when its runtime is ready, has failed, was stopped
+//!   or removed.
+//! * ROOM-2: nobody goes for nothing: who is chosen to go is needed for a load that waits, and whose memory
+//!   is on its way counts as free soon. A busy or loading runtime is never chosen, and for a load that nobody
+//!   has asked for (a trial after a quarantine, a start with the node) nobody goes at all.
+//! * ROOM-3: loads are served in the order in which they asked: no later one takes what an earlier one waits
+//!   for.
 //! * ROOM-4: a load that would fit once others have become idle, loaded or gone waits for that, for at most
 //!   [`Rules::wait_max`]; one that would not fit even then is refused at once.
 //! * ROOM-5: what a program held that has ended counts as free soon until it is seen to be free, for at most
-//!   [`Rules::returns_within`]. Some virtual machines give it back late. It is given to nobody before it is free.
+//!   [`Rules::returns_within`]. Some virtual machines give it back late. It is given to nobody before it is
+//!   free.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -114,8 +117,8 @@ pub(crate) struct Room {
     ended: Vec<Ended>,
     /// None of them ended between the figures of this look: it would be in both.
     is_exact: bool,
-    /// What was free and what programs held, together, when nothing was on its way back: what one gives back the other gains,
-    /// so whatever is missing of it later is still on its way.
+    /// What was free and what programs held, together, when nothing was on its way back: what one gives back
+    /// the other gains, so whatever is missing of it later is still on its way.
     accounted: Option<i128>,
 }
 
@@ -187,8 +190,8 @@ impl Room {
         !self.waiting.is_empty()
     }
 
-    /// Programs that have ended lately; the next look reckons with these and no others. `is_exact`: none of them ended while
-    /// the figures of that look were read.
+    /// Programs that have ended lately; the next look reckons with these and no others. `is_exact`: none of
+    /// them ended while the figures of that look were read.
     pub(crate) fn note_ended(&mut self, ended: Vec<Ended>, is_exact: bool) {
         (self.ended, self.is_exact) = (ended, is_exact);
     }

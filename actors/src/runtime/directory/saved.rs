@@ -1,6 +1,8 @@
-//! The runtimes that were added while the node ran, and those that an operator has stopped, in a file of the state folder.
+//! The runtimes that were added while the node ran, and those that an operator has stopped, in a file of the
+//! state folder.
 //!
-//! Owns `runtimes.json`: read at the start, replaced as a whole at each change, so that a crash leaves the old or the new list.
+//! Owns `runtimes.json`: read at the start, replaced as a whole at each change, so that a crash leaves the
+//! old or the new list.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -30,7 +32,8 @@ struct Contents {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Saved {
     pub(crate) runtimes: Vec<RuntimeSpec>,
-    /// Of these and of the configured ones: no request starts them, nor does the node. Absent in files of older versions.
+    /// Of these and of the configured ones: no request starts them, nor does the node. Absent in files of
+    /// older versions.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(crate) held: BTreeSet<RuntimeId>,
 }

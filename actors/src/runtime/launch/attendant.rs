@@ -1,7 +1,8 @@
-//! A thread per engine that holds its keeper's lifeline: carries orders down and news up, and bounds every wait.
+//! A thread per engine that holds its keeper's lifeline: carries orders down and news up, and bounds every
+//! wait.
 //!
-//! Owns the keeper process: it is started here, watched here and reaped here, whatever becomes of the tokio runtime and of whoever
-//! asked for the launch. Refuses to know why a program should run or stop.
+//! Owns the keeper process: it is started here, watched here and reaped here, whatever becomes of the tokio
+//! runtime and of whoever asked for the launch. Refuses to know why a program should run or stop.
 //!
 //! ```text
 //! prepare → start keeper → Confined, Started → … orders … → Exited → keeper gone → log drained → diagnosed → told
@@ -80,7 +81,8 @@ struct Attended {
 /// Readable when they have ended. What had ended before it could be opened is missing.
 struct Watched {
     program: Option<OwnedFd>,
-    /// The program's parent, whose end is the end of all: in a namespace it is the first process, elsewhere it kills what is left first.
+    /// The program's parent, whose end is the end of all: in a namespace it is the first process, elsewhere
+    /// it kills what is left first.
     keeper: Option<OwnedFd>,
     keeper_pid: Option<u32>,
 }

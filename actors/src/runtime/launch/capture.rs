@@ -1,7 +1,8 @@
 //! Reads what a program prints, on a thread of its own.
 //!
-//! Owns the reading end of the pipe. Refuses to hold anything up: it reads as fast as the program prints, and when the program has
-//! ended it drains for a limited time only, because a process that escaped could hold the pipe open for ever.
+//! Owns the reading end of the pipe. Refuses to hold anything up: it reads as fast as the program prints, and
+//! when the program has ended it drains for a limited time only, because a process that escaped could hold
+//! the pipe open for ever.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -48,8 +49,8 @@ pub(super) struct Capture {
 }
 
 impl Capture {
-    /// Makes the thread. Nothing is read before [`Capture::go`], so that what ARW says about a start comes first in the log; until
-    /// then the pipe holds what is printed.
+    /// Makes the thread. Nothing is read before [`Capture::go`], so that what ARW says about a start comes
+    /// first in the log; until then the pipe holds what is printed.
     pub(super) fn start(Output(read): Output, log: Arc<EngineLog>, secret: &Secret) -> std::io::Result<Self> {
         let veil = Veil::new(secret.reveal().as_bytes());
         let stop = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);

@@ -1,7 +1,8 @@
 //! Whether a file is a program that this kernel would execute.
 //!
-//! Owns the checks that the kernel makes of an ELF header. They are made here first because the C library hands what the kernel
-//! refuses to a shell, which then fails in words of its own. Refuses to know what is in the program.
+//! Owns the checks that the kernel makes of an ELF header. They are made here first because the C library
+//! hands what the kernel refuses to a shell, which then fails in words of its own. Refuses to know what is in
+//! the program.
 
 /// As many bytes as [`check`] wants to see of a file.
 pub(super) const HEADER_BYTES: usize = 64;
@@ -20,7 +21,8 @@ pub(super) fn check(header: &[u8], length: u64) -> Result<(), &'static str> {
     if (*word, *order) != (2, 1) || own_machine().is_some_and(|own| own != two(18)) {
         return Err("it was built for another processor");
     }
-    // 2: executable, 3: position-independent. A library is of kind 3 as well, but then has no use as a program.
+    // 2: executable, 3: position-independent. A library is of kind 3 as well, but then has no use as a
+    // program.
     if !matches!(two(16), 2 | 3) {
         return Err("it is a part of a program, not a program");
     }

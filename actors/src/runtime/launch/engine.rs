@@ -1,6 +1,7 @@
 //! A running program as the rest of ARW holds it, and how its wishes reach the attendant.
 //!
-//! Owns the handle: dropping it kills. Refuses to know sockets and processes: it writes wishes down and wakes the attendant.
+//! Owns the handle: dropping it kills. Refuses to know sockets and processes: it writes wishes down and wakes
+//! the attendant.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -124,7 +125,8 @@ impl Engine for OsEngine {
     fn measured(&self) -> BoxFuture<'static, (Option<u64>, u64)> {
         let figures = self.figures();
         async move {
-            // A program that ended has no figures; a pool of threads that takes no more work ends with the node.
+            // A program that ended has no figures; a pool of threads that takes no more work ends with the
+            // node.
             let figures = tokio::task::spawn_blocking(figures).await.ok().flatten();
             figures.map_or((None, 0), |figures| (figures.resident_bytes, figures.progress))
         }

@@ -1,7 +1,7 @@
 //! What a program and everything that it has started hold and do together.
 //!
-//! Owns the sums: an engine behind a start script is a child of the script, or nobody's child but its keeper's. Refuses to know what
-//! they are for.
+//! Owns the sums: an engine behind a start script is a child of the script, or nobody's child but its
+//! keeper's. Refuses to know what they are for.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -32,14 +32,15 @@ struct Last {
 /// What the family holds and has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Figures {
-    /// Memory of all of them. Pages that no file backs are each process's own; of files that several map, such as a model, each holds the
-    /// same pages, so the largest share counts once.
+    /// Memory of all of them. Pages that no file backs are each process's own; of files that several map,
+    /// such as a model, each holds the same pages, so the largest share counts once.
     pub(super) resident_bytes: Option<u64>,
     /// Grows while any of them does anything.
     pub(super) progress: u64,
 }
 
-/// Looking at one process takes some ten microseconds. A machine with so many that this is not enough is measured in part.
+/// Looking at one process takes some ten microseconds. A machine with so many that this is not enough is
+/// measured in part.
 const MEASURE_MAX: Duration = Duration::from_millis(250);
 
 impl Family {
@@ -47,7 +48,8 @@ impl Family {
         Self { procfs, program, keeper, clock, last: Mutex::default() }
     }
 
-    /// Reads of every process of the machine, where the kernel does not list children: nothing for a thread that others wait for.
+    /// Reads of every process of the machine, where the kernel does not list children: nothing for a thread
+    /// that others wait for.
     pub(super) fn measure(&self) -> Figures {
         let end = self.clock.now() + MEASURE_MAX;
         self.measure_while(&|| self.clock.now() < end)
@@ -80,7 +82,8 @@ impl Family {
         Figures { resident_bytes: last.resident_bytes, progress }
     }
 
-    /// The program first. Where not all can be listed those that were measured before stay, with the time that each was started.
+    /// The program first. Where not all can be listed those that were measured before stay, with the time
+    /// that each was started.
     fn members(&self, progress: &Progress, has_time: &dyn Fn() -> bool) -> Vec<(u32, Option<u64>)> {
         let found = self.procfs.descendants(self.keeper.unwrap_or(self.program), has_time);
         let mut members = vec![(self.program, None)];
@@ -152,7 +155,8 @@ mod tests {
         assert_eq!(progress.note(BTreeMap::from([((1, 5), 10), ((2, 6), 101)]), 10), 111);
     }
 
-    /// A process of a `/proc` whose kernel lists no children. It did `work`, began before the machine was 100 s up and holds one page.
+    /// A process of a `/proc` whose kernel lists no children. It did `work`, began before the machine was 100
+    /// s up and holds one page.
     fn process(proc: &Path, pid: u32, parent: u32, work: u64) {
         let folder = proc.join(pid.to_string());
         fs::create_dir_all(folder.join("task").join(pid.to_string())).unwrap();

@@ -1,8 +1,9 @@
 //! Watches one program: starts it, carries out orders, reports its end, and leaves nothing of it behind.
 //!
-//! Owns the program's process and all that descends from it: it is the first process of their pid namespace or, where there is none,
-//! their subreaper, and the only one that reaps them. Its link to the node is the lifeline on its standard input; when that
-//! ends, everything ends. Refuses to know why the program runs and whether it should be started again.
+//! Owns the program's process and all that descends from it: it is the first process of their pid namespace
+//! or, where there is none, their subreaper, and the only one that reaps them. Its link to the node is the
+//! lifeline on its standard input; when that ends, everything ends. Refuses to know why the program runs and
+//! whether it should be started again.
 //!
 //! ```text
 //! outer keeper (makes the namespace, waits) ── inner keeper (pid 1 in it) ── shim → program
@@ -36,7 +37,8 @@ pub(super) const WITH_NAMESPACE: &str = "namespace";
 pub(super) const WITHOUT_NAMESPACE: &str = "plain";
 const INSIDE: &str = "inside";
 
-/// A program that forks without end could keep a keeper without a namespace busy; the node's deadline comes soon after.
+/// A program that forks without end could keep a keeper without a namespace busy; the node's deadline comes
+/// soon after.
 const CLEAN_UP_MAX: Duration = Duration::from_secs(2);
 
 /// This very program, even when its file has been replaced by an upgrade since.
@@ -106,7 +108,8 @@ fn keep(note: Option<String>) -> io::Result<()> {
     }
     let (ours, theirs) = UnixStream::pair()?;
     let own_pid = std::process::id().to_string();
-    // Before there is a plan: in a spare keeper the shim waits too, and ends when this end of its socket does.
+    // Before there is a plan: in a spare keeper the shim waits too, and ends when this end of its socket
+    // does.
     let shim = Command::new(OWN_PROGRAM)
         .arg0("arw-shim")
         .args([shim::FIRST_ARGUMENT, &own_pid])
@@ -203,7 +206,8 @@ impl Keeper {
                 }
                 Received::Message(Report::Started { .. } | Report::Exited(_)) => {}
                 Received::Ended => {
-                    // The socket closed at the exec. Without a word before, the shim is dying: its exit comes next.
+                    // The socket closed at the exec. Without a word before, the shim is dying: its exit comes
+                    // next.
                     if let Some((pid, mut enforced)) = starting.confined.take() {
                         self.starting = None;
                         enforced.notes.extend(self.note.take());

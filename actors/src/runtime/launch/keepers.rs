@@ -1,7 +1,8 @@
 //! Keepers as the node holds them: starts them, ends them, and keeps one ready for the next launch.
 //!
-//! Owns the *spare*: a keeper and its shim that wait for a program. Starting these two takes longer than starting the program itself, so
-//! a program that has crashed is followed by the next one several milliseconds sooner. Refuses to know programs.
+//! Owns the *spare*: a keeper and its shim that wait for a program. Starting these two takes longer than
+//! starting the program itself, so a program that has crashed is followed by the next one several
+//! milliseconds sooner. Refuses to know programs.
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -19,8 +20,8 @@ use super::os_launcher::KeeperProgram;
 use super::sweep::{MARKER, Marker};
 use super::wire::{Wire, wait_readable};
 
-/// A spare is made when a program has run for so long: then it has most of its own start behind it, and a program that dies sooner
-/// is no reason to hurry.
+/// A spare is made when a program has run for so long: then it has most of its own start behind it, and a
+/// program that dies sooner is no reason to hurry.
 pub(super) const SPARE_AFTER: Duration = Duration::from_millis(250);
 
 /// How long a keeper may take to end after its program has: the kernel frees the memory of what is left.
@@ -144,7 +145,8 @@ impl Keeper {
             Ok(Some(_)) => {}
             Ok(None) => {
                 tracing::error!(keeper = self.process.id(), "a killed keeper does not end: waiting for it");
-                // The kernel holds it (a GPU driver, a dead disk). Its runtime must not start again beside it.
+                // The kernel holds it (a GPU driver, a dead disk). Its runtime must not start again beside
+                // it.
                 let _ = self.process.wait();
             }
             Err(error) => tracing::error!(keeper = self.process.id(), %error, "a keeper could not be reaped"),

@@ -1,7 +1,7 @@
 //! Which folders the loader takes a program's shared libraries from.
 //!
-//! Owns asking the loader (`ld.so --list`, which maps the program and runs none of it) and remembering its answer per file.
-//! Refuses to decide whether a folder may be opened.
+//! Owns asking the loader (`ld.so --list`, which maps the program and runs none of it) and remembering its
+//! answer per file. Refuses to decide whether a folder may be opened.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -5,13 +5,14 @@
 //!           └── capture (a thread per engine) ◄── one pipe: stdout and stderr ──┘
 //! ```
 //!
-//! The node's own program is started again as a *keeper*, which starts it once more as a *shim*; the shim puts itself into the
-//! sandbox and becomes the program. The keeper's only link to the node is the *lifeline*, a socket on its standard input:
-//! orders come in, reports go out, and when it closes, for whatever reason, everything below is killed. So `kill -9` of the
-//! node leaves nothing running. A keeper is needed because the kernel ties the parent-death signal to the parent's *thread*, and
-//! tells it to children only, not to grandchildren. Where the kernel allows it the keeper makes a pid namespace of its own, and
-//! then nothing below can outlive it, however it tries. One keeper and its shim wait in reserve (`keepers.rs`), so that a program that
-//! crashed is followed sooner.
+//! The node's own program is started again as a *keeper*, which starts it once more as a *shim*; the shim
+//! puts itself into the sandbox and becomes the program. The keeper's only link to the node is the
+//! *lifeline*, a socket on its standard input: orders come in, reports go out, and when it closes, for
+//! whatever reason, everything below is killed. So `kill -9` of the node leaves nothing running. A keeper is
+//! needed because the kernel ties the parent-death signal to the parent's *thread*, and tells it to children
+//! only, not to grandchildren. Where the kernel allows it the keeper makes a pid namespace of its own, and
+//! then nothing below can outlive it, however it tries. One keeper and its shim wait in reserve
+//! (`keepers.rs`), so that a program that crashed is followed sooner.
 //!
 //! Call [`run_hidden`] first thing in `main` of every program that is used as [`KeeperProgram`].
 //!

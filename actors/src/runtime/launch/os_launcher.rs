@@ -37,7 +37,8 @@ pub struct KeeperProgram {
 }
 
 impl KeeperProgram {
-    /// The program of this process, even when an upgrade has replaced its file since: node and keepers must be of one build.
+    /// The program of this process, even when an upgrade has replaced its file since: node and keepers must
+    /// be of one build.
     ///
     /// # Errors
     /// `/proc` is not there.
@@ -57,12 +58,13 @@ pub struct OsLauncherOptions {
     pub state_dir: PathBuf,
     /// This machine's CPU features as `/proc/cpuinfo` names them, for the diagnosis of illegal instructions.
     pub cpu_flags: Arc<BTreeSet<String>>,
-    /// Give each program a pid namespace where the kernel allows it, so that nothing it starts can outlive it. Turn it off to look
-    /// at a program with tools that cannot follow it there.
+    /// Give each program a pid namespace where the kernel allows it, so that nothing it starts can outlive
+    /// it. Turn it off to look at a program with tools that cannot follow it there.
     pub pid_namespace: bool,
 }
 
-/// Starts programs behind a keeper, in a sandbox. Cheap to clone through [`Arc`]; several may live in one process.
+/// Starts programs behind a keeper, in a sandbox. Cheap to clone through [`Arc`]; several may live in one
+/// process.
 ///
 /// ```no_run
 /// use arw_actors::runtime::launch::{KeeperProgram, OsLauncher, OsLauncherOptions};
@@ -103,7 +105,8 @@ impl OsLauncher {
         Ok(Self { shared: Arc::new(shared), rows: Mutex::default() })
     }
 
-    /// Makes a place in the row of launches that share a scratch folder: those before it to wait for, and what the next waits for.
+    /// Makes a place in the row of launches that share a scratch folder: those before it to wait for, and
+    /// what the next waits for.
     fn line_up(&self, scratch: &Path) -> (Vec<watch::Receiver<()>>, watch::Sender<()>) {
         let (over, wait) = watch::channel(());
         let mut rows = self.rows.lock();
@@ -149,8 +152,9 @@ impl Launcher for OsLauncher {
         spec.scratch = in_state_dir(&spec.scratch, &shared.around.state_dir);
         let (before, over) = self.line_up(&spec.scratch);
         async move {
-            // RUN-1, also where a launch was given up or its actor crashed: its thread may still be at work in the folder, or its program
-            // alive. Nothing is ever sent; the other end closes when that thread is over.
+            // RUN-1, also where a launch was given up or its actor crashed: its thread may still be at work
+            // in the folder, or its program alive. Nothing is ever sent; the other end closes when that
+            // thread is over.
             for mut before in before {
                 while before.changed().await.is_ok() {}
             }
@@ -217,7 +221,8 @@ impl Launcher for OsLauncher {
     }
 }
 
-/// Stands for a state folder: two nodes on one machine have different ones, and a copied folder has another than its original.
+/// Stands for a state folder: two nodes on one machine have different ones, and a copied folder has another
+/// than its original.
 fn state_id(state_dir: &Path) -> io::Result<String> {
     use std::os::unix::ffi::OsStrExt as _;
     let metadata = fs::metadata(state_dir)?;

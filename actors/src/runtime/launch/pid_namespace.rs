@@ -1,7 +1,8 @@
 //! A pid namespace for one program: when its first process ends, the kernel ends all others in it.
 //!
-//! Owns making one without being root, through a user namespace that maps only the current user. Refuses to fail: a kernel or an
-//! administrator that does not allow it is a note in the sandbox report, and the keeper then relies on being a subreaper.
+//! Owns making one without being root, through a user namespace that maps only the current user. Refuses to
+//! fail: a kernel or an administrator that does not allow it is a note in the sandbox report, and the keeper
+//! then relies on being a subreaper.
 
 use std::fs;
 use std::io;

@@ -1,8 +1,9 @@
 //! Fills `{model}`, `{port}`, `{socket}` and `{secret}` into arguments.
 //!
-//! Exactly these four words in braces are replaced, anywhere in an argument (`--host=unix:{socket}`); all other braces stay as they are,
-//! because arguments hold JSON. There is no escape. An argument (or what follows its first `=`) that is nothing but another
-//! word in braces is refused as a slip: JSON never looks like that. Refuses to know where the values come from.
+//! Exactly these four words in braces are replaced, anywhere in an argument (`--host=unix:{socket}`); all
+//! other braces stay as they are, because arguments hold JSON. There is no escape. An argument (or what
+//! follows its first `=`) that is nothing but another word in braces is refused as a slip: JSON never looks
+//! like that. Refuses to know where the values come from.
 
 use std::path::PathBuf;
 

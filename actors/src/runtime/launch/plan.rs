@@ -1,7 +1,7 @@
 //! What the node, a keeper and a shim tell each other.
 //!
-//! Owns the messages, as they travel: one JSON object per line. Refuses to know sockets (`wire.rs`) and what to do with a
-//! message. All three are the same program, so the format may change freely.
+//! Owns the messages, as they travel: one JSON object per line. Refuses to know sockets (`wire.rs`) and what
+//! to do with a message. All three are the same program, so the format may change freely.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::sandbox::Sandbox;
 use crate::runtime::launcher::ExitStatus;
 
-/// Everything a shim needs to become the program. It holds the key: it has no `Debug` and is only ever written to a socket.
+/// Everything a shim needs to become the program. It holds the key: it has no `Debug` and is only ever
+/// written to a socket.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Plan {
     /// The file to execute; also what the program sees as its own name.

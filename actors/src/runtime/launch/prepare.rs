@@ -1,7 +1,7 @@
 //! Turns what is asked for into what a shim needs.
 //!
-//! Owns the checks and preparations before anything is started: program, model, scratch folder, address, key, environment, rules.
-//! Refuses to start anything.
+//! Owns the checks and preparations before anything is started: program, model, scratch folder, address, key,
+//! environment, rules. Refuses to start anything.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -207,7 +207,8 @@ fn text_of(path: &Path) -> Result<String, LaunchError> {
         .ok_or_else(|| refuse(Cause::BadOption, format!("the path {} is not UTF-8", path.display()), hint))
 }
 
-/// The socket lies in the scratch folder, or in a private folder of its own when that path is too long for the kernel.
+/// The socket lies in the scratch folder, or in a private folder of its own when that path is too long for
+/// the kernel.
 fn socket_for(
     spec: &LaunchSpec,
     around: &Surroundings,
@@ -243,7 +244,8 @@ pub(super) fn short_tag(state_id: &str) -> &str {
     state_id.get(..8).unwrap_or(state_id)
 }
 
-/// A port that was free a moment ago. Another program can take it before ours does; the diagnosis then says so.
+/// A port that was free a moment ago. Another program can take it before ours does; the diagnosis then says
+/// so.
 fn free_port() -> Result<u16, LaunchError> {
     let port =
         TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| Ok(listener.local_addr()?.port()));
@@ -263,7 +265,8 @@ fn environment(spec: &LaunchSpec, marker: &Marker) -> BTreeMap<String, String> {
 
 /// Files that the operator named, and the other parts of a model that comes in several.
 fn argument_files(raw: &[String], filled: &[String], model: Option<&Path>, named: Named) -> Vec<PathBuf> {
-    // An argument that holds the key is no file name, and looking for one would be the only place where the key meets a path.
+    // An argument that holds the key is no file name, and looking for one would be the only place where the
+    // key meets a path.
     let is_plain = |raw: &String| !(named.secret && raw.contains("{secret}"));
     let files = raw
         .iter()

@@ -1,7 +1,8 @@
 //! Finds the program that a launch names and everything that it is started through.
 //!
-//! Owns the search in `PATH`, the chain of symbolic links and interpreters, and the refusals that can be given before anything is
-//! started. Refuses to start anything and to decide what the sandbox opens (`sandbox/rules.rs`).
+//! Owns the search in `PATH`, the chain of symbolic links and interpreters, and the refusals that can be
+//! given before anything is started. Refuses to start anything and to decide what the sandbox opens
+//! (`sandbox/rules.rs`).
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -19,7 +20,8 @@ use crate::runtime::launcher::{Cause, Diagnosis, LaunchError};
 /// A program that is there and looks as if it could be executed.
 #[derive(Clone, Debug)]
 pub(super) struct Program {
-    /// Absolute. Not resolved further: a Python in a virtual environment finds it by the name it was called by.
+    /// Absolute. Not resolved further: a Python in a virtual environment finds it by the name it was called
+    /// by.
     pub(super) path: PathBuf,
     pub(super) hops: Vec<Hop>,
     /// The ELF files in the chain: what the loader will load libraries for.
@@ -98,7 +100,8 @@ impl Search {
             if !is_pyenv_shim(&path) {
                 return Ok(path);
             }
-            // A shim is a shell script that starts pyenv's shell scripts: the sandbox is for the real program.
+            // A shim is a shell script that starts pyenv's shell scripts: the sandbox is for the real
+            // program.
             if let Some(real) = self.behind_shim(&path) {
                 return Ok(real);
             }
@@ -153,7 +156,8 @@ fn follow(path: &Path, hops: &mut Vec<Hop>) -> Result<PathBuf, LaunchError> {
         hops.push(Hop { path: current.clone(), is_final: target.is_none(), venv: venv_of(&current) });
         match target {
             Some(target) => current = parent(&current).join(target),
-            // Folders on the way may be links themselves; the sandbox and the prefix rule want the real place.
+            // Folders on the way may be links themselves; the sandbox and the prefix rule want the real
+            // place.
             None => {
                 let real = fs::canonicalize(&current)
                     .map_err(|error| missing(path, &error.to_string(), "check the path"))?;

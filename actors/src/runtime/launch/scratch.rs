@@ -1,7 +1,7 @@
 //! The one folder that a program may write: made private, emptied before each start.
 //!
-//! Owns removing what an earlier program left, which may be hostile: nothing is followed, nothing outside is touched. Refuses any
-//! folder that does not lie in the node's state folder.
+//! Owns removing what an earlier program left, which may be hostile: nothing is followed, nothing outside is
+//! touched. Refuses any folder that does not lie in the node's state folder.
 
 use std::fs;
 use std::io;
@@ -71,7 +71,8 @@ fn unlock(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A private folder for a socket whose path in the scratch folder would be too long for the kernel. Removed with its value.
+/// A private folder for a socket whose path in the scratch folder would be too long for the kernel. Removed
+/// with its value.
 #[derive(Debug)]
 pub(super) struct SocketFolder {
     path: PathBuf,

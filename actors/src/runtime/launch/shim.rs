@@ -1,7 +1,8 @@
 //! The last step before the program: puts its own process into the sandbox and becomes the program.
 //!
-//! Owns the order of these steps, which matters: first the tie to the keeper, so that nothing outlives it; then what cannot be undone.
-//! Refuses to decide anything: what to do is in the plan, and any failure is reported and ends it.
+//! Owns the order of these steps, which matters: first the tie to the keeper, so that nothing outlives it;
+//! then what cannot be undone. Refuses to decide anything: what to do is in the plan, and any failure is
+//! reported and ends it.
 
 use std::ffi::OsString;
 use std::fs;
@@ -23,7 +24,8 @@ pub(super) const FIRST_ARGUMENT: &str = "__shim";
 /// What a shell says when a program cannot be executed. Nobody reads it: the report says why.
 const EXIT_CODE: u8 = 126;
 
-/// Enough for a server with thousands of connections, little enough that a program which loops over all numbers stays quick.
+/// Enough for a server with thousands of connections, little enough that a program which loops over all
+/// numbers stays quick.
 const OPEN_FILES_MAX: u64 = 65_536;
 
 /// When memory runs out the kernel should take a program, which is started again, before the node.
@@ -31,7 +33,8 @@ const OOM_SCORE_ADJ: &str = "500";
 
 pub(super) fn main(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let keeper = args.next().and_then(|arg| arg.to_str()?.parse::<i32>().ok());
-    // Standard input is replaced before the exec; this copy closes itself at the exec, which tells the keeper that it worked.
+    // Standard input is replaced before the exec; this copy closes itself at the exec, which tells the keeper
+    // that it worked.
     let Ok(socket) = io::stdin().as_fd().try_clone_to_owned() else { return ExitCode::from(EXIT_CODE) };
     let mut wire = Wire::new(UnixStream::from(socket));
     let failure = become_program(keeper, &mut wire);

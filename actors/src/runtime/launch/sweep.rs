@@ -1,11 +1,12 @@
 //! Ends what an earlier node with the same state folder left running.
 //!
-//! Owns the marker that every program of ours carries in its environment, and the records of what was started. Refuses to touch
-//! anything that carries another state folder's marker: another node's engines are not ours, on the same machine or in
-//! the same process.
+//! Owns the marker that every program of ours carries in its environment, and the records of what was
+//! started. Refuses to touch anything that carries another state folder's marker: another node's engines are
+//! not ours, on the same machine or in the same process.
 //!
-//! A number is never trusted: a process is opened first (`pidfd_open`), looked at again, and only then signalled through what
-//! was opened, so that a number that was given to another process in between ends nobody.
+//! A number is never trusted: a process is opened first (`pidfd_open`), looked at again, and only then
+//! signalled through what was opened, so that a number that was given to another process in between ends
+//! nobody.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,8 +26,8 @@ use crate::runtime::launcher::SweepReport;
 /// The environment variable that marks a program of ours, and everything it starts.
 pub(super) const MARKER: &str = "ARW_ENGINE";
 
-/// `<state id>:<runtime>:<attempt>:<launch>`. Attempts may be counted anew; the last part is random, so that the clean-up after one
-/// launch can never end another.
+/// `<state id>:<runtime>:<attempt>:<launch>`. Attempts may be counted anew; the last part is random, so that
+/// the clean-up after one launch can never end another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Marker {
     pub(super) state_id: String,
@@ -44,7 +45,8 @@ impl Marker {
         Ok(Self { state_id: state_id.to_owned(), runtime: runtime.clone(), attempt, launch })
     }
 
-    /// What keepers carry in place of a marker: they are started before it is known for which launch. It names no launch that ever is.
+    /// What keepers carry in place of a marker: they are started before it is known for which launch. It
+    /// names no launch that ever is.
     pub(super) fn of_keepers(state_id: &str) -> String {
         format!("{state_id}:keeper:{}", u64::MAX)
     }

@@ -1,6 +1,7 @@
 //! Where programs cannot be started yet: every launch says so.
 //!
-//! Keeps the rest of ARW compiling on systems other than Linux. Refuses to pretend: no engine runs without its sandbox.
+//! Keeps the rest of ARW compiling on systems other than Linux. Refuses to pretend: no engine runs without
+//! its sandbox.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -37,7 +37,8 @@ impl Wire {
         Self { socket, received: Vec::new(), ended: false }
     }
 
-    /// Writes one message. The other side reads at once or is dead, so this waits no longer than the socket's own time limit.
+    /// Writes one message. The other side reads at once or is dead, so this waits no longer than the socket's
+    /// own time limit.
     pub(super) fn send(&mut self, message: &impl Serialize) -> io::Result<()> {
         let mut line = serde_json::to_vec(message)?;
         line.push(b'\n');
@@ -103,7 +104,8 @@ fn is_readable(socket: &UnixStream) -> io::Result<bool> {
     Ok(ready.first().copied().unwrap_or(false))
 }
 
-/// Waits until one of these can be read, has ended or has failed; says which. An interruption counts as nothing ready.
+/// Waits until one of these can be read, has ended or has failed; says which. An interruption counts as
+/// nothing ready.
 pub(super) fn wait_readable(fds: &[BorrowedFd<'_>], at_most: Option<Duration>) -> io::Result<Vec<bool>> {
     let mut polled: Vec<PollFd<'_>> =
         fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();

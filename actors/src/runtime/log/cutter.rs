@@ -81,8 +81,9 @@ impl LineCutter {
     }
 }
 
-/// Makes a line fit to be shown anywhere: lossy UTF-8; a progress bar's earlier states (before a carriage return) left out; control
-/// characters and text-direction overrides replaced, so that no line can move a terminal's cursor or pretend to be another.
+/// Makes a line fit to be shown anywhere: lossy UTF-8; a progress bar's earlier states (before a carriage
+/// return) left out; control characters and text-direction overrides replaced, so that no line can move a
+/// terminal's cursor or pretend to be another.
 pub(super) fn clean(line: &[u8]) -> String {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let shown = line.rsplit(|b| *b == b'\r').find(|part| !part.is_empty()).unwrap_or_default();

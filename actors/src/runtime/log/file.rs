@@ -1,7 +1,7 @@
 //! A file that is set aside when it is full.
 //!
-//! Owns rotation and what happens when the disk refuses: the problem is remembered, writing is tried again later, and
-//! nothing waits. Refuses to know what a line means.
+//! Owns rotation and what happens when the disk refuses: the problem is remembered, writing is tried again
+//! later, and nothing waits. Refuses to know what a line means.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

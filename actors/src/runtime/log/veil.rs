@@ -1,7 +1,7 @@
 //! Takes a key out of a stream of bytes.
 //!
-//! Owns finding it however the stream is cut into pieces. Refuses to know lines: it stands before they are cut, so that a key which lies
-//! across two of them is found too.
+//! Owns finding it however the stream is cut into pieces. Refuses to know lines: it stands before they are
+//! cut, so that a key which lies across two of them is found too.
 
 /// Shown in place of the key.
 const SHOWN: &[u8] = b"(key)";

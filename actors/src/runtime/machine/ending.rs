@@ -43,7 +43,8 @@ impl RuntimeMachine {
         }
     }
 
-    /// RUN-6: it was killed, and is not gone. Nothing is begun beside it (RUN-1): its end, when it comes, decides what follows.
+    /// RUN-6: it was killed, and is not gone. Nothing is begun beside it (RUN-1): its end, when it comes,
+    /// decides what follows.
     pub(super) fn found_stuck(&mut self, now: Moment, actions: &mut Vec<RuntimeAction>) {
         self.end_deadline = None;
         self.is_stuck = true;

@@ -191,7 +191,8 @@ impl Health {
                 probe.status = ProbeStatus::Failing;
                 probe.failures = probe.failures.saturating_add(1);
                 probe.detail = answer.fault();
-                // After a failure the next look comes soon, so that a stuck engine is ended within seconds, not minutes.
+                // After a failure the next look comes soon, so that a stuck engine is ended within seconds,
+                // not minutes.
                 let soon = now + rules.liveness_every;
                 probe.next = probe.next.map(|next| next.min(soon));
             }

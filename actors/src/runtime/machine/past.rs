@@ -4,7 +4,8 @@ use super::{RuntimeMachine, RuntimeState};
 use crate::moment::Moment;
 use crate::runtime::launcher::Diagnosis;
 
-/// What outlives a machine: that of an actor that falls is followed by another one, and its runtime has failed as often as before.
+/// What outlives a machine: that of an actor that falls is followed by another one, and its runtime has
+/// failed as often as before.
 #[derive(Clone, Debug, Default)]
 pub struct Past {
     /// The number of the last launch.

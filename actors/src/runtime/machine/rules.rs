@@ -17,8 +17,8 @@ pub struct RuntimeRules {
     pub start_timeout: Duration,
     /// A start that takes longer has failed, progress or not.
     pub start_timeout_max: Duration,
-    /// Between probes while a program of ours starts: ready is to be noticed within 50 ms. A server of somebody else, which may stay away for days, is asked less and less often, down to
-    /// `liveness_every`.
+    /// Between probes while a program of ours starts: ready is to be noticed within 50 ms. A server of
+    /// somebody else, which may stay away for days, is asked less and less often, down to `liveness_every`.
     pub start_probe_every: Duration,
     /// Between liveness probes once it is up.
     pub liveness_every: Duration,

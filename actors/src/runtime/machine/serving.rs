@@ -63,7 +63,8 @@ impl RuntimeMachine {
             hint: Some(SOCKET_HINT.to_owned()),
             permanent: false,
         };
-        // Somebody who cleans up once costs the engine nothing; a socket that never stays must not be made anew for ever.
+        // Somebody who cleans up once costs the engine nothing; a socket that never stays must not be made
+        // anew for ever.
         let has_served = is_up && now >= self.ready_since + self.rules.probation;
         self.after = After::SocketGone { diagnosis: diagnosis.clone(), is_failure: !has_served };
         self.diagnosis = Some(diagnosis);
@@ -79,7 +80,8 @@ impl RuntimeMachine {
         }
     }
 
-    /// A start's probe has failed: that is shown at once. It counts only at the start's deadline, and who waits for a server of somebody else is refused sooner.
+    /// A start's probe has failed: that is shown at once. It counts only at the start's deadline, and who
+    /// waits for a server of somebody else is refused sooner.
     fn start_fails(&mut self, actions: &mut Vec<RuntimeAction>) {
         let Some((failures, detail)) = self.health.failing() else { return };
         let diagnosis = self.failing_diagnosis(detail);

@@ -1,4 +1,5 @@
-//! The machine, by example and by property, on a [`Stage`] that plays launcher, engine and requests, and checks every action.
+//! The machine, by example and by property, on a [`Stage`] that plays launcher, engine and requests, and
+//! checks every action.
 
 mod by_example;
 mod by_property;

@@ -1,5 +1,5 @@
-//! Many rules at once: operators, requests, clients that leave, crashes, evictions and removals in every order that a seed
-//! gives, on engines that take their time.
+//! Many rules at once: operators, requests, clients that leave, crashes, evictions and removals in every
+//! order that a seed gives, on engines that take their time.
 //!
 //! `ARW_SEED=7` runs one seed, `ARW_SEEDS=100000` that many. A failure names its seed.
 

@@ -1,4 +1,5 @@
-//! A node's runtimes on a machine of a test: the real directory and the real actors, engines by script, time that is paused.
+//! A node's runtimes on a machine of a test: the real directory and the real actors, engines by script, time
+//! that is paused.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -49,7 +50,8 @@ pub(super) struct Stage {
 
 impl Ground {
     pub(super) async fn lay() -> Arc<Self> {
-        // Nothing of it outlives the test: where there is such a folder it is in memory, and nobody waits for a disk.
+        // Nothing of it outlives the test: where there is such a folder it is in memory, and nobody waits for
+        // a disk.
         let in_memory = std::path::Path::new("/dev/shm");
         let folder =
             if in_memory.is_dir() { tempfile::tempdir_in(in_memory) } else { tempfile::tempdir() }.unwrap();

@@ -99,7 +99,8 @@ async fn what_an_operator_has_stopped_stays_so_when_the_node_starts_again() {
     stage.end().await;
 }
 
-/// Arguments say what was asked for, the engine what there is: its own default, or a part of the whole for each slot.
+/// Arguments say what was asked for, the engine what there is: its own default, or a part of the whole for
+/// each slot.
 #[tokio::test(start_paused = true)]
 async fn the_context_that_is_shown_is_the_one_that_the_engine_offers() {
     let stage = Stage::with_memory(1_500 * MB).await;

@@ -1,6 +1,7 @@
 //! The trees of all nodes of a cluster, one under the other.
 //!
-//! Owns how they are gathered through one node, and how it is shown that one of them cannot be had. Refuses to draw a tree (`tree.rs`).
+//! Owns how they are gathered through one node, and how it is shown that one of them cannot be had. Refuses
+//! to draw a tree (`tree.rs`).
 
 use arw_kit::moment::WallTime;
 use futures_util::{StreamExt, stream};
@@ -16,7 +17,8 @@ use crate::output::screen::{Page, Screen};
 use crate::output::style::Style;
 use crate::output::table::{Cell, Column, Table};
 
-/// Enough to be done in one wait for a node that does not answer, without all of a large cluster's trees being on their way at once.
+/// Enough to be done in one wait for a node that does not answer, without all of a large cluster's trees
+/// being on their way at once.
 const AT_ONCE: usize = 8;
 
 /// One node's tree, or why there is none.

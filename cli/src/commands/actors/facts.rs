@@ -1,7 +1,7 @@
 //! What is worth telling about a tree that changes.
 //!
-//! Owns the comparison of two trees: counters that move all the time are no news, states, restarts, exits, full mailboxes and stuck
-//! handlers are. Plain decider.
+//! Owns the comparison of two trees: counters that move all the time are no news, states, restarts, exits,
+//! full mailboxes and stuck handlers are. Plain decider.
 
 use std::collections::BTreeMap;
 

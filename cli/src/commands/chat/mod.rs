@@ -23,7 +23,8 @@ use crate::output::table::{Cell, Column, Table};
 use answer::{Answer, Piece};
 use input::{Input, Line};
 
-/// The node lets a request wait two minutes for its runtime, and a long prompt on a slow machine takes minutes more.
+/// The node lets a request wait two minutes for its runtime, and a long prompt on a slow machine takes
+/// minutes more.
 const FIRST_BYTE_WITHIN: Duration = Duration::from_secs(900);
 /// Between two pieces of an answer. Slow machines make a token in seconds, a long prompt is read in minutes.
 const PIECE_WITHIN: Duration = Duration::from_secs(900);
@@ -148,7 +149,8 @@ impl<'c> Conversation<'c> {
         self.messages = self.system.iter().map(|text| json!({"role": "system", "content": text})).collect();
     }
 
-    /// Asks and shows the answer as it comes. An answer that was stopped or broke off stays in the conversation as far as it came.
+    /// Asks and shows the answer as it comes. An answer that was stopped or broke off stays in the
+    /// conversation as far as it came.
     async fn ask(&mut self, prompt: &str) -> Result<Outcome, Failure> {
         self.messages.push(json!({"role": "user", "content": prompt}));
         let mut answer = Answer::default();

@@ -82,7 +82,8 @@ pub(crate) async fn run(context: &Context, configured: &Configured) -> Result<Ex
     let mut local = Vec::new();
     let mut issuer = None;
     let now = context.screen.now();
-    // A node that was named with --server is elsewhere: this machine's folders and ports say nothing about it.
+    // A node that was named with --server is elsewhere: this machine's folders and ports say nothing about
+    // it.
     if context.locator.server.is_none() {
         let (settings, loaded) = settings(context, configured)?;
         checks.push(settings);

@@ -65,7 +65,8 @@ impl Imported {
     }
 }
 
-/// No node on this machine could be disturbed. One that was named with `--server` must answer, and so must one whose process lives.
+/// No node on this machine could be disturbed. One that was named with `--server` must answer, and so must
+/// one whose process lives.
 fn none_runs(context: &Context) -> bool {
     context.locator.server.is_none()
         && match read_node_file(&context.locator.state_dir) {
@@ -75,7 +76,8 @@ fn none_runs(context: &Context) -> bool {
         }
 }
 
-/// Checks what can be checked before a node is bothered, and makes the path absolute: the node has another working folder.
+/// Checks what can be checked before a node is bothered, and makes the path absolute: the node has another
+/// working folder.
 pub(crate) fn importable(file: &Path) -> Result<PathBuf, Failure> {
     let what = || format!("cannot import {}", file.display());
     let facts = std::fs::metadata(file).map_err(|error| {
@@ -154,7 +156,8 @@ async fn read_import(
     Err(ClientError::Garbled { url: node.url().to_owned(), why }.into())
 }
 
-/// Opens the model store itself. Its lock keeps a node that starts meanwhile, or another import, from being disturbed.
+/// Opens the model store itself. Its lock keeps a node that starts meanwhile, or another import, from being
+/// disturbed.
 async fn import_without_node(
     context: &Context,
     path: PathBuf,

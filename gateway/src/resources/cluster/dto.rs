@@ -14,7 +14,8 @@ pub(crate) struct NewJoinToken {
     pub(crate) ttl_s: Option<u64>,
     /// How many machines it lets in. Absent: one.
     pub(crate) uses: Option<u32>,
-    /// Addresses (`192.0.2.7:8091`) under which this node is reached, at most four. Absent: what it finds out itself.
+    /// Addresses (`192.0.2.7:8091`) under which this node is reached, at most four. Absent: what it finds out
+    /// itself.
     pub(crate) addresses: Option<Vec<String>>,
 }
 

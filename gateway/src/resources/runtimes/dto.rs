@@ -49,7 +49,8 @@ pub(crate) struct NewRuntime {
     pub(crate) args: Vec<String>,
     /// For `openai`: where the server is.
     pub(crate) base_url: Option<String>,
-    /// For `openai`: the environment variable of the node that holds the key; its name begins with `ARW_KEY_`.
+    /// For `openai`: the environment variable of the node that holds the key; its name begins with
+    /// `ARW_KEY_`.
     pub(crate) api_key_env: Option<String>,
     /// Folders or files that the program may read besides its own.
     #[serde(default)]

@@ -112,7 +112,8 @@ struct RestartsRow {
 /// How an actor last ended.
 #[derive(Debug, Serialize, ToSchema)]
 struct ActorExitRow {
-    /// `normal`, `stop`, `crash`, `killed`, `start_failed`, `process_exit`, `process_signal`, `escalated` or `dependency`.
+    /// `normal`, `stop`, `crash`, `killed`, `start_failed`, `process_exit`, `process_signal`, `escalated` or
+    /// `dependency`.
     #[schema(value_type = String)]
     reason: &'static str,
     #[schema(value_type = Option<String>)]

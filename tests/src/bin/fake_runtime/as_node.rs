@@ -1,7 +1,7 @@
 //! A node in miniature: launches the fake engine through the OS launcher and lives until it is killed.
 //!
-//! Owns what tests of a node's sudden death need: a process of its own that holds a lifeline. Prints `engine PID`. Refuses everything else
-//! that a node does.
+//! Owns what tests of a node's sudden death need: a process of its own that holds a lifeline. Prints `engine
+//! PID`. Refuses everything else that a node does.
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -1,6 +1,7 @@
 //! How the fake engine behaves right now, and what it has counted.
 //!
-//! Owns the switches that `/control` turns and the counters that `/control/status` shows. Refuses to know HTTP.
+//! Owns the switches that `/control` turns and the counters that `/control/status` shows. Refuses to know
+//! HTTP.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};

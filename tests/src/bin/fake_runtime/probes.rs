@@ -1,6 +1,8 @@
-//! What the fake engine does before it serves: tries things in the sandbox, starts other processes, wastes memory.
+//! What the fake engine does before it serves: tries things in the sandbox, starts other processes, wastes
+//! memory.
 //!
-//! Owns one line of output per try: `probe read /etc/shadow: Permission denied (os error 13)`. Refuses to judge what came of it.
+//! Owns one line of output per try: `probe read /etc/shadow: Permission denied (os error 13)`. Refuses to
+//! judge what came of it.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};

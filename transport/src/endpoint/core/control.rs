@@ -14,7 +14,8 @@ use crate::identity::NodeId;
 use crate::wire::{self, Card, CloseCode, Control, Pong, Revoked};
 
 impl Core {
-    /// What a new peer is told: who was removed, what this node says of itself, and a request for a certificate if one is due.
+    /// What a new peer is told: who was removed, what this node says of itself, and a request for a
+    /// certificate if one is due.
     pub(super) fn greet(&mut self, now: Moment, node: NodeId) {
         let Some(session) = self.sessions.get(&node) else { return };
         let connection = session.connection.clone();

@@ -1,6 +1,7 @@
 //! Certificates and removals while the endpoint runs.
 //!
-//! Owns when a certificate is renewed, when a peer's has ended, and how the word of a removal spreads. Refuses to know how any of it is stored.
+//! Owns when a certificate is renewed, when a peer's has ended, and how the word of a removal spreads.
+//! Refuses to know how any of it is stored.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -201,7 +202,8 @@ impl Core {
         Ok(())
     }
 
-    /// This node's next certificate: it is shown from now on, and every peer is told, so that none ends the connection with the old one.
+    /// This node's next certificate: it is shown from now on, and every peer is told, so that none ends the
+    /// connection with the old one.
     fn adopt(&mut self, signed: &SignedCertificate) {
         let wall = self.clock.wall();
         let verified = signed.verify(&self.cluster_key, self.own, wall, &self.revoked);
@@ -243,12 +245,14 @@ impl Core {
                 Err(_) => self.counters.revocations_refused += 1,
             }
         }
-        // A member passes on only what it has verified. One that does not would have this node verify for ever.
+        // A member passes on only what it has verified. One that does not would have this node verify for
+        // ever.
         self.remove(now, &signed, Some(from))
     }
 
-    /// WIRE-21: whoever learns of a removal passes it on to all others, and ends its own connection with the removed node.
-    /// Nothing behind a forged one is looked at. Returns whether all were good, as far as was looked.
+    /// WIRE-21: whoever learns of a removal passes it on to all others, and ends its own connection with the
+    /// removed node. Nothing behind a forged one is looked at. Returns whether all were good, as far as was
+    /// looked.
     pub(crate) fn remove(
         &mut self,
         now: Moment,
@@ -348,13 +352,15 @@ impl Core {
         self.revoked.of(node)
     }
 
-    /// A peer closed with what may be the proof that this node was removed. Only the cluster's key can say that: a bare code says nothing.
+    /// A peer closed with what may be the proof that this node was removed. Only the cluster's key can say
+    /// that: a bare code says nothing.
     pub(crate) fn shown_removal(&mut self, now: Moment, from: NodeId, proof: Vec<u8>) {
         // The connection is over already.
         self.learn_removals(now, &[proof], from).ok();
     }
 
-    /// The cluster's key says that this node is no member any more. It is told once; dialing goes on, rarely: with another certificate it may be one again.
+    /// The cluster's key says that this node is no member any more. It is told once; dialing goes on, rarely:
+    /// with another certificate it may be one again.
     fn note_removal(&mut self) {
         if !self.is_removed {
             self.is_removed = true;

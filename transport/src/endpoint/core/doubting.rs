@@ -11,7 +11,8 @@ use crate::membership::NodeState;
 use crate::wire::Ping;
 
 impl Core {
-    /// WIRE-23: a peer is suspected or taken for dead. Its connection may be silent for longer than work on it should wait.
+    /// WIRE-23: a peer is suspected or taken for dead. Its connection may be silent for longer than work on
+    /// it should wait.
     pub(super) fn doubt(&mut self, now: Moment, node: NodeId) {
         let Some(session) = self.sessions.get(&node) else { return };
         let key = (node, session.id);
@@ -22,7 +23,8 @@ impl Core {
         }
     }
 
-    /// WIRE-23: a doubted connection on which nothing came is over. One on which something came stands, and is asked again while its peer is doubted.
+    /// WIRE-23: a doubted connection on which nothing came is over. One on which something came stands, and
+    /// is asked again while its peer is doubted.
     pub(super) fn settle_doubts(&mut self, now: Moment) {
         for doubt in self.doubts.due(now) {
             let (node, _) = doubt.key;

@@ -1,4 +1,5 @@
-//! The first message of a connection, on either side: the deciders of handshake and join with what the endpoint knows.
+//! The first message of a connection, on either side: the deciders of handshake and join with what the
+//! endpoint knows.
 //!
 //! Owns that a verdict and what follows from it are one step. Refuses to know streams.
 

@@ -47,7 +47,8 @@ impl Core {
         if member.id == self.own || self.is_removed {
             return;
         }
-        // It hears of this node too, and of two who dial each other the one with the lower id prevails: the other need not try first.
+        // It hears of this node too, and of two who dial each other the one with the lower id prevails: the
+        // other need not try first.
         let news = if self.own < member.id { News::Here } else { News::HereAndDials };
         // WIRE-17: an address where nobody can be is made up. One that is this node's own is told by machines
         // with Docker, which have one of the same: such a member is up, where it was before.

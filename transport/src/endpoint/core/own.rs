@@ -11,7 +11,8 @@ use crate::identity::NodeId;
 use crate::wire::{CloseCode, GoodbyeReason};
 
 impl Core {
-    /// The node is reachable elsewhere. Connections that peers dialed cannot follow: QUIC lets only the dialer move.
+    /// The node is reachable elsewhere. Connections that peers dialed cannot follow: QUIC lets only the
+    /// dialer move.
     pub(crate) fn begin_move(&mut self, now: Moment) {
         let dialed = |session: &&Session| session.dialed_by == DialSide::Peer;
         let nodes: Vec<NodeId> =

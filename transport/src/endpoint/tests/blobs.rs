@@ -240,7 +240,8 @@ async fn blobs_do_not_hold_up_other_streams() {
     let total = started.elapsed();
     trips.sort_unstable();
     let (median, slowest) = (trips[trips.len() / 2], trips[trips.len() - 1]);
-    // What is in flight already is waited for, some 3 MiB of the 144; who waited for the blobs themselves would see one or two round trips in all.
+    // What is in flight already is waited for, some 3 MiB of the 144; who waited for the blobs themselves
+    // would see one or two round trips in all.
     assert!(median < total / 20, "{} round trips in {total:?}, their median {median:?}", trips.len());
     assert!(slowest < total / 2, "{slowest:?} of {total:?}");
     while let Some(outcome) = fetching.join_next().await {

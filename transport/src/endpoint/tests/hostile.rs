@@ -136,7 +136,8 @@ async fn a_stranger_has_one_stream_and_16_kib() {
     let (mut send, _receive) = raw.connection.open_bi().await.unwrap();
     assert!(timeout(within, raw.connection.open_bi()).await.is_err(), "a second stream");
     assert!(timeout(within, raw.connection.open_uni()).await.is_err(), "a stream one way");
-    // A header that says 4,000 bytes, and then a trickle: the node waits for the rest of it, and takes no more.
+    // A header that says 4,000 bytes, and then a trickle: the node waits for the rest of it, and takes no
+    // more.
     send.write_all(&[1, 0, 0xA0, 0x0F, 0, 0]).await.unwrap();
     let mut taken = 0;
     let flood = async {

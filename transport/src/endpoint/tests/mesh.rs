@@ -46,7 +46,8 @@ async fn a_crashed_node_is_down_soon_and_the_others_stay() {
         node.until("down", |picture| state_of(picture, lost) == Some(NodeState::Down)).await;
     }
     let took = clock.now().since(crashed);
-    // About 3 s. That it is 4 at most is shown in simulated time (`membership/tests/figures.rs`): here others have the machine, too.
+    // About 3 s. That it is 4 at most is shown in simulated time (`membership/tests/figures.rs`): here others
+    // have the machine, too.
     assert!(took < Duration::from_secs(30), "{took:?}");
     one.until_with(&[two.id]).await;
     two.until_with(&[one.id]).await;

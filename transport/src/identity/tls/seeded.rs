@@ -1,7 +1,8 @@
-//! Cryptography whose chance comes from a seed, so that a network of a test sends the same bytes each time. Whoever knows the seed knows
-//! all keys, so it exists in tests only.
+//! Cryptography whose chance comes from a seed, so that a network of a test sends the same bytes each time.
+//! Whoever knows the seed knows all keys, so it exists in tests only.
 //!
-//! Owns the key exchange, the random bytes and the connection ids; everything else is what a node uses. Refuses to know who connects.
+//! Owns the key exchange, the random bytes and the connection ids; everything else is what a node uses.
+//! Refuses to know who connects.
 
 use std::fmt;
 use std::sync::Arc;

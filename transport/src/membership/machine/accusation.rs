@@ -1,7 +1,9 @@
-//! Suspicion beyond foca: how a suspect learns that it is one, and suspicion of those whose connection was lost.
+//! Suspicion beyond foca: how a suspect learns that it is one, and suspicion of those whose connection was
+//! lost.
 //!
-//! foca leaves the first to gossip, which in a small cluster can spend itself on everybody but the suspect, and it knows nothing of
-//! connections. Owns the datagrams to suspects and the verdicts on suspicions that foca did not begin.
+//! foca leaves the first to gossip, which in a small cluster can spend itself on everybody but the suspect,
+//! and it knows nothing of connections. Owns the datagrams to suspects and the verdicts on suspicions that
+//! foca did not begin.
 
 use std::sync::Arc;
 
@@ -31,10 +33,11 @@ pub(super) struct Asked {
 }
 
 impl Membership {
-    /// The last connection with `peer` is gone, and this node did not want that. Nothing is announced to it any more.
+    /// The last connection with `peer` is gone, and this node did not want that. Nothing is announced to it
+    /// any more.
     ///
-    /// MEMBER-17: a lost connection is evidence, no proof: a member is suspected, and down only if it does not speak up, to whomever. That
-    /// way a node also finds out what gossip failed to tell it.
+    /// MEMBER-17: a lost connection is evidence, no proof: a member is suspected, and down only if it does
+    /// not speak up, to whomever. That way a node also finds out what gossip failed to tell it.
     pub fn on_peer_disconnected(&mut self, now: Moment, peer: NodeId) {
         self.contacts.gone(&peer);
         let found = self.foca.iter_members().find(|member| member.id().id == peer);
@@ -152,8 +155,9 @@ impl Membership {
         }
     }
 
-    /// MEMBER-16: until its suspicion has ended, the one who will judge a suspect tells it so, and asks for an answer. The answer
-    /// refutes the suspicion where it counts. However late this node runs, the suspect hears it as often.
+    /// MEMBER-16: until its suspicion has ended, the one who will judge a suspect tells it so, and asks for
+    /// an answer. The answer refutes the suspicion where it counts. However late this node runs, the suspect
+    /// hears it as often.
     pub(super) fn accuse(&mut self, now: Moment, suspect: NodeId) {
         if self.tell_suspect(suspect) {
             self.outbox.timers.set(now + ACCUSE_PERIOD, Due::Accuse(suspect));
@@ -175,7 +179,8 @@ impl Membership {
         true
     }
 
-    /// A probe that carries the suspicion. Its number is no matter: an answer to it proves life, whichever probe it is taken for.
+    /// A probe that carries the suspicion. Its number is no matter: an answer to it proves life, whichever
+    /// probe it is taken for.
     fn accusation(&self, suspicion: &Member<MemberIdentity>) -> Option<Vec<u8>> {
         self.saying(*suspicion.id(), Message::Ping(0), suspicion)
     }

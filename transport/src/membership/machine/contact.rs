@@ -1,7 +1,7 @@
 //! How a node makes itself heard by those who do not know it yet, or no longer.
 //!
-//! Owns four repetitions that foca lacks: announcing to a new peer, making a renewed identity known, asking whom others know, looking
-//! for members that are down. Each is bounded in rate. Refuses to judge members.
+//! Owns four repetitions that foca lacks: announcing to a new peer, making a renewed identity known, asking
+//! whom others know, looking for members that are down. Each is bounded in rate. Refuses to judge members.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -59,7 +59,8 @@ impl Contacts {
         self.renewals_unaccepted = 0;
     }
 
-    /// Counts a renewal; true when so many in a row found no ear that more will not help. Said once per such row.
+    /// Counts a renewal; true when so many in a row found no ear that more will not help. Said once per such
+    /// row.
     pub(super) fn renewed_in_vain(&mut self) -> bool {
         self.renewals_unaccepted = self.renewals_unaccepted.saturating_add(1);
         self.renewals_unaccepted == RENEWALS_UNACCEPTED_MAX
@@ -103,8 +104,8 @@ impl Repetition {
 }
 
 impl Membership {
-    /// A connection with `peer` is up and it has accepted this node. Unless it is known as a member, this node announces itself. A suspect is told at once: what it
-    /// was told before may have gone nowhere.
+    /// A connection with `peer` is up and it has accepted this node. Unless it is known as a member, this
+    /// node announces itself. A suspect is told at once: what it was told before may have gone nowhere.
     pub fn on_peer_connected(&mut self, now: Moment, peer: NodeId) {
         if !self.knows_as_up(peer) {
             self.announce_to(now, peer);
@@ -113,8 +114,8 @@ impl Membership {
         }
     }
 
-    /// MEMBER-2: tells `peer` that this node is there, and repeats it until `peer` answers or is disconnected, at most every
-    /// 2 s. That it is heard of is not enough: its answer says who else is there.
+    /// MEMBER-2: tells `peer` that this node is there, and repeats it until `peer` answers or is
+    /// disconnected, at most every 2 s. That it is heard of is not enough: its answer says who else is there.
     pub fn announce_to(&mut self, now: Moment, peer: NodeId) {
         if self.has_left || peer == self.own().id {
             return;
@@ -135,8 +136,9 @@ impl Membership {
         self.repeat_later(now, Due::Announce(peer, attempt), next.wait);
     }
 
-    /// MEMBER-11: a renewed identity is told again until somebody has spoken to it. foca tells three members once; if those
-    /// datagrams are lost, the cluster probes an identity that no longer answers, and the node hears nothing.
+    /// MEMBER-11: a renewed identity is told again until somebody has spoken to it. foca tells three members
+    /// once; if those datagrams are lost, the cluster probes an identity that no longer answers, and the node
+    /// hears nothing.
     pub(super) fn settle(&mut self, now: Moment) {
         let repetition = self.contacts.first(ANNOUNCE_FIRST);
         self.contacts.settling = Some(repetition);
@@ -158,7 +160,8 @@ impl Membership {
         self.repeat_later(now, Due::Settle(attempt), next.wait);
     }
 
-    /// MEMBER-18: after a change, whom others know is asked soon and then ever more rarely. Changes in a row ask no more often.
+    /// MEMBER-18: after a change, whom others know is asked soon and then ever more rarely. Changes in a row
+    /// ask no more often.
     pub(super) fn begin_repair(&mut self, now: Moment) {
         if self.contacts.repairing.is_none_or(|repetition| repetition.wait > REPAIR_FIRST) {
             let repetition = self.contacts.first(REPAIR_FIRST);
@@ -188,8 +191,8 @@ impl Membership {
         }
     }
 
-    /// MEMBER-12: as long as members are down and not forgotten, they are asked whether they are back, also when nobody else is
-    /// left. Those who said good-bye are left in peace.
+    /// MEMBER-12: as long as members are down and not forgotten, they are asked whether they are back, also
+    /// when nobody else is left. Those who said good-bye are left in peace.
     pub(super) fn seek(&mut self, now: Moment) {
         let mut lost = self.nodes_with(|state| state == State::Down);
         if lost.is_empty() {

@@ -16,8 +16,8 @@ use crate::membership::packet::{DatagramError, Statement, read_statement};
 const SNAPSHOT_VERSION: u8 = 2;
 
 impl Membership {
-    /// Everything that this node knows, for a node that joins: over a stream, since it exceeds a datagram from
-    /// 10 nodes on. At most 140 bytes per node.
+    /// Everything that this node knows, for a node that joins: over a stream, since it exceeds a datagram
+    /// from 10 nodes on. At most 140 bytes per node.
     #[must_use]
     pub fn snapshot(&self) -> Bytes {
         let own = *self.foca.identity();
@@ -35,12 +35,12 @@ impl Membership {
         bytes.freeze()
     }
 
-    /// MEMBER-19: takes in the [`Membership::snapshot`] of a member. What this node knows better stays. Nothing is passed on: the cluster
-    /// knows it.
+    /// MEMBER-19: takes in the [`Membership::snapshot`] of a member. What this node knows better stays.
+    /// Nothing is passed on: the cluster knows it.
     ///
     /// # Errors
-    /// [`DatagramError`] when it is cut off, has bytes left over, is of another version, names too many nodes or
-    /// holds a record that its node has not signed; nothing has happened then.
+    /// [`DatagramError`] when it is cut off, has bytes left over, is of another version, names too many nodes
+    /// or holds a record that its node has not signed; nothing has happened then.
     pub fn merge_snapshot(&mut self, now: Moment, mut bytes: &[u8]) -> Result<(), DatagramError> {
         const CUT_OFF: DatagramError = DatagramError::Malformed { what: "the snapshot is cut off" };
         if self.has_left {

@@ -62,7 +62,8 @@ fn the_table_of_figures() {
     for &nodes in sizes {
         let losses: &[u32] = match nodes {
             5 => &[1, 5, 20],
-            // At 20 % loss a thousand nodes gossip about nothing but suspicions, which takes too long to simulate.
+            // At 20 % loss a thousand nodes gossip about nothing but suspicions, which takes too long to
+            // simulate.
             1_000 => &[1, 5],
             _ if all => &[1, 5, 20],
             _ => &[1],
@@ -79,7 +80,8 @@ fn the_table_of_figures() {
     }
 }
 
-/// How late a death is known at the latest; were nodes probed every 500 ms, three in a hundred took longer. With `ARW_SIM_FIGURES=1` for many more, in minutes.
+/// How late a death is known at the latest; were nodes probed every 500 ms, three in a hundred took longer.
+/// With `ARW_SIM_FIGURES=1` for many more, in minutes.
 #[test]
 fn no_death_takes_four_seconds() {
     // MEMBER-8
@@ -133,8 +135,8 @@ fn between_distant_nodes_the_direct_answer_is_awaited_and_the_indirect_one_count
     }
 }
 
-/// Lets nodes crash in `waves`, so many at once, and the next when all know of the last; after how many milliseconds each
-/// death was known to the last one.
+/// Lets nodes crash in `waves`, so many at once, and the next when all know of the last; after how many
+/// milliseconds each death was known to the last one.
 fn deaths(simulation: &mut Simulation, (waves, at_once): (usize, usize)) -> Vec<u128> {
     let mut took = Vec::new();
     for wave in 0..waves {

@@ -243,7 +243,8 @@ fn nothing_is_announced_to_a_peer_that_is_gone_or_known() {
 
 #[test]
 fn a_suspect_that_speaks_up_in_time_is_not_told_that_it_is_dead() {
-    // MEMBER-5: foca 2.0.0 alone fails this, as it sends `TurnUndead` when the timer of a refuted suspicion fires.
+    // MEMBER-5: foca 2.0.0 alone fails this, as it sends `TurnUndead` when the timer of a refuted suspicion
+    // fires.
     let mut one = suspicious();
     one.run_for(MILLI * 300);
     one.hear_life(1, 1, Message::Gossip, &[]);
@@ -522,8 +523,8 @@ fn what_a_node_said_before_is_no_news() {
     one.hear(1, Message::Gossip, &old);
     assert_eq!(one.told(), Vec::<String>::new());
     assert_eq!(one.node.members().find(|member| member.id == id(2)), Some(&restarted));
-    // Of a node that has said hello, what it signed in an earlier start is no news either, also where this node
-    // was started since and knows nothing else of it.
+    // Of a node that has said hello, what it signed in an earlier start is no news either, also where this
+    // node was started since and knows nothing else of it.
     let mut fresh = with_config(MembershipConfig::default());
     fresh.node.met(id(2), 2);
     fresh.hear(1, Message::Gossip, &old);

@@ -58,7 +58,8 @@ fn calm_down(simulation: &mut Simulation, stalled: &mut Vec<usize>) {
     }
 }
 
-/// What each node was told about each other must be a story: nobody comes twice or goes twice, and lives only grow.
+/// What each node was told about each other must be a story: nobody comes twice or goes twice, and lives only
+/// grow.
 #[track_caller]
 fn check_stories(simulation: &Simulation) {
     for node in &simulation.nodes {

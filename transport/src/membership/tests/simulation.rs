@@ -1,4 +1,5 @@
-//! A network of members from a seed: virtual time, one queue, loss, jitter, reordering, partitions, crashes, stalls.
+//! A network of members from a seed: virtual time, one queue, loss, jitter, reordering, partitions, crashes,
+//! stalls.
 //!
 //! Owns what happens when and the bookkeeping of deaths. Refuses to know what a test wants to see.
 
@@ -123,7 +124,8 @@ impl Simulation {
         simulation
     }
 
-    /// A cluster whose nodes all know each other. They begin at their own times: in step, they would probe in step.
+    /// A cluster whose nodes all know each other. They begin at their own times: in step, they would probe in
+    /// step.
     pub(super) fn formed(seed: u64, nodes: usize, network: Network) -> Self {
         let mut simulation = Self::strangers(seed, nodes, network);
         for node in 0..nodes {
@@ -327,7 +329,8 @@ impl Simulation {
         self.nodes[node].is_running = false;
     }
 
-    /// Starts a node again that has crashed or left, with the next incarnation and no memory; it knows `contact`.
+    /// Starts a node again that has crashed or left, with the next incarnation and no memory; it knows
+    /// `contact`.
     pub(super) fn restart(&mut self, node: usize, contact: usize) {
         let incarnation = self.nodes[node].machine.own().incarnation + 1;
         self.restart_as(node, contact, incarnation);

@@ -1,6 +1,7 @@
 //! The way back of one answer.
 //!
-//! Owns that each ask is answered or refused once, and that the room that was promised for its answer is given back.
+//! Owns that each ask is answered or refused once, and that the room that was promised for its answer is
+//! given back.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -132,7 +132,8 @@ async fn with_stranger(network: &Network) -> (Node, Stranger) {
 
 #[tokio::test(start_paused = true)]
 async fn lane_20_only_the_ask_that_is_meant_is_cancelled() {
-    // LANE-20: not by a cancel of an unknown call, of one that was in the same place before, or for another start.
+    // LANE-20: not by a cancel of an unknown call, of one that was in the same place before, or for another
+    // start.
     let network = Network::new(1, Weather::FAIR);
     let (node, stranger) = with_stranger(&network).await;
     let (mut lane, mut other) = (stranger.open_lane().await, stranger.open_lane_to(2).await);

@@ -1,4 +1,5 @@
-//! A network in memory, from a seed: datagrams are delayed, reordered and lost as the seed says, and all are written down.
+//! A network in memory, from a seed: datagrams are delayed, reordered and lost as the seed says, and all are
+//! written down.
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future as _;

@@ -1,4 +1,5 @@
-//! Five nodes in bad weather, seed by seed, each twice: the second time the same bytes cross at the same times.
+//! Five nodes in bad weather, seed by seed, each twice: the second time the same bytes cross at the same
+//! times.
 //!
 //! `ARW_SEED=7` runs one seed again, and prints what it sent.
 

@@ -83,7 +83,8 @@ impl SupervisorMachine {
             if runs {
                 self.steps.push_back(Step::Stop(other));
             }
-            // A temporary child does not return, but one that has yet to be started for the first time is not forgotten.
+            // A temporary child does not return, but one that has yet to be started for the first time is not
+            // forgotten.
             let is_new = matches!(child.state, ChildState::Idle) || child.with_group;
             if !returns || child.forget || (child.rules.restart == Restart::Temporary && !is_new) {
                 continue;
@@ -143,8 +144,9 @@ impl SupervisorMachine {
         }
     }
 
-    /// A child was killed and has not ended. It is set aside and leaves its group, as in quarantine: the others do not wait for it, and nothing of it is started
-    /// beside it (SUP-2). Its end, when it comes, is a failure. The supervisor's own end does not wait for it.
+    /// A child was killed and has not ended. It is set aside and leaves its group, as in quarantine: the
+    /// others do not wait for it, and nothing of it is started beside it (SUP-2). Its end, when it comes, is
+    /// a failure. The supervisor's own end does not wait for it.
     pub(super) fn stuck(&mut self, key: ChildKey, actions: &mut Vec<SupervisorAction>) {
         let is_ending = matches!(self.phase, Phase::Ending(_) | Phase::Ended);
         let Some(child) = self.children.get_mut(&key) else { return };

@@ -1,6 +1,6 @@
-//! Many rules at once: starts, stops, additions, removals, kills, crashes, failing starts, actors that leave something
-//! behind, group restarts, escalations and a shutdown in the middle of them, in every order that a seed gives, with real
-//! actors on paused time.
+//! Many rules at once: starts, stops, additions, removals, kills, crashes, failing starts, actors that leave
+//! something behind, group restarts, escalations and a shutdown in the middle of them, in every order that a
+//! seed gives, with real actors on paused time.
 //!
 //! `ARW_SEED=7` runs one seed, `ARW_SEEDS=100000` that many. A failure names its seed.
 
@@ -294,8 +294,8 @@ impl Run {
                 state => assert_eq!(alive, u32::from(state == ActorState::Running), "{row:?}"),
             }
             let told = row.last_exit.as_ref().map(|exit| exit.reason.word());
-            // A start that was refused because of what an earlier incarnation has left has not been begun, and another child
-            // of an id may have been forgotten.
+            // A start that was refused because of what an earlier incarnation has left has not been begun,
+            // and another child of an id may have been forgotten.
             let is_other = told == Some("start_failed") || (told.is_none() && ADDED.contains(&row.name()));
             let own = self.world.last_end(path);
             assert!(is_other || told == own, "by its own account it ended by {own:?}: {row:?}");

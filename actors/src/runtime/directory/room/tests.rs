@@ -294,7 +294,8 @@ impl World {
         self.tenants.values().map(|(tenant, _)| tenant.held_bytes).chain(late.copied()).sum()
     }
 
-    /// What programs hold or were promised, whichever is more, and what is not back yet: what the machine must have.
+    /// What programs hold or were promised, whichever is more, and what is not back yet: what the machine
+    /// must have.
     fn owed(&self, room: &Room) -> u64 {
         let late = self.held() - self.tenants.values().map(|(tenant, _)| tenant.held_bytes).sum::<u64>();
         self.tenants.values().fold(late, |owed, (tenant, _)| {

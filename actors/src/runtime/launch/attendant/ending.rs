@@ -1,6 +1,7 @@
 //! From the first sign of a program's end to its diagnosis.
 //!
-//! Owns what is gathered on the way: status, what we had asked for, model, port, log. Refuses to judge: that is `diagnosis.rs`.
+//! Owns what is gathered on the way: status, what we had asked for, model, port, log. Refuses to judge: that
+//! is `diagnosis.rs`.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -21,7 +22,8 @@ use crate::runtime::diagnosis::{Asked, ExitFacts, ModelFacts, PortFacts, denied_
 use crate::runtime::launcher::{Endpoint, EngineExit, ExitStatus};
 use crate::runtime::log::LogStream;
 
-/// How long after the end output is still read: everything that could print is dead, so this is for what escaped.
+/// How long after the end output is still read: everything that could print is dead, so this is for what
+/// escaped.
 pub(super) const DRAIN_MAX: Duration = Duration::from_millis(250);
 
 /// How long a program whose keeper was killed may take: the kernel kills it at once.
@@ -77,7 +79,8 @@ impl Ending {
 }
 
 impl Attendant {
-    /// The program is gone and what it started too, or the keeper is. Makes sure of that, gathers the facts and says why.
+    /// The program is gone and what it started too, or the keeper is. Makes sure of that, gathers the facts
+    /// and says why.
     pub(super) fn conclude(&self, attended: Attended, ending: &Ending) -> (EngineExit, Keeper) {
         let status = ending.exit.unwrap_or(ExitStatus::KeeperLost);
         if status == ExitStatus::KeeperLost {
@@ -131,7 +134,8 @@ impl Attendant {
         (EngineExit { status, by_us: asked != Asked::Not, at: self.shared.clock.wall(), diagnosis }, keeper)
     }
 
-    /// The kernel kills a program whose keeper was killed, and the namespace with it; what neither reached is found by its marker.
+    /// The kernel kills a program whose keeper was killed, and the namespace with it; what neither reached is
+    /// found by its marker.
     fn end_orphans(&self, attended: &Attended) {
         let Watched { program, keeper, .. } = &attended.watched;
         for process in [program, keeper].into_iter().flatten() {
@@ -140,8 +144,8 @@ impl Attendant {
                 |at_most| wait_readable(&[process.as_fd()], at_most).map_or(true, |ready| ready == [true]);
             if !ended(Some(ORPHAN_END_MAX)) {
                 kill(process);
-                // Whether it could be killed decides how this launch ends, so there is no limit: a program that the
-                // kernel holds must not be followed by another.
+                // Whether it could be killed decides how this launch ends, so there is no limit: a program
+                // that the kernel holds must not be followed by another.
                 while !ended(None) {}
             }
         }

@@ -1,6 +1,7 @@
 //! What a launch that failed is told as.
 //!
-//! Owns the words for failures between the keeper's start and the program's. Refuses to know how they were noticed.
+//! Owns the words for failures between the keeper's start and the program's. Refuses to know how they were
+//! noticed.
 
 use std::io;
 

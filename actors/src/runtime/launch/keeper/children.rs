@@ -1,7 +1,8 @@
 //! A keeper's children, born or adopted: tells when one has ended, reaps them, and kills what is left.
 //!
-//! Only the main thread reaps, so a child's number stays its own until then. A thread waits for the next exit *without* reaping it,
-//! because this process must wait for its sockets at the same time. Refuses to know which child is the program.
+//! Only the main thread reaps, so a child's number stays its own until then. A thread waits for the next exit
+//! *without* reaping it, because this process must wait for its sockets at the same time. Refuses to know
+//! which child is the program.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -23,7 +24,8 @@ pub(super) struct Children {
     none_left: bool,
 }
 
-/// How often what is left is looked for again while it is being killed: a dying parent hands its children over.
+/// How often what is left is looked for again while it is being killed: a dying parent hands its children
+/// over.
 const AGAIN_AFTER: Duration = Duration::from_millis(2);
 
 impl Children {

@@ -1,4 +1,5 @@
-//! Gives up every capability for good, so that a program started as root has no more rights than files' modes give it.
+//! Gives up every capability for good, so that a program started as root has no more rights than files' modes
+//! give it.
 //!
 //! Refuses to know user ids: they stay as they are.
 
@@ -8,8 +9,8 @@ use rustix::io::Errno;
 use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets};
 
 pub(in super::super) fn drop_all() -> io::Result<()> {
-    // Without the bounding set and with NO_ROOT, executing a file as root gives nothing back. Both need CAP_SETPCAP:
-    // who lacks it is no root, and then there is nothing to gain back.
+    // Without the bounding set and with NO_ROOT, executing a file as root gives nothing back. Both need
+    // CAP_SETPCAP: who lacks it is no root, and then there is nothing to gain back.
     for bit in 0..u64::BITS {
         match rustix::thread::remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << bit)) {
             Ok(()) | Err(Errno::PERM) => {}

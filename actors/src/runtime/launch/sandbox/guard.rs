@@ -1,8 +1,9 @@
 //! Refuses rules that would open the node's own keys and data, or a whole home, to a program.
 //!
-//! Owns the judgement of paths that other paths lead to, by their names and by what the kernel calls them: a bind mount, or another
-//! spelling in a folder that takes capitals for small letters, is the same folder by another name. Refuses to look at the file system:
-//! the real place of a rule's path comes in beside it, and whoever calls says how things are to be identified.
+//! Owns the judgement of paths that other paths lead to, by their names and by what the kernel calls them: a
+//! bind mount, or another spelling in a folder that takes capitals for small letters, is the same folder by
+//! another name. Refuses to look at the file system: the real place of a rule's path comes in beside it, and
+//! whoever calls says how things are to be identified.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -45,8 +46,8 @@ impl<'a> State<'a> {
         self.path.starts_with(place) || (self.identify)(place).is_some_and(|id| self.around.contains(&id))
     }
 
-    /// Where in the state folder `place` lies, by the folder's own name. A part of it that is mounted elsewhere shows nothing of what it
-    /// is from, so the parts are compared as well.
+    /// Where in the state folder `place` lies, by the folder's own name. A part of it that is mounted
+    /// elsewhere shows nothing of what it is from, so the parts are compared as well.
     fn inside(&self, place: &Path) -> Option<PathBuf> {
         place.ancestors().find_map(|folder| {
             let id = (self.identify)(folder);
@@ -156,7 +157,8 @@ mod tests {
         }
     }
 
-    /// Places that are others by another name; a path into one of them is the same as the path into the other.
+    /// Places that are others by another name; a path into one of them is the same as the path into the
+    /// other.
     const MOUNTS: &[(&str, &str)] = &[
         ("/mnt/state", "/home/u/.local/share/arw"),
         ("/mnt/around", "/home/u/.local/share"),

@@ -1,7 +1,7 @@
 //! Enforces the file, network and process rules with Landlock.
 //!
-//! Uses the newest rights that the kernel knows and reports which those are. Refuses to run without when the kernel has Landlock
-//! and yet it fails: that is a fault, not an old kernel.
+//! Uses the newest rights that the kernel knows and reports which those are. Refuses to run without when the
+//! kernel has Landlock and yet it fails: that is a fault, not an old kernel.
 
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, NetPort,

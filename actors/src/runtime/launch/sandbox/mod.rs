@@ -1,7 +1,8 @@
 //! What a program may touch, and making it so.
 //!
-//! Owns the rules as values (`rules.rs` computes them, in the node) and their enforcement (the rest, in the shim). Refuses to know
-//! what a program is for. A kernel that lacks something is worked around and said, never silently.
+//! Owns the rules as values (`rules.rs` computes them, in the node) and their enforcement (the rest, in the
+//! shim). Refuses to know what a program is for. A kernel that lacks something is worked around and said,
+//! never silently.
 
 pub(super) mod capabilities;
 pub(super) mod guard;
@@ -53,7 +54,8 @@ pub(super) enum Network {
 }
 
 impl Network {
-    /// The word for it in a [`crate::runtime::launcher::SandboxReport`], given the Landlock ABI in force: TCP rules came with 4.
+    /// The word for it in a [`crate::runtime::launcher::SandboxReport`], given the Landlock ABI in force: TCP
+    /// rules came with 4.
     pub(super) fn word(self, enforced: &Enforced) -> &'static str {
         let tcp_rules = enforced.landlock_abi.is_some_and(|abi| abi >= LANDLOCK_ABI_TCP);
         match self {
@@ -64,7 +66,8 @@ impl Network {
     }
 }
 
-/// Whether a program may connect to Unix sockets, which every program of the machine may offer: D-Bus, container engines, SSH agents.
+/// Whether a program may connect to Unix sockets, which every program of the machine may offer: D-Bus,
+/// container engines, SSH agents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum UnixConnect {

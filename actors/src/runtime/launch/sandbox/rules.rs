@@ -1,7 +1,8 @@
 //! Which paths a program may touch, and why each.
 //!
-//! Owns the lists and the judgement of how much of a program's surroundings is *its own*. Refuses to look at the file system: what
-//! is there comes in as [`Facts`], and what is not there is skipped when the rules are enforced.
+//! Owns the lists and the judgement of how much of a program's surroundings is *its own*. Refuses to look at
+//! the file system: what is there comes in as [`Facts`], and what is not there is skipped when the rules are
+//! enforced.
 
 use std::path::{Path, PathBuf};
 
@@ -55,8 +56,8 @@ pub(in super::super) struct Protected {
 }
 
 impl Protected {
-    /// A folder may be opened as a whole when it is nobody's home, no place where unrelated things lie side by side, and
-    /// above neither a home nor the node's state.
+    /// A folder may be opened as a whole when it is nobody's home, no place where unrelated things lie side
+    /// by side, and above neither a home nor the node's state.
     pub(in super::super) fn may_open_whole(&self, folder: &Path) -> bool {
         let shared = SHARED_PLACES.iter().any(|place| folder == Path::new(place)) || folder == self.temp;
         let others_home = folder.parent() == Some(Path::new("/home"));
@@ -77,8 +78,8 @@ const SHARED_PLACES: &[&str] = &[
     "/etc", "/dev", "/proc", "/sys", "/boot", "/data", "/snap",
 ];
 
-/// What every program may read: the loader's and the resolver's settings, certificates, time zone, and what the kernel says about
-/// the machine.
+/// What every program may read: the loader's and the resolver's settings, certificates, time zone, and what
+/// the kernel says about the machine.
 const SYSTEM_READ: &[&str] = &[
     "/etc/ld.so.cache",
     "/etc/ld.so.conf",
@@ -185,7 +186,8 @@ fn add_hop(rules: &mut Rules, hop: &Hop, protected: &Protected) {
     }
 }
 
-/// Opens a prefix (`PREFIX/bin`, `PREFIX/lib`, …): as a whole where it is the program's own, else the parts that hold programs.
+/// Opens a prefix (`PREFIX/bin`, `PREFIX/lib`, …): as a whole where it is the program's own, else the parts
+/// that hold programs.
 fn open_tree(rules: &mut Rules, prefix: &Path, protected: &Protected) {
     if protected.may_open_whole(prefix) {
         rules.add(prefix, Access::ReadExecute, "program");
@@ -203,7 +205,8 @@ struct Rules {
 
 impl Rules {
     fn add(&mut self, path: &Path, access: Access, reason: &str) {
-        // What a folder above already gives needs no rule of its own. (`Write` gives reading, but never executing.)
+        // What a folder above already gives needs no rule of its own. (`Write` gives reading, but never
+        // executing.)
         let given = |rule: &PathRule| {
             path.starts_with(&rule.path)
                 && (rule.access == access || (access == Access::Read && rule.access == Access::ReadExecute))

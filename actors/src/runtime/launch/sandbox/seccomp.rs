@@ -1,12 +1,14 @@
 //! Forbids the system calls that a model server never needs and that Landlock does not cover.
 //!
-//! A deny-list on purpose: engines, Python and GPU drivers use most of the rest, and files, TCP and other processes are
-//! Landlock's. A forbidden call fails with EPERM, so that a program can say what it wanted. A filter sees numbers and not what pointers
-//! lead to: a call whose harm depends on a path or an address is forbidden as a whole.
+//! A deny-list on purpose: engines, Python and GPU drivers use most of the rest, and files, TCP and other
+//! processes are Landlock's. A forbidden call fails with EPERM, so that a program can say what it wanted. A
+//! filter sees numbers and not what pointers lead to: a call whose harm depends on a path or an address is
+//! forbidden as a whole.
 //!
-//! Calls that would change mode, times or owner of a file are answered with success, and change nothing. `cp -p`, `touch`, `tar` and
-//! Python's `shutil.copy` make them of every file that they write and give up when one fails; hardly a program looks whether it helped.
-//! Another owner than the program itself is refused, as it is to everyone who is not root, and extended attributes are not supported.
+//! Calls that would change mode, times or owner of a file are answered with success, and change nothing. `cp
+//! -p`, `touch`, `tar` and Python's `shutil.copy` make them of every file that they write and give up when
+//! one fails; hardly a program looks whether it helped. Another owner than the program itself is refused, as
+//! it is to everyone who is not root, and extended attributes are not supported.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +30,8 @@ pub(super) fn apply(network: Network, unix: UnixConnect, processes: Processes) -
     Ok(())
 }
 
-/// The filters, in the order they are installed. The strictest answer wins, so their order does not matter to the program.
+/// The filters, in the order they are installed. The strictest answer wins, so their order does not matter to
+/// the program.
 fn programs(
     network: Network,
     unix: UnixConnect,
@@ -52,8 +55,8 @@ fn programs(
     Ok(vec![compile(hidden, libc::ENOSYS)?, unsupported, pretended, forbidden])
 }
 
-/// What is answered with success and not done. No call with the same arguments may be in [`denied`] too: of two answers that are equally
-/// strict the one of the filter that came last holds.
+/// What is answered with success and not done. No call with the same arguments may be in [`denied`] too: of
+/// two answers that are equally strict the one of the filter that came last holds.
 fn pretended(processes: Processes) -> Result<Rules, seccompiler::Error> {
     let mut rules: Rules = MODE_AND_TIMES.iter().map(|call| (*call, Vec::new())).collect();
     for (call, user) in OWNER {
@@ -72,7 +75,8 @@ fn pretended(processes: Processes) -> Result<Rules, seccompiler::Error> {
     Ok(rules)
 }
 
-/// User and group ids that leave a file of this program with its owner: its own, and -1, which means no change.
+/// User and group ids that leave a file of this program with its owner: its own, and -1, which means no
+/// change.
 fn own_ids() -> [[u64; 2]; 2] {
     let ids = [rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()];
     ids.map(|id| [u64::from(id), u64::from(u32::MAX)])
@@ -119,7 +123,8 @@ fn denied(network: Network, unix: UnixConnect, processes: Processes) -> Result<R
     let mut priority = vec![rule(vec![others(0)?])?];
     let mut io_priority = vec![rule(vec![low(0, SeccompCmpOp::Ne, IOPRIO_WHO_PROCESS)?])?];
     if processes == Processes::All {
-        // Threads have numbers of their own, and a filter cannot know which: only the caller itself, which is 0, is surely its own.
+        // Threads have numbers of their own, and a filter cannot know which: only the caller itself, which is
+        // 0, is surely its own.
         priority.push(rule(vec![others(1)?])?);
         io_priority.push(rule(vec![others(1)?])?);
         for call in SCHEDULING {
@@ -134,7 +139,8 @@ fn denied(network: Network, unix: UnixConnect, processes: Processes) -> Result<R
 /// Unix sockets through which one send call reaches any address, without a connect.
 fn datagrams() -> Result<Vec<SeccompRule>, seccompiler::Error> {
     let is_unix = || low(FAMILY, SeccompCmpOp::Eq, u64::from(libc::AF_UNIX.unsigned_abs()));
-    // The kernel takes SOCK_RAW for SOCK_DGRAM in this family. A send on the other two kinds ignores its address.
+    // The kernel takes SOCK_RAW for SOCK_DGRAM in this family. A send on the other two kinds ignores its
+    // address.
     let kinds = [libc::SOCK_DGRAM, libc::SOCK_RAW].map(|kind| u64::from(kind.unsigned_abs()));
     kinds.into_iter().map(|kind| rule(vec![is_unix()?, is_kind(kind)?])).collect()
 }
@@ -165,7 +171,8 @@ fn sockets(network: Network, unix: UnixConnect) -> Result<Vec<SeccompRule>, secc
     let is = |family| low(FAMILY, SeccompCmpOp::Eq, family);
     rules.push(rule(vec![not(local)?, not(inet)?, not(inet6)?, not(netlink)?])?);
     for family in [inet, inet6] {
-        // Everything but a stream, and of the streams everything but TCP: MPTCP and SCTP slip past Landlock's TCP rules.
+        // Everything but a stream, and of the streams everything but TCP: MPTCP and SCTP slip past Landlock's
+        // TCP rules.
         for kind in (0..=KIND_MASK).filter(|kind| *kind != u64::from(libc::SOCK_STREAM.unsigned_abs())) {
             rules.push(rule(vec![is(family)?, is_kind(kind)?])?);
         }
@@ -267,8 +274,9 @@ const NEVER: &[i64] = &[
     libc::SYS_setdomainname,
 ];
 
-/// What Landlock does not mediate: mode, times, owner and extended attributes of every file that the node's user owns, also of one that
-/// cannot be opened. A key that became readable for others, or a folder that its owner can no longer enter, would be the node's end.
+/// What Landlock does not mediate: mode, times, owner and extended attributes of every file that the node's
+/// user owns, also of one that cannot be opened. A key that became readable for others, or a folder that its
+/// owner can no longer enter, would be the node's end.
 const MODE_AND_TIMES: &[i64] = &[
     libc::SYS_fchmod,
     libc::SYS_fchmodat,
@@ -294,7 +302,8 @@ const OWNER: &[(i64, u8)] = &[
     (libc::SYS_lchown, 1),
 ];
 
-/// Answered as by a file system that has none: `cp -p`, which sets access lists by these, then falls back to the mode.
+/// Answered as by a file system that has none: `cp -p`, which sets access lists by these, then falls back to
+/// the mode.
 const XATTRS: &[i64] = &[
     libc::SYS_setxattr,
     libc::SYS_lsetxattr,
@@ -336,11 +345,13 @@ const ATTRIBUTE_IOCTLS: &[u64] = &[
     request(IOC_READ | IOC_WRITE, b'f' as u64, 24, 64),
 ];
 
-/// The requests of btrfs and bcachefs are refused as a whole: a snapshot of the subvolume that the scratch folder lies in would show all of
-/// its files there, another request deletes a subvolume or makes it unwritable. No engine has a use for any.
+/// The requests of btrfs and bcachefs are refused as a whole: a snapshot of the subvolume that the scratch
+/// folder lies in would show all of its files there, another request deletes a subvolume or makes it
+/// unwritable. No engine has a use for any.
 const FILE_SYSTEM_KINDS: &[u64] = &[0x94, 0xbc];
 
-/// FICLONE, FICLONERANGE and FIDEDUPERANGE share the kind of btrfs and work on open files alone, on any file system: `cp` uses the first.
+/// FICLONE, FICLONERANGE and FIDEDUPERANGE share the kind of btrfs and work on open files alone, on any file
+/// system: `cp` uses the first.
 const CLONES: [u64; 3] = [
     request(IOC_WRITE, 0x94, 9, 4),
     request(IOC_WRITE, 0x94, 13, 32),
@@ -357,8 +368,9 @@ const IOPRIO_WHO_PROCESS: u64 = 1;
 const SCHEDULING: &[i64] =
     &[libc::SYS_sched_setscheduler, libc::SYS_sched_setparam, libc::SYS_sched_setattr, libc::SYS_move_pages];
 
-/// The same, of calls that only ask for a better place. The C library makes the first for every thread that is started with a set of
-/// processors (OMP_PROC_BIND), by the thread's number, and starts none when it fails; an engine gives up when the second does.
+/// The same, of calls that only ask for a better place. The C library makes the first for every thread that
+/// is started with a set of processors (OMP_PROC_BIND), by the thread's number, and starts none when it
+/// fails; an engine gives up when the second does.
 const PLACEMENT: &[i64] = &[libc::SYS_sched_setaffinity, libc::SYS_migrate_pages];
 
 /// Memory and queues that the user's other programs share by number or by name, past every rule about files.
@@ -459,7 +471,8 @@ mod tests {
             .unwrap()
     }
 
-    /// What the filters answer to a call, without making it: `None` lets it through. Knows the instructions that filters consist of.
+    /// What the filters answer to a call, without making it: `None` lets it through. Knows the instructions
+    /// that filters consist of.
     fn answer(programs: &[BpfProgram], call: i64, arguments: &[u64]) -> Option<u32> {
         let mut data = vec![u32::try_from(call).unwrap(), ARCHITECTURE, 0, 0];
         let arguments = arguments.iter().copied().chain(std::iter::repeat(0)).take(6);
@@ -592,8 +605,9 @@ mod tests {
     fn no_request_makes_a_snapshot_or_takes_a_file_away_and_cloning_stays() {
         let filters = programs(Network::UnixOnly, UnixConnect::Denied, Processes::All, arch()).unwrap();
         let asked = |request: u64| answer(&filters, libc::SYS_ioctl, &[3, request, 4]);
-        // As the kernel's headers number them: btrfs SNAP_CREATE, SNAP_CREATE_V2, SUBVOL_CREATE, SUBVOL_CREATE_V2, SNAP_DESTROY,
-        // SNAP_DESTROY_V2, SUBVOL_SETFLAGS, SET_RECEIVED_SUBVOL; bcachefs SUBVOLUME_CREATE.
+        // As the kernel's headers number them: btrfs SNAP_CREATE, SNAP_CREATE_V2, SUBVOL_CREATE,
+        // SUBVOL_CREATE_V2, SNAP_DESTROY, SNAP_DESTROY_V2, SUBVOL_SETFLAGS, SET_RECEIVED_SUBVOL; bcachefs
+        // SUBVOLUME_CREATE.
         let snapshots = [
             0x5000_9401,
             0x5000_9417,
@@ -615,7 +629,8 @@ mod tests {
                 "the kernel looks at the low half only: {request:#x}"
             );
         }
-        // FICLONE, FICLONERANGE, FIDEDUPERANGE; TCGETS, FIONREAD, FS_IOC_GETFLAGS; requests of NVIDIA, DRM and KFD.
+        // FICLONE, FICLONERANGE, FIDEDUPERANGE; TCGETS, FIONREAD, FS_IOC_GETFLAGS; requests of NVIDIA, DRM
+        // and KFD.
         for request in [
             0x4004_9409,
             0x4020_940d,

@@ -1,4 +1,5 @@
-//! Whatever the engine, its requests and its operators do, in any order: the stage's checks hold, and it comes to rest.
+//! Whatever the engine, its requests and its operators do, in any order: the stage's checks hold, and it
+//! comes to rest.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
-//! A pretend launcher with pretend requests: it carries out what the machine says, and checks each action against the rules of
-//! `spec/runtime.md`.
+//! A pretend launcher with pretend requests: it carries out what the machine says, and checks each action
+//! against the rules of `spec/runtime.md`.
 //!
-//! Owns the pretend program, the requests that wait and those in flight. Refuses to look into the machine beyond what everyone may
-//! read: what must follow from an event is worked out in `foresight.rs`.
+//! Owns the pretend program, the requests that wait and those in flight. Refuses to look into the machine
+//! beyond what everyone may read: what must follow from an event is worked out in `foresight.rs`.
 
 use std::time::Duration;
 

@@ -1,7 +1,8 @@
 //! ractor_cluster between two node servers, over one QUIC stream: a counting actor, as ours is measured.
 //!
-//! Started by `remote.rs`; reads lines `TEST COUNT` and answers each with `TEST FIGURE…`. Both ends in one process, a thread and a current-thread runtime each, on endpoints
-//! like ours. It ends with its standard input. Refuses to know targets.
+//! Started by `remote.rs`; reads lines `TEST COUNT` and answers each with `TEST FIGURE…`. Both ends in one
+//! process, a thread and a current-thread runtime each, on endpoints like ours. It ends with its standard
+//! input. Refuses to know targets.
 
 #[path = "../../bare.rs"]
 mod bare;
@@ -136,7 +137,8 @@ impl Actor for Counter {
 struct Stream(SendStream, RecvStream);
 
 impl ClusterBidiStream for Stream {
-    /// With a read buffer: it reads a length of 8 bytes, then a body, each of which would else be a visit to the connection.
+    /// With a read buffer: it reads a length of 8 bytes, then a body, each of which would else be a visit to
+    /// the connection.
     fn split(self: Box<Self>) -> (BoxRead, BoxWrite) {
         let Self(send, recv) = *self;
         (Box::new(BufReader::with_capacity(64 * 1024, recv)), Box::new(send))
@@ -197,7 +199,8 @@ impl Client {
         node.cast(subscribe).unwrap();
         let (send, recv) = connection.open_bi().await.unwrap();
         ractor_cluster::client_connect_external(&node, Box::new(Stream(send, recv))).await.unwrap();
-        // Actors belong to the process, and the ids that both nodes have for the other's counter are the same: only the session tells them apart.
+        // Actors belong to the process, and the ids that both nodes have for the other's counter are the
+        // same: only the session tells them apart.
         let seen = ready.await.unwrap().actor.get_children();
         let counter = seen.into_iter().find(|child| !child.get_id().is_local());
         Self { counter: counter.unwrap().into(), _node: node, _connection: connection }

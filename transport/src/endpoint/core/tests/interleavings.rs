@@ -14,8 +14,8 @@ const NODES: usize = 5;
 const STEPS: usize = 12;
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
-/// How long after the last fault all must have found together: who was refused for a clock that was wrong, or as
-/// removed, tries again after 30 s.
+/// How long after the last fault all must have found together: who was refused for a clock that was wrong, or
+/// as removed, tries again after 30 s.
 const QUIET: Duration = Duration::from_secs(40);
 
 fn step(world: &mut World, moves: &mut u16) {
@@ -45,7 +45,8 @@ fn step(world: &mut World, moves: &mut u16) {
         }
         16 => world.nodes[any].skew_ms = 0,
         17..=18 => {
-            // The issuer stays: of two that both move while they are cut off, neither can find the other alone.
+            // The issuer stays: of two that both move while they are cut off, neither can find the other
+            // alone.
             *moves += 1;
             let to = address(node, *moves);
             world.act(node, |core, now| {

@@ -216,7 +216,8 @@ proptest! {
         prop_assert_eq!(stage.diary, expected);
     }
 
-    /// The order in which an executor answers is its own affair; a machine that is told the same decides the same.
+    /// The order in which an executor answers is its own affair; a machine that is told the same decides the
+    /// same.
     #[test]
     fn the_same_events_lead_to_the_same_actions(
         rules in rules(), kinds in vec(kinds(), 0..5), happenings in vec(happenings(), 0..40),

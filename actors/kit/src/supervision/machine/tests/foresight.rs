@@ -1,7 +1,7 @@
 //! What must follow from an event, by the rules of `spec/supervision.md`, worked out without the machine.
 //!
-//! Owns the rules as the tests understand them, OTP's budget among them. Refuses to know in which order a plan is carried out:
-//! the stage checks that.
+//! Owns the rules as the tests understand them, OTP's budget among them. Refuses to know in which order a
+//! plan is carried out: the stage checks that.
 
 use std::collections::BTreeSet;
 

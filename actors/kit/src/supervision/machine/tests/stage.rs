@@ -1,7 +1,8 @@
-//! A pretend executor: it carries out what the machine says, and checks each action against the rules of `spec/supervision.md`.
+//! A pretend executor: it carries out what the machine says, and checks each action against the rules of
+//! `spec/supervision.md`.
 //!
-//! Owns the lives of pretend children. Refuses to look into the machine: what must follow from an event is worked out from the
-//! rules in `foresight.rs`, from what was seen of the children's lives alone.
+//! Owns the lives of pretend children. Refuses to look into the machine: what must follow from an event is
+//! worked out from the rules in `foresight.rs`, from what was seen of the children's lives alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Actors that do what they are told, and a world that sees what becomes of them.
 //!
-//! Owns what each actor did last, by its own account, and the rules that can be seen broken at once. Refuses to know what a
-//! supervisor thinks.
+//! Owns what each actor did last, by its own account, and the rules that can be seen broken at once. Refuses
+//! to know what a supervisor thinks.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
