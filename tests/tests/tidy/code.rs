@@ -61,6 +61,29 @@ const CLOCK_READERS: &[(&str, &str)] = &[
     ("gateway/src/sse.rs", "sets the heartbeat's timer anew, on tokio's clock, which a test can pause"),
 ];
 
+/// A comment is read beside code, in columns. Examples and drawings within fences stay as they are.
+const COMMENT_COLUMNS_MAX: usize = 110;
+
+pub(crate) fn comment_width(tree: &Tree) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for (path, file) in tree.ending_in(".rs").filter(|(path, _)| !is_generated(path)) {
+        let mut is_fenced = false;
+        for (number, line) in file.text.lines().enumerate() {
+            let Some(comment) = line.trim_start().strip_prefix("//") else {
+                is_fenced = false;
+                continue;
+            };
+            is_fenced ^= comment.trim_start_matches(['/', '!']).trim_start().starts_with("```");
+            let columns = line.chars().count();
+            if columns > COMMENT_COLUMNS_MAX && !is_fenced {
+                let what = format!("a comment of {columns} columns; the most is {COMMENT_COLUMNS_MAX}");
+                found.push(Finding::new(path, number + 1, &what, "break it, or say less"));
+            }
+        }
+    }
+    found
+}
+
 pub(crate) fn clock_reads(tree: &Tree) -> Vec<Finding> {
     const NEEDLES: &[&str] = &["Instant::now", "SystemTime::now", "now_utc(", "now_local("];
     product_code(tree, CLOCK_READERS, |line| {

@@ -36,6 +36,11 @@ fn no_rust_file_is_too_long_to_be_one_subject() {
 }
 
 #[test]
+fn no_comment_is_wider_than_it_can_be_read() {
+    none(&code::comment_width(&THIS));
+}
+
+#[test]
 fn only_the_clock_reads_the_time() {
     none(&code::clock_reads(&THIS));
 }
