@@ -1,8 +1,8 @@
 //! The nodes that make one cluster, as this node knows them.
 //!
-//! Owns what a node tells the others of itself ([`NodeCard`]), what it learns of them ([`ClusterNews`]), the
-//! picture that follows from both ([`Picture`]), and the port through which it reaches them ([`Transport`]).
-//! Refuses to know QUIC: the transport implements the port and brings the news.
+//! Owns what a node tells the others of itself ([`NodeCard`]), what it learns of them ([`ClusterUpdate`]),
+//! the picture that follows from both ([`Picture`]), and the port through which it reaches them
+//! ([`Transport`]). Refuses to know QUIC: the transport implements the port and brings the news.
 
 mod card;
 mod names;
@@ -30,7 +30,7 @@ pub use card::{
 };
 pub use handle::{Cluster, ClusterNode, ModelHost};
 pub use names::{FindNodeError, find_node};
-pub use news::{ClusterNews, Contact, Knowledge, MemberNews, MemberState, OwnPlace};
+pub use news::{ClusterUpdate, Contact, Knowledge, MemberState, MemberUpdate, OwnPlace};
 pub use picture::{At, ClusterRow, NodeRow, Picture, Totals};
 pub use port::{
     ClusterError, ClusterErrorKind, CreatedToken, JoinTokenRow, JoinTokenUse, JoinedCluster, OpenError,

@@ -12,6 +12,7 @@ mod output;
 mod place;
 
 use std::io::Write;
+use std::num::NonZero;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -128,6 +129,11 @@ fn runtime(command: &Command) -> Result<tokio::runtime::Runtime, Failure> {
         | Command::Completions { .. }
         | Command::Man { .. } => tokio::runtime::Builder::new_current_thread(),
     };
+    if matches!(command, Command::Up(_) | Command::Join(_)) {
+        // With one thread an actor that blocks it would stop everything: the watch needs a second one.
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        builder.worker_threads(cores.max(2));
+    }
     builder.enable_all().build().map_err(|error| cannot_start(&error))
 }
 

@@ -78,7 +78,7 @@ mod tests {
     use std::ops::ControlFlow;
 
     use arw_actors::cluster::{
-        At, CardAccelerator, CardRuntime, Cluster, ClusterNews, ClusterView, NodeCard, OwnNode, OwnPlace,
+        At, CardAccelerator, CardRuntime, Cluster, ClusterUpdate, ClusterView, NodeCard, OwnNode, OwnPlace,
     };
     use arw_actors::ids::NodeId;
     use arw_actors::model::testkit::tiny_gguf;
@@ -214,7 +214,7 @@ mod tests {
             is_issuer: true,
             issuer: id,
         };
-        view.fold(At { now: clock.now(), wall: clock.wall() }, ClusterNews::Place(place));
+        view.fold(At { now: clock.now(), wall: clock.wall() }, ClusterUpdate::Place(place));
         let mut card = NodeCard { runtimes: vec![CardRuntime::default()], ..NodeCard::default() };
         card.hardware.accelerators.push(CardAccelerator::default());
         let cluster = Cluster::default();

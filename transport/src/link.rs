@@ -19,11 +19,11 @@ mod card;
 mod inspection;
 mod member;
 mod news;
+mod operations;
 mod refusals;
 mod services;
 mod stored;
 mod warnings;
-mod wishes;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use arw_actors::cluster::{
-    ClusterError, ClusterNews, CreatedToken, JoinTokenRow, JoinedCluster, NodeCard, OpenError, PeerStream,
+    ClusterError, ClusterUpdate, CreatedToken, JoinTokenRow, JoinedCluster, NodeCard, OpenError, PeerStream,
     StreamService, TokenOrder, Transport, TransportStatus,
 };
 use arw_kit::clock::Clock;
@@ -74,7 +74,7 @@ pub struct LinkOptions {
     /// The node's clock.
     pub clock: Clock,
     /// Who is told the news. Never waits.
-    pub tell: Arc<dyn Fn(ClusterNews) + Send + Sync>,
+    pub tell: Arc<dyn Fn(ClusterUpdate) + Send + Sync>,
     /// What this node says of itself.
     pub own_card: watch::Receiver<Arc<NodeCard>>,
     /// Who serves the streams of other nodes.
@@ -276,7 +276,7 @@ impl Shared {
         self.options.state_dir.join(CLUSTER_KEY)
     }
 
-    fn tell(&self, news: ClusterNews) {
+    fn tell(&self, news: ClusterUpdate) {
         (self.options.tell)(news);
     }
 }
@@ -305,32 +305,32 @@ impl Transport for Link {
 
     fn create_token(&self, order: TokenOrder) -> BoxFuture<'static, Result<CreatedToken, ClusterError>> {
         let shared = Arc::clone(&self.shared);
-        to_the_end(async move { wishes::create_token(&shared, order).await })
+        to_the_end(async move { operations::create_token(&shared, order).await })
     }
 
     fn tokens(&self) -> BoxFuture<'static, Result<Vec<JoinTokenRow>, ClusterError>> {
         let shared = Arc::clone(&self.shared);
-        async move { Ok(wishes::tokens(&shared)) }.boxed()
+        async move { Ok(operations::tokens(&shared)) }.boxed()
     }
 
     fn revoke_token(&self, id: String) -> BoxFuture<'static, Result<JoinTokenRow, ClusterError>> {
         let shared = Arc::clone(&self.shared);
-        to_the_end(async move { wishes::revoke_token(&shared, &id).await })
+        to_the_end(async move { operations::revoke_token(&shared, &id).await })
     }
 
     fn join(&self, token: String) -> BoxFuture<'static, Result<JoinedCluster, ClusterError>> {
         let shared = Arc::clone(&self.shared);
-        to_the_end(async move { wishes::join(&shared, &token).await })
+        to_the_end(async move { operations::join(&shared, &token).await })
     }
 
     fn remove(&self, node: NodeId) -> BoxFuture<'static, Result<(), ClusterError>> {
         let shared = Arc::clone(&self.shared);
-        to_the_end(async move { wishes::remove(&shared, node).await })
+        to_the_end(async move { operations::remove(&shared, node).await })
     }
 
     fn leave(&self) -> BoxFuture<'static, Result<(), ClusterError>> {
         let shared = Arc::clone(&self.shared);
-        to_the_end(async move { wishes::leave(&shared).await })
+        to_the_end(async move { operations::leave(&shared).await })
     }
 }
 

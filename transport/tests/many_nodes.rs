@@ -11,7 +11,7 @@ mod tests {
     use std::time::Duration;
 
     use arw_actors::cluster::{
-        At, ClusterNews, ClusterView, MemberState, NodeCard, NodeRow, OwnNode, PeerStream, StreamService,
+        At, ClusterUpdate, ClusterView, MemberState, NodeCard, NodeRow, OwnNode, PeerStream, StreamService,
         TokenOrder, Transport as _,
     };
     use arw_kit::clock::Clock;
@@ -63,7 +63,7 @@ mod tests {
                 listen,
                 advertise: None,
                 clock,
-                tell: Arc::new(move |news: ClusterNews| {
+                tell: Arc::new(move |news: ClusterUpdate| {
                     told.lock().fold(At { now: clock.now(), wall: clock.wall() }, news);
                 }),
                 own_card: card.subscribe(),

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::absent::{self, AbsentHost, LastCards};
 use super::card::NodeCard;
 use super::inlet::Inlet;
-use super::news::ClusterNews;
+use super::news::ClusterUpdate;
 use super::picture::Picture;
 use super::port::Transport;
 use crate::ids::NodeId;
@@ -106,7 +106,7 @@ impl Cluster {
 
     /// Takes in what the transport has learned. Never waits; what may be lost when nobody reads is said in
     /// spec/http.md (CLUSTER-6).
-    pub fn learn(&self, news: ClusterNews) {
+    pub fn learn(&self, news: ClusterUpdate) {
         self.shared.inlet.tell(news);
     }
 

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::card::NodeCard;
-use super::news::ClusterNews;
+use super::news::ClusterUpdate;
 use super::view::NODES_MAX;
 use crate::ids::NodeId;
 
@@ -29,7 +29,7 @@ pub(super) struct Inlet {
 
 #[derive(Debug, Default)]
 struct Queue {
-    facts: VecDeque<ClusterNews>,
+    facts: VecDeque<ClusterUpdate>,
     cards: BTreeMap<NodeId, (u64, Box<NodeCard>)>,
     measured: BTreeMap<NodeId, (Duration, Moment)>,
     refused: u64,
@@ -37,7 +37,7 @@ struct Queue {
 
 impl Inlet {
     /// Takes a fact in. Never blocks, and never grows beyond its bound.
-    pub(super) fn tell(&self, news: ClusterNews) {
+    pub(super) fn tell(&self, news: ClusterUpdate) {
         self.queue.lock().tell(news);
         self.told.notify_one();
     }
@@ -54,7 +54,7 @@ impl Inlet {
 
     /// Everything told so far, in an order in which it may be read, and how many facts were refused since the
     /// start.
-    pub(super) fn take(&self) -> (Vec<ClusterNews>, u64) {
+    pub(super) fn take(&self) -> (Vec<ClusterUpdate>, u64) {
         let mut queue = self.queue.lock();
         let refused = queue.refused;
         let taken = std::mem::take(&mut *queue);
@@ -65,32 +65,32 @@ impl Inlet {
 }
 
 impl Queue {
-    fn tell(&mut self, news: ClusterNews) {
+    fn tell(&mut self, news: ClusterUpdate) {
         match news {
-            ClusterNews::Card { node, incarnation, card } => self.card(node, incarnation, card),
-            ClusterNews::Measured { node, rtt, last_seen } => {
+            ClusterUpdate::Card { node, incarnation, card } => self.card(node, incarnation, card),
+            ClusterUpdate::Measured { node, rtt, last_seen } => {
                 if has_room(&self.measured, node) {
                     self.measured.insert(node, (rtt, last_seen));
                 } else {
                     self.refused += 1;
                 }
             }
-            ClusterNews::Alone => {
+            ClusterUpdate::Alone => {
                 // Whatever was told of others before is forgotten with it.
                 let refused = self.refused;
                 *self = Self { refused, ..Self::default() };
-                self.fact(ClusterNews::Alone);
+                self.fact(ClusterUpdate::Alone);
             }
-            ClusterNews::Forgotten { node } => {
+            ClusterUpdate::Forgotten { node } => {
                 self.cards.remove(&node);
                 self.measured.remove(&node);
                 self.fact(news);
             }
-            ClusterNews::Place(_)
-            | ClusterNews::Copies(_)
-            | ClusterNews::Member(_)
-            | ClusterNews::Connected(_)
-            | ClusterNews::Disconnected { .. } => self.fact(news),
+            ClusterUpdate::Place(_)
+            | ClusterUpdate::Copies(_)
+            | ClusterUpdate::Member(_)
+            | ClusterUpdate::Connected(_)
+            | ClusterUpdate::Disconnected { .. } => self.fact(news),
         }
     }
 
@@ -105,7 +105,7 @@ impl Queue {
         }
     }
 
-    fn fact(&mut self, news: ClusterNews) {
+    fn fact(&mut self, news: ClusterUpdate) {
         if self.facts.len() >= FACTS_MAX {
             self.drop_overtaken();
         }
@@ -129,13 +129,13 @@ impl Queue {
         self.facts = kept;
     }
 
-    fn into_news(self) -> Vec<ClusterNews> {
-        let cards = self.cards.into_iter().map(|(node, (incarnation, card))| ClusterNews::Card {
+    fn into_news(self) -> Vec<ClusterUpdate> {
+        let cards = self.cards.into_iter().map(|(node, (incarnation, card))| ClusterUpdate::Card {
             node,
             incarnation,
             card,
         });
-        let measured = self.measured.into_iter().map(|(node, (rtt, last_seen))| ClusterNews::Measured {
+        let measured = self.measured.into_iter().map(|(node, (rtt, last_seen))| ClusterUpdate::Measured {
             node,
             rtt,
             last_seen,
@@ -149,16 +149,16 @@ fn has_room<T>(slots: &BTreeMap<NodeId, T>, node: NodeId) -> bool {
 }
 
 /// Of two facts of one kind about one node the later holds.
-fn kind(news: &ClusterNews) -> (u8, Option<NodeId>) {
+fn kind(news: &ClusterUpdate) -> (u8, Option<NodeId>) {
     match news {
-        ClusterNews::Place(_) | ClusterNews::Alone => (0, None),
-        ClusterNews::Member(member) => (1, Some(member.node)),
-        ClusterNews::Connected(contact) => (2, Some(contact.node)),
-        ClusterNews::Disconnected { node, .. } => (2, Some(*node)),
-        ClusterNews::Forgotten { node } => (3, Some(*node)),
-        ClusterNews::Measured { node, .. } => (4, Some(*node)),
-        ClusterNews::Card { node, .. } => (5, Some(*node)),
-        ClusterNews::Copies(_) => (6, None),
+        ClusterUpdate::Place(_) | ClusterUpdate::Alone => (0, None),
+        ClusterUpdate::Member(member) => (1, Some(member.node)),
+        ClusterUpdate::Connected(contact) => (2, Some(contact.node)),
+        ClusterUpdate::Disconnected { node, .. } => (2, Some(*node)),
+        ClusterUpdate::Forgotten { node } => (3, Some(*node)),
+        ClusterUpdate::Measured { node, .. } => (4, Some(*node)),
+        ClusterUpdate::Card { node, .. } => (5, Some(*node)),
+        ClusterUpdate::Copies(_) => (6, None),
     }
 }
 
@@ -172,13 +172,13 @@ mod tests {
         NodeId::from_bytes(bytes)
     }
 
-    fn lost(number: u64, reason: &str) -> ClusterNews {
-        ClusterNews::Disconnected { node: node(number), reason: reason.to_owned() }
+    fn lost(number: u64, reason: &str) -> ClusterUpdate {
+        ClusterUpdate::Disconnected { node: node(number), reason: reason.to_owned() }
     }
 
-    fn card(number: u64, incarnation: u64, version: &str) -> ClusterNews {
+    fn card(number: u64, incarnation: u64, version: &str) -> ClusterUpdate {
         let card = Box::new(NodeCard { version: version.to_owned(), ..NodeCard::default() });
-        ClusterNews::Card { node: node(number), incarnation, card }
+        ClusterUpdate::Card { node: node(number), incarnation, card }
     }
 
     #[test]
@@ -198,7 +198,7 @@ mod tests {
         let nodes = u64::try_from(NODES_MAX).unwrap();
         for round in ["first", "second", "last"] {
             for number in 0..nodes {
-                inlet.tell(ClusterNews::Forgotten { node: node(number) });
+                inlet.tell(ClusterUpdate::Forgotten { node: node(number) });
                 inlet.tell(lost(number, round));
             }
         }
@@ -237,9 +237,9 @@ mod tests {
     #[test]
     fn leaving_the_cluster_overtakes_everything_told_before() {
         let inlet = Inlet::default();
-        for news in [lost(1, "x"), card(1, 1, "a"), ClusterNews::Alone, lost(2, "y")] {
+        for news in [lost(1, "x"), card(1, 1, "a"), ClusterUpdate::Alone, lost(2, "y")] {
             inlet.tell(news);
         }
-        assert_eq!(inlet.take().0, [ClusterNews::Alone, lost(2, "y")]);
+        assert_eq!(inlet.take().0, [ClusterUpdate::Alone, lost(2, "y")]);
     }
 }

@@ -13,13 +13,13 @@ use crate::ids::NodeId;
 
 /// One fact.
 #[derive(Clone, Debug, PartialEq)]
-pub enum ClusterNews {
+pub enum ClusterUpdate {
     /// This node is a member, and this is its place.
     Place(OwnPlace),
     /// This node is in no cluster any more: everything known of others is forgotten.
     Alone,
     /// What membership says of another node.
-    Member(MemberNews),
+    Member(MemberUpdate),
     /// Another node is no longer shown: it was down for as long as such nodes are kept, or was removed.
     Forgotten {
         /// Which.
@@ -80,7 +80,7 @@ pub struct OwnPlace {
 
 /// What membership says of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MemberNews {
+pub struct MemberUpdate {
     /// The node.
     pub node: NodeId,
     /// Which start of it.

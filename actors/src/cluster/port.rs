@@ -158,7 +158,7 @@ pub struct JoinedCluster {
     pub address: SocketAddr,
 }
 
-/// A wish about the cluster is not fulfilled.
+/// An operation on the cluster has failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ClusterError {
@@ -173,7 +173,7 @@ pub struct ClusterError {
 /// What kind of thing is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClusterErrorKind {
-    /// The wish makes no sense: a bad token, a bad role, a bad time.
+    /// The operation makes no sense: a bad token, a bad role, a bad time.
     Bad,
     /// There is no such token or node.
     Unknown,

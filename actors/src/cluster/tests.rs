@@ -184,7 +184,7 @@ impl Lonely {
     }
 }
 
-fn arrival(number: u8) -> [ClusterNews; 3] {
+fn arrival(number: u8) -> [ClusterUpdate; 3] {
     let (node, address) = (NodeId::from_bytes([number; 32]), SocketAddr::from(([10, 0, 0, number], 7400)));
     let runtime = CardRuntime { model: "m".to_owned(), is_serving: true, ..CardRuntime::default() };
     let card = Box::new(NodeCard { runtimes: vec![runtime], ..NodeCard::default() });
@@ -196,7 +196,7 @@ fn arrival(number: u8) -> [ClusterNews; 3] {
         address,
         rtt: Duration::from_millis(1),
     };
-    let member = MemberNews {
+    let member = MemberUpdate {
         node,
         incarnation: 1,
         address,
@@ -206,9 +206,9 @@ fn arrival(number: u8) -> [ClusterNews; 3] {
         last_seen: START,
     };
     [
-        ClusterNews::Connected(contact),
-        ClusterNews::Card { node, incarnation: 1, card },
-        ClusterNews::Member(member),
+        ClusterUpdate::Connected(contact),
+        ClusterUpdate::Card { node, incarnation: 1, card },
+        ClusterUpdate::Member(member),
     ]
 }
 
@@ -223,7 +223,7 @@ async fn what_the_transport_tells_is_shown_journaled_and_offered() {
     let names: Vec<_> = all.nodes.iter().filter_map(|row| row.name.as_deref()).collect();
     assert_eq!(names, ["box1", "box2", "own"]);
     assert_eq!(node.cluster.hosts().len(), 2);
-    node.cluster.learn(ClusterNews::Alone);
+    node.cluster.learn(ClusterUpdate::Alone);
     node.until(|picture| picture.nodes.len() == 1).await;
     assert_eq!(node.cluster.hosts().len(), 0);
     assert!(node.journal.flush(Duration::from_secs(5)).await);

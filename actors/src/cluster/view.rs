@@ -22,7 +22,7 @@ use arw_kit::moment::{Moment, WallTime};
 
 use self::known::{Known, Standing};
 use super::card::NodeCard;
-use super::news::{ClusterNews, Knowledge, MemberState, OwnPlace};
+use super::news::{ClusterUpdate, Knowledge, MemberState, OwnPlace};
 use super::picture::{At, ClusterRow, NodeRow, Picture, Totals};
 use crate::ids::NodeId;
 
@@ -137,24 +137,24 @@ impl ClusterView {
     }
 
     /// Takes a fact in. `at` is when it was told. Returns what people should hear of.
-    pub fn fold(&mut self, at: At, news: ClusterNews) -> Vec<ClusterChange> {
+    pub fn fold(&mut self, at: At, news: ClusterUpdate) -> Vec<ClusterChange> {
         match news {
-            ClusterNews::Place(place) => self.enter(place),
-            ClusterNews::Copies(copies) => self.copied(&copies),
-            ClusterNews::Alone => self.exit().into_iter().collect(),
-            ClusterNews::Forgotten { node } => self.forget(node).into_iter().collect(),
-            ClusterNews::Member(member) => self.about(at, member.node, |known| known.member(at, member)),
-            ClusterNews::Connected(contact) => {
+            ClusterUpdate::Place(place) => self.enter(place),
+            ClusterUpdate::Copies(copies) => self.copied(&copies),
+            ClusterUpdate::Alone => self.exit().into_iter().collect(),
+            ClusterUpdate::Forgotten { node } => self.forget(node).into_iter().collect(),
+            ClusterUpdate::Member(member) => self.about(at, member.node, |known| known.member(at, member)),
+            ClusterUpdate::Connected(contact) => {
                 self.about(at, contact.node, |known| known.connected(at, contact))
             }
-            ClusterNews::Disconnected { node, .. } if self.nodes.contains_key(&node) => {
+            ClusterUpdate::Disconnected { node, .. } if self.nodes.contains_key(&node) => {
                 self.about(at, node, Known::disconnected)
             }
-            ClusterNews::Disconnected { .. } => Vec::new(),
-            ClusterNews::Measured { node, rtt, last_seen } => {
+            ClusterUpdate::Disconnected { .. } => Vec::new(),
+            ClusterUpdate::Measured { node, rtt, last_seen } => {
                 self.about(at, node, |known| known.measured(at, rtt, last_seen))
             }
-            ClusterNews::Card { node, incarnation, card } => {
+            ClusterUpdate::Card { node, incarnation, card } => {
                 self.about(at, node, |known| known.card(at, incarnation, card))
             }
         }

@@ -33,7 +33,7 @@ pub(super) struct History {
 
 /// How a reader gets from where it is to the newest version.
 #[derive(Debug, PartialEq)]
-pub(super) enum Way {
+pub(super) enum CatchUp {
     /// It is there.
     Current,
     /// By this patch.
@@ -70,18 +70,20 @@ impl History {
     }
 
     /// The way from `from` (of the same epoch) to the newest version.
-    pub(super) fn way_from(&self, from: u64) -> Way {
-        let Some(behind) = self.newest.version.checked_sub(from) else { return Way::Snapshot };
+    pub(super) fn way_from(&self, from: u64) -> CatchUp {
+        let Some(behind) = self.newest.version.checked_sub(from) else { return CatchUp::Snapshot };
         let behind = usize::try_from(behind).unwrap_or(usize::MAX);
         let patches = match behind {
-            0 => return Way::Current,
-            1 if !self.patches.is_empty() => return Way::Patch(self.patches[self.patches.len() - 1].clone()),
+            0 => return CatchUp::Current,
+            1 if !self.patches.is_empty() => {
+                return CatchUp::Patch(self.patches[self.patches.len() - 1].clone());
+            }
             behind if behind <= self.patches.len() => self.patches.range(self.patches.len() - behind..),
-            _ => return Way::Snapshot,
+            _ => return CatchUp::Snapshot,
         };
         let length: usize = patches.clone().map(Bytes::len).sum();
         if length > self.newest.body.len() {
-            return Way::Snapshot;
+            return CatchUp::Snapshot;
         }
         // Each is a JSON list of operations: one list after the other is again a patch, without parsing any.
         let mut joined = Vec::with_capacity(length);
@@ -93,7 +95,7 @@ impl History {
             joined.extend_from_slice(&patch[1..patch.len() - 1]);
         }
         joined.push(b']');
-        Way::Patch(joined.into())
+        CatchUp::Patch(joined.into())
     }
 
     fn has(&self, fields: &Map<String, Value>) -> bool {

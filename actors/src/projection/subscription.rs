@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use futures_util::Stream;
 use tokio::sync::watch;
 
-use super::history::Way;
+use super::history::CatchUp;
 use super::snapshot::{ResyncReason, Update, Version};
 use super::{Interest, ReadModel};
 
@@ -85,12 +85,12 @@ impl Subscription {
         }
         self.place = Place::At(newest.version);
         match way {
-            Way::Current => return false,
-            Way::Patch(patch) => {
+            CatchUp::Current => return false,
+            CatchUp::Patch(patch) => {
                 let from = Version { epoch: newest.epoch, version: from };
                 self.ready.push_back(Update::Patch { from, to: newest.id(), patch });
             }
-            Way::Snapshot => self.ready.push_back(whole(back.then_some(ResyncReason::Gap))),
+            CatchUp::Snapshot => self.ready.push_back(whole(back.then_some(ResyncReason::Gap))),
         }
         true
     }

@@ -165,7 +165,7 @@ fn patches_that_are_kept_have_a_bound_in_bytes() {
     }
     let history = format!("{:?}", model.shared.history.lock().way_from(100));
     assert!(history.starts_with("Patch"), "the newest step is kept");
-    assert_eq!(model.shared.history.lock().way_from(50), history::Way::Snapshot);
+    assert_eq!(model.shared.history.lock().way_from(50), history::CatchUp::Snapshot);
 }
 
 #[tokio::test(start_paused = true)]

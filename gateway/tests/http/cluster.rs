@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arw_actors::cluster::{
-    At, CardRuntime, ClusterError, ClusterNews, ClusterView, Contact, CreatedToken, JoinTokenRow,
-    JoinedCluster, MemberNews, MemberState, NodeCard, OpenError, OwnNode, PeerStream, TokenOrder, Transport,
-    TransportStatus,
+    At, CardRuntime, ClusterError, ClusterUpdate, ClusterView, Contact, CreatedToken, JoinTokenRow,
+    JoinedCluster, MemberState, MemberUpdate, NodeCard, OpenError, OwnNode, PeerStream, TokenOrder,
+    Transport, TransportStatus,
 };
 use arw_actors::ids::NodeId;
 use arw_gateway::cluster_body;
@@ -37,21 +37,21 @@ fn view() -> ClusterView {
             (NodeId::from_bytes([number; 32]), SocketAddr::from(([10, 0, 0, number], 7400)));
         let reason = (!state.is_alive()).then(|| "it did not answer".to_owned());
         let (since, last_seen) = (at(1).now, at(1).now);
-        let member = MemberNews { node, incarnation: 1, address, state, since, reason, last_seen };
-        view.fold(at(1), ClusterNews::Member(member));
+        let member = MemberUpdate { node, incarnation: 1, address, state, since, reason, last_seen };
+        view.fold(at(1), ClusterUpdate::Member(member));
     }
     let (node, rtt) = (NodeId::from_bytes([1; 32]), Duration::from_micros(432));
     let (name, roles) = ("box1".to_owned(), vec!["worker".to_owned()]);
     let address = SocketAddr::from(([10, 0, 0, 1], 7400));
-    view.fold(at(1), ClusterNews::Connected(Contact { node, name, roles, incarnation: 1, address, rtt }));
+    view.fold(at(1), ClusterUpdate::Connected(Contact { node, name, roles, incarnation: 1, address, rtt }));
     view.fold(at(1), card(0));
     view
 }
 
-fn card(second: u64) -> ClusterNews {
+fn card(second: u64) -> ClusterUpdate {
     let runtime = CardRuntime { model: "m".to_owned(), is_serving: true, ..CardRuntime::default() };
     let card = NodeCard { made_at: at(second).wall, runtimes: vec![runtime], ..NodeCard::default() };
-    ClusterNews::Card { node: NodeId::from_bytes([1; 32]), incarnation: 1, card: Box::new(card) }
+    ClusterUpdate::Card { node: NodeId::from_bytes([1; 32]), incarnation: 1, card: Box::new(card) }
 }
 
 fn show(node: &TestNode, view: &ClusterView, second: u64) -> bool {
@@ -99,7 +99,7 @@ async fn cards_and_signs_of_life_without_news_make_no_version() {
     for second in (80..200).step_by(10) {
         view.fold(at(second), card(second));
         let (node_id, rtt) = (NodeId::from_bytes([1; 32]), Duration::from_micros(300 + second));
-        view.fold(at(second), ClusterNews::Measured { node: node_id, rtt, last_seen: at(second).now });
+        view.fold(at(second), ClusterUpdate::Measured { node: node_id, rtt, last_seen: at(second).now });
         let made_a_version = show(&node, &view, second + 9);
         assert_eq!(made_a_version, second == 80, "at {second} s");
     }

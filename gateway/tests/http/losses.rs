@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arw_actors::cluster::{
-    At, CardRuntime, ClusterNews, ClusterView, MemberNews, MemberState, NodeCard, OwnNode,
+    At, CardRuntime, ClusterUpdate, ClusterView, MemberState, MemberUpdate, NodeCard, OwnNode,
 };
 use arw_actors::ids::NodeId;
 use arw_actors::runtime::lease::{AcquireError, NotReady};
@@ -388,25 +388,25 @@ async fn a_prompt_that_one_context_does_not_hold_goes_to_a_larger_one() {
 /// What a node knows of another one that serves `smol`.
 fn known(
     id: NodeId,
-    news: Vec<ClusterNews>,
+    news: Vec<ClusterUpdate>,
     runtime: CardRuntime,
     later: Duration,
 ) -> arw_actors::cluster::Picture {
     let at = At { now: Moment::ZERO, wall: WallTime::from_millis(1_700_000_000_000) };
     let about = OwnNode { id, name: "near".to_owned(), incarnation: 1, started_at: at.wall };
     let mut view = ClusterView::new(about);
-    view.fold(at, ClusterNews::Connected(contact(2, &["worker", "gateway"])));
+    view.fold(at, ClusterUpdate::Connected(contact(2, &["worker", "gateway"])));
     let card = NodeCard { runtimes: vec![runtime], ..NodeCard::default() };
     let node = NodeId::from_bytes([2; 32]);
-    view.fold(at, ClusterNews::Card { node, incarnation: 1, card: Box::new(card) });
+    view.fold(at, ClusterUpdate::Card { node, incarnation: 1, card: Box::new(card) });
     for news in news {
         view.fold(at, news);
     }
     view.picture(at.now + later, &Arc::new(NodeCard::default()))
 }
 
-fn member(state: MemberState, incarnation: u64) -> ClusterNews {
-    ClusterNews::Member(MemberNews {
+fn member(state: MemberState, incarnation: u64) -> ClusterUpdate {
+    ClusterUpdate::Member(MemberUpdate {
         node: NodeId::from_bytes([2; 32]),
         incarnation,
         state,
@@ -431,9 +431,9 @@ async fn a_model_that_nobody_serves_just_now_is_not_unknown() {
     };
     let (soon, stale) = (Duration::from_secs(1), Duration::from_secs(60));
     let disconnected =
-        || ClusterNews::Disconnected { node: NodeId::from_bytes([2; 32]), reason: "lost".to_owned() };
+        || ClusterUpdate::Disconnected { node: NodeId::from_bytes([2; 32]), reason: "lost".to_owned() };
     let ready = || runtime("ready", true);
-    let cases: Vec<(Vec<ClusterNews>, CardRuntime, Duration, &str, &str)> = vec![
+    let cases: Vec<(Vec<ClusterUpdate>, CardRuntime, Duration, &str, &str)> = vec![
         (vec![member(MemberState::Down, 1)], ready(), soon, "node_unreachable", "down"),
         (vec![member(MemberState::Left, 1)], ready(), soon, "node_unreachable", "left"),
         (
@@ -467,7 +467,7 @@ async fn a_model_that_nobody_serves_just_now_is_not_unknown() {
     cluster.set_picture(known(id, vec![], ready(), soon));
     let again = vec![
         member(MemberState::Up, 2),
-        ClusterNews::Connected(arw_actors::cluster::Contact { incarnation: 2, ..contact(2, &["worker"]) }),
+        ClusterUpdate::Connected(arw_actors::cluster::Contact { incarnation: 2, ..contact(2, &["worker"]) }),
     ];
     cluster.set_picture(known(id, again, ready(), soon));
     let error = node.send("POST", CHAT, Some(json!({"model": "smol"}))).await.is_error(503, "not_ready");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arw_actors::cluster::{
-    At, ClusterNews, ClusterNode, ClusterView, Contact, ModelHost, NodeCard, OwnNode, PeerStream, Picture,
+    At, ClusterNode, ClusterUpdate, ClusterView, Contact, ModelHost, NodeCard, OwnNode, PeerStream, Picture,
     StreamService,
 };
 use arw_actors::config::GatewaySettings;
@@ -88,7 +88,7 @@ fn met(own: NodeId, home: Option<NodeId>) -> Picture {
         if home == Some(it.node) {
             it.roles.push("home".to_owned());
         }
-        view.fold(at, ClusterNews::Connected(it));
+        view.fold(at, ClusterUpdate::Connected(it));
     }
     view.picture(at.now, &Arc::new(NodeCard::default()))
 }
@@ -400,7 +400,7 @@ async fn a_node_that_is_no_gateway_is_refused_answers() {
     let at = At::default();
     let about = OwnNode { id: pair.far.id(), name: "far".to_owned(), incarnation: 1, started_at: at.wall };
     let mut view = ClusterView::new(about);
-    view.fold(at, ClusterNews::Connected(contact(1, &["worker"])));
+    view.fold(at, ClusterUpdate::Connected(contact(1, &["worker"])));
     pair.far.node.node.cluster.set_picture(view.picture(at.now, &Arc::new(NodeCard::default())));
     pair.near.answer(json!({"model": "smol"})).await.is_error(403, "scope_missing");
     assert!(pair.engine.requests().is_empty());

@@ -82,6 +82,21 @@ pub(crate) fn scripts_run(tree: &Tree) -> Vec<Finding> {
 }
 
 /// Every link to a file leads somewhere.
+/// Failures that proptest once found are tried again only where it looks for them: beside `src`, by the
+/// test's file.
+pub(crate) fn regressions_are_tried(tree: &Tree) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for (path, _) in tree.ending_in(".txt") {
+        let Some((krate, test)) = path.split_once("/proptest-regressions/") else { continue };
+        let test = test.trim_end_matches(".txt");
+        if !["src", "tests"].iter().any(|folder| tree.has(&format!("{krate}/{folder}/{test}.rs"))) {
+            let to_do = "move it after its test, or remove it with the test";
+            found.push(Finding::new(path, 1, "no test reads these seeds", to_do));
+        }
+    }
+    found
+}
+
 pub(crate) fn links_lead_somewhere(tree: &Tree) -> Vec<Finding> {
     let broken = |link: &&Link<'_>| !tree.has(&link.target);
     links(tree)

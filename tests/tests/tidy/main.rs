@@ -36,6 +36,11 @@ fn no_rust_file_is_too_long_to_be_one_subject() {
 }
 
 #[test]
+fn every_seed_that_failed_once_is_tried_again() {
+    none(&layout::regressions_are_tried(&THIS));
+}
+
+#[test]
 fn no_comment_is_wider_than_it_can_be_read() {
     none(&code::comment_width(&THIS));
 }

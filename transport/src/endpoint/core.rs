@@ -10,9 +10,9 @@ mod credentials;
 mod doubting;
 mod hearsay;
 mod hello;
-mod news;
 mod own;
 mod picture;
+mod sightings;
 
 pub(super) use hello::{DialEvent, DialStep};
 
@@ -29,7 +29,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::connection::{PeerConnection, Wire, close_with_address};
 use super::counters::Counters;
-use super::dial_schedule::{Attempt, DialSchedule, News};
+use super::dial_schedule::{DialAttempt, DialSchedule, Sighting};
 use super::doubts::Doubts;
 use super::events::{EndpointEvent, EventQueue, PeerCard};
 use super::issuer::IssuerState;
@@ -74,7 +74,7 @@ pub(super) enum Effect {
     /// Give them a message.
     Control(Arc<Peer>, Control),
     /// Dial.
-    Dial(Attempt),
+    Dial(DialAttempt),
     /// Reserve serials.
     ReserveSerials,
     /// Forget tokens.
@@ -169,7 +169,7 @@ impl Core {
         for known in beginning.known.iter().filter(|known| known.node != identity.id) {
             // The best one last: the newest is tried first.
             for address in known.addresses.iter().rev() {
-                schedule.want(now, known.node, *address, News::None);
+                schedule.want(now, known.node, *address, Sighting::None);
             }
         }
         Self {
@@ -318,7 +318,7 @@ impl Core {
         let session =
             Session { id, peer: Arc::clone(&peer), connection: connection.clone(), dialed_by, since: now };
         self.sessions.insert(node, session);
-        self.schedule.want(now, node, address, News::None);
+        self.schedule.want(now, node, address, Sighting::None);
         self.schedule.connected(now, node);
         self.counters.connections += 1;
         self.events.push(EndpointEvent::PeerUp { peer: Peer::clone(&peer), address });

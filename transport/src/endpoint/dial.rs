@@ -11,7 +11,7 @@ use tokio::time::timeout_at;
 use super::accept::turn_away;
 use super::connection::{Wire, another_start_in, close, proof_in};
 use super::core::{DialEvent, DialStep};
-use super::dial_schedule::Attempt;
+use super::dial_schedule::DialAttempt;
 use super::hub::Hub;
 use super::{quic, session};
 use crate::handshake::{DialerEvent, HelloDialer};
@@ -21,7 +21,7 @@ use crate::wire::{self, CloseCode, Control, Hello, HelloAck, HelloRefusal, Recei
 /// Both ends of the control stream, and what was read beyond the first message.
 type ControlStream = (quinn::SendStream, quinn::RecvStream, BytesMut);
 
-pub(super) async fn dial(hub: Arc<Hub>, attempt: Attempt) {
+pub(super) async fn dial(hub: Arc<Hub>, attempt: DialAttempt) {
     let now = hub.clock.now();
     let mut dialer = HelloDialer::new(now, attempt.peer);
     let deadline = hub.clock.instant(dialer.deadline().unwrap_or(now));
@@ -66,7 +66,7 @@ pub(super) async fn dial(hub: Arc<Hub>, attempt: Attempt) {
 fn over(
     hub: &Arc<Hub>,
     dialer: &mut HelloDialer,
-    attempt: Attempt,
+    attempt: DialAttempt,
     event: DialerEvent,
     connection: Option<&quinn::Connection>,
 ) {
@@ -98,7 +98,7 @@ fn wire(connection: &quinn::Connection) -> Wire {
     Wire::Quinn(connection.clone())
 }
 
-async fn connect(hub: &Hub, attempt: Attempt) -> Result<quinn::Connection, DialerEvent> {
+async fn connect(hub: &Hub, attempt: DialAttempt) -> Result<quinn::Connection, DialerEvent> {
     let name = crate::identity::server_name(&attempt.peer);
     let connecting = hub.quinn.connect_with(hub.client(), attempt.address, &name);
     let connecting = connecting.map_err(|_| DialerEvent::ConnectionFailed)?;

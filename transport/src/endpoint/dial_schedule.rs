@@ -61,7 +61,7 @@ const ADDRESSES_MAX: usize = 8;
 
 /// What is known of the way to one peer.
 #[derive(Clone, Debug)]
-pub(super) struct Route {
+pub(super) struct Target {
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) failures: u32,
     pub(super) last_failure: Option<HelloFailure>,
@@ -74,7 +74,7 @@ pub(super) struct Route {
 
 /// What ends a peer's wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum News {
+pub(super) enum Sighting {
     /// Nothing new.
     None,
     /// The peer is there: dial it at once.
@@ -83,7 +83,7 @@ pub(super) enum News {
     HereAndDials,
 }
 
-impl News {
+impl Sighting {
     /// How long the first word is left to the peer.
     fn wait(self) -> Duration {
         match self {
@@ -96,13 +96,13 @@ impl News {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Waiting { until: Moment },
-    Dialing(Attempt),
+    Dialing(DialAttempt),
     Connected,
 }
 
 /// One attempt. Its number tells it from others to the same peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Attempt {
+pub(super) struct DialAttempt {
     pub(super) number: u64,
     pub(super) peer: NodeId,
     pub(super) address: SocketAddr,
@@ -111,7 +111,7 @@ pub(super) struct Attempt {
     is_stale: bool,
 }
 
-impl Route {
+impl Target {
     /// When it is dialed next; `None` while it is dialed or connected.
     pub(super) fn next_at(&self) -> Option<Moment> {
         match self.state {
@@ -126,15 +126,15 @@ impl Route {
     }
 
     /// WIRE-17: news of the peer end its wait, and whatever was found out before.
-    fn hear(&mut self, now: Moment, news: News) {
-        if news == News::None {
+    fn hear(&mut self, now: Moment, news: Sighting) {
+        if news == Sighting::None {
             return;
         }
         self.failures = 0;
         if let State::Waiting { until } = &mut self.state {
-            // News begin the wait of one whose turn has come anew: the newest come first.
+            // Sighting begin the wait of one whose turn has come anew: the newest come first.
             *until = (now + news.wait()).min((*until).max(now));
-            if news == News::HereAndDials {
+            if news == Sighting::HereAndDials {
                 self.yields_until.get_or_insert(now + OTHER_DIALS_WITHIN);
             }
         }
@@ -151,7 +151,7 @@ impl Route {
 /// Every peer that this node wants a connection with.
 #[derive(Debug)]
 pub(super) struct DialSchedule {
-    routes: BTreeMap<NodeId, Route>,
+    routes: BTreeMap<NodeId, Target>,
     /// The waits of routes that are not stale, and of those that are: whoever asks what is due looks through
     /// neither in vain. Both follow the routes, see [`DialSchedule::change`].
     fresh: Class,
@@ -205,14 +205,14 @@ impl DialSchedule {
     }
 
     /// Changes a route, and what is counted of it. `None`: there is none.
-    fn change<T>(&mut self, peer: NodeId, change: impl FnOnce(&mut Route) -> T) -> Option<T> {
+    fn change<T>(&mut self, peer: NodeId, change: impl FnOnce(&mut Target) -> T) -> Option<T> {
         let mut route = self.routes.remove(&peer)?;
         self.uncount(peer, &route);
         let changed = change(&mut route);
         match route.state {
             State::Waiting { until } if route.is_stale() => _ = self.stale.waiting.insert((until, peer)),
             State::Waiting { until } => _ = self.fresh.waiting.insert((until, peer)),
-            State::Dialing(Attempt { is_stale: true, .. }) => self.stale.dialing += 1,
+            State::Dialing(DialAttempt { is_stale: true, .. }) => self.stale.dialing += 1,
             State::Dialing(_) => self.fresh.dialing += 1,
             State::Connected => {}
         }
@@ -220,22 +220,22 @@ impl DialSchedule {
         Some(changed)
     }
 
-    fn uncount(&mut self, peer: NodeId, route: &Route) {
+    fn uncount(&mut self, peer: NodeId, route: &Target) {
         match route.state {
             State::Waiting { until } if route.is_stale() => _ = self.stale.waiting.remove(&(until, peer)),
             State::Waiting { until } => _ = self.fresh.waiting.remove(&(until, peer)),
-            State::Dialing(Attempt { is_stale: true, .. }) => self.stale.dialing -= 1,
+            State::Dialing(DialAttempt { is_stale: true, .. }) => self.stale.dialing -= 1,
             State::Dialing(_) => self.fresh.dialing -= 1,
             State::Connected => {}
         }
     }
 
-    /// WIRE-17: a connection with `peer` is wanted. The newest address is tried first. News of the peer
+    /// WIRE-17: a connection with `peer` is wanted. The newest address is tried first. Sighting of the peer
     /// shorten its wait.
-    pub(super) fn want(&mut self, now: Moment, peer: NodeId, address: SocketAddr, news: News) {
+    pub(super) fn want(&mut self, now: Moment, peer: NodeId, address: SocketAddr, news: Sighting) {
         let wait = news.wait();
         let is_new = !self.routes.contains_key(&peer);
-        self.routes.entry(peer).or_insert(Route {
+        self.routes.entry(peer).or_insert(Target {
             addresses: Vec::new(),
             failures: 0,
             last_failure: None,
@@ -248,7 +248,7 @@ impl DialSchedule {
             if is_new {
                 route.state = State::Waiting { until: now + wait };
             }
-            if news != News::None || route.addresses.first() != Some(&address) {
+            if news != Sighting::None || route.addresses.first() != Some(&address) {
                 route.turn = 0;
             }
             route.addresses.retain(|known| *known != address);
@@ -259,7 +259,7 @@ impl DialSchedule {
     }
 
     /// WIRE-17: there is news of a peer that says nothing of where it is: it is looked for where it was.
-    pub(super) fn heard_of(&mut self, now: Moment, peer: NodeId, news: News) {
+    pub(super) fn heard_of(&mut self, now: Moment, peer: NodeId, news: Sighting) {
         self.change(peer, |route| route.hear(now, news));
     }
 
@@ -279,7 +279,7 @@ impl DialSchedule {
     }
 
     /// Who is to be dialed now, and where. Each of them is dialing from here on.
-    pub(super) fn due(&mut self, now: Moment) -> Vec<Attempt> {
+    pub(super) fn due(&mut self, now: Moment) -> Vec<DialAttempt> {
         let quiet_at = self.came_at.map(|came| came + OTHER_DIALS_FIRST).filter(|quiet| *quiet > now);
         if quiet_at.is_some() {
             self.let_others_dial(now, quiet_at);
@@ -290,7 +290,7 @@ impl DialSchedule {
             let number = self.attempts;
             let attempt = self.change(peer, |route| {
                 let address = *route.addresses.get(route.turn % route.addresses.len().max(1))?;
-                let attempt = Attempt { number, peer, address, since: now, is_stale: route.is_stale() };
+                let attempt = DialAttempt { number, peer, address, since: now, is_stale: route.is_stale() };
                 route.turn += 1;
                 route.yields_until = None;
                 route.state = State::Dialing(attempt);
@@ -339,19 +339,24 @@ impl DialSchedule {
     /// The peer itself has dialed from `address`, and was refused because this node is dialing it. An attempt
     /// that goes elsewhere, or that the peer cannot have heard of for long, gives way to a new one, which is
     /// returned.
-    pub(super) fn heard_from(&mut self, now: Moment, peer: NodeId, address: SocketAddr) -> Option<Attempt> {
+    pub(super) fn heard_from(
+        &mut self,
+        now: Moment,
+        peer: NodeId,
+        address: SocketAddr,
+    ) -> Option<DialAttempt> {
         let route = self.routes.get_mut(&peer)?;
         let State::Dialing(attempt) = &mut route.state else { return None };
         if attempt.address == address && now.since(attempt.since) < UNHEARD {
             return None;
         }
         self.attempts += 1;
-        *attempt = Attempt { number: self.attempts, address, since: now, ..*attempt };
+        *attempt = DialAttempt { number: self.attempts, address, since: now, ..*attempt };
         Some(*attempt)
     }
 
     /// The attempt came to nothing. `chance` is 0 to 255, drawn anew each time.
-    pub(super) fn failed(&mut self, now: Moment, attempt: Attempt, failure: HelloFailure, chance: u8) {
+    pub(super) fn failed(&mut self, now: Moment, attempt: DialAttempt, failure: HelloFailure, chance: u8) {
         // That a stale one is silent as before says nothing of how much this node or the others can do.
         // Nor does one that another has taken the place of.
         if failure == HelloFailure::Unreachable && !attempt.is_stale && self.runs(attempt) {
@@ -366,17 +371,17 @@ impl DialSchedule {
     }
 
     /// The attempt was given up for the peer's own, which is on its way.
-    pub(super) fn waits_for_incoming(&mut self, now: Moment, attempt: Attempt, chance: u8) {
+    pub(super) fn waits_for_incoming(&mut self, now: Moment, attempt: DialAttempt, chance: u8) {
         self.ended(attempt, |_| now + jittered(WAIT_FOR_INCOMING, chance));
     }
 
     /// The attempt was neither replaced nor overtaken by a connection, and its peer is still wanted.
-    fn runs(&self, attempt: Attempt) -> bool {
+    fn runs(&self, attempt: DialAttempt) -> bool {
         let running = self.routes.get(&attempt.peer).map(|route| route.state);
         matches!(running, Some(State::Dialing(running)) if running.number == attempt.number)
     }
 
-    fn ended(&mut self, attempt: Attempt, until: impl FnOnce(&mut Route) -> Moment) {
+    fn ended(&mut self, attempt: DialAttempt, until: impl FnOnce(&mut Target) -> Moment) {
         if self.runs(attempt) {
             self.change(attempt.peer, |route| route.state = State::Waiting { until: until(route) });
         }
@@ -425,7 +430,7 @@ impl DialSchedule {
         fresh.into_iter().chain(stale).min()
     }
 
-    pub(super) fn routes(&self) -> impl Iterator<Item = (&NodeId, &Route)> {
+    pub(super) fn routes(&self) -> impl Iterator<Item = (&NodeId, &Target)> {
         self.routes.iter()
     }
 }
@@ -457,7 +462,7 @@ mod tests {
         Moment::ZERO + Duration::from_millis(ms)
     }
 
-    fn dialed(attempts: &[Attempt]) -> Vec<(NodeId, u16)> {
+    fn dialed(attempts: &[DialAttempt]) -> Vec<(NodeId, u16)> {
         attempts.iter().map(|attempt| (attempt.peer, attempt.address.port())).collect()
     }
 
@@ -466,7 +471,7 @@ mod tests {
         // WIRE-17
         let mut schedule = DialSchedule::new(8);
         let mut now = ms(0);
-        schedule.want(now, node(1), at(1), News::None);
+        schedule.want(now, node(1), at(1), Sighting::None);
         let mut waits = Vec::new();
         for _ in 0..100 {
             let due = schedule.due(now);
@@ -485,9 +490,9 @@ mod tests {
     fn news_that_both_sides_get_leave_the_first_word_to_one_of_them() {
         // WIRE-17
         let mut schedule = DialSchedule::new(8);
-        schedule.want(ms(0), node(1), at(1), News::HereAndDials);
+        schedule.want(ms(0), node(1), at(1), Sighting::HereAndDials);
         assert_eq!(schedule.next_deadline(), Some(ms(300)));
-        schedule.want(ms(100), node(1), at(1), News::HereAndDials);
+        schedule.want(ms(100), node(1), at(1), Sighting::HereAndDials);
         assert_eq!(schedule.next_deadline(), Some(ms(300)), "more news put nothing off");
         schedule.connected(ms(100), node(1));
         assert_eq!(schedule.next_deadline(), None);
@@ -497,19 +502,19 @@ mod tests {
     fn the_first_word_is_left_for_longer_while_others_dial() {
         // WIRE-17
         let mut schedule = DialSchedule::new(8);
-        schedule.want(ms(0), node(1), at(1), News::HereAndDials);
+        schedule.want(ms(0), node(1), at(1), Sighting::HereAndDials);
         for step in 1..100 {
             let other = node(100 + u8::try_from(step).unwrap());
             let now = ms(100 * step);
-            schedule.want(now, other, at(9), News::None);
+            schedule.want(now, other, at(9), Sighting::None);
             schedule.connected(now, other);
             assert_eq!(schedule.due(now), [], "others come: {step}");
         }
         assert_eq!(schedule.next_deadline(), Some(ms(10_000)), "not for ever");
         assert_eq!(dialed(&schedule.due(ms(10_000))), [(node(1), 1)]);
-        schedule.want(ms(10_000), node(2), at(2), News::HereAndDials);
+        schedule.want(ms(10_000), node(2), at(2), Sighting::HereAndDials);
         assert_eq!(dialed(&schedule.due(ms(10_300))), [(node(2), 2)], "nobody comes any more");
-        schedule.want(ms(10_300), node(3), at(3), News::None);
+        schedule.want(ms(10_300), node(3), at(3), Sighting::None);
         assert_eq!(schedule.due(ms(10_300)).len(), 1, "who is known from before is dialed at once");
     }
 
@@ -518,7 +523,7 @@ mod tests {
         // WIRE-17
         let mut schedule = DialSchedule::new(64);
         for peer in 1..=60 {
-            schedule.want(ms(0), node(peer), at(u16::from(peer)), News::None);
+            schedule.want(ms(0), node(peer), at(u16::from(peer)), Sighting::None);
         }
         let first = schedule.due(ms(0));
         assert_eq!(first.len(), DIALING_FIRST);
@@ -536,7 +541,7 @@ mod tests {
             schedule.connected(ms(2_200), attempt.peer);
         }
         let third = schedule.due(ms(2_200));
-        let fresh = |due: &[Attempt]| due.iter().filter(|attempt| !attempt.is_stale).count();
+        let fresh = |due: &[DialAttempt]| due.iter().filter(|attempt| !attempt.is_stale).count();
         assert_eq!(
             (fresh(&third), third.len()),
             (2 * DIALING_LEAST, 2 * DIALING_LEAST + 1),
@@ -551,7 +556,7 @@ mod tests {
     /// A schedule, and the attempts that run.
     struct Trial {
         schedule: DialSchedule,
-        running: Vec<Attempt>,
+        running: Vec<DialAttempt>,
     }
 
     impl Trial {
@@ -592,14 +597,14 @@ mod tests {
             for after_ms in [10, 1_500, 10_000, 300_000] {
                 let mut trial = Trial::new();
                 let (lost, back) = (node(201), node(202));
-                trial.schedule.want(ms(0), lost, at(201), News::None);
+                trial.schedule.want(ms(0), lost, at(201), Sighting::None);
                 trial.schedule.connected(ms(0), lost);
                 for peer in (0..off).chain([202]) {
-                    trial.schedule.want(ms(0), node(peer), at(u16::from(peer)), News::None);
+                    trial.schedule.want(ms(0), node(peer), at(u16::from(peer)), Sighting::None);
                 }
                 trial.dial_for(ms(0), after_ms, &[]);
                 trial.schedule.lost(ms(after_ms), lost, false, 255);
-                trial.schedule.want(ms(after_ms), back, at(202), News::Here);
+                trial.schedule.want(ms(after_ms), back, at(202), Sighting::Here);
                 let dialed = trial.dial_for(ms(after_ms), 4_000, &[lost, back]);
                 for peer in [lost, back] {
                     // It may be dialed since before, without an answer.
@@ -616,14 +621,14 @@ mod tests {
     fn news_without_end_do_not_keep_stale_peers_waiting() {
         // WIRE-17
         let mut trial = Trial::new();
-        trial.schedule.want(ms(0), node(1), at(1), News::None);
+        trial.schedule.want(ms(0), node(1), at(1), Sighting::None);
         trial.dial_for(ms(0), 2_010, &[]);
         assert!(trial.schedule.routes[&node(1)].is_stale());
         let mut dialed = Vec::new();
         for round in 0..50 {
             let now = ms(2_010 + 200 * round);
             for peer in 100..110 {
-                trial.schedule.want(now, node(peer), at(9), News::Here);
+                trial.schedule.want(now, node(peer), at(9), Sighting::Here);
             }
             dialed.extend(trial.dial_for(now, 200, &[]));
         }
@@ -638,8 +643,8 @@ mod tests {
             for (peer, step, wait) in steps {
                 now = now + Duration::from_millis(wait);
                 match step {
-                    0 => schedule.want(now, node(peer), at(1), News::None),
-                    1 => schedule.want(now, node(peer), at(2), News::HereAndDials),
+                    0 => schedule.want(now, node(peer), at(1), Sighting::None),
+                    1 => schedule.want(now, node(peer), at(2), Sighting::HereAndDials),
                     2 => schedule.unwant(node(peer)),
                     3 => schedule.connected(now, node(peer)),
                     4 => schedule.lost(now, node(peer), false, 9),
@@ -674,9 +679,9 @@ mod tests {
         let mut schedule = DialSchedule::new(64);
         schedule.prefer(node(60));
         for peer in 1..=60 {
-            schedule.want(ms(0), node(peer), at(u16::from(peer)), News::None);
+            schedule.want(ms(0), node(peer), at(u16::from(peer)), Sighting::None);
         }
-        schedule.want(ms(1), node(61), at(61), News::Here);
+        schedule.want(ms(1), node(61), at(61), Sighting::Here);
         let first = schedule.due(ms(1));
         assert_eq!(dialed(&first)[..2], [(node(60), 60), (node(61), 61)]);
         schedule.failed(ms(2_000), first[0], HelloFailure::Unreachable, 255);
@@ -692,7 +697,7 @@ mod tests {
         // WIRE-17
         let mut schedule = DialSchedule::new(64);
         for peer in 1..=60 {
-            schedule.want(ms(0), node(peer), at(u16::from(peer)), News::None);
+            schedule.want(ms(0), node(peer), at(u16::from(peer)), Sighting::None);
         }
         let first = schedule.due(ms(0));
         assert_eq!(first.len(), DIALING_FIRST);
@@ -709,12 +714,12 @@ mod tests {
     fn news_without_an_address_end_the_wait_of_a_peer_that_is_known() {
         // WIRE-17
         let mut schedule = DialSchedule::new(8);
-        schedule.want(ms(0), node(1), at(1), News::None);
+        schedule.want(ms(0), node(1), at(1), Sighting::None);
         let due = schedule.due(ms(0));
         schedule.failed(ms(0), due[0], HelloFailure::Refused(HelloRefusal::Removed), 255);
-        schedule.heard_of(ms(5), node(1), News::Here);
+        schedule.heard_of(ms(5), node(1), Sighting::Here);
         assert_eq!(dialed(&schedule.due(ms(5))), [(node(1), 1)]);
-        schedule.heard_of(ms(5), node(2), News::Here);
+        schedule.heard_of(ms(5), node(2), Sighting::Here);
         assert!(!schedule.is_wanted(node(2)), "nobody knows where it is");
     }
 
@@ -728,11 +733,11 @@ mod tests {
     fn a_verdict_is_asked_for_again_only_after_half_a_minute() {
         // WIRE-17
         let mut schedule = DialSchedule::new(8);
-        schedule.want(ms(0), node(1), at(1), News::None);
+        schedule.want(ms(0), node(1), at(1), Sighting::None);
         let due = schedule.due(ms(0));
         schedule.failed(ms(0), due[0], HelloFailure::Refused(HelloRefusal::Removed), 255);
         assert_eq!(schedule.next_deadline(), Some(ms(30_000)));
-        schedule.want(ms(5), node(1), at(2), News::Here);
+        schedule.want(ms(5), node(1), at(2), Sighting::Here);
         assert_eq!(
             dialed(&schedule.due(ms(5))),
             [(node(1), 2)],
@@ -743,8 +748,8 @@ mod tests {
     #[test]
     fn each_attempt_takes_the_next_address_and_the_newest_comes_first() {
         let mut schedule = DialSchedule::new(8);
-        schedule.want(ms(0), node(1), at(1), News::None);
-        schedule.want(ms(0), node(1), at(2), News::None);
+        schedule.want(ms(0), node(1), at(1), Sighting::None);
+        schedule.want(ms(0), node(1), at(2), Sighting::None);
         let mut tried = Vec::new();
         for step in 0..3 {
             let now = ms(10_000 * step);
@@ -754,7 +759,7 @@ mod tests {
         }
         assert_eq!(tried, [2, 1, 2]);
         for port in 0..100 {
-            schedule.want(ms(0), node(1), at(port), News::None);
+            schedule.want(ms(0), node(1), at(port), Sighting::None);
         }
         assert_eq!(schedule.routes().next().unwrap().1.addresses.len(), ADDRESSES_MAX);
     }
@@ -762,10 +767,10 @@ mod tests {
     #[test]
     fn a_lost_connection_is_dialed_again_and_a_held_one_is_not() {
         let mut schedule = DialSchedule::new(8);
-        schedule.want(ms(0), node(1), at(1), News::None);
+        schedule.want(ms(0), node(1), at(1), Sighting::None);
         let due = schedule.due(ms(0));
         schedule.connected(ms(0), node(1));
-        schedule.want(ms(1), node(1), at(1), News::Here);
+        schedule.want(ms(1), node(1), at(1), Sighting::Here);
         assert_eq!(schedule.next_deadline(), None);
         schedule.failed(ms(2), due[0], HelloFailure::Unreachable, 0);
         assert_eq!(
@@ -785,7 +790,7 @@ mod tests {
     fn a_peer_that_dials_shows_that_an_attempt_goes_astray() {
         // WIRE-17
         let mut schedule = DialSchedule::new(8);
-        schedule.want(ms(0), node(1), at(1), News::None);
+        schedule.want(ms(0), node(1), at(1), Sighting::None);
         let first = schedule.due(ms(0))[0];
         assert_eq!(schedule.heard_from(ms(100), node(1), at(1)), None, "both dialed at once: ours arrives");
         let second = schedule.heard_from(ms(100), node(1), at(2)).unwrap();
@@ -803,7 +808,7 @@ mod tests {
     fn no_more_are_dialed_at_once_than_allowed_and_the_rest_follows() {
         let mut schedule = DialSchedule::new(2);
         for peer in 1..=5 {
-            schedule.want(ms(0), node(peer), at(u16::from(peer)), News::None);
+            schedule.want(ms(0), node(peer), at(u16::from(peer)), Sighting::None);
         }
         assert_eq!(schedule.due(ms(0)).len(), 2);
         assert_eq!(schedule.due(ms(0)), []);

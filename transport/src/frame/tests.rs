@@ -328,7 +328,7 @@ fn a_value_is_written_as_the_codec_writes_it() {
 #[test]
 fn the_bytes_of_a_frame_never_change() {
     let expected = [
-        "a0e1",
+        "a1e1",
         "360000",
         "05000000",
         "01000000",
@@ -342,7 +342,7 @@ fn the_bytes_of_a_frame_never_change() {
     ];
     assert_eq!(base16ct::lower::encode_string(&frame(&traced(), b"hello")), expected.concat());
     let reply = frame(&Header::Reply { call: call() }, b"hi");
-    assert_eq!(base16ct::lower::encode_string(&reply), "a0420a000005000000010000006869");
+    assert_eq!(base16ct::lower::encode_string(&reply), "a1420a000005000000010000006869");
     let cancel = frame(&Header::Cancel { call: call() }, b"");
-    assert_eq!(base16ct::lower::encode_string(&cancel), "a0440800000500000001000000");
+    assert_eq!(base16ct::lower::encode_string(&cancel), "a1440800000500000001000000");
 }

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use arw_actors::cluster::{ClusterNews, Contact, NodeCard, TransportStatus};
+use arw_actors::cluster::{ClusterUpdate, Contact, NodeCard, TransportStatus};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -273,7 +273,7 @@ impl Pump {
             EndpointEvent::PeerUp { peer, address } => self.on_peer_up(peer, address),
             EndpointEvent::PeerDown { node, reason, .. } => {
                 self.connected.remove(&node);
-                self.tell(ClusterNews::Disconnected { node, reason: reason.to_string() });
+                self.tell(ClusterUpdate::Disconnected { node, reason: reason.to_string() });
             }
             EndpointEvent::Card(card) => self.on_card(&card),
             EndpointEvent::CertificateRenewed(_) => self.refresh().await,
@@ -299,12 +299,12 @@ impl Pump {
     fn on_change(&self, change: &ViewChange) {
         let Some(shared) = self.shared.upgrade() else { return };
         match (news::of_change(shared.options.clock.now(), change), change) {
-            (Some(ClusterNews::Member(member)), _) if self.removed.contains(&member.node) => {}
+            (Some(ClusterUpdate::Member(member)), _) if self.removed.contains(&member.node) => {}
             (Some(news), _) => shared.tell(news),
             (None, ViewChange::Suspected { member } | ViewChange::WentDown { member, .. }) => {
                 let entry = self.endpoint.node(member.id);
                 if let Some(entry) = entry.filter(|_| !self.removed.contains(&member.id)) {
-                    shared.tell(ClusterNews::Member(news::of_entry(&entry)));
+                    shared.tell(ClusterUpdate::Member(news::of_entry(&entry)));
                 }
             }
             (None, _) => {}
@@ -317,12 +317,12 @@ impl Pump {
         let rtt = self.endpoint.connection(peer.id).map_or(Duration::ZERO, |connection| connection.rtt());
         let roles = news::role_words(peer.certificate.roles);
         let Peer { id: node, incarnation, name, .. } = peer;
-        self.tell(ClusterNews::Connected(Contact { node, name, roles, incarnation, address, rtt }));
+        self.tell(ClusterUpdate::Connected(Contact { node, name, roles, incarnation, address, rtt }));
     }
 
     fn on_card(&self, card: &PeerCard) {
         match card::decode(&card.card) {
-            Ok(read) => self.tell(ClusterNews::Card {
+            Ok(read) => self.tell(ClusterUpdate::Card {
                 node: card.node,
                 incarnation: card.incarnation,
                 card: Box::new(read),
@@ -342,7 +342,7 @@ impl Pump {
         if !is_back {
             info!(node = %told.node.short(), "a node was removed from the cluster");
             self.removed.insert(told.node);
-            self.tell(ClusterNews::Forgotten { node: told.node });
+            self.tell(ClusterUpdate::Forgotten { node: told.node });
         }
     }
 
@@ -387,31 +387,31 @@ impl Pump {
             place.warnings.iter().for_each(|warning| warn!("{warning}"));
             self.warned.clone_from(&place.warnings);
         }
-        shared.tell(ClusterNews::Place(place));
+        shared.tell(ClusterUpdate::Place(place));
         let others = || picture.nodes.iter().filter(|entry| entry.identity.id != self.endpoint.id());
         for entry in others().filter(|entry| !self.removed.contains(&entry.identity.id)) {
-            shared.tell(ClusterNews::Member(news::of_entry(entry)));
+            shared.tell(ClusterUpdate::Member(news::of_entry(entry)));
         }
         let connections = || picture.peers.iter().filter_map(|peer| peer.connection.as_ref());
         for connection in connections() {
-            shared.tell(ClusterNews::Connected(news::contact(connection)));
+            shared.tell(ClusterUpdate::Connected(news::contact(connection)));
             let node = connection.peer.id;
             if let Some(entry) = others().find(|entry| entry.identity.id == node) {
                 let last_seen = entry.last_seen;
-                shared.tell(ClusterNews::Measured { node, rtt: connection.rtt, last_seen });
+                shared.tell(ClusterUpdate::Measured { node, rtt: connection.rtt, last_seen });
             }
         }
         picture.cards.iter().for_each(|card| self.on_card(card));
         let copies = picture.copies.iter();
-        shared.tell(ClusterNews::Copies(copies.map(|it| (it.node, it.kept, it.refused)).collect()));
+        shared.tell(ClusterUpdate::Copies(copies.map(|it| (it.node, it.kept, it.refused)).collect()));
         let connected: BTreeSet<NodeId> = connections().map(|connection| connection.peer.id).collect();
         for node in self.connected.difference(&connected).copied() {
-            shared.tell(ClusterNews::Disconnected { node, reason: "the connection is gone".to_owned() });
+            shared.tell(ClusterUpdate::Disconnected { node, reason: "the connection is gone".to_owned() });
         }
         let shown: BTreeSet<NodeId> =
             others().map(|entry| entry.identity.id).chain(connected.iter().copied()).collect();
         for node in self.shown.difference(&shown).copied() {
-            shared.tell(ClusterNews::Forgotten { node });
+            shared.tell(ClusterUpdate::Forgotten { node });
         }
         self.removed.retain(|node| shown.contains(node));
         (self.connected, self.shown) = (connected, shown);
@@ -429,7 +429,7 @@ impl Pump {
         }
     }
 
-    fn tell(&self, news: ClusterNews) {
+    fn tell(&self, news: ClusterUpdate) {
         if let Some(shared) = self.shared.upgrade() {
             shared.tell(news);
         }

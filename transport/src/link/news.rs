@@ -2,7 +2,7 @@
 //!
 //! Owns the conversion. Refuses to know what follows from it.
 
-use arw_actors::cluster::{ClusterNews, Contact, MemberNews, MemberState, OwnPlace};
+use arw_actors::cluster::{ClusterUpdate, Contact, MemberState, MemberUpdate, OwnPlace};
 use arw_kit::moment::{Moment, WallTime};
 
 use super::address::Origin;
@@ -13,9 +13,9 @@ use crate::identity::NodeId;
 use crate::membership::{DownReason, MemberIdentity, NodeEntry, NodeState, ViewChange};
 
 /// What a change of the picture means; `None` where nothing is shown of it.
-pub(super) fn of_change(now: Moment, change: &ViewChange) -> Option<ClusterNews> {
+pub(super) fn of_change(now: Moment, change: &ViewChange) -> Option<ClusterUpdate> {
     let member = |member: &MemberIdentity, state, reason| {
-        Some(ClusterNews::Member(MemberNews {
+        Some(ClusterUpdate::Member(MemberUpdate {
             node: member.id,
             incarnation: member.incarnation,
             address: member.address,
@@ -33,13 +33,13 @@ pub(super) fn of_change(now: Moment, change: &ViewChange) -> Option<ClusterNews>
         | ViewChange::Moved { member: it, .. } => member(it, MemberState::Up, None),
         // When it was last seen only the whole picture knows; it follows within seconds.
         ViewChange::Suspected { .. } | ViewChange::WentDown { .. } | ViewChange::Refused { .. } => None,
-        ViewChange::Forgotten { member: it, .. } => Some(ClusterNews::Forgotten { node: it.id }),
+        ViewChange::Forgotten { member: it, .. } => Some(ClusterUpdate::Forgotten { node: it.id }),
     }
 }
 
 /// A node, as the whole picture shows it.
-pub(super) fn of_entry(entry: &NodeEntry) -> MemberNews {
-    MemberNews {
+pub(super) fn of_entry(entry: &NodeEntry) -> MemberUpdate {
+    MemberUpdate {
         node: entry.identity.id,
         incarnation: entry.identity.incarnation,
         address: entry.identity.address,

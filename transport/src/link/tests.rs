@@ -34,7 +34,7 @@ impl StreamService for SaysItsName {
 
 #[derive(Default)]
 struct News {
-    told: Lock<Vec<ClusterNews>>,
+    told: Lock<Vec<ClusterUpdate>>,
     more: Notify,
 }
 
@@ -83,7 +83,7 @@ impl Node {
     }
 
     /// Waits until something like this was told.
-    async fn hears(&self, what: &str, is_it: impl Fn(&ClusterNews) -> bool) {
+    async fn hears(&self, what: &str, is_it: impl Fn(&ClusterUpdate) -> bool) {
         let wait = async {
             while !self.news.told.lock().iter().any(&is_it) {
                 self.news.more.notified().await;
@@ -94,12 +94,12 @@ impl Node {
     }
 
     async fn hears_card(&self, of: NodeId, version: &str) {
-        let is_it = |told: &ClusterNews| matches!(told, ClusterNews::Card { node, card, .. } if *node == of && card.version == version);
+        let is_it = |told: &ClusterUpdate| matches!(told, ClusterUpdate::Card { node, card, .. } if *node == of && card.version == version);
         self.hears("the card", is_it).await;
     }
 
     async fn hears_state(&self, of: NodeId, state: MemberState) {
-        let is_it = |told: &ClusterNews| matches!(told, ClusterNews::Member(member) if member.node == of && member.state == state);
+        let is_it = |told: &ClusterUpdate| matches!(told, ClusterUpdate::Member(member) if member.node == of && member.state == state);
         self.hears(&format!("{state:?}"), is_it).await;
     }
 
@@ -182,8 +182,8 @@ async fn a_removed_node_is_alone_and_comes_back_with_a_new_token_only() {
     two.link.join(token.clone()).await.unwrap();
     one.hears_card(two.id, "two").await;
     one.link.remove(two.id).await.unwrap();
-    two.hears("that it is alone", |told| *told == ClusterNews::Alone).await;
-    one.hears("that it is gone", |told| matches!(told, ClusterNews::Forgotten { node } if *node == two.id))
+    two.hears("that it is alone", |told| *told == ClusterUpdate::Alone).await;
+    one.hears("that it is gone", |told| matches!(told, ClusterUpdate::Forgotten { node } if *node == two.id))
         .await;
     assert!(!second.path().join("cluster.json").exists());
     assert_eq!(two.link.join(token).await.unwrap_err().kind, ClusterErrorKind::Refused);
@@ -373,13 +373,14 @@ async fn a_copied_maker_of_a_cluster_says_what_to_do_and_lets_nobody_in() {
     }
     let later = Node::start(copy.path(), "later", 2);
     two.hears_card(one.id, "later").await;
-    let warned = |told: &ClusterNews| matches!(told, ClusterNews::Place(place) if !place.warnings.is_empty());
+    let warned =
+        |told: &ClusterUpdate| matches!(told, ClusterUpdate::Place(place) if !place.warnings.is_empty());
     one.hears("that it is out", warned).await;
     let refused = one.link.create_token(order()).await.unwrap_err();
     assert_eq!(refused.kind, ClusterErrorKind::Conflict);
     let elsewhere = later.link.status().listens_at.unwrap().to_string();
     assert!(refused.message.contains(&elsewhere) && refused.message.contains("copied"), "{refused}");
-    let copied = |told: &ClusterNews| matches!(told, ClusterNews::Copies(copies) if copies.iter().any(|(node, ..)| *node == one.id));
+    let copied = |told: &ClusterUpdate| matches!(told, ClusterUpdate::Copies(copies) if copies.iter().any(|(node, ..)| *node == one.id));
     two.hears("that the node runs twice", copied).await;
     later.token().await;
     for node in [one, two, later] {
@@ -464,7 +465,8 @@ async fn an_issuer_that_is_out_of_its_cluster_lets_nobody_in_or_out() {
     let at = member.link.status().listens_at.unwrap();
     stored.remember(vec![(member.id, vec![at])], &std::collections::BTreeSet::new()).unwrap();
     let _copy = Node::start(copied.path(), "one", 100);
-    let warns = |told: &ClusterNews| matches!(told, ClusterNews::Place(place) if !place.warnings.is_empty());
+    let warns =
+        |told: &ClusterUpdate| matches!(told, ClusterUpdate::Place(place) if !place.warnings.is_empty());
     issuer.hears("that it is out of its cluster", warns).await;
     let refused = [
         issuer.link.create_token(order()).await.unwrap_err(),

@@ -10,7 +10,7 @@ use arw_kit::moment::{Moment, WallTime};
 
 use super::{CARD_TTL, NodeChange, NodeChanged};
 use crate::cluster::card::{CardHealth, NodeCard};
-use crate::cluster::news::{Contact, Knowledge, MemberNews, MemberState};
+use crate::cluster::news::{Contact, Knowledge, MemberState, MemberUpdate};
 use crate::cluster::picture::{At, NodeRow};
 use crate::ids::NodeId;
 
@@ -34,7 +34,7 @@ pub(super) struct Known {
 
 #[derive(Debug)]
 struct Member {
-    news: MemberNews,
+    news: MemberUpdate,
     since: At,
 }
 
@@ -63,7 +63,7 @@ const AGE_MAX: Duration = Duration::from_secs(60);
 const RTT_CHANGE_MIN: Duration = Duration::from_micros(500);
 
 impl Known {
-    pub(super) fn member(&mut self, at: At, news: MemberNews) {
+    pub(super) fn member(&mut self, at: At, news: MemberUpdate) {
         self.saw(at.of(news.last_seen));
         let before = self.member.as_ref();
         // CLUSTER-1.

@@ -8,7 +8,7 @@ use proptest::sample::subsequence;
 
 use super::*;
 use crate::cluster::card::{CardHealth, CardRuntime, NodeCard};
-use crate::cluster::news::{Contact, MemberNews};
+use crate::cluster::news::{Contact, MemberUpdate};
 
 const START: Moment = Moment::from_nanos(1_000_000_000_000);
 
@@ -28,8 +28,8 @@ fn view() -> ClusterView {
     ClusterView::new(OwnNode { id: id(OWN), name: "own".to_owned(), incarnation: 5, started_at })
 }
 
-fn place() -> ClusterNews {
-    ClusterNews::Place(OwnPlace {
+fn place() -> ClusterUpdate {
+    ClusterUpdate::Place(OwnPlace {
         cluster: "c1".to_owned(),
         roles: vec!["worker".to_owned()],
         address: address(OWN),
@@ -45,10 +45,10 @@ fn address(number: u8) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, number], 7400))
 }
 
-fn member(number: u8, incarnation: u64, state: MemberState) -> ClusterNews {
+fn member(number: u8, incarnation: u64, state: MemberState) -> ClusterUpdate {
     let reason = (!state.is_alive()).then(|| "it did not answer".to_owned());
     let (since, last_seen) = (START, START);
-    ClusterNews::Member(MemberNews {
+    ClusterUpdate::Member(MemberUpdate {
         node: id(number),
         incarnation,
         address: address(number),
@@ -59,8 +59,8 @@ fn member(number: u8, incarnation: u64, state: MemberState) -> ClusterNews {
     })
 }
 
-fn connected(number: u8, incarnation: u64) -> ClusterNews {
-    ClusterNews::Connected(Contact {
+fn connected(number: u8, incarnation: u64) -> ClusterUpdate {
+    ClusterUpdate::Connected(Contact {
         node: id(number),
         name: format!("box{number}"),
         roles: vec!["worker".to_owned()],
@@ -70,11 +70,11 @@ fn connected(number: u8, incarnation: u64) -> ClusterNews {
     })
 }
 
-fn disconnected(number: u8) -> ClusterNews {
-    ClusterNews::Disconnected { node: id(number), reason: "reset".to_owned() }
+fn disconnected(number: u8) -> ClusterUpdate {
+    ClusterUpdate::Disconnected { node: id(number), reason: "reset".to_owned() }
 }
 
-fn card(number: u8, incarnation: u64) -> ClusterNews {
+fn card(number: u8, incarnation: u64) -> ClusterUpdate {
     let runtime = CardRuntime {
         id: "r1".to_owned(),
         model: "m".to_owned(),
@@ -87,23 +87,25 @@ fn card(number: u8, incarnation: u64) -> ClusterNews {
     let health = CardHealth { state: "ok".to_owned(), ..CardHealth::default() };
     let version = format!("of start {incarnation}");
     let card = NodeCard { version, runtimes: vec![runtime], health, ..NodeCard::default() };
-    ClusterNews::Card { node: id(number), incarnation, card: Box::new(card) }
+    ClusterUpdate::Card { node: id(number), incarnation, card: Box::new(card) }
 }
 
 /// The next card of a node that is as it was.
-fn next_card(number: u8, incarnation: u64, seconds: u64) -> ClusterNews {
-    let ClusterNews::Card { node, incarnation, mut card } = card(number, incarnation) else { unreachable!() };
+fn next_card(number: u8, incarnation: u64, seconds: u64) -> ClusterUpdate {
+    let ClusterUpdate::Card { node, incarnation, mut card } = card(number, incarnation) else {
+        unreachable!()
+    };
     card.made_at = at(seconds).wall;
-    ClusterNews::Card { node, incarnation, card }
+    ClusterUpdate::Card { node, incarnation, card }
 }
 
-fn measured(number: u8, micros: u64, seen_after: u64) -> ClusterNews {
+fn measured(number: u8, micros: u64, seen_after: u64) -> ClusterUpdate {
     let last_seen = START + Duration::from_secs(seen_after);
-    ClusterNews::Measured { node: id(number), rtt: Duration::from_micros(micros), last_seen }
+    ClusterUpdate::Measured { node: id(number), rtt: Duration::from_micros(micros), last_seen }
 }
 
-fn forgotten(number: u8) -> ClusterNews {
-    ClusterNews::Forgotten { node: id(number) }
+fn forgotten(number: u8) -> ClusterUpdate {
+    ClusterUpdate::Forgotten { node: id(number) }
 }
 
 fn picture(view: &ClusterView, seconds: u64) -> Picture {
@@ -118,7 +120,7 @@ fn row(view: &ClusterView, number: u8, seconds: u64) -> Option<NodeRow> {
 fn tell(
     view: &mut ClusterView,
     seconds: u64,
-    news: impl IntoIterator<Item = ClusterNews>,
+    news: impl IntoIterator<Item = ClusterUpdate>,
 ) -> Vec<NodeChanged> {
     let changes = news.into_iter().flat_map(|news| view.fold(at(seconds), news)).collect::<Vec<_>>();
     let of_nodes = changes.into_iter().filter_map(|change| match change {
@@ -144,7 +146,7 @@ fn a_node_alone_sees_itself() {
 fn a_node_that_runs_twice_is_told_of_once_and_shown_until_it_does_no_more() {
     let mut view = view();
     let copies = |copies: &[u8]| {
-        ClusterNews::Copies(copies.iter().map(|it| (id(*it), address(*it), address(it + 100))).collect())
+        ClusterUpdate::Copies(copies.iter().map(|it| (id(*it), address(*it), address(it + 100))).collect())
     };
     // Before anybody has said that there is such a node nothing is shown, and nothing is lost.
     assert_eq!(tell(&mut view, 0, [copies(&[1])]), []);
@@ -165,9 +167,9 @@ fn a_node_that_runs_twice_is_told_of_once_and_shown_until_it_does_no_more() {
 fn what_is_wrong_with_this_node_is_told_once_and_its_end_too() {
     let mut view = view();
     let warned = |warnings: &[&str]| {
-        let ClusterNews::Place(mut place) = place() else { unreachable!("it is one") };
+        let ClusterUpdate::Place(mut place) = place() else { unreachable!("it is one") };
         place.warnings = warnings.iter().map(|text| (*text).to_owned()).collect();
-        ClusterNews::Place(place)
+        ClusterUpdate::Place(place)
     };
     let told = |view: &mut ClusterView, warnings: &[&str]| -> Vec<String> {
         let changes = view.fold(at(1), warned(warnings)).into_iter();
@@ -258,11 +260,11 @@ fn a_connection_that_is_told_again_is_the_same_whatever_its_round_trip() {
     let mut view = view();
     tell(&mut view, 1, [connected(1, 1)]);
     let before = picture(&view, 1);
-    let ClusterNews::Connected(contact) = connected(1, 1) else { unreachable!() };
+    let ClusterUpdate::Connected(contact) = connected(1, 1) else { unreachable!() };
     let slower = Contact { rtt: Duration::from_millis(9), ..contact };
-    tell(&mut view, 6, [ClusterNews::Connected(slower.clone())]);
+    tell(&mut view, 6, [ClusterUpdate::Connected(slower.clone())]);
     assert_eq!(picture(&view, 6), before);
-    tell(&mut view, 7, [ClusterNews::Connected(Contact { address: address(9), ..slower })]);
+    tell(&mut view, 7, [ClusterUpdate::Connected(Contact { address: address(9), ..slower })]);
     assert_eq!(row(&view, 1, 7).unwrap().since, at(7).wall, "that is another one");
 }
 
@@ -364,12 +366,12 @@ fn silence_is_told_in_steps_and_each_step_is_a_deadline() {
 #[test]
 fn a_draining_node_is_up_and_offers_nothing() {
     let mut view = view();
-    let ClusterNews::Card { node, incarnation, mut card } = card(1, 1) else { unreachable!() };
+    let ClusterUpdate::Card { node, incarnation, mut card } = card(1, 1) else { unreachable!() };
     tell(&mut view, 0, [member(1, 1, MemberState::Up), connected(1, 1)]);
-    tell(&mut view, 0, [ClusterNews::Card { node, incarnation, card: card.clone() }]);
+    tell(&mut view, 0, [ClusterUpdate::Card { node, incarnation, card: card.clone() }]);
     assert_eq!(picture(&view, 0).hosts().len(), 1);
     card.is_draining = true;
-    tell(&mut view, 1, [ClusterNews::Card { node, incarnation, card }]);
+    tell(&mut view, 1, [ClusterUpdate::Card { node, incarnation, card }]);
     let draining = row(&view, 1, 1).unwrap();
     assert_eq!(
         (draining.state, draining.is_draining, picture(&view, 1).totals.draining),
@@ -387,8 +389,8 @@ fn more_nodes_than_can_be_shown_are_counted_and_hearsay_makes_room() {
         bytes[..8].copy_from_slice(&number.to_be_bytes());
         NodeId::from_bytes(bytes)
     };
-    let ClusterNews::Member(template) = member(1, 1, MemberState::Up) else { unreachable!() };
-    let up = |count| ClusterNews::Member(MemberNews { node: number(count), ..template.clone() });
+    let ClusterUpdate::Member(template) = member(1, 1, MemberState::Up) else { unreachable!() };
+    let up = |count| ClusterUpdate::Member(MemberUpdate { node: number(count), ..template.clone() });
     for count in 0..NODES_MAX - 1 {
         view.fold(at(0), up(count));
     }
@@ -415,9 +417,9 @@ fn hosts_are_members_that_are_connected_and_serve_in_a_fixed_order() {
     let hosts = picture(&view, 0).hosts();
     let names: Vec<_> = hosts.iter().map(|host| (host.node_name.as_str(), host.busy)).collect();
     assert_eq!(names, [("box1", 5), ("box3", 5)]);
-    let ClusterNews::Connected(contact) = connected(3, 1) else { unreachable!() };
+    let ClusterUpdate::Connected(contact) = connected(3, 1) else { unreachable!() };
     let no_worker = Contact { roles: vec!["gateway".to_owned()], ..contact };
-    tell(&mut view, 0, [ClusterNews::Connected(no_worker)]);
+    tell(&mut view, 0, [ClusterUpdate::Connected(no_worker)]);
     let hosts = picture(&view, 0).hosts();
     assert_eq!(hosts.iter().map(|host| host.node_name.as_str()).collect::<Vec<_>>(), ["box1"]);
 }
@@ -429,9 +431,9 @@ fn leaving_the_cluster_forgets_everybody_and_says_so_once() {
     assert!(matches!(&entered[..], [ClusterChange::Entered { cluster, .. }] if cluster == "c1"));
     assert_eq!(view.fold(at(0), place()), [], "a place that is told again is the same");
     tell(&mut view, 0, [member(1, 1, MemberState::Up), member(2, 1, MemberState::Down)]);
-    let exited = view.fold(at(1), ClusterNews::Alone);
+    let exited = view.fold(at(1), ClusterUpdate::Alone);
     assert_eq!(exited, [ClusterChange::Exited { cluster: "c1".to_owned(), nodes: 2 }]);
-    assert_eq!(view.fold(at(1), ClusterNews::Alone), []);
+    assert_eq!(view.fold(at(1), ClusterUpdate::Alone), []);
     assert_eq!(picture(&view, 1).nodes.len(), 1);
 }
 
@@ -441,8 +443,8 @@ fn home_is_the_node_that_made_the_cluster_whoever_is_there() {
     assert_eq!(picture(&view, 0).home, None, "a node alone is in no cluster");
     tell(&mut view, 0, [place(), member(1, 1, MemberState::Up), member(2, 1, MemberState::Up)]);
     assert_eq!(picture(&view, 0).home, Some(id(1)));
-    let home = |contact| ClusterNews::Connected(Contact { roles: vec!["home".to_owned()], ..contact });
-    let ClusterNews::Connected(contact) = connected(2, 1) else { unreachable!("it is one") };
+    let home = |contact| ClusterUpdate::Connected(Contact { roles: vec!["home".to_owned()], ..contact });
+    let ClusterUpdate::Connected(contact) = connected(2, 1) else { unreachable!("it is one") };
     tell(&mut view, 0, [home(contact), member(1, 1, MemberState::Down)]);
     assert_eq!(picture(&view, 0).home, Some(id(1)), "two nodes that see different members name the same one");
 }
@@ -457,7 +459,7 @@ fn any_state() -> impl Strategy<Value = MemberState> {
 }
 
 /// At most one fact of each kind about each of a few nodes, this one among them.
-fn one_of_each_kind() -> impl Strategy<Value = Vec<ClusterNews>> {
+fn one_of_each_kind() -> impl Strategy<Value = Vec<ClusterUpdate>> {
     let about = |number: u8| {
         (1..4_u64, 1..4_u64, 1..4_u64, any_state(), 0..9_u64).prop_map(
             move |(one, two, three, state, seen)| {
@@ -478,7 +480,7 @@ fn one_of_each_kind() -> impl Strategy<Value = Vec<ClusterNews>> {
     )
 }
 
-fn anything() -> impl Strategy<Value = ClusterNews> {
+fn anything() -> impl Strategy<Value = ClusterUpdate> {
     let number = || prop_oneof![1..4_u8, Just(OWN)];
     prop_oneof![
         (number(), 1..4_u64, any_state()).prop_map(|(of, start, state)| member(of, start, state)),
@@ -488,7 +490,7 @@ fn anything() -> impl Strategy<Value = ClusterNews> {
         number().prop_map(disconnected),
         number().prop_map(forgotten),
         Just(place()),
-        Just(ClusterNews::Alone),
+        Just(ClusterUpdate::Alone),
     ]
 }
 
@@ -523,7 +525,7 @@ proptest! {
         let mut view = view();
         let mut shown = std::collections::BTreeSet::new();
         for (second, news) in (0..).zip(news) {
-            let is_alone = news == ClusterNews::Alone;
+            let is_alone = news == ClusterUpdate::Alone;
             for change in view.fold(at(second), news) {
                 if let ClusterChange::Node(change) = change {
                     match change.what {

@@ -163,7 +163,7 @@ impl Actor for DirectoryActor {
             DirectoryMessage::EvictionAnswered(id) => self.eviction_answered(&id, context),
             DirectoryMessage::Held(id, is_held) => self.note_held(id, is_held, context),
             DirectoryMessage::Flush(reply) => self.flush(reply, context),
-            DirectoryMessage::Gone(id, number) => self.gone(&id, number),
+            DirectoryMessage::Gone(id, number) => self.gone(&id, number, context.now()),
             DirectoryMessage::Overdue(id, number) => self.overdue(&id, number, context),
             DirectoryMessage::RuntimeDown(_, down) if !down.is_final => {}
             DirectoryMessage::RuntimeDown(id, down) => {

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::file::Unsaved;
-use super::memory::Sight;
+use super::memory::{RETURNS_WITHIN, Sight};
 use super::room::{Ended, Load, RoomAnswer};
 use crate::ids::RuntimeId;
 use crate::runtime::actor::{Gauge, RuntimeMemory, RuntimeMessage};
@@ -74,8 +74,10 @@ impl Entry {
 
 impl Board {
     /// A runtime is no more; what its program held may not be free yet.
-    pub(super) fn note_removed(&self, gauge: Arc<Gauge>) {
-        self.removed.lock().push(gauge);
+    pub(super) fn note_removed(&self, gauge: Arc<Gauge>, now: Moment) {
+        let mut removed = self.removed.lock();
+        removed.push(gauge);
+        removed.retain(|gauge| !gauge.ended_within(RETURNS_WITHIN, now).is_empty());
     }
 
     /// Programs that have ended within the last `window`, of all runtimes.

@@ -40,7 +40,7 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 const LEAVES_WITHIN: Duration = Duration::from_secs(12);
 /// Seen: 0.6 to 1.3 GB of 3.9 that were missing for seconds to minutes. A load waits no longer than that
 /// anyway.
-const RETURNS_WITHIN: Duration = WAIT_MAX;
+pub(super) const RETURNS_WITHIN: Duration = WAIT_MAX;
 /// An actor that does not say within this time whether it goes is looked at as if it stayed.
 const EVICT_PATIENCE: Duration = Duration::from_secs(5);
 

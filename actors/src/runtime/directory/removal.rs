@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arw_kit::mailbox::{Context, MonitorGuard, Reply};
+use arw_kit::moment::Moment;
 
 use super::actor::{DirectoryActor, STOP_MARGIN, SUPERVISOR_PATIENCE};
 use super::client::{ControlError, DirectoryMessage, Entry};
@@ -79,7 +80,7 @@ impl DirectoryActor {
         let Some(number) = self.leaving.get(id).map(|leaving| leaving.number) else { return };
         match self.gauge(id) {
             Some(gauge) if gauge.is_alive() => await_end(id, number, gauge, context),
-            Some(_) | None => self.gone(id, number),
+            Some(_) | None => self.gone(id, number, context.now()),
         }
     }
 
@@ -94,17 +95,17 @@ impl DirectoryActor {
         // Its actor may have ended without a word that came through.
         match self.gauge(id) {
             Some(gauge) => await_end(id, number, gauge, context),
-            None => self.gone(id, number),
+            None => self.gone(id, number, context.now()),
         }
     }
 
     /// A runtime that was removed has ended.
-    pub(super) fn gone(&mut self, id: &RuntimeId, number: u64) {
+    pub(super) fn gone(&mut self, id: &RuntimeId, number: u64, now: Moment) {
         let is_it = self.leaving.get(id).is_some_and(|leaving| leaving.number == number);
         let Some(leaving) = self.leaving.remove(id).filter(|_| is_it) else { return };
         self.loads.room.forget(id);
         if let Some(gauge) = self.gauge(id) {
-            self.args.board.note_removed(gauge);
+            self.args.board.note_removed(gauge, now);
         }
         let mut entries = self.args.board.entries.load().as_ref().clone();
         entries.retain(|entry| entry.spec.id != *id);

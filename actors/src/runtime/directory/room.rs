@@ -129,7 +129,8 @@ struct Balance {
     available: i128,
     /// The same, if every load under way took nothing more.
     settled: i128,
-    /// What programs that are ending hold, and what those that have ended have not given back yet.
+    /// What programs that are ending hold, and, for a load that waits for it, what those that have ended have
+    /// not given back yet.
     leaving: i128,
     /// What would be free if no runtime had a program.
     everything: i128,
@@ -215,7 +216,9 @@ impl Room {
             tenant(id).is_some_and(|tenant| matches!(tenant.phase, Phase::Busy | Phase::Idle(_)))
         });
         let held: i128 = tenants.iter().map(|tenant| i128::from(tenant.held_bytes)).sum();
-        let returning = self.returning(i128::from(free_bytes) + held);
+        // What a program holds that is ending may be free already: it would be counted twice.
+        let is_settled = !tenants.iter().any(|tenant| tenant.phase == Phase::Leaving);
+        let returning = self.returning(i128::from(free_bytes) + held, is_settled);
         let promised = self.promises.iter().map(|(id, promise)| {
             // A promise is used up as far as the program holds the memory by now.
             let held =
@@ -239,13 +242,17 @@ impl Room {
         let mut balance = Balance {
             available: spare - promised.sum::<i128>(),
             settled: spare,
-            leaving: leaving + returning,
+            leaving,
             everything: spare + held + returning,
         };
         let mut actions = Vec::new();
         for (load, since) in std::mem::take(&mut self.waiting) {
-            let is_late = now.since(since) >= self.rules.wait_max;
-            match self.judge(&load, balance, tenants) {
+            let waited = now.since(since);
+            let is_late = waited >= self.rules.wait_max;
+            // ROOM-5. What was there is known from an earlier look, and others may have taken it since.
+            let spares_idle = waited < self.rules.wait_max / 4;
+            let leaving = balance.leaving + if spares_idle { returning } else { 0 };
+            match self.judge(&load, Balance { leaving, ..balance }, tenants) {
                 Judgement::Fits => {
                     balance.take(load.needed_bytes);
                     self.promises.insert(load.id.clone(), load.clone());
@@ -276,16 +283,18 @@ impl Room {
     }
 
     /// ROOM-5: what is on its way back, of `accounted` bytes that are free or held now.
-    fn returning(&mut self, accounted: i128) -> i128 {
+    fn returning(&mut self, accounted: i128, is_settled: bool) -> i128 {
         let is_recent = |ended: &&Ended| ended.ago < self.rules.returns_within;
         let ended: i128 = self.ended.iter().filter(is_recent).map(|ended| i128::from(ended.held_bytes)).sum();
         if ended == 0 {
-            self.accounted = Some(accounted);
+            if is_settled {
+                self.accounted = Some(accounted);
+            }
             return 0;
         }
         // Where nothing is known of before, all of it may be on its way.
         let before = self.accounted.get_or_insert(accounted + ended);
-        if self.is_exact {
+        if self.is_exact && is_settled {
             *before = accounted.max(*before);
         }
         (*before - accounted).clamp(0, ended)

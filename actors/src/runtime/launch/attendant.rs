@@ -24,7 +24,7 @@ use tokio::sync::{oneshot, watch};
 
 use self::ending::Ending;
 use super::capture::Capture;
-use super::engine::{Orders, Running, Wishes};
+use super::engine::{Orders, Requested, Running};
 use super::family::Family;
 use super::keepers::{END_MAX as KEEPER_END_MAX, Keeper, Keepers, SPARE_AFTER};
 use super::plan::{Enforced, Failure, Order, Report, Stage};
@@ -281,8 +281,8 @@ impl Attendant {
             let ready = wait_readable(&watched, wait).unwrap_or_default();
             ending.hear(&mut attended.keeper.wire);
             if ready.get(1) == Some(&true) && ending.exit.is_none() {
-                let wishes = self.orders.take();
-                self.order(&mut attended.keeper.wire, &mut ending, wishes, clock.now());
+                let requested = self.orders.take();
+                self.order(&mut attended.keeper.wire, &mut ending, requested, clock.now());
             }
             if ending.force_at.is_some_and(|at| at <= clock.now()) {
                 ending.force_at = None;
@@ -306,8 +306,8 @@ impl Attendant {
         drop(keeper);
     }
 
-    fn order(&self, wire: &mut Wire, ending: &mut Ending, wishes: Wishes, now: Moment) {
-        let order = match (wishes.kill, wishes.terminate) {
+    fn order(&self, wire: &mut Wire, ending: &mut Ending, requested: Requested, now: Moment) {
+        let order = match (requested.kill, requested.terminate) {
             (true, _) if !ending.kill_sent => {
                 ending.kill_sent = true;
                 ending.force_at = Some(now + OBEY_MAX);

@@ -1,7 +1,7 @@
-//! A running program as the rest of ARW holds it, and how its wishes reach the attendant.
+//! A running program as the rest of ARW holds it, and how what is asked of it reaches the attendant.
 //!
-//! Owns the handle: dropping it kills. Refuses to know sockets and processes: it writes wishes down and wakes
-//! the attendant.
+//! Owns the handle: dropping it kills. Refuses to know sockets and processes: it writes requests down and
+//! wakes the attendant.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -19,37 +19,37 @@ use crate::runtime::launcher::{
     Cause, Diagnosis, Endpoint, Engine, EngineExit, ExitStatus, SandboxReport, Secret,
 };
 
-/// What is wanted of a program. Wishes only grow: a kill is never taken back.
+/// What is wanted of a program. Requested only grow: a kill is never taken back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Wishes {
+pub(super) struct Requested {
     pub(super) terminate: Option<Duration>,
     pub(super) kill: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Orders {
-    wishes: Mutex<Wishes>,
+    requested: Mutex<Requested>,
     wake: OwnedFd,
 }
 
 impl Orders {
     pub(super) fn new() -> std::io::Result<Self> {
         let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { wishes: Mutex::default(), wake })
+        Ok(Self { requested: Mutex::default(), wake })
     }
 
-    fn wish(&self, change: impl FnOnce(&mut Wishes)) {
-        change(&mut self.wishes.lock());
+    fn request(&self, change: impl FnOnce(&mut Requested)) {
+        change(&mut self.requested.lock());
         // Full means that a wake-up is waiting already.
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
     }
 
-    /// The wishes so far. The next wake-up comes with the next wish.
-    pub(super) fn take(&self) -> Wishes {
+    /// What was requested so far. The next wake-up comes with the next request.
+    pub(super) fn take(&self) -> Requested {
         let mut count = [0_u8; 8];
         // Empty means that nothing is new.
         let _ = rustix::io::read(&self.wake, &mut count);
-        *self.wishes.lock()
+        *self.requested.lock()
     }
 }
 
@@ -65,7 +65,7 @@ pub(super) struct KillOnDrop(pub(super) Arc<Orders>);
 
 impl Drop for KillOnDrop {
     fn drop(&mut self) {
-        self.0.wish(|wishes| wishes.kill = true);
+        self.0.request(|requested| requested.kill = true);
     }
 }
 
@@ -152,11 +152,11 @@ impl Engine for OsEngine {
     }
 
     fn terminate(&mut self, grace: Duration) {
-        self.orders.0.wish(|wishes| wishes.terminate = wishes.terminate.or(Some(grace)));
+        self.orders.0.request(|requested| requested.terminate = requested.terminate.or(Some(grace)));
     }
 
     fn kill(&mut self) {
-        self.orders.0.wish(|wishes| wishes.kill = true);
+        self.orders.0.request(|requested| requested.kill = true);
     }
 }
 
@@ -170,15 +170,15 @@ mod tests {
     }
 
     #[test]
-    fn wishes_wake_once_and_stay() {
+    fn requests_wake_once_and_stay() {
         let orders = Arc::new(Orders::new().unwrap());
         assert!(!is_awake(&orders));
-        orders.wish(|wishes| wishes.terminate = Some(Duration::from_secs(1)));
+        orders.request(|requested| requested.terminate = Some(Duration::from_secs(1)));
         assert!(is_awake(&orders));
-        assert_eq!(orders.take(), Wishes { terminate: Some(Duration::from_secs(1)), kill: false });
+        assert_eq!(orders.take(), Requested { terminate: Some(Duration::from_secs(1)), kill: false });
         assert!(!is_awake(&orders));
         drop(KillOnDrop(Arc::clone(&orders)));
         assert!(is_awake(&orders));
-        assert_eq!(orders.take(), Wishes { terminate: Some(Duration::from_secs(1)), kill: true });
+        assert_eq!(orders.take(), Requested { terminate: Some(Duration::from_secs(1)), kill: true });
     }
 }

@@ -10,7 +10,7 @@ use arw_kit::moment::Moment;
 use super::{Core, Effect};
 use crate::certificate::CERTIFICATE_LIFETIME;
 use crate::endpoint::connection::{PeerConnection, Wire};
-use crate::endpoint::dial_schedule::Attempt;
+use crate::endpoint::dial_schedule::DialAttempt;
 use crate::handshake::{
     AcceptorAction, AcceptorEvent, DialSide, DialerAction, DialerEvent, Held, HelloAcceptor, HelloDialer,
     HelloFailure, LocalMember, PeerLink, Start,
@@ -107,7 +107,7 @@ impl Core {
     pub(crate) fn dial_step(
         &mut self,
         now: Moment,
-        (dialer, attempt): (&mut HelloDialer, Attempt),
+        (dialer, attempt): (&mut HelloDialer, DialAttempt),
         event: DialEvent,
         wire: Option<&Wire>,
     ) -> DialStep {

@@ -477,3 +477,33 @@ proptest! {
         prop_assert!(!room.is_waited_for());
     }
 }
+
+/// ROOM-5: the kernel frees what a program holds before it is reaped; that is not on its way back afterwards.
+#[test]
+fn what_was_seen_free_while_its_program_ended_is_not_awaited_again() {
+    let mut room = room(0);
+    let (a, d) = (idle("a", 40, 50), idle("d", 30, 5));
+    room.look(at(0), 40, &[a.clone(), d.clone()]);
+    room.ask(at(1), load("b", 1, 60));
+    assert_eq!(words(room.look(at(1), 40, &[a, d.clone()])), ["evict a"]);
+    room.answered(&id("a"));
+    assert_eq!(words(room.look(at(2), 70, &[tenant("a", Phase::Leaving, 40), d.clone()])), ["grant b"]);
+    room.note_ended(ended(40, 3), true);
+    room.ask(at(5), load("c", 1, 30));
+    let now = [tenant("a", Phase::Absent, 0), tenant("b", Phase::Busy, 60), d];
+    assert_eq!(words(room.look(at(5), 20, &now)), ["evict d"]);
+}
+
+/// ROOM-5: others may have taken since the last look what seems to be on its way back.
+#[test]
+fn for_what_does_not_come_back_an_idle_runtime_goes_in_the_end() {
+    let mut room = room(0);
+    let b = idle("b", 20, 5);
+    room.look(at(0), 40, &[tenant("a", Phase::Busy, 20), b.clone()]);
+    room.note_ended(ended(20, 1), true);
+    room.ask(at(3_600), load("x", 1, 40));
+    let now = [tenant("a", Phase::Absent, 0), b];
+    assert_eq!(words(room.look(at(3_600), 30, &now)), Vec::<String>::new());
+    room.note_ended(ended(20, 9), true);
+    assert_eq!(words(room.look(at(3_608), 30, &now)), ["evict b"]);
+}

@@ -23,7 +23,7 @@ use crate::certificate::{
 };
 use crate::endpoint::connection::{PeerConnection, Wire};
 use crate::endpoint::core::{Beginning, Core, DialEvent, DialStep, Effect};
-use crate::endpoint::dial_schedule::{Attempt, Route};
+use crate::endpoint::dial_schedule::{DialAttempt, Target};
 use crate::endpoint::events::{EndpointEvent, EndpointEvents, EventQueue};
 use crate::endpoint::issuer::{IssuerState, SERIALS_RESERVED, serial_floor};
 use crate::endpoint::options::{Known, Limits};
@@ -76,7 +76,7 @@ struct End {
 struct Link {
     /// The dialer, then the acceptor.
     ends: [End; 2],
-    dialer: Option<(HelloDialer, Attempt)>,
+    dialer: Option<(HelloDialer, DialAttempt)>,
     delay: Duration,
     heard_at: Moment,
     /// Messages that came while the network was cut: they are sent again, in their order.
@@ -89,7 +89,7 @@ enum Happening {
     Hello { link: usize, hello: Hello },
     Ack { link: usize, ack: HelloAck },
     DialOver { link: usize },
-    NoAnswer { node: usize, run: u64, dialer: HelloDialer, attempt: Attempt },
+    NoAnswer { node: usize, run: u64, dialer: HelloDialer, attempt: DialAttempt },
     Message { link: usize, to: usize, message: Control },
     Datagram { link: usize, to: usize, bytes: Bytes },
     Closed { link: usize, to: usize, code: CloseCode, reason: Vec<u8> },
@@ -305,7 +305,7 @@ impl World {
         let node = &mut self.nodes[index];
         let Some(core) = node.core.take() else { return };
         let known =
-            |(node, route): (&NodeId, &Route)| Known { node: *node, addresses: route.addresses.clone() };
+            |(node, route): (&NodeId, &Target)| Known { node: *node, addresses: route.addresses.clone() };
         node.known = core.schedule.routes().map(known).collect();
         node.events = None;
     }
@@ -394,7 +394,7 @@ impl World {
         self.nodes[end.node].core.is_some() && self.nodes[end.node].run == end.run
     }
 
-    fn dial(&mut self, from: usize, attempt: Attempt) {
+    fn dial(&mut self, from: usize, attempt: DialAttempt) {
         let run = self.nodes[from].run;
         let mut dialer = HelloDialer::new(self.now, attempt.peer);
         let target = (0..self.nodes.len()).find(|&other| {

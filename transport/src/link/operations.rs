@@ -1,6 +1,6 @@
-//! What people want of a cluster: let machines in, join one, remove a node, leave.
+//! What an operator does with a cluster: let machines in, join one, remove a node, leave.
 //!
-//! Owns the order of steps of each wish, so that a wish that fails leaves things as they were. Refuses to
+//! Owns the order of steps of each operation, so that one that fails leaves things as they were. Refuses to
 //! know who asks.
 
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use std::str::FromStr as _;
 use std::sync::Arc;
 
 use arw_actors::cluster::{
-    ClusterError, ClusterErrorKind as Kind, ClusterNews, CreatedToken, JoinTokenRow, JoinTokenUse,
+    ClusterError, ClusterErrorKind as Kind, ClusterUpdate, CreatedToken, JoinTokenRow, JoinTokenUse,
     JoinedCluster, TokenOrder,
 };
 use arw_kit::moment::WallTime;
@@ -37,7 +37,7 @@ pub(super) async fn create_token(
     let roles = roles(&order.roles)?;
     let wall = shared.options.clock.wall();
     let mut wanted = NewToken { roles, ttl: order.ttl, uses_max: order.uses_max, addresses: order.addresses };
-    // A wish that makes no sense must not make a cluster.
+    // An operation that makes no sense must not make a cluster.
     check(wall, &wanted)?;
     let before = shared.member.load_full();
     let is_first = before.is_none();
@@ -326,6 +326,6 @@ impl Shared {
         {
             tracing::warn!(%error, "the key of the cluster that was left stays behind");
         }
-        self.tell(ClusterNews::Alone);
+        self.tell(ClusterUpdate::Alone);
     }
 }

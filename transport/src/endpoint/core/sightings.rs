@@ -6,7 +6,7 @@ use arw_kit::moment::Moment;
 
 use super::Core;
 use super::hearsay::is_dialable;
-use crate::endpoint::dial_schedule::News;
+use crate::endpoint::dial_schedule::Sighting;
 use crate::endpoint::events::EndpointEvent;
 use crate::membership::{DownReason, MemberIdentity, ViewChange};
 
@@ -49,7 +49,7 @@ impl Core {
         }
         // It hears of this node too, and of two who dial each other the one with the lower id prevails: the
         // other need not try first.
-        let news = if self.own < member.id { News::Here } else { News::HereAndDials };
+        let news = if self.own < member.id { Sighting::Here } else { Sighting::HereAndDials };
         // WIRE-17: an address where nobody can be is made up. One that is this node's own is told by machines
         // with Docker, which have one of the same: such a member is up, where it was before.
         let own = self.membership.own().address;
