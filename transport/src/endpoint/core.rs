@@ -422,7 +422,7 @@ impl Core {
                 MembershipOutput::Event(event) => {
                     match &event {
                         MembershipEvent::Outdated { .. } => self.note_later_start(),
-                        MembershipEvent::Introduced { member } => self.want_member(now, member),
+                        MembershipEvent::Introduced { member } => self.want_node(now, member, true),
                         _ => {}
                     }
                     let changes = self.view.apply(now, &event);

@@ -69,6 +69,8 @@ pub(super) struct Target {
     turn: usize,
     /// Until then the first word is the peer's, as long as others dial.
     yields_until: Option<Moment>,
+    /// Others speak of it, and nobody has met it: it may be made up.
+    is_stranger: bool,
     state: State,
 }
 
@@ -122,7 +124,7 @@ impl Target {
 
     /// WIRE-17: nothing was heard of the peer since an attempt failed. It may be switched off for a month.
     fn is_stale(&self) -> bool {
-        self.failures > 0
+        self.failures > 0 || self.is_stranger
     }
 
     /// WIRE-17: news of the peer end its wait, and whatever was found out before.
@@ -241,6 +243,7 @@ impl DialSchedule {
             last_failure: None,
             turn: 0,
             yields_until: None,
+            is_stranger: false,
             // Nothing is counted of it yet: the change below does that.
             state: State::Connected,
         });
@@ -248,6 +251,7 @@ impl DialSchedule {
             if is_new {
                 route.state = State::Waiting { until: now + wait };
             }
+            route.is_stranger &= news == Sighting::None;
             if news != Sighting::None || route.addresses.first() != Some(&address) {
                 route.turn = 0;
             }
@@ -256,6 +260,17 @@ impl DialSchedule {
             route.addresses.truncate(ADDRESSES_MAX);
             route.hear(now, news);
         });
+    }
+
+    /// MEMBER-24: others say that there is a node that nobody here has met. It is dialed when no member waits, and
+    /// what they say again of it shortens no wait.
+    pub(super) fn want_introduced(&mut self, now: Moment, peer: NodeId, address: SocketAddr, news: Sighting) {
+        let is_known = self.routes.get(&peer).map(|route| !route.is_stranger);
+        if is_known == Some(true) {
+            return self.want(now, peer, address, news);
+        }
+        self.want(now, peer, address, Sighting::None);
+        self.change(peer, |route| route.is_stranger = true);
     }
 
     /// WIRE-17: there is news of a peer that says nothing of where it is: it is looked for where it was.
@@ -391,6 +406,7 @@ impl DialSchedule {
     pub(super) fn connected(&mut self, now: Moment, peer: NodeId) {
         let before = self.change(peer, |route| {
             route.yields_until = None;
+            route.is_stranger = false;
             route.failures = 0;
             route.turn = 0;
             route.last_failure = None;
@@ -707,6 +723,30 @@ mod tests {
         for attempt in [first[0], first[1]] {
             schedule.failed(ms(2_000), attempt, HelloFailure::Unreachable, 255);
         }
+        assert_eq!(schedule.dialing_allowed, before);
+    }
+
+    #[test]
+    fn nodes_that_only_others_speak_of_keep_no_member_waiting() {
+        // MEMBER-24
+        let mut schedule = DialSchedule::new(8);
+        for made_up in 0..20 {
+            schedule.want_introduced(ms(0), node(100 + made_up), at(9), Sighting::Here);
+        }
+        schedule.want(ms(1), node(1), at(1), Sighting::Here);
+        assert_eq!(schedule.due(ms(1)).first().map(|attempt| attempt.peer), Some(node(1)));
+        // What is said of them again changes nothing of that.
+        for round in 0..50 {
+            for attempt in schedule.due(ms(2 + round)) {
+                schedule.failed(ms(2 + round), attempt, HelloFailure::Unreachable, 255);
+            }
+            for made_up in 0..20 {
+                schedule.want_introduced(ms(2 + round), node(100 + made_up), at(9), Sighting::Here);
+            }
+        }
+        let before = schedule.dialing_allowed;
+        schedule.want(ms(60), node(2), at(2), Sighting::Here);
+        assert!(schedule.due(ms(60)).iter().any(|attempt| attempt.peer == node(2)));
         assert_eq!(schedule.dialing_allowed, before);
     }
 

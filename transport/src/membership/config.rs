@@ -60,9 +60,12 @@ pub(super) const ANNOUNCE_FIRST: Duration = Duration::from_millis(200);
 pub(super) const ANNOUNCE_MAX: Duration = Duration::from_secs(2);
 
 /// MEMBER-25: how long a member that others doubt has for an answer to this node, which is connected with it,
-/// before their word that it is down counts: as long as to a probe, and a little. It was asked when the first
-/// of them said that it suspects it, so that this passes during the suspicion.
-pub(super) const DOUBT_TO_DOWN: Duration = Duration::from_millis(300);
+/// before their word that it is down counts: nearly as long as anybody's suspicion takes. It was asked when
+/// the first of them said that it suspects it, so that this passes during the suspicion.
+pub(super) const DOUBT_TO_DOWN: Duration = Duration::from_millis(1_100);
+
+/// MEMBER-9: how often a node answers doubts of its present life. Whoever doubts it says so twice as rarely.
+pub(super) const REFUTE_PERIOD: Duration = Duration::from_millis(100);
 
 /// MEMBER-25: how often a member is asked that others suspect: rarely, as they ask it too, and every member
 /// does.

@@ -106,18 +106,36 @@ impl Hearsay {
     ) -> Result<Judged, Forged> {
         let mut judged = Judged::default();
         for said in statements {
-            let subject = said.record.identity.id;
-            if subject == self.own {
-                judge_of_own(said, records, &mut judged);
-            } else if let Some(&start) = self.met.get(&subject) {
-                if said.record.identity.incarnation >= start {
-                    self.judge_of_member(teller, said, records, &mut judged)?;
+            if let Err(forged) = self.judge_one(now, teller, said, records, &mut judged) {
+                // Nobody is told of whom it has introduced: another one must be able to.
+                for member in &judged.introduced {
+                    self.introduced.remove(&member.id);
                 }
-            } else if said.state != State::Down {
-                self.introduce(now, teller, said, records, &mut judged)?;
+                return Err(forged);
             }
         }
         Ok(judged)
+    }
+
+    fn judge_one(
+        &mut self,
+        now: Moment,
+        teller: Option<NodeId>,
+        said: &Statement,
+        records: &mut Records,
+        judged: &mut Judged,
+    ) -> Result<(), Forged> {
+        let subject = said.record.identity.id;
+        if subject == self.own {
+            judge_of_own(said, records, judged);
+        } else if let Some(&start) = self.met.get(&subject) {
+            if said.record.identity.incarnation >= start {
+                self.judge_of_member(teller, said, records, judged)?;
+            }
+        } else if said.state != State::Down {
+            self.introduce(now, teller, said, records, judged)?;
+        }
+        Ok(())
     }
 
     fn judge_of_member(

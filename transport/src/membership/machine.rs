@@ -22,7 +22,9 @@ use rand::rngs::StdRng;
 
 use self::accusation::Asked;
 use self::contact::Contacts;
-use super::config::{MembershipConfig, RENEWAL_PERIOD, STALL, SUSPECT_TO_DOWN, protocol, transmissions};
+use super::config::{
+    MembershipConfig, REFUTE_PERIOD, RENEWAL_PERIOD, STALL, SUSPECT_TO_DOWN, protocol, transmissions,
+};
 use super::event::{DownReason, MembershipCounters, MembershipEvent, MembershipOutput};
 use super::hearsay::{self, Hearsay, Judged};
 use super::identity::MemberIdentity;
@@ -73,6 +75,8 @@ pub struct Membership {
     /// Whom this node has asked because others doubt that it lives: the last question to each.
     asked: BTreeMap<NodeId, Asked>,
     renewed_at: Option<Moment>,
+    /// When a doubt of this node was last answered.
+    doubted_at: Option<Moment>,
     is_gossiping: bool,
     hearsay: Hearsay,
     records: Arc<Mutex<Records>>,
@@ -98,6 +102,7 @@ impl Membership {
             accusing: BTreeSet::new(),
             asked: BTreeMap::new(),
             renewed_at: None,
+            doubted_at: None,
             is_gossiping: false,
             hearsay: Hearsay::new(own.id),
             records,
@@ -123,7 +128,8 @@ impl Membership {
         let packet = Packet::read(bytes)?;
         let own = *self.foca.identity();
         packet.check_ends(from, own.id)?;
-        let judged = self.believed(now, from, &packet)?;
+        let mut judged = self.believed(now, from, &packet)?;
+        self.pace_own(now, &mut judged.members);
         let bytes = judged::write(&packet.header, &judged.members)
             .map_err(|error| DatagramError::Protocol { detail: error.to_string() })?;
         let is_for_this_life = packet.header.dst == own;
@@ -158,6 +164,26 @@ impl Membership {
                 self.outbox.in_question.push(member.id().id);
             }
         }
+    }
+
+    /// MEMBER-9: each word against this node makes it speak to many. Whoever doubts it says so again, and others
+    /// do too.
+    fn pace_own(&mut self, now: Moment, members: &mut Vec<Member<MemberIdentity>>) {
+        let own = *self.foca.identity();
+        let before = members.len();
+        members.retain(|member| {
+            let is_paced = match member.state() {
+                _ if *member.id() != own => false,
+                State::Alive => false,
+                State::Down => self.has_just_renewed(now),
+                State::Suspect => self.doubted_at.is_some_and(|then| now.since(then) < REFUTE_PERIOD),
+            };
+            if *member.id() == own && member.state() == State::Suspect && !is_paced {
+                self.doubted_at = Some(now);
+            }
+            !is_paced
+        });
+        self.outbox.counters.hearsay_dropped += (before - members.len()) as u64;
     }
 
     /// MEMBER-9: a node renews itself at most once per 500 ms. A node whose start counter went back is told
@@ -431,6 +457,11 @@ impl Membership {
     #[must_use]
     pub fn own(&self) -> MemberIdentity {
         *self.foca.identity()
+    }
+
+    #[cfg(test)]
+    pub(super) fn own_life(&self) -> u16 {
+        self.outbox.own_life()
     }
 
     /// The other nodes that are up or suspected, in no particular order.

@@ -30,7 +30,10 @@ impl Core {
                     self.schedule.unwant(member.id);
                     self.forget_teller(member.id);
                 }
-                ViewChange::Forgotten { member, .. } if !self.sessions.contains_key(&member.id) => {
+                // The issuer knows everybody: who was away for longer than others remember comes back by it.
+                ViewChange::Forgotten { member, .. }
+                    if !self.sessions.contains_key(&member.id) && self.renewed_by != Some(member.id) =>
+                {
                     self.schedule.unwant(member.id);
                     self.forget_teller(member.id);
                 }
@@ -44,6 +47,11 @@ impl Core {
     }
 
     pub(super) fn want_member(&mut self, now: Moment, member: &MemberIdentity) {
+        self.want_node(now, member, false);
+    }
+
+    /// `is_introduced`: only others speak of it (MEMBER-24).
+    pub(super) fn want_node(&mut self, now: Moment, member: &MemberIdentity, is_introduced: bool) {
         if member.id == self.own || self.is_removed {
             return;
         }
@@ -56,6 +64,8 @@ impl Core {
         let is_own = member.address == own || self.own_addresses.contains(&member.address);
         if is_own {
             self.schedule.heard_of(now, member.id, news);
+        } else if is_dialable(member.address, own) && is_introduced {
+            self.schedule.want_introduced(now, member.id, member.address, news);
         } else if is_dialable(member.address, own) {
             self.schedule.want(now, member.id, member.address, news);
         } else {

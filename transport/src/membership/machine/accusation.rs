@@ -75,13 +75,10 @@ impl Membership {
                 asked.is_judged = true;
                 let (version, life) = suspicion;
                 let until = asked.at + DOUBT_TO_DOWN;
-                if until <= now {
-                    self.say(Member::new(*suspect.id(), life, State::Down));
-                } else {
-                    self.outbox.accused.push(peer);
-                    self.pass_on(&Member::new(*suspect.id(), life, State::Down));
-                    self.outbox.timers.set(until, Due::Judge(peer, version, life));
-                }
+                self.outbox.accused.push(peer);
+                self.pass_on(&Member::new(*suspect.id(), life, State::Down));
+                // Not at once: its answer may have arrived, and wait to be read.
+                self.outbox.timers.set(until.max(now), Due::Judge(peer, version, life));
             }
             let asked = *asked;
             self.asked.insert(peer, asked);
