@@ -21,12 +21,10 @@ thread_local! {
 /// Replaces the process's panic hook.
 ///
 /// Of a panic in an actor, or in a task of its context, only the place is recorded: the exit reason shows it,
-/// and the journal keeps that.
-/// With the default hook and `RUST_BACKTRACE=1` a restart takes ten times as long. Any other panic, in a
-/// thread, in a task of tokio's or in a
-/// blocking call, is a defect that nobody else may tell of: it is logged with its place, by the hook that was
-/// there before where
-/// nothing logs. For programs, not libraries: the hook is process-wide.
+/// and the journal keeps that. With the default hook and `RUST_BACKTRACE=1` a restart takes ten times as
+/// long. Any other panic, in a thread, in a task of tokio's or in a blocking call, is a defect that nobody
+/// else may tell of: it is logged with its place, by the hook that was there before where nothing logs. For
+/// programs, not libraries: the hook is process-wide.
 pub fn install_panic_hook() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

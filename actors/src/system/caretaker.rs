@@ -50,9 +50,8 @@ arw_kit::message!(CaretakerMessage { StoreChanged, LogChanged, ClusterChanged, L
 /// Rows grow old slowly, and each round removes a bounded chunk.
 const RETAIN_EVERY: Duration = Duration::from_secs(60);
 /// One event for all dead letters of this time: a flood of them must not become a flood of events. A log that
-/// could not be written is tried
-/// again as often, by telling what was lost: a quiet node would else never learn that its disk has room
-/// again.
+/// could not be written is tried again as often, by telling what was lost: a quiet node would else never
+/// learn that its disk has room again.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 impl Actor for CaretakerActor {
@@ -192,7 +191,7 @@ impl CaretakerActor {
         self.condition.note("log", log);
         let list = self.list.borrow().as_ref().map(|why| {
             format!(
-                "runtimes added earlier are not known, and none can be added or removed: {why}; then restart the node"
+                "runtimes added earlier are not known, nor which were stopped by hand, and none can be added or removed: {why}; repair the file, then restart the node"
             )
         });
         self.condition.note("runtimes", list);

@@ -1,10 +1,8 @@
 //! The node's log, on standard error, which must never end or stop the node: a full disk, a pipe that nobody
-//! reads any more, a
-//! terminal that stands still are all reasons to lose lines, and none to lose engines.
+//! reads any more, a terminal that stands still are all reasons to lose lines, and none to lose engines.
 //!
 //! Owns the writing of one line at a time and what is done when that fails: the line is lost and counted
-//! ([`LogHealth`]), the next one is
-//! tried again. Refuses to know what a line says.
+//! ([`LogHealth`]), the next one is tried again. Refuses to know what a line says.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -60,8 +60,7 @@ impl Progress {
 }
 
 /// Says when a line is due: at each quarter, so that a log or a screen reader is not flooded. What begins
-/// anew (first the file is compared with
-/// those that are known, then copied) is told anew.
+/// anew (first the file is compared with those that are known, then copied) is told anew.
 #[derive(Debug, Default)]
 struct ProgressLines {
     done: u64,

@@ -22,8 +22,8 @@ pub enum DialSide {
 }
 
 /// One start of a node. Of two the greater one prevails: the later one, or, where two have one incarnation,
-/// the one with the higher number. Nobody can say
-/// which of two copies is meant, so that everybody says the same is what counts.
+/// the one with the higher number. Nobody can say which of two copies is meant, so that everybody says the
+/// same is what counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Start {
     /// Grows with every start of a node.

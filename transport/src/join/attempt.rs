@@ -21,9 +21,8 @@ use crate::wire::{CloseCode, Join, JoinAccepted, JoinRefusal, PeerAddresses, Ver
 const AGAIN_WITHIN: Duration = Duration::from_secs(8);
 
 /// Within this an attempt has come to its end, whatever the addresses of its token do: a last round may begin
-/// just before the first is over for
-/// good, and each address may take three seconds for its connection and six for its answer. Who waits for a
-/// join waits for so long, and for the disk.
+/// just before the first is over for good, and each address may take three seconds for its connection and six
+/// for its answer. Who waits for a join waits for so long, and for the disk.
 pub const DECIDED_WITHIN: Duration =
     AGAIN_WITHIN.saturating_add(FIRST_MESSAGE_WITHIN.saturating_mul(3 * ADDRESSES_MAX as u32));
 

@@ -1,8 +1,7 @@
 //! A copy of what makes a node the one that made its cluster, for the day on which its disk is gone.
 //!
 //! Owns the form of the file, what must be in it, and what a restore changes: nothing that was given out
-//! before may be given out again. Refuses to
-//! know who asks, and whether a node runs on the folder.
+//! before may be given out again. Refuses to know who asks, and whether a node runs on the folder.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -107,8 +106,7 @@ struct File {
 const WHAT: &str = "arw cluster backup";
 
 /// Writes the keys and the membership of the node of `state_dir` into a new file, which only its owner may
-/// read. The node may run: each of the three is
-/// replaced as a whole, and two of them never change.
+/// read. The node may run: each of the three is replaced as a whole, and two of them never change.
 ///
 /// # Errors
 /// [`BackupError`]; nothing is written then.
@@ -144,8 +142,8 @@ pub fn back_up(state_dir: &Path, file: &Path, clock: Clock) -> Result<BackedUp, 
 }
 
 /// Makes `state_dir` the folder of the node of a backup again. No node may run on it. Tokens from before let
-/// nobody in any more, and serials go on far above
-/// those that may have been given out since the backup was made, by the clock.
+/// nobody in any more, and serials go on far above those that may have been given out since the backup was
+/// made, by the clock.
 ///
 /// # Errors
 /// [`BackupError`]. What is in the folder is not replaced.

@@ -220,8 +220,8 @@ impl Stored {
     }
 
     /// Where members are now. Whoever is not among them is remembered too, behind them, as long as there is
-    /// room, and of each its addresses from before:
-    /// after a start that met nobody the way back must still be known. `gone` have left or were removed.
+    /// room, and of each its addresses from before: after a start that met nobody the way back must still be
+    /// known. `gone` have left or were removed.
     pub(super) fn remember(
         &self,
         now: Vec<(NodeId, Vec<SocketAddr>)>,

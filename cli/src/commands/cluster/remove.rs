@@ -1,8 +1,7 @@
 //! `arw cluster remove`: takes a node out, and tells by what its machine could come back.
 //!
 //! A removal meets a node's key. A machine that still has a token for several nodes makes itself a new key
-//! and is back: what it came with is named, or
-//! revoked in the same breath.
+//! and is back: what it came with is named, or revoked in the same breath.
 
 use serde_json::{Value, json};
 

@@ -1,8 +1,8 @@
 //! Two nodes with one key: a machine's image was copied with the state folder in it, and both run.
 //!
 //! Owns which start of each peer is known by its own hello, that this node says when it meets two of one
-//! peer, and what it is told of itself. Which of two
-//! prevails is decided by the [handshake](crate::handshake). Refuses to know what people are told.
+//! peer, and what it is told of itself. Which of two prevails is decided by the
+//! [handshake](crate::handshake). Refuses to know what people are told.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -74,8 +74,7 @@ impl Core {
     }
 
     /// A peer does not take this node because of another start of it, which is at `elsewhere`. One bad peer
-    /// may say so: as long as another one has a
-    /// connection with this node, nothing follows from it.
+    /// may say so: as long as another one has a connection with this node, nothing follows from it.
     pub(crate) fn told_of_another_start(&mut self, by: NodeId, elsewhere: Option<SocketAddr>, is_copy: bool) {
         // It was removed, has left or is forgotten meanwhile.
         if !self.schedule.is_wanted(by) {

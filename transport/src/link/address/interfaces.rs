@@ -1,8 +1,8 @@
 //! This machine's network interfaces, and on which of them other machines are likely to be.
 //!
 //! Owns the order of the machine's own addresses. A decider over what the system says of each interface; the
-//! reading is at the end. Refuses to know
-//! routes: where there is one, the system itself says from which address it would send.
+//! reading is at the end. Refuses to know routes: where there is one, the system itself says from which
+//! address it would send.
 
 use std::fs;
 use std::io;

@@ -1,8 +1,7 @@
 //! The addresses of this node and of others, while they change.
 //!
 //! Owns when others are told another address of this node, and which addresses of others are worth keeping.
-//! Refuses to choose among this machine's
-//! addresses.
+//! Refuses to choose among this machine's addresses.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
