@@ -262,8 +262,8 @@ impl DialSchedule {
         });
     }
 
-    /// MEMBER-24: others say that there is a node that nobody here has met. It is dialed when no member waits, and
-    /// what they say again of it shortens no wait.
+    /// MEMBER-24: others say that there is a node that nobody here has met. It is dialed when no member
+    /// waits, and what they say again of it shortens no wait.
     pub(super) fn want_introduced(&mut self, now: Moment, peer: NodeId, address: SocketAddr, news: Sighting) {
         let is_known = self.routes.get(&peer).map(|route| !route.is_stranger);
         if is_known == Some(true) {

@@ -166,8 +166,8 @@ impl Membership {
         }
     }
 
-    /// MEMBER-9: each word against this node makes it speak to many. Whoever doubts it says so again, and others
-    /// do too.
+    /// MEMBER-9: each word against this node makes it speak to many. Whoever doubts it says so again, and
+    /// others do too.
     fn pace_own(&mut self, now: Moment, members: &mut Vec<Member<MemberIdentity>>) {
         let own = *self.foca.identity();
         let before = members.len();
