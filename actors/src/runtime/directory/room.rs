@@ -249,10 +249,7 @@ impl Room {
         for (load, since) in std::mem::take(&mut self.waiting) {
             let waited = now.since(since);
             let is_late = waited >= self.rules.wait_max;
-            // ROOM-5. What was there is known from an earlier look, and others may have taken it since.
-            let spares_idle = waited < self.rules.wait_max / 4;
-            let leaving = balance.leaving + if spares_idle { returning } else { 0 };
-            match self.judge(&load, Balance { leaving, ..balance }, tenants) {
+            match self.judge(&load, self.with_returning(balance, returning, waited), tenants) {
                 Judgement::Fits => {
                     balance.take(load.needed_bytes);
                     self.promises.insert(load.id.clone(), load.clone());
@@ -280,6 +277,14 @@ impl Room {
             }
         }
         actions
+    }
+
+    /// ROOM-5: what was there is known from an earlier look, and others may have taken it since: it spares idle
+    /// runtimes only for the first quarter of a wait.
+    fn with_returning(&self, balance: Balance, returning: i128, waited: Duration) -> Balance {
+        let spares_idle = waited < self.rules.wait_max / 4;
+        let leaving = balance.leaving + if spares_idle { returning } else { 0 };
+        Balance { leaving, ..balance }
     }
 
     /// ROOM-5: what is on its way back, of `accounted` bytes that are free or held now.
