@@ -279,8 +279,8 @@ impl Room {
         actions
     }
 
-    /// ROOM-5: what was there is known from an earlier look, and others may have taken it since: it spares idle
-    /// runtimes only for the first quarter of a wait.
+    /// ROOM-5: what was there is known from an earlier look, and others may have taken it since: it spares
+    /// idle runtimes only for the first quarter of a wait.
     fn with_returning(&self, balance: Balance, returning: i128, waited: Duration) -> Balance {
         let spares_idle = waited < self.rules.wait_max / 4;
         let leaving = balance.leaving + if spares_idle { returning } else { 0 };
