@@ -12,7 +12,7 @@ use arw_actors::node::Node;
 use arw_actors::node_info::NodeStatus;
 use arw_actors::runtime::machine::RuntimeState;
 use arw_actors::runtime::row::RuntimeRow;
-use arw_kit::tree::{ActorRow, ActorState};
+use arw_kit::tree::ActorRow;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -248,23 +248,11 @@ const STATES: [RuntimeState; 9] = [
 fn gather(rows: &[ActorRow], kinds: &mut BTreeMap<&'static str, KindRow>) {
     for row in rows {
         let kind = kinds.entry(row.kind).or_default();
-        *kind.states.entry(state_word(row.state)).or_default() += 1;
+        *kind.states.entry(row.state.word()).or_default() += 1;
         kind.depth += row.mailbox.map_or(0, |mailbox| u64::from(mailbox.depth));
         kind.handled += row.handled;
         kind.busy_nanos += u64::try_from(row.busy.as_nanos()).unwrap_or(u64::MAX);
         gather(&row.children, kinds);
-    }
-}
-
-fn state_word(state: ActorState) -> &'static str {
-    match state {
-        ActorState::Starting => "starting",
-        ActorState::Running => "running",
-        ActorState::Stopping => "stopping",
-        ActorState::Stopped => "stopped",
-        ActorState::Backoff => "backoff",
-        ActorState::Quarantined => "quarantined",
-        ActorState::Failed => "failed",
     }
 }
 

@@ -28,15 +28,14 @@ pub(crate) enum Kind {
 }
 
 /// How long those that nothing speaks against are held back at a time.
-pub(crate) const HOLD: Duration = Duration::from_secs(10);
+const HOLD: Duration = Duration::from_secs(10);
 /// After a hold that was in vain, so long nobody is held back.
 const HOLD_PAUSE: Duration = Duration::from_secs(60);
 /// What kills an engine does so when it is read, or soon after.
 pub(crate) const TRIAL_MAX: Duration = Duration::from_secs(10);
 /// Short prompts are read by then.
 const TRIAL_MIN: Duration = Duration::from_millis(100);
-/// All that wait for a trial shall have it within a request's usual wait for an engine, together with the
-/// next one.
+/// All that wait for a trial have it within half of a request's usual wait for an engine.
 const TRIALS_IN_ALL: Duration = Duration::from_secs(60);
 /// How long a crowd of suspects holds others back besides its trials.
 const HOLDS_IN_ALL: Duration = Duration::from_secs(30);

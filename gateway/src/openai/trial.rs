@@ -19,13 +19,13 @@ use tokio::sync::oneshot;
 use super::lane::{Kind, Lane, PlaceId};
 use super::suspects::{Death, Suspect, Suspects, Verdict};
 
-/// Everything that is known of suspected bodies. Cheap to clone.
-#[derive(Clone, Debug)]
+/// Everything that is known of suspected bodies.
+#[derive(Debug)]
 pub(crate) struct Trials {
     clock: Clock,
-    suspects: Arc<Mutex<Suspects>>,
-    lanes: Arc<Mutex<HashMap<String, Weak<SharedLane>>>>,
-    outages: Arc<Mutex<Outages>>,
+    suspects: Mutex<Suspects>,
+    lanes: Mutex<HashMap<String, Weak<SharedLane>>>,
+    outages: Mutex<Outages>,
     hasher: RandomState,
 }
 
@@ -88,9 +88,9 @@ impl Trials {
     pub(crate) fn new(clock: Clock) -> Self {
         Self {
             clock,
-            suspects: Arc::default(),
-            lanes: Arc::default(),
-            outages: Arc::default(),
+            suspects: Mutex::default(),
+            lanes: Mutex::default(),
+            outages: Mutex::default(),
             hasher: RandomState::default(),
         }
     }
@@ -229,7 +229,6 @@ impl SharedLane {
 }
 
 impl Turn {
-    /// The request goes to its engine now. False: a suspect has come first, and it has to wait for another
     fn enter(&self) -> bool {
         let (id, kind) = (self.id, self.kind);
         let trial = self.lane.change(|state| state.lane.enter(id, kind).then(|| state.lane.trial(id)));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use arw_kit::moment::{Moment, WallTime};
 use proptest::prelude::*;
 
+use super::fate::GONE_WATCHED;
 use super::lane::{Kind, Lane, PlaceId};
 use super::suspects::{Death, Suspect, Suspects, Verdict};
 
@@ -66,9 +67,6 @@ struct World {
 fn suspect(body: u64) -> Suspect {
     Suspect { model: "smol".to_owned(), body }
 }
-
-/// As long as an engine is watched for the sake of a client that has left.
-const GONE_WATCHED: Duration = Duration::from_secs(3);
 
 impl World {
     fn new(poisons: BTreeMap<u64, Duration>, loads: Duration) -> Self {

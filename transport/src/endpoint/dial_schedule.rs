@@ -134,7 +134,7 @@ impl Target {
         }
         self.failures = 0;
         if let State::Waiting { until } = &mut self.state {
-            // Sighting begin the wait of one whose turn has come anew: the newest come first.
+            // A sighting begins the wait of one whose turn has come anew: the newest come first.
             *until = (now + news.wait()).min((*until).max(now));
             if news == Sighting::HereAndDials {
                 self.yields_until.get_or_insert(now + OTHER_DIALS_WITHIN);
@@ -232,8 +232,8 @@ impl DialSchedule {
         }
     }
 
-    /// WIRE-17: a connection with `peer` is wanted. The newest address is tried first. Sighting of the peer
-    /// shorten its wait.
+    /// WIRE-17: a connection with `peer` is wanted. The newest address is tried first. A sighting of the
+    /// peer shortens its wait.
     pub(super) fn want(&mut self, now: Moment, peer: NodeId, address: SocketAddr, news: Sighting) {
         let wait = news.wait();
         let is_new = !self.routes.contains_key(&peer);

@@ -37,6 +37,22 @@ pub enum ActorState {
     Failed,
 }
 
+impl ActorState {
+    /// `starting`, `running`, `stopping`, `stopped`, `backoff`, `quarantined` or `failed`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+            Self::Backoff => "backoff",
+            Self::Quarantined => "quarantined",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 const STATES: [ActorState; 7] = [
     ActorState::Starting,
     ActorState::Running,

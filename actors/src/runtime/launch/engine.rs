@@ -19,7 +19,7 @@ use crate::runtime::launcher::{
     Cause, Diagnosis, Endpoint, Engine, EngineExit, ExitStatus, SandboxReport, Secret,
 };
 
-/// What is wanted of a program. Requested only grow: a kill is never taken back.
+/// What is requested of a program. It only grows: a kill is never taken back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Requested {
     pub(super) terminate: Option<Duration>,

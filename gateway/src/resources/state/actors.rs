@@ -7,7 +7,7 @@ use arw_actors::runtime::wall_of;
 use arw_actors::views::{Pace, Sources, View, next_change};
 use arw_kit::clock::Clock;
 use arw_kit::mailbox::{DeadLetter, DeadLetterCounts};
-use arw_kit::tree::{self, ActorState};
+use arw_kit::tree;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -154,7 +154,7 @@ impl<'a> ActorRow<'a> {
         Self {
             path: row.path.as_str(),
             kind: row.kind,
-            state: word(row.state),
+            state: row.state.word(),
             since: wall_of(clock, row.since),
             mailbox: row.mailbox.map(|it| MailboxRow { depth: it.depth, bound: it.bound }),
             handled: row.handled,
@@ -173,18 +173,6 @@ impl<'a> ActorRow<'a> {
             }),
             children: row.children.iter().map(|child| Self::of(child, clock)).collect(),
         }
-    }
-}
-
-fn word(state: ActorState) -> &'static str {
-    match state {
-        ActorState::Starting => "starting",
-        ActorState::Running => "running",
-        ActorState::Stopping => "stopping",
-        ActorState::Stopped => "stopped",
-        ActorState::Backoff => "backoff",
-        ActorState::Quarantined => "quarantined",
-        ActorState::Failed => "failed",
     }
 }
 
